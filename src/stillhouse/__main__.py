@@ -1,0 +1,3 @@
+from stillhouse.cli.main import main
+
+main()

@@ -1,0 +1,119 @@
+"""The words of a chat completion: what is asked, what comes back, and what it used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """Who speaks."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """
+    How the next token is drawn.
+
+    Args:
+        temperature: 0 takes the likeliest token; otherwise logits are divided by it.
+        top_p: Draw from the smallest set of likeliest tokens whose mass reaches it; 1 is off.
+        top_k: Draw from the `top_k` likeliest tokens; 0 is off.
+        min_p: Leave out tokens less likely than `min_p` times the likeliest; 0 is off.
+        seed: Same seed, same draws, whatever else runs in the batch; None draws afresh.
+
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """
+    A conversation to be continued by the assistant.
+
+    Args:
+        max_tokens: Most tokens to generate; None takes what the context leaves, up to 16384.
+        stop: The answer ends before any of these texts.
+
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    sampling: SamplingParams = SamplingParams()
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """
+    Tokens as the engine counted them.
+
+    Args:
+        prompt_tokens: All tokens of the prompt, the cached ones among them.
+        cached_tokens: Prompt tokens whose KV blocks were found in the prefix cache.
+        completion_tokens: Tokens generated, reasoning and the end token among them.
+
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended, as the client is told."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """New text of an answer; either part may be empty."""
+
+    content: str = ""
+    reasoning: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.content or self.reasoning)
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """
+    The last event of a completion, after its cost is durable.
+
+    Args:
+        cost_picousd: What was charged, in pico-dollars.
+
+    """
+
+    reason: FinishReason
+    usage: TokenUsage
+    cost_picousd: int
+
+
+ChatEvent = TextDelta | Finish

@@ -1,0 +1,130 @@
+"""The engine seam: tokens in, tokens out. An engine knows no keys, no chat and no money."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from stillhouse.chat import SamplingParams, TokenUsage
+
+
+class EngineFinish(StrEnum):
+    """Why the engine ended a sequence."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """
+    A sequence to be continued.
+
+    Args:
+        request_id: Unique among the requests that the engine works on.
+        prompt_token_ids: The whole prompt, special tokens included.
+        max_tokens: Most tokens to generate; 0 computes the prompt alone.
+        stop_token_ids: Any of these ends the sequence; it is itself reported and counted.
+        cache_salt: Requests share cached prefixes only with requests of the same salt.
+        priority: Lower goes first where not everything fits.
+
+    """
+
+    request_id: str
+    prompt_token_ids: list[int]
+    max_tokens: int
+    sampling: SamplingParams = SamplingParams()
+    stop_token_ids: tuple[int, ...] = ()
+    cache_salt: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateStep:
+    """
+    What one engine step added to one sequence.
+
+    Args:
+        token_ids: New tokens, in order; may be empty in the last step.
+        usage: The engine's own count so far, exact at every step.
+        finish: Set on the last step, and only there.
+
+    """
+
+    token_ids: tuple[int, ...]
+    usage: TokenUsage
+    finish: EngineFinish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHealth:
+    """How an engine's own loop describes itself."""
+
+    num_running: int
+    num_waiting: int
+    num_free_blocks: int
+    num_blocks: int
+    num_steps: int
+
+
+class Engine(Protocol):
+    """
+    Generates tokens for many sequences at once.
+
+    Every implementation passes ``tests/contract/test_engine.py``.
+    """
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens that one sequence can have, prompt and completion together."""
+        ...
+
+    async def start(self) -> None:
+        """
+        Load the model and return when requests are served.
+
+        Raises:
+            CheckpointError: The model's files are missing or not what they should be.
+
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End the engine; sequences still running fail with EngineUnavailableError."""
+        ...
+
+    def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateStep]:
+        """
+        Yield the sequence's tokens as they are made; the last step carries `finish`.
+
+        Closing the iterator early cancels the sequence as well.
+
+        Raises:
+            EngineUnavailableError: The engine is starting, restarting or stopped.
+            EngineCrashedError: The engine died during this request.
+            RequestTooLargeForEngineError: Its KV cache can never hold the request.
+
+        """
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """
+        Stop a sequence within one engine step.
+
+        Its iterator ends with `EngineFinish.CANCELLED` and the exact count of what was generated.
+        An unknown or finished request is left alone.
+        """
+        ...
+
+    async def health(self) -> EngineHealth:
+        """
+        A round trip through the engine's own loop.
+
+        Raises:
+            EngineUnavailableError: The loop did not answer in time.
+
+        """
+        ...

@@ -1,0 +1,133 @@
+"""
+Every error that stillhouse raises on purpose, as one tree.
+
+    StillhouseError                    never raised itself
+      RequestError                     the caller must change something
+        InvalidRequestError            a field has a value that cannot be honoured
+          MalformedBodyError           the body is not a JSON object
+          ContextLengthError           the prompt does not fit into the model's context
+          RequestTooLargeForEngineError  the engine's KV cache can never hold the request
+        AuthenticationError            the key is missing, wrong, expired or revoked
+        PermissionDeniedError          the key is right, but not for this
+        ModelNotFoundError             no such model is served here
+        InsufficientFundsError         the balance or spending limit does not cover the request
+        RateLimitError                 too much at once for this key
+      ServingError                     ours to mend; the same request may succeed later
+        OverloadedError                every slot and every place in the queue is taken
+        EngineUnavailableError         the engine is starting, restarting or stopped
+        EngineCrashedError             the engine died while it worked on the request
+        StoreUnavailableError          the ledger cannot be written now
+      OperatorError                    whoever runs stillhouse must change something
+        ConfigError                    a file or setting is wrong
+        CheckpointError                a model's files are missing or not what they should be
+        AddressInUseError              another program listens on the port
+
+How each becomes an HTTP status is the business of ``api/error_body.py`` alone.
+"""
+
+from __future__ import annotations
+
+
+class StillhouseError(Exception):
+    """Never raised itself: the root of everything raised on purpose."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestError(StillhouseError):
+    """The caller must change something before trying again."""
+
+
+class InvalidRequestError(RequestError):
+    """A field has a value that cannot be honoured; `param` names the field where one is to blame."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class MalformedBodyError(InvalidRequestError):
+    """The body is not a JSON object, or larger than allowed."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """The prompt does not fit into the model's context."""
+
+    def __init__(self, *, prompt_tokens: int, max_prompt_tokens: int) -> None:
+        super().__init__(
+            f"Requested input length {prompt_tokens} exceeds maximum input length "
+            f"{max_prompt_tokens}",
+            param="messages",
+        )
+        self.prompt_tokens = prompt_tokens
+        self.max_prompt_tokens = max_prompt_tokens
+
+
+class AuthenticationError(RequestError):
+    """The key is missing, wrong, expired or revoked."""
+
+
+class PermissionDeniedError(RequestError):
+    """The key is right, but not for this."""
+
+
+class ModelNotFoundError(RequestError):
+    """No such model is served here."""
+
+
+class InsufficientFundsError(RequestError):
+    """The balance or spending limit does not cover the request's highest possible cost."""
+
+
+class RateLimitError(RequestError):
+    """Too much at once for this key; `retry_after_s` says when to come back."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ServingError(StillhouseError):
+    """Ours to mend: the same request may succeed later."""
+
+
+class OverloadedError(ServingError):
+    """Every slot and every place in the queue is taken."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineUnavailableError(ServingError):
+    """The engine is starting, restarting or stopped."""
+
+
+class EngineCrashedError(ServingError):
+    """The engine died while it worked on the request."""
+
+
+class RequestTooLargeForEngineError(InvalidRequestError):
+    """The engine's KV cache can never hold the request, however long it waits."""
+
+
+class StoreUnavailableError(ServingError):
+    """The ledger cannot be written now."""
+
+
+class OperatorError(StillhouseError):
+    """Whoever runs stillhouse must change something."""
+
+
+class ConfigError(OperatorError):
+    """A file or setting is wrong; the message names the file, the key and what would be right."""
+
+
+class CheckpointError(OperatorError):
+    """A model's files are missing or not what they should be."""
+
+
+class AddressInUseError(OperatorError):
+    """Another program listens on the port."""

@@ -1,0 +1,48 @@
+"""
+Money as integers.
+
+A price of 1 micro-dollar per million tokens is 1 pico-dollar (1e-12 USD) per token, so that a cost
+is one integer product and nothing is ever rounded on the way.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+PICOUSD_PER_USD = 10**12
+MICROUSD_PER_USD = 10**6
+
+
+def price_picousd_per_token(usd_per_million_tokens: str | Decimal) -> int:
+    """
+    The integer price of one token, from the way that prices are published.
+
+    Args:
+        usd_per_million_tokens: For example ``"0.60"``; a string or Decimal, as a float has already
+            lost what was written.
+
+    Raises:
+        ValueError: The price is negative, not a number, or finer than a pico-dollar per token.
+
+    """
+    try:
+        price = Decimal(usd_per_million_tokens) * MICROUSD_PER_USD
+    except InvalidOperation as error:
+        raise ValueError(f"{usd_per_million_tokens!r} is not a price in USD") from error
+    if not price.is_finite() or price < 0 or price != price.to_integral_value():
+        raise ValueError(
+            f"price {usd_per_million_tokens} USD per million tokens must be at least 0 and have "
+            "at most six decimals"
+        )
+    return int(price)
+
+
+def usd(picousd: int) -> Decimal:
+    """The exact amount in dollars, without trailing zeros."""
+    return (Decimal(picousd) / PICOUSD_PER_USD).normalize()
+
+
+def format_usd(picousd: int) -> str:
+    """The exact amount as plain digits, for people: ``$0.0000126``."""
+    sign = "-" if picousd < 0 else ""
+    return f"{sign}${abs(usd(picousd)):f}"
