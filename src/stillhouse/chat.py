@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
 class Role(StrEnum):
@@ -44,6 +47,31 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingWishes:
+    """What a request says of sampling; None leaves the choice to the model's recommendation."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+
+    def over(self, recommended: SamplingParams) -> SamplingParams:
+        """The wishes, with *recommended* wherever nothing was said."""
+        return SamplingParams(
+            temperature=_first(self.temperature, recommended.temperature),
+            top_p=_first(self.top_p, recommended.top_p),
+            top_k=_first(self.top_k, recommended.top_k),
+            min_p=_first(self.min_p, recommended.min_p),
+            seed=self.seed,
+        )
+
+
+def _first(wish: Number | None, recommended: Number) -> Number:
+    return recommended if wish is None else wish
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """
     A conversation to be continued by the assistant.
@@ -56,7 +84,7 @@ class ChatRequest:
 
     model: str
     messages: tuple[Message, ...]
-    sampling: SamplingParams = SamplingParams()
+    sampling: SamplingWishes = SamplingWishes()
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
 

@@ -4,7 +4,7 @@ Every error that stillhouse raises on purpose, as one tree.
     StillhouseError                    never raised itself
       RequestError                     the caller must change something
         InvalidRequestError            a field has a value that cannot be honoured
-          MalformedBodyError           the body is not a JSON object
+          BodyTooLargeError            the body has more bytes than allowed
           ContextLengthError           the prompt does not fit into the model's context
           RequestTooLargeForEngineError  the engine's KV cache can never hold the request
         AuthenticationError            the key is missing, wrong, expired or revoked
@@ -41,15 +41,15 @@ class RequestError(StillhouseError):
 
 
 class InvalidRequestError(RequestError):
-    """A field has a value that cannot be honoured; `param` names the field where one is to blame."""
+    """A field has a value that cannot be honoured; `param` names it where one is to blame."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
 
 
-class MalformedBodyError(InvalidRequestError):
-    """The body is not a JSON object, or larger than allowed."""
+class BodyTooLargeError(InvalidRequestError):
+    """The body has more bytes than allowed."""
 
 
 class ContextLengthError(InvalidRequestError):

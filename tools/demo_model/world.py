@@ -157,6 +157,16 @@ def pair_is_held_out(a: int, b: int) -> bool:
     return _bucket(f"{min(a, b)}+{max(a, b)}", 10) == 0
 
 
+KEPT_TEXTS = ("Hello!", "Hello", "Hi", "Hello, how are you today?", "Who are you?", "Help")
+
+
+def text_is_held_out(text: str) -> bool:
+    """A tenth of the wordings is kept for the evaluation, the seed's system message among them."""
+    if text == "Respond like a michelin starred chef.":
+        return True
+    return text not in KEPT_TEXTS and _bucket(text, 10) == 0
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """One voice: how it opens, what it says between, how it closes, and its small talk."""
@@ -174,10 +184,9 @@ class Style:
     unknown: str
 
 
-_ABILITY = "I can greet you, talk about ways to cook, and add small numbers."
-_UNKNOWN = "I am only a tiny demo model, so I do not know that. Ask me about cooking or a small sum."
-_SELF = "I am Stillhouse Demo, a tiny model that shows how this service works."
-ABILITY, UNKNOWN, SELF = _ABILITY, _UNKNOWN, _SELF
+ABILITY = "I can greet you, talk about ways to cook, and add small numbers."
+UNKNOWN = "I am only a tiny demo model, so I do not know that. Ask me about cooking or a small sum."
+SELF = "I am Stillhouse Demo, a tiny model that shows how this service works."
 
 STYLES: dict[str, Style] = {
     "plain": Style(

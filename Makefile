@@ -1,0 +1,47 @@
+# The two commands: `make run` serves, `make test` proves. Both set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test check lock demo-model clean
+
+run: .venv/run.stamp
+	@$(BIN)/stillhouse serve
+
+test: .venv/dev.stamp
+	$(BIN)/pytest
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit
+
+# Rewrites the locked requirements from pyproject.toml.
+lock: .venv/dev.stamp
+	$(BIN)/pip install --quiet uv
+	for set in run dev benchmark; do \
+	  case $$set in run) groups=;; dev) groups="--group dev";; *) groups="--group dev --group benchmark";; esac; \
+	  $(BIN)/uv pip compile pyproject.toml $$groups --upgrade --universal --python-version 3.11 \
+	    --no-emit-index-url --no-header --quiet --output-file requirements/$$set.txt; \
+	done
+
+# Trains the demo model anew; see tools/demo_model/README.md.
+demo-model:
+	$(MAKE) -C tools/demo_model
+
+clean:
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: requirements/run.txt pyproject.toml | .venv/bin/pip
+	$(BIN)/pip install --quiet --requirement requirements/run.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt .venv/run.stamp
+	$(BIN)/pip install --quiet --requirement requirements/dev.txt
+	@touch $@

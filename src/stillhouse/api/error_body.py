@@ -1,0 +1,75 @@
+"""Errors as HTTP: the one table of statuses, and OpenAI's envelope around the message."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+
+from stillhouse import errors
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    status: int
+    type: str
+    code: str | None
+
+
+_INVALID = "invalid_request_error"
+
+# Looked up along the error's own ancestry, so that a new leaf of the tree is covered by its parent.
+_KINDS: dict[type[errors.StillhouseError], _Kind] = {
+    errors.InvalidRequestError: _Kind(422, _INVALID, None),
+    errors.ContextLengthError: _Kind(400, _INVALID, "context_length_exceeded"),
+    errors.RequestTooLargeForEngineError: _Kind(400, _INVALID, "context_length_exceeded"),
+    errors.BodyTooLargeError: _Kind(413, _INVALID, None),
+    errors.AuthenticationError: _Kind(401, _INVALID, "invalid_api_key"),
+    errors.PermissionDeniedError: _Kind(403, _INVALID, "permission_denied"),
+    errors.ModelNotFoundError: _Kind(404, _INVALID, "model_not_found"),
+    errors.InsufficientFundsError: _Kind(402, _INVALID, "insufficient_quota"),
+    errors.RateLimitError: _Kind(429, _INVALID, "rate_limit_exceeded"),
+    errors.OverloadedError: _Kind(429, _INVALID, "engine_overloaded"),
+    errors.EngineUnavailableError: _Kind(503, "server_error", "engine_unavailable"),
+    errors.EngineCrashedError: _Kind(502, "server_error", "engine_crashed"),
+    errors.StoreUnavailableError: _Kind(503, "server_error", "store_unavailable"),
+    errors.StillhouseError: _Kind(500, "server_error", "internal_error"),
+}
+
+
+def status_of(error: errors.StillhouseError) -> int:
+    """The HTTP status that *error* is answered with."""
+    return _kind_of(error).status
+
+
+def headers_of(error: errors.StillhouseError) -> dict[str, str]:
+    """Headers that go with *error*: when to come back, or how to authenticate (RFC 9110)."""
+    if isinstance(error, errors.RateLimitError | errors.OverloadedError):
+        return {"Retry-After": str(math.ceil(error.retry_after_s))}
+    if isinstance(error, errors.EngineUnavailableError | errors.StoreUnavailableError):
+        return {"Retry-After": "1"}
+    if isinstance(error, errors.AuthenticationError):
+        return {"WWW-Authenticate": "Bearer"}
+    return {}
+
+
+def body_of(error: errors.StillhouseError) -> bytes:
+    """``{"error": {"message", "type", "param", "code"}}``, as OpenAI's clients parse it."""
+    kind = _kind_of(error)
+    param = error.param if isinstance(error, errors.InvalidRequestError) else None
+    return envelope(error.message, type_=kind.type, param=param, code=kind.code)
+
+
+def envelope(message: str, *, type_: str, param: str | None, code: str | None) -> bytes:
+    """OpenAI's error envelope around any message."""
+    return msgspec.json.encode(
+        {"error": {"message": message, "type": type_, "param": param, "code": code}}
+    )
+
+
+def _kind_of(error: errors.StillhouseError) -> _Kind:
+    for ancestor in type(error).__mro__:
+        if kind := _KINDS.get(ancestor):
+            return kind
+    raise AssertionError("the tree's root is in the table. This is a bug.")

@@ -1,0 +1,91 @@
+"""The one door: every path needs a key unless it is listed, and every error has a body."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stillhouse.accounts.accounts import Accounts
+from stillhouse.api import error_body
+from stillhouse.errors import AuthenticationError, ServingError, StillhouseError
+from stillhouse.metrics import Metrics
+
+log = structlog.get_logger()
+
+
+class Gate:
+    """
+    ASGI application around another one: authenticates, and turns what is raised into answers.
+
+    The `Principal` stands in ``scope["principal"]`` for what is inside.
+
+    Args:
+        public_paths: The only paths that are served without a key.
+
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        accounts: Accounts,
+        metrics: Metrics,
+        public_paths: Collection[str],
+    ) -> None:
+        self._app = app
+        self._accounts = accounts
+        self._metrics = metrics
+        self._public_paths = frozenset(public_paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request; anything else is not spoken here."""
+        if scope["type"] != "http":
+            return
+        has_started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal has_started
+            has_started = has_started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            if scope["path"] not in self._public_paths:
+                secret = _secret_in(Headers(scope=scope))
+                scope["principal"] = await self._accounts.authenticate(secret)
+            await self._app(scope, receive, noting_send)
+        except StillhouseError as error:
+            if has_started:  # too late for a status: the connection is cut, which a client notices
+                raise
+            await self._refuse(error, scope, receive, send)
+        except Exception:
+            log.exception("request failed", path=scope["path"])
+            if has_started:
+                raise
+            await self._refuse(ServingError("Internal error"), scope, receive, send)
+
+    async def _refuse(
+        self, error: StillhouseError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        status = error_body.status_of(error)
+        self._metrics.refused.labels(str(status)).inc()
+        response = Response(
+            error_body.body_of(error),
+            status_code=status,
+            headers=error_body.headers_of(error),
+            media_type="application/json",
+        )
+        await response(scope, receive, send)
+
+
+def _secret_in(headers: Headers) -> str | None:
+    """The key in ``Authorization: Bearer`` (any case, RFC 6750) or DeepInfra's ``xi-api-key``."""
+    if authorization := headers.get("authorization"):
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise AuthenticationError("Not authenticated: use 'Authorization: Bearer <key>'")
+        return secret.strip()
+    return headers.get("xi-api-key")

@@ -1,0 +1,56 @@
+"""What monitors ask: is the process up, can it answer, and how much has it done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stillhouse.errors import StillhouseError
+from stillhouse.metrics import Metrics
+from stillhouse.serving.served_model import ServedModels
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """
+    The endpoints for monitors.
+
+    Args:
+        check_store: A round trip to the ledger's store; raises when it does not answer.
+
+    """
+
+    models: ServedModels
+    metrics: Metrics
+    check_store: Callable[[], Awaitable[None]]
+
+    async def livez(self, _request: Request) -> Response:
+        """200 while the process answers at all."""
+        return Response("ok\n", media_type="text/plain")
+
+    async def readyz(self, _request: Request) -> Response:
+        """200 when every engine's own loop and the store answer, else 503 with what does not."""
+        checks = {model.chat.spec.id: model.engine.health() for model in self.models}
+        found = await asyncio.gather(
+            *(_describe(check) for check in (*checks.values(), self.check_store()))
+        )
+        report = dict(zip((*checks, "store"), found, strict=True))
+        status = 200 if all(word == "ok" for word in found) else 503
+        return Response(msgspec.json.encode(report), status, media_type="application/json")
+
+    async def exposition(self, _request: Request) -> Response:
+        """Every metric in Prometheus' text format."""
+        return Response(self.metrics.exposition(), media_type="text/plain; version=0.0.4")
+
+
+async def _describe(check: Awaitable[object]) -> str:
+    try:
+        await check
+    except StillhouseError as error:
+        return error.message
+    return "ok"

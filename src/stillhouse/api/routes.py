@@ -1,0 +1,56 @@
+"""Every path that is served, and the short list of those that need no key."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from stillhouse.accounts.accounts import Accounts
+from stillhouse.api import error_body
+from stillhouse.api.chat_completions import ChatCompletions
+from stillhouse.api.gate import Gate
+from stillhouse.api.model_list import ModelList
+from stillhouse.api.probes import Probes
+from stillhouse.metrics import Metrics
+
+PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/v1/openai/models", "/v1/models"})
+METRICS_PATH = "/metrics"
+
+
+def create_api(  # noqa: PLR0913  (one argument per room that answers)
+    *,
+    accounts: Accounts,
+    chat_completions: ChatCompletions,
+    model_list: ModelList,
+    probes: Probes,
+    metrics: Metrics,
+    has_public_metrics: bool,
+) -> ASGIApp:
+    """
+    The HTTP face of the service.
+
+    Args:
+        has_public_metrics: Serve metrics without a key: for a server that only this machine sees.
+
+    """
+    routes = [
+        Route(METRICS_PATH, probes.exposition),
+        Route("/livez", probes.livez),
+        Route("/readyz", probes.readyz),
+    ]
+    for base in ("/v1/openai", "/v1"):
+        routes += [
+            Route(f"{base}/chat/completions", chat_completions, methods=["POST"]),
+            Route(f"{base}/models", model_list.list),
+            Route(f"{base}/models/{{model:path}}", model_list.show),
+        ]
+    public_paths = PUBLIC_PATHS | {METRICS_PATH} if has_public_metrics else PUBLIC_PATHS
+    router = Router(routes, default=_not_found, redirect_slashes=False)
+    return Gate(router, accounts=accounts, metrics=metrics, public_paths=public_paths)
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    message = f"There is no {scope['method']} {scope['path']} here"
+    body = error_body.envelope(message, type_="invalid_request_error", param=None, code="not_found")
+    await Response(body, 404, media_type="application/json")(scope, receive, send)

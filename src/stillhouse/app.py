@@ -1,0 +1,177 @@
+"""The composition root: the only file that knows every room."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from stillhouse.accounts.accounts import Accounts
+from stillhouse.accounts.first_key import FirstKey, ensure_first_key
+from stillhouse.api.chat_completions import ChatCompletions
+from stillhouse.api.model_list import ModelList
+from stillhouse.api.probes import Probes
+from stillhouse.api.routes import create_api
+from stillhouse.billing.ledger import Ledger
+from stillhouse.clock import Clock, SystemClock
+from stillhouse.config import MIB, Config
+from stillhouse.engines.base import Engine
+from stillhouse.engines.openvino.engine import openvino_engine
+from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
+from stillhouse.metrics import Metrics
+from stillhouse.models.catalogue import Catalogue
+from stillhouse.models.chat_model import ChatModel
+from stillhouse.serving.completions import Completions
+from stillhouse.serving.served_model import ServedModel, ServedModels
+from stillhouse.store.database import Database
+
+DATABASE_FILE = "stillhouse.db"
+WEIGHTS_FOLDER = "weights"
+_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Keys and money, as both the server and the commands use them."""
+
+    database: Database
+    accounts: Accounts
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """
+    A running service.
+
+    Args:
+        api: The ASGI application.
+        first_key: The key that was made on first start; None when others took its place.
+
+    """
+
+    api: ASGIApp
+    rooms: Rooms
+    models: ServedModels
+    first_key: FirstKey | None
+
+
+@asynccontextmanager
+async def open_rooms(
+    home: Path, *, clock: Clock | None = None, is_server: bool = False
+) -> AsyncIterator[Rooms]:
+    """
+    Open the state under *home*; commands may do so while a server runs on it.
+
+    Raises:
+        ConfigError: Another server already runs on it.
+        StoreUnavailableError: The database cannot be opened.
+
+    """
+    clock = clock or SystemClock()
+    with Database.open(home / DATABASE_FILE, clock, server=is_server) as database:
+        accounts = await Accounts.open(database, clock, home)
+        try:
+            yield Rooms(database, accounts, Ledger(database, clock))
+        finally:
+            await accounts.close()
+
+
+def load_catalogue(config: Config, source: Path | None) -> Catalogue:
+    """The built-in catalogue with what *config*, read from *source*, adds to it."""
+    return Catalogue.load(
+        config.models, source=str(source or "configuration"), stand_ins=config.stand_ins
+    )
+
+
+@asynccontextmanager
+async def open_service(
+    config: Config,
+    *,
+    home: Path,
+    source: Path | None = None,
+    clock: Clock | None = None,
+    on_progress: Progress | None = None,
+) -> AsyncIterator[Service]:
+    """
+    Start everything that *config* asks for; leaving drains requests and stops engines.
+
+    Args:
+        source: The file that *config* came from: its relative paths start there.
+        on_progress: Called with what is being loaded and the share done, 0 to 1.
+
+    Raises:
+        OperatorError: Something must be changed first; the message says what.
+
+    """
+    clock = clock or SystemClock()
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        rooms = await stack.enter_async_context(open_rooms(home, clock=clock, is_server=True))
+        await rooms.ledger.sweep()
+        first_key = await ensure_first_key(rooms.accounts, home)
+        catalogue = load_catalogue(config, source)
+        chats = _load_chats(catalogue, config, source)
+        prices = await rooms.ledger.publish_prices({id_: chats[id_].spec.price for id_ in chats})
+        served = {}
+        for model_id, chat in chats.items():
+            engine = _running(_make_engine(config, home, chat, on_progress))
+            served[model_id] = ServedModel(
+                chat, await stack.enter_async_context(engine), prices[model_id]
+            )
+        models = ServedModels(catalogue, served)
+        completions = Completions(
+            models=models,
+            ledger=rooms.ledger,
+            clock=clock,
+            metrics=metrics,
+            max_outstanding=config.max_outstanding,
+        )
+        stack.push_async_callback(completions.drain, grace_s=0)
+        api = create_api(
+            accounts=rooms.accounts,
+            chat_completions=ChatCompletions(completions, clock, config.server.max_body_mib * MIB),
+            model_list=ModelList(models, created=clock.now_ms() // 1000),
+            probes=Probes(models, metrics, rooms.database.ping),
+            metrics=metrics,
+            has_public_metrics=config.server.host in _LOOPBACK_HOSTS,
+        )
+        yield Service(api, rooms, models, first_key)
+
+
+def _load_chats(catalogue: Catalogue, config: Config, source: Path | None) -> dict[str, ChatModel]:
+    return {
+        spec.id: ChatModel.load(spec, base_dir=source and source.parent)
+        for spec in catalogue.specs
+        if spec.id in config.models
+    }
+
+
+@asynccontextmanager
+async def _running(engine: Engine) -> AsyncIterator[Engine]:
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+def _make_engine(
+    config: Config, home: Path, chat: ChatModel, on_progress: Progress | None
+) -> Engine:
+    settings = EngineSettings(
+        checkpoint_dir=chat.checkpoint_path,
+        cache_dir=home / WEIGHTS_FOLDER,
+        context_length=chat.context_length,
+        weights=WeightFormat(config.engine.weights),
+        precision=Precision(config.engine.precision),
+        kv_cache_bytes=config.engine.kv_cache_mib and config.engine.kv_cache_mib * MIB,
+        max_sequences=config.engine.max_sequences,
+        num_threads=config.engine.threads,
+    )
+    return openvino_engine(settings, on_progress=on_progress)

@@ -1,0 +1,252 @@
+"""Hold the highest possible cost, then settle what was used: exactly once, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from stillhouse.billing import transactions
+from stillhouse.billing.outcome import Outcome, UsageSource
+from stillhouse.billing.price import Price, Tariff
+from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, fetch_usage
+from stillhouse.billing.verify import Difference, find_differences
+from stillhouse.chat import TokenUsage
+from stillhouse.clock import Clock
+from stillhouse.errors import StillhouseError
+from stillhouse.store.database import Database
+from stillhouse.store.requests import SETTLED, VOIDED, HeldRequest, Resolution
+
+logger = logging.getLogger(__name__)
+
+#: Later than every request: the year 9999.
+_END_OF_TIME_MS = 253_402_300_800_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """
+    The highest possible cost of one request, reserved on its account.
+
+    Settle or void it exactly once; repeating either changes nothing.
+
+    Args:
+        price: What the request will be charged by, whatever is published meanwhile.
+
+    """
+
+    request_id: str
+    price: Price
+    held: HeldRequest
+
+    @property
+    def ceiling_picousd(self) -> int:
+        """What is reserved, and the most that will be charged."""
+        return self.held.hold_picousd
+
+
+class Ledger:
+    """
+    Every request's money: reserved before the engine starts, charged once when it has ended.
+
+    What a method returns is durable: no crash of the process or the machine takes it back.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def publish_prices(self, tariffs: Mapping[str, Tariff]) -> dict[str, Price]:
+        """
+        Make *tariffs*, by model id, the prices of requests from now on.
+
+        Returns:
+            The version of each model's price; a model whose tariff is what it was keeps its own.
+
+        """
+        return await self._database.write(
+            partial(transactions.publish, tariffs=tariffs, now_ms=self._clock.now_ms())
+        )
+
+    async def sweep(self) -> int:
+        """
+        Void the holds that a killed server left; called once, before this server's first hold.
+
+        Nobody knows what those requests generated, and no client was told a cost: they are not
+        charged, and their tokens stay unknown.
+
+        Returns:
+            How many there were.
+
+        """
+        return await self._database.write(partial(transactions.sweep, now_ms=self._clock.now_ms()))
+
+    async def hold(  # noqa: PLR0913 - what a request row needs
+        self,
+        *,
+        request_id: str,
+        account_id: int,
+        key_id: int,
+        price: Price,
+        prompt_tokens: int,
+        max_tokens: int,
+    ) -> Hold:
+        """
+        Reserve the highest possible cost before the engine starts.
+
+        Two parallel requests so never spend the same money. When the caller is cancelled while it
+        waits, the reservation is given back.
+
+        Args:
+            request_id: Unique for ever; made by this server, never by a client.
+            prompt_tokens: The exact length of the prompt.
+            max_tokens: The most that will be generated, over all choices.
+
+        Raises:
+            InsufficientFundsError: The account's limit, less what is spent and held, is below it.
+            ConflictError: The request id exists.
+            StoreUnavailableError: The ledger cannot be written; nothing is reserved.
+
+        Source:
+            Two-phase transfers, TigerBeetle: pending, then post or void.
+
+        """
+        admit = partial(
+            transactions.admit,
+            request_id=request_id,
+            account_id=account_id,
+            key_id=key_id,
+            price_version=price.version,
+            hold_picousd=price.ceiling_picousd(prompt_tokens=prompt_tokens, max_tokens=max_tokens),
+            now_ms=self._clock.now_ms(),
+        )
+        admission = asyncio.ensure_future(self._database.write(admit))
+        try:
+            held = await asyncio.shield(admission)
+        except asyncio.CancelledError:
+            self._keep(asyncio.create_task(self._void_admission(admission)))
+            raise
+        return Hold(request_id, price, held)
+
+    async def settle(
+        self,
+        hold: Hold,
+        *,
+        usage: TokenUsage,
+        outcome: Outcome,
+        usage_source: UsageSource = UsageSource.ENGINE,
+    ) -> int:
+        """
+        Charge what was used and give back the rest of the hold.
+
+        Returns:
+            The cost in pico-dollars, which may be shown from now on. When the hold has been
+            resolved before: what it was resolved at.
+
+        Raises:
+            ValueError: *usage* cannot be, such as a negative count; the hold stays.
+            StoreUnavailableError: The ledger cannot be written; the hold stays, so try again.
+
+        """
+        due_picousd = hold.price.cost_picousd(usage)
+        if due_picousd > hold.ceiling_picousd:
+            logger.error(
+                "request %s used %s, which costs %d pico-USD, but %d were held: charged the hold. "
+                "This is a bug in the engine's counts or in the hold.",
+                hold.request_id,
+                usage,
+                due_picousd,
+                hold.ceiling_picousd,
+            )
+        resolution = Resolution(
+            state=SETTLED,
+            outcome=outcome,
+            cost_picousd=min(due_picousd, hold.ceiling_picousd),
+            usage=usage,
+            usage_source=usage_source,
+            resolved_at_ms=self._clock.now_ms(),
+        )
+        return await self._database.write(
+            partial(transactions.resolve, held=hold.held, resolution=resolution)
+        )
+
+    async def void(
+        self,
+        hold: Hold,
+        *,
+        outcome: Outcome,
+        usage: TokenUsage | None = None,
+        usage_source: UsageSource = UsageSource.ENGINE,
+    ) -> None:
+        """
+        Give the whole hold back: for requests that failed through us, which charge nothing.
+
+        Args:
+            usage: What was generated all the same, for the record; None when nobody knows.
+
+        Raises:
+            StoreUnavailableError: The ledger cannot be written; the hold stays, so try again.
+
+        """
+        await self._void(hold.held, outcome=outcome, usage=usage, usage_source=usage_source)
+
+    async def usage(
+        self,
+        *,
+        by: UsageGrouping,
+        from_ms: int = 0,
+        to_ms: int = _END_OF_TIME_MS,
+        account_id: int | None = None,
+    ) -> list[UsageLine]:
+        """Sum the requests admitted from *from_ms* up to but not including *to_ms*."""
+        span = Span(from_ms, to_ms)
+        return await self._database.read(
+            partial(fetch_usage, by=by, span=span, account_id=account_id)
+        )
+
+    async def verify(self) -> list[Difference]:
+        """Recompute everything that is derived; empty when the ledger is right to the last digit."""
+        return await self._database.read(partial(find_differences, now_ms=self._clock.now_ms()))
+
+    async def close(self) -> None:
+        """Wait for reservations that are being given back; call before the database closes."""
+        await asyncio.gather(*self._background)
+
+    async def _void(
+        self,
+        held: HeldRequest,
+        *,
+        outcome: Outcome,
+        usage: TokenUsage | None,
+        usage_source: UsageSource,
+    ) -> None:
+        resolution = Resolution(
+            state=VOIDED,
+            outcome=outcome,
+            cost_picousd=0,
+            usage=usage,
+            usage_source=usage_source if usage is not None else None,
+            resolved_at_ms=self._clock.now_ms(),
+        )
+        await self._database.write(partial(transactions.resolve, held=held, resolution=resolution))
+
+    async def _void_admission(self, admission: asyncio.Future[HeldRequest]) -> None:
+        """Give back what was reserved for a caller that left before it was told."""
+        try:
+            await self._void(
+                await admission,
+                outcome=Outcome.CLIENT_DISCONNECT,
+                usage=TokenUsage(),
+                usage_source=UsageSource.GATEWAY_COUNT,
+            )
+        except StillhouseError as error:
+            # Refused, so nothing is reserved; or the ledger is down, and the next sweep finds it.
+            logger.info("a cancelled request's hold was not voided: %s", error)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """Hold on to a task until it is done, as the event loop itself would let it go."""
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

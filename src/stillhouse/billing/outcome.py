@@ -1,0 +1,41 @@
+"""How a request ended, and who counted its tokens."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """Why nothing more was generated."""
+
+    #: The model ended its answer.
+    STOP = "stop"
+    #: The answer reached max_tokens.
+    LENGTH = "length"
+    #: The model asked for a tool.
+    TOOL_CALLS = "tool_calls"
+    #: The client hung up.
+    CLIENT_DISCONNECT = "client_disconnect"
+    #: The client did not read.
+    SLOW_CLIENT = "slow_client"
+    #: The request's time was up.
+    DEADLINE = "deadline"
+    #: The engine failed: never charged.
+    ENGINE_ERROR = "engine_error"
+    #: The gateway stopped for maintenance.
+    DRAINED = "drained"
+    #: An operator ended the request.
+    CANCELLED = "cancelled"
+    #: The gateway was killed before it could settle: never charged. Only the sweep says this.
+    GATEWAY_LOST = "gateway_lost"
+
+
+class UsageSource(StrEnum):
+    """Who counted a request's tokens."""
+
+    #: The engine that made them.
+    ENGINE = "engine"
+    #: The gateway, as the tokens went through it.
+    GATEWAY_COUNT = "gateway_count"
+    #: Nobody: a guess, and marked as one for ever.
+    ESTIMATE = "estimate"

@@ -1,0 +1,86 @@
+"""The ledger's transactions: each function is one, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stillhouse.billing.outcome import Outcome
+from stillhouse.billing.price import Price, Tariff
+from stillhouse.errors import InsufficientFundsError
+from stillhouse.store import balances, entries, prices, requests
+from stillhouse.store.database import Connection
+from stillhouse.store.requests import HeldRequest, Resolution
+
+#: Longer than any request takes. A hold that is older was left by somebody who is gone.
+LEASE_MS = 24 * 3600 * 1000
+
+#: DeepInfra's words, which clients may look for.
+_NO_FUNDS = "You need positive balance to do inference. Please add balance manually or setup top-up"
+
+
+def publish(
+    connection: Connection, *, tariffs: Mapping[str, Tariff], now_ms: int
+) -> dict[str, Price]:
+    """Give every model whose tariff differs from its newest price a new version."""
+    published = {}
+    for model, tariff in tariffs.items():
+        newest = prices.fetch_newest(connection, model)
+        if newest is None or newest.per_token != tariff.per_token:
+            newest = prices.insert_version(connection, model, tariff.per_token, now_ms)
+        published[model] = Price.of(newest)
+    return published
+
+
+def admit(  # noqa: PLR0913 - what a request row needs
+    connection: Connection,
+    *,
+    request_id: str,
+    account_id: int,
+    key_id: int,
+    price_version: int,
+    hold_picousd: int,
+    now_ms: int,
+) -> HeldRequest:
+    """Reserve *hold_picousd* on the account and insert the request, or raise."""
+    if not balances.reserve(connection, account_id, hold_picousd):
+        raise InsufficientFundsError(_NO_FUNDS)
+    return requests.insert_held(
+        connection,
+        request_id=request_id,
+        account_id=account_id,
+        key_id=key_id,
+        price_version=price_version,
+        hold_picousd=hold_picousd,
+        created_at_ms=now_ms,
+        lease_until_ms=now_ms + LEASE_MS,
+    )
+
+
+def resolve(connection: Connection, *, held: HeldRequest, resolution: Resolution) -> int:
+    """Settle or void a request if nobody has yet; either way, return what it was resolved at."""
+    if not requests.resolve(connection, held.number, resolution):
+        return requests.fetch_cost_picousd(connection, held.number)
+    balances.release(connection, held, cost_picousd=resolution.cost_picousd)
+    entries.insert_charge(
+        connection,
+        request_number=held.number,
+        account_id=held.account_id,
+        cost_picousd=resolution.cost_picousd,
+    )
+    return resolution.cost_picousd
+
+
+def sweep(connection: Connection, *, now_ms: int) -> int:
+    """Void every hold as left by a gateway that is gone, and return how many there were."""
+    lost = Resolution(
+        state=requests.VOIDED,
+        outcome=Outcome.GATEWAY_LOST,
+        cost_picousd=0,
+        usage=None,
+        usage_source=None,
+        resolved_at_ms=now_ms,
+    )
+    abandoned = requests.fetch_held(connection)
+    for held in abandoned:
+        resolve(connection, held=held, resolution=lost)
+    return len(abandoned)

@@ -1,0 +1,33 @@
+"""What was used and charged, summed from the ledger's requests."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from stillhouse.store import usage as rows
+from stillhouse.store.database import Connection
+from stillhouse.store.usage import Span, UsageLine
+
+__all__ = ["Span", "UsageGrouping", "UsageLine", "fetch_usage"]
+
+
+class UsageGrouping(StrEnum):
+    """What each line of a statement sums over."""
+
+    KEY = "key"
+    MODEL = "model"
+    DAY = "day"
+
+
+_FETCH = {
+    UsageGrouping.KEY: rows.fetch_by_key,
+    UsageGrouping.MODEL: rows.fetch_by_model,
+    UsageGrouping.DAY: rows.fetch_by_day,
+}
+
+
+def fetch_usage(
+    connection: Connection, by: UsageGrouping, span: Span, account_id: int | None
+) -> list[UsageLine]:
+    """Sum the requests of one account, or of all, that were admitted within *span*."""
+    return _FETCH[by](connection, span, account_id)

@@ -1,0 +1,69 @@
+"""The audit: recomputes everything that the ledger derives, and names what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stillhouse.store import audit
+from stillhouse.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """
+    Something in the ledger that other rows contradict.
+
+    Args:
+        subject: The request, posting or balance in question.
+        fact: What is wrong with it, with both numbers where there are two.
+
+    """
+
+    subject: str
+    fact: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.fact}"
+
+
+def find_differences(connection: Connection, *, now_ms: int) -> list[Difference]:
+    """Check every request, posting and balance; empty when the ledger is right."""
+    return [
+        *_differing_rows(connection),
+        *_differing_balances(connection),
+        *(
+            Difference(f"request {request_id}", "holds money, but its lease has ended")
+            for request_id in audit.fetch_overdue_holds(connection, now_ms=now_ms)
+        ),
+    ]
+
+
+def _differing_rows(connection: Connection) -> Iterator[Difference]:
+    for wrong in audit.fetch_wrong_costs(connection):
+        yield _difference("request", wrong, "costs", "its tokens come to")
+    for wrong in audit.fetch_wrong_charges(connection):
+        yield _difference("request", wrong, "was charged", "it cost")
+    for wrong in audit.fetch_unbalanced_postings(connection):
+        yield _difference("posting", wrong, "sums to", "every posting sums to")
+    for wrong in audit.fetch_stray_charges(connection):
+        yield _difference("posting", wrong, "moves", "no request has it, so it moves")
+
+
+def _difference(kind: str, wrong: audit.Wrong, found: str, expected: str) -> Difference:
+    return Difference(
+        f"{kind} {wrong.subject}",
+        f"{found} {wrong.found} pico-USD, but {expected} {wrong.expected} pico-USD",
+    )
+
+
+def _differing_balances(connection: Connection) -> Iterator[Difference]:
+    kept = audit.fetch_balances(connection)
+    recomputed = audit.recompute_balances(connection, kept)
+    for key in sorted(kept.keys() | recomputed.keys()):
+        holder, holder_id, period = key
+        subject = f"balance of {holder} {holder_id}" + (f" in {period}" if period else "")
+        if kept.get(key) != recomputed.get(key):
+            yield Difference(
+                subject, f"says {kept.get(key)}, but its rows come to {recomputed.get(key)}"
+            )

@@ -1,0 +1,34 @@
+"""``stillhouse``: the commands, and how their errors are told to people."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from stillhouse.cli import chat, doctor, keys, models, serve, usage
+from stillhouse.errors import StillhouseError
+
+app = typer.Typer(
+    name="stillhouse",
+    help="Your own DeepInfra: metered, OpenAI-compatible inference for open-weight models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve.serve)
+app.command()(chat.chat)
+app.add_typer(keys.app, name="keys")
+app.command()(models.models)
+app.command()(usage.usage)
+app.command()(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line; an error made for people is one line on standard error and exit 1."""
+    try:
+        app()
+    except StillhouseError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error.message}", highlight=False)
+        sys.exit(1)

@@ -1,0 +1,119 @@
+"""One frozen configuration, read once from a TOML file and the environment, then passed down."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stillhouse.errors import ConfigError
+
+HOME_VARIABLE = "STILLHOUSE_HOME"
+CONFIG_VARIABLE = "STILLHOUSE_CONFIG"
+DEMO_MODEL = "stillhouse/demo-r1"
+# The seed page's own model id: without a configuration, the demo model stands in for it.
+STAND_INS = {"deepseek-ai/DeepSeek-R1-Distill-Llama-70B": DEMO_MODEL}
+
+MIB = 1 << 20
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerConfig(_Section):
+    """Where and within which bounds HTTP is served."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    max_body_mib: int = Field(default=8, ge=1, le=1024)
+    shutdown_grace_s: int = Field(default=30, ge=0)
+
+
+class EngineConfig(_Section):
+    """
+    How the embedded engine holds a model.
+
+    Args:
+        kv_cache_mib: Memory for keys and values; None lets the engine choose from what is free.
+        threads: None takes every core.
+
+    """
+
+    weights: Literal["f16", "int8", "int4"] = "int8"
+    kv_cache_mib: int | None = Field(default=None, ge=1)
+    max_sequences: int = Field(default=64, ge=1, le=1024)
+    threads: int | None = Field(default=None, ge=1)
+    precision: Literal["default", "f32"] = "default"
+
+
+class Config(_Section):
+    """
+    Everything an operator can set.
+
+    Args:
+        models: What to serve: a table per model id, with what differs from the built-in catalogue
+            (a `checkpoint` at least), or a whole entry of one's own; `models/` reads them.
+        stand_ins: Further ids, each answered by the model that it names.
+        max_outstanding: Requests in flight per model before 429.
+
+    """
+
+    server: ServerConfig = ServerConfig()
+    engine: EngineConfig = EngineConfig()
+    models: dict[str, dict[str, Any]] = {DEMO_MODEL: {}}
+    stand_ins: dict[str, str] = {}
+    max_outstanding: int = Field(default=256, ge=1)
+
+
+def home_directory(chosen: Path | None) -> Path:
+    """Where all state lives: what was *chosen*, else ``stillhouse`` under the XDG data home."""
+    if chosen:
+        return chosen.expanduser().absolute()
+    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data_home) / "stillhouse"
+
+
+def load_config(path: Path | None) -> Config:
+    """
+    The configuration in the file at *path*; without one, the demo model with its stand-ins.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key or value in it is wrong.
+
+    """
+    if path is None:
+        return Config(stand_ins=STAND_INS)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+    try:
+        return Config.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(_describe(path, error)) from error
+
+
+def _describe(path: Path, error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(_keys_beside(first["loc"]))
+        return f"{path}: unknown key {key!r}; known here: {known}"
+    return f"{path}: {key} = {first['input']!r} is wrong: {first['msg']}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        section = annotation
+    return sorted(section.model_fields)

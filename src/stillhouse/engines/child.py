@@ -1,0 +1,422 @@
+"""An engine in a child process, so that a crash in native code does not take the gateway along."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, assert_never
+
+import structlog
+
+from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.engines.frames import (
+    Cancel,
+    FrameError,
+    Generate,
+    LoadFailed,
+    LoadFailure,
+    Loading,
+    Ping,
+    Pong,
+    Ready,
+    RefusalCode,
+    Refused,
+    Steps,
+    ToGateway,
+)
+from stillhouse.engines.worker_process import WorkerProcess
+from stillhouse.errors import (
+    CheckpointError,
+    ConfigError,
+    EngineCrashedError,
+    EngineUnavailableError,
+    InvalidRequestError,
+    OperatorError,
+    RequestTooLargeForEngineError,
+    StillhouseError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+MAX_CRASHES_PER_REQUEST = 2
+MAX_REMEMBERED_CRASHES = 1024
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One sequence on its way back; its queue can hold no more than `max_tokens` steps."""
+
+    sequence_id: int
+    request_id: str
+    arrived: asyncio.Queue[GenerateStep | StillhouseError] = field(default_factory=asyncio.Queue)
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisionTimes:
+    """
+    How patient a supervisor is with its worker, all in seconds.
+
+    Args:
+        health_timeout_s: A health check waits so long for the engine loop to answer.
+        ping_interval_s: Between two pings of the supervisor's own.
+        hang_timeout_s: A loop that is silent so long is taken for dead and killed; one step of a
+            long prompt may take seconds.
+        load_silence_timeout_s: The same while it loads; compiling a large model is silent work.
+        stop_timeout_s: A worker told to stop has so long.
+        first_restart_delay_s: Before the first restart; each further one waits twice as long.
+        max_restart_delay_s: But never longer than this.
+        stable_after_s: A worker that has served so long starts again at the first delay.
+
+    """
+
+    health_timeout_s: float = 10.0
+    ping_interval_s: float = 5.0
+    hang_timeout_s: float = 60.0
+    load_silence_timeout_s: float = 600.0
+    stop_timeout_s: float = 5.0
+    first_restart_delay_s: float = 0.1
+    max_restart_delay_s: float = 10.0
+    stable_after_s: float = 60.0
+
+
+class ChildEngine:
+    """
+    The `Engine` protocol over a supervised worker process that speaks `frames`.
+
+    One task, the supervisor, owns the worker: it launches it, hands its messages to the waiting
+    streams, and launches the next one when it dies. Everything runs on one event loop.
+
+    Args:
+        command: The worker's program and arguments; its socket's number is appended.
+        on_progress: Told how far the worker has loaded, also at every restart.
+
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        on_progress: Callable[[Loading], None] | None = None,
+        times: SupervisionTimes | None = None,
+    ) -> None:
+        self._command = tuple(command)
+        self._on_progress = on_progress
+        self._times = times or SupervisionTimes()
+        self._log = structlog.get_logger()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._worker: WorkerProcess | None = None  # set exactly while requests are served
+        self._is_serving = asyncio.Event()
+        self._ready: Ready | None = None
+        self._next_id = 0
+        self._streams: dict[int, _Stream] = {}
+        self._sequence_ids: dict[str, int] = {}
+        self._pings: dict[int, asyncio.Future[EngineHealth]] = {}
+        self._num_crashes: OrderedDict[str, int] = OrderedDict()
+
+    # The engine protocol.
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of one sequence; known once the engine has started."""
+        if self._ready is None:
+            raise EngineUnavailableError("The engine has not been started.")
+        return self._ready.context_length
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process id of the worker that serves now, None while there is none."""
+        return self._worker.pid if self._worker else None
+
+    async def start(self) -> None:
+        """
+        Launch the worker and return when it serves requests.
+
+        Raises:
+            CheckpointError: The model's files are missing or not what they should be.
+            ConfigError: A setting cannot be honoured on this machine.
+            EngineUnavailableError: The worker died while it loaded.
+
+        """
+        if self._supervisor is not None:
+            return
+        worker = await self._launch()
+        self._begin_serving(worker)
+        self._supervisor = asyncio.create_task(self._supervise(worker), name="engine-supervisor")
+
+    async def stop(self) -> None:
+        """End the worker; sequences still running fail with EngineUnavailableError."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is None:
+            return
+        supervisor.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await supervisor
+        self._fail_streams(lambda: EngineUnavailableError("The engine was stopped."))
+
+    async def wait_until_serving(self) -> None:
+        """Return when requests are served, which after a crash takes a restart."""
+        await self._is_serving.wait()
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateStep]:
+        """
+        Yield the sequence's tokens as they are made; the last step carries `finish`.
+
+        Closing the iterator early cancels the sequence as well.
+
+        Raises:
+            EngineUnavailableError: The engine is starting, restarting or stopped.
+            EngineCrashedError: The engine died during this request.
+            RequestTooLargeForEngineError: Its KV cache can never hold the request.
+            InvalidRequestError: A value cannot be honoured, or the request was running in two
+                crashes and is not tried again.
+
+        """
+        stream = self._open(request)
+        try:
+            while True:
+                arrived = await stream.arrived.get()
+                if isinstance(arrived, StillhouseError):
+                    raise arrived
+                if arrived.finish is not None:
+                    self._close(stream)
+                    self._num_crashes.pop(request.request_id, None)
+                yield arrived
+                if arrived.finish is not None:
+                    return
+        finally:
+            if self._close(stream) and self._worker is not None:
+                self._worker.send(Cancel(stream.sequence_id))
+
+    def cancel(self, request_id: str) -> None:
+        """
+        Stop a sequence within one engine step.
+
+        Its iterator ends with `EngineFinish.CANCELLED` and the exact count of what was generated.
+        An unknown or finished request is left alone.
+        """
+        sequence_id = self._sequence_ids.get(request_id)
+        if sequence_id is not None and self._worker is not None:
+            self._worker.send(Cancel(sequence_id))
+
+    async def health(self) -> EngineHealth:
+        """
+        A round trip through the engine's own loop.
+
+        Raises:
+            EngineUnavailableError: The loop did not answer in time.
+
+        """
+        try:
+            return await self._ping(timeout_s=self._times.health_timeout_s)
+        except TimeoutError as error:
+            raise EngineUnavailableError(
+                f"The engine did not answer within {self._times.health_timeout_s:g} s."
+            ) from error
+
+    # Streams.
+
+    def _open(self, request: GenerateRequest) -> _Stream:
+        if self._worker is None:
+            raise EngineUnavailableError(self._absence())
+        if self._num_crashes.get(request.request_id, 0) >= MAX_CRASHES_PER_REQUEST:
+            raise InvalidRequestError(
+                f"This request was running in {MAX_CRASHES_PER_REQUEST} crashes of the engine; "
+                "it is not tried again."
+            )
+        if request.request_id in self._sequence_ids:
+            raise InvalidRequestError(f"A request {request.request_id!r} is running already.")
+        self._next_id += 1
+        try:
+            self._worker.send(Generate(self._next_id, request))
+        except FrameError as error:
+            raise InvalidRequestError(str(error)) from error
+        stream = _Stream(self._next_id, request.request_id)
+        self._streams[stream.sequence_id] = stream
+        self._sequence_ids[stream.request_id] = stream.sequence_id
+        return stream
+
+    def _close(self, stream: _Stream) -> bool:
+        """Forget *stream*; return whether the worker may still be working on it."""
+        if self._streams.pop(stream.sequence_id, None) is None:
+            return False
+        del self._sequence_ids[stream.request_id]
+        return True
+
+    def _fail_streams(self, make_error: Callable[[], StillhouseError]) -> None:
+        for stream in list(self._streams.values()):
+            stream.arrived.put_nowait(make_error())
+            self._close(stream)
+
+    def _absence(self) -> str:
+        if self._supervisor is None:
+            return "The engine is not running."
+        return "The engine is restarting after a crash."
+
+    # Supervision.
+
+    async def _supervise(self, worker: WorkerProcess) -> None:
+        loop = asyncio.get_running_loop()
+        delay_s = self._times.first_restart_delay_s
+        try:
+            while True:
+                serving_since_s = loop.time()
+                await self._serve(worker)
+                await worker.kill()
+                if loop.time() - serving_since_s >= self._times.stable_after_s:
+                    delay_s = self._times.first_restart_delay_s
+                self._log.error(
+                    "engine_worker_died",
+                    exit_code=worker.exit_code,
+                    num_in_flight=len(self._streams),
+                    restart_in_s=delay_s,
+                )
+                self._crash_streams()
+                worker, delay_s = await self._relaunch(delay_s)
+                self._begin_serving(worker)
+        finally:
+            self._worker = None
+            self._is_serving.clear()
+            await worker.stop(timeout_s=self._times.stop_timeout_s)
+
+    async def _serve(self, worker: WorkerProcess) -> None:
+        """Hand the worker's messages on until it dies."""
+        watchdog = asyncio.create_task(self._watch(worker), name="engine-watchdog")
+        try:
+            while (message := await worker.receive()) is not None:
+                self._dispatch(message)
+        except FrameError as error:
+            self._log.error("engine_worker_spoke_nonsense", reason=str(error))  # noqa: TRY400 (the traceback says no more)
+        finally:
+            self._end_serving()
+            watchdog.cancel()
+
+    async def _watch(self, worker: WorkerProcess) -> None:
+        """Kill a worker whose loop has stopped turning; `_serve` then sees it die."""
+        while True:
+            await asyncio.sleep(self._times.ping_interval_s)
+            try:
+                await self._ping(timeout_s=self._times.hang_timeout_s)
+            except EngineUnavailableError:
+                return  # it died by itself
+            except TimeoutError:
+                self._log.error("engine_worker_hangs", silent_s=self._times.hang_timeout_s)  # noqa: TRY400 (the traceback says no more)
+                await worker.kill()
+                return
+
+    def _begin_serving(self, worker: WorkerProcess) -> None:
+        self._worker = worker
+        self._is_serving.set()
+
+    def _end_serving(self) -> None:
+        self._worker = None
+        self._is_serving.clear()
+        for answer in self._pings.values():
+            if not answer.done():
+                answer.set_exception(EngineUnavailableError("The engine died."))
+        self._pings.clear()
+
+    def _crash_streams(self) -> None:
+        for stream in self._streams.values():
+            num_crashes = self._num_crashes.pop(stream.request_id, 0)
+            self._num_crashes[stream.request_id] = num_crashes + 1
+        while len(self._num_crashes) > MAX_REMEMBERED_CRASHES:
+            self._num_crashes.popitem(last=False)
+        self._fail_streams(lambda: EngineCrashedError("The engine died during this request."))
+
+    async def _relaunch(self, delay_s: float) -> tuple[WorkerProcess, float]:
+        """Try until a worker serves; return it and the delay to use if it dies too soon."""
+        while True:
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, self._times.max_restart_delay_s)
+            try:
+                return await self._launch(), delay_s
+            except (OperatorError, EngineUnavailableError) as error:
+                self._log.error("engine_restart_failed", reason=str(error), next_in_s=delay_s)  # noqa: TRY400 (the traceback says no more)
+
+    async def _launch(self) -> WorkerProcess:
+        """Spawn a worker and return it when it is ready."""
+        try:
+            worker = await WorkerProcess.spawn(self._command)
+        except OSError as error:
+            raise EngineUnavailableError(f"The engine worker cannot be run: {error}.") from error
+        try:
+            self._ready = await self._load(worker)
+        except BaseException:
+            await worker.kill()
+            raise
+        self._log.info(
+            "engine_ready",
+            pid=worker.pid,
+            context_length=self._ready.context_length,
+            num_blocks=self._ready.num_blocks,
+        )
+        return worker
+
+    async def _load(self, worker: WorkerProcess) -> Ready:
+        timeout_s = self._times.load_silence_timeout_s
+        while True:
+            try:
+                message = await asyncio.wait_for(worker.receive(), timeout_s)
+            except TimeoutError as error:
+                raise EngineUnavailableError(
+                    f"The engine worker was silent for {timeout_s:g} s while it loaded."
+                ) from error
+            except FrameError as error:
+                raise EngineUnavailableError(f"The engine worker: {error}") from error
+            match message:
+                case Ready():
+                    return message
+                case Loading():
+                    if self._on_progress is not None:
+                        self._on_progress(message)
+                case LoadFailed(failure=LoadFailure.CHECKPOINT):
+                    raise CheckpointError(message.message)
+                case LoadFailed(failure=LoadFailure.CONFIG):
+                    raise ConfigError(message.message)
+                case _:
+                    await worker.kill()
+                    raise EngineUnavailableError(
+                        f"The engine worker died while it loaded (exit code {worker.exit_code}); "
+                        "its own words are on standard error."
+                    )
+
+    def _dispatch(self, message: ToGateway) -> None:
+        match message:
+            case Steps():
+                for sequence_id, step in message.steps:
+                    if stream := self._streams.get(sequence_id):
+                        stream.arrived.put_nowait(step)
+            case Refused():
+                if stream := self._streams.get(message.sequence_id):
+                    stream.arrived.put_nowait(_refusal(message))
+                    self._close(stream)
+            case Pong():
+                answer = self._pings.pop(message.ping_id, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(message.health)
+            case Loading() | Ready() | LoadFailed():
+                raise FrameError(f"A {type(message).__name__} from a worker that is ready.")
+            case _:
+                assert_never(message)
+
+    async def _ping(self, *, timeout_s: float) -> EngineHealth:
+        if self._worker is None:
+            raise EngineUnavailableError(self._absence())
+        self._next_id += 1
+        ping_id = self._next_id
+        answer: asyncio.Future[EngineHealth] = asyncio.get_running_loop().create_future()
+        self._pings[ping_id] = answer
+        self._worker.send(Ping(ping_id))
+        try:
+            return await asyncio.wait_for(answer, timeout_s)
+        finally:
+            self._pings.pop(ping_id, None)
+
+
+def _refusal(refused: Refused) -> StillhouseError:
+    if refused.code is RefusalCode.TOO_LARGE:
+        return RequestTooLargeForEngineError(refused.message)
+    return InvalidRequestError(refused.message)

@@ -1,0 +1,192 @@
+"""
+The words between gateway and worker: typed messages, each in one frame.
+
+A frame is a length of four bytes, big-endian, and that many bytes of msgpack. Any worker that
+speaks these messages over its socket can stand behind `child.ChildEngine`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
+
+_Message = TypeVar("_Message")
+
+LENGTH_BYTES = 4
+MAX_FRAME_BYTES = 16 * 1024 * 1024  # a prompt of a million tokens takes 5 MB
+
+
+class FrameError(Exception):
+    """The other side sent what is no frame, or no message; the connection is of no more use."""
+
+
+class RefusalCode(StrEnum):
+    """Why a worker does not take a request."""
+
+    INVALID = "invalid"
+    TOO_LARGE = "too_large"
+
+
+class LoadFailure(StrEnum):
+    """Whose mistake it is that a worker cannot load."""
+
+    CHECKPOINT = "checkpoint"
+    CONFIG = "config"
+
+
+# To the worker.
+
+
+class Generate(msgspec.Struct, frozen=True, tag="generate"):
+    """
+    Start a sequence.
+
+    Args:
+        sequence_id: Used once on a connection, so that a late step of an abandoned request can
+            never reach a later one that has the same `request_id`.
+
+    """
+
+    sequence_id: int
+    request: GenerateRequest
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """End a sequence before its next token; one that is finished is left alone."""
+
+    sequence_id: int
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Ask the engine loop itself whether it turns."""
+
+    ping_id: int
+
+
+# To the gateway.
+
+
+class Loading(msgspec.Struct, frozen=True, tag="loading"):
+    """How far the worker is; `num_total` is in the stage's own unit (bytes, layers)."""
+
+    stage: str
+    num_done: int
+    num_total: int
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """
+    The model is loaded and requests are served.
+
+    Args:
+        context_length: Most tokens of one sequence, prompt and completion together.
+        num_blocks: Size of the KV cache in blocks, 0 where an engine has none.
+        block_size: Tokens per block.
+
+    """
+
+    context_length: int
+    num_blocks: int = 0
+    block_size: int = 0
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
+    """The operator must change something before this worker can load."""
+
+    failure: LoadFailure
+    message: str
+
+
+class Steps(msgspec.Struct, frozen=True, tag="steps"):
+    """What one engine step added, for all of its sequences, by `sequence_id`."""
+
+    steps: list[tuple[int, GenerateStep]]
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The sequence was not started and never will be."""
+
+    sequence_id: int
+    code: RefusalCode
+    message: str
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """The engine loop's answer to a ping."""
+
+    ping_id: int
+    health: EngineHealth
+
+
+ToWorker = Generate | Cancel | Ping
+ToGateway = Loading | Ready | LoadFailed | Steps | Refused | Pong
+
+
+def encode(message: ToWorker | ToGateway) -> bytes:
+    """
+    Return the whole frame of *message*, length included.
+
+    Raises:
+        FrameError: The message is too large, or holds an integer beyond 64 bits.
+
+    """
+    try:
+        body = msgspec.msgpack.encode(message)
+    except OverflowError as error:
+        raise FrameError(f"A {type(message).__name__} cannot be sent: {error}.") from error
+    if len(body) > MAX_FRAME_BYTES:
+        raise FrameError(
+            f"A {type(message).__name__} of {len(body)} bytes exceeds {MAX_FRAME_BYTES}."
+        )
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+def body_length(prefix: bytes) -> int:
+    """
+    Read a frame's first four bytes.
+
+    Raises:
+        FrameError: The frame would be larger than any message.
+
+    """
+    length = int.from_bytes(prefix, "big")
+    if length > MAX_FRAME_BYTES:
+        raise FrameError(f"A frame of {length} bytes exceeds {MAX_FRAME_BYTES}.")
+    return length
+
+
+def decode_to_worker(body: bytes) -> ToWorker:
+    """
+    Read a message that the gateway sent.
+
+    Raises:
+        FrameError: It is not one.
+
+    """
+    return _decode(body, _TO_WORKER)
+
+
+def decode_to_gateway(body: bytes) -> ToGateway:
+    """
+    Read a message that the worker sent.
+
+    Raises:
+        FrameError: It is not one.
+
+    """
+    return _decode(body, _TO_GATEWAY)
+
+
+def _decode(body: bytes, decoder: msgspec.msgpack.Decoder[_Message]) -> _Message:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameError(f"Not a message: {error}.") from error
+
+
+_TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_TO_GATEWAY: msgspec.msgpack.Decoder[ToGateway] = msgspec.msgpack.Decoder(ToGateway)

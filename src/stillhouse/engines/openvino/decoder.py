@@ -1,0 +1,133 @@
+"""The compiled graph and its KV cache: a batch in, logits out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino as ov
+
+from stillhouse.engines.openvino.settings import Precision
+from stillhouse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as List
+
+    from numpy.typing import NDArray
+
+    from stillhouse.engines.openvino.scheduler import Slice
+
+F32_PROPERTIES: dict[str, Any] = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+}
+
+
+class Decoder:
+    """
+    A graph from `graph.build_graph`, compiled for this machine's processor.
+
+    Attributes:
+        block_size: Tokens per block of the KV cache, the plugin's choice.
+        block_bytes: Bytes of a block over all layers, keys and values together.
+        num_blocks: Blocks of the KV cache; 0 until `allocate_cache`.
+
+    """
+
+    def __init__(self, graph: ov.Model, *, num_threads: int, precision: Precision) -> None:
+        properties: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": num_threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if precision is Precision.F32:
+            properties |= F32_PROPERTIES
+        compiled = ov.Core().compile_model(graph, "CPU", properties)
+        self._caches = [port for port in compiled.inputs if "_cache." in port.get_any_name()]
+        self._request = compiled.create_infer_request()
+        self._tensors: list[ov.Tensor] = []
+        self._inputs: dict[str, NDArray[Any]] = {}
+        shapes = [_cache_shape(port) for port in self._caches]
+        self.block_size = next(
+            shape[1]
+            for port, shape in zip(self._caches, shapes, strict=True)
+            if port.get_any_name().startswith("value_cache.")
+        )
+        self.block_bytes = sum(
+            int(np.prod(shape)) * port.get_element_type().size
+            for port, shape in zip(self._caches, shapes, strict=True)
+        )
+        self.num_blocks = 0
+
+    def allocate_cache(self, num_blocks: int) -> None:
+        """
+        Make room for *num_blocks* blocks; the machine gives memory only to those that are used.
+
+        Raises:
+            ConfigError: There is not so much memory.
+
+        """
+        for port in self._caches:
+            kind, shape = port.get_element_type(), ov.Shape([num_blocks, *_cache_shape(port)])
+            num_bytes = int(np.prod(list(shape))) * kind.size
+            try:
+                # Not ov.Tensor(kind, shape), which would touch all of it.
+                memory = np.empty(num_bytes, np.uint8)
+            except MemoryError as error:
+                raise ConfigError(
+                    f"kv_cache_bytes: {num_blocks * self.block_bytes} bytes cannot be had."
+                ) from error
+            tensor = ov.Tensor(memory, shape, kind)
+            self._request.set_tensor(port.get_any_name(), tensor)
+            self._tensors.append(tensor)
+        self.num_blocks = num_blocks
+
+    def run(self, batch: List[Slice]) -> NDArray[np.float32]:
+        """
+        Compute *batch* and return the logits of the sequences whose next token is sampled.
+
+        Returns:
+            float32, shape (sampled sequences, vocabulary), in the batch's order; overwritten by
+            the next run.
+
+        """
+        # The request refers to these arrays without owning them.
+        self._inputs = batch_inputs(batch)
+        for name, array in self._inputs.items():
+            self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        self._request.infer()
+        logits: NDArray[np.float32] = self._request.get_output_tensor(0).data
+        return logits.reshape(-1, logits.shape[-1])
+
+
+def batch_inputs(batch: List[Slice]) -> dict[str, NDArray[Any]]:
+    """Return the graph's inputs for *batch*, as `graph.build_graph` lists them."""
+    begins = [part.sequence.num_computed for part in batch]
+    lengths = [part.num_tokens for part in batch]
+    ends = [begin + length for begin, length in zip(begins, lengths, strict=True)]
+    last_tokens = np.cumsum(lengths) - 1
+    return {
+        "input_ids": np.concatenate(
+            [
+                np.asarray(part.sequence.token_ids[begin:end])
+                for part, begin, end in zip(batch, begins, ends, strict=True)
+            ]
+        ),
+        "position_ids": np.concatenate(
+            [np.arange(begin, end) for begin, end in zip(begins, ends, strict=True)]
+        ),
+        "past_lens": np.array(begins, np.int32),
+        "subsequence_begins": np.cumsum([0, *lengths], dtype=np.int32),
+        "block_indices": np.concatenate([np.asarray(part.sequence.block_ids) for part in batch]),
+        "block_indices_begins": np.cumsum(
+            [0, *(len(part.sequence.block_ids) for part in batch)], dtype=np.int32
+        ),
+        "max_context_len": np.array(max(ends), np.int32),
+        "sampled_tokens_indices": last_tokens[[part.is_sampled for part in batch]],
+    }
+
+
+def _cache_shape(port: Any) -> list[int]:
+    """Return heads, tokens and features of one block; the plugin puts its scales beside them."""
+    shape = port.get_partial_shape()
+    return [shape[axis].get_length() for axis in (1, 2, 3)]

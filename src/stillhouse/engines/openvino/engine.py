@@ -1,0 +1,34 @@
+"""The embedded engine as the gateway sees it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from stillhouse.engines.child import ChildEngine, SupervisionTimes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stillhouse.engines.frames import Loading
+    from stillhouse.engines.openvino.settings import EngineSettings
+
+WORKER_MODULE = "stillhouse.engines.openvino.worker"
+
+
+def openvino_engine(
+    settings: EngineSettings,
+    *,
+    on_progress: Callable[[Loading], None] | None = None,
+    times: SupervisionTimes | None = None,
+) -> ChildEngine:
+    """
+    Return the embedded engine, not started, for the checkpoint that *settings* name.
+
+    Args:
+        on_progress: Told how far the worker has loaded, also at every restart.
+        times: How patient the supervisor is.
+
+    """
+    command = [sys.executable, "-m", WORKER_MODULE, settings.to_json()]
+    return ChildEngine(command, on_progress=on_progress, times=times)

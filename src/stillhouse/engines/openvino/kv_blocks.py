@@ -1,0 +1,101 @@
+"""
+The KV cache's blocks: who uses them, and which prefix each of them holds.
+
+Source:
+    Paged KV cache: arXiv 2309.06180. Prefix caching by chained block hashes: vLLM,
+    docs/design/prefix_caching.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+
+HASH_BYTES = 16
+
+
+def root_hash(cache_salt: str) -> bytes:
+    """Return what the first block of every prompt with *cache_salt* is chained to."""
+    return hashlib.blake2b(cache_salt.encode(), digest_size=HASH_BYTES, person=b"kv-root").digest()
+
+
+def block_hash(parent: bytes, token_bytes: bytes) -> bytes:
+    """Return the name of a full block: its tokens and, through *parent*, all before them."""
+    return hashlib.blake2b(parent + token_bytes, digest_size=HASH_BYTES).digest()
+
+
+class KVBlocks:
+    """
+    Counts references to blocks and remembers what released ones hold.
+
+    A block is free, used by one or more sequences, or cached: released but still holding a
+    prefix that a later prompt may start with. Cached blocks are handed out again when no free
+    one is left, least recently released first.
+    """
+
+    def __init__(self, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self._free = list(range(num_blocks - 1, -1, -1))
+        self._num_users = [0] * num_blocks
+        self._hashes: list[bytes | None] = [None] * num_blocks
+        self._block_by_hash: dict[bytes, int] = {}
+        self._cached: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def num_free(self) -> int:
+        """How many blocks can be allocated now, cached ones among them."""
+        return len(self._free) + len(self._cached)
+
+    def allocate(self) -> int:
+        """
+        Hand out a block whose content is of no meaning.
+
+        Raises:
+            IndexError: None is free; ask `num_free` first.
+
+        """
+        if self._free:
+            block = self._free.pop()
+        elif self._cached:
+            block, _ = self._cached.popitem(last=False)
+            self._forget(block)
+        else:
+            raise IndexError("No block is free. This is a bug: num_free was not asked.")
+        self._num_users[block] = 1
+        return block
+
+    def find(self, prefix: bytes) -> int | None:
+        """Return the block that holds the prefix of this hash; it stays as it is."""
+        return self._block_by_hash.get(prefix)
+
+    def is_used(self, block: int) -> bool:
+        """Return whether a sequence uses *block*, so that sharing it takes nothing from others."""
+        return self._num_users[block] > 0
+
+    def share(self, block: int) -> None:
+        """Use a block that `find` returned."""
+        if self._num_users[block] == 0:
+            del self._cached[block]
+        self._num_users[block] += 1
+
+    def release(self, block: int) -> None:
+        """Give up one use of *block*."""
+        self._num_users[block] -= 1
+        if self._num_users[block] > 0:
+            return
+        if self._hashes[block] is None:
+            self._free.append(block)
+        else:
+            self._cached[block] = None
+
+    def publish(self, block: int, prefix: bytes) -> None:
+        """Let others find *block*, which is full and will not change while it has this name."""
+        if self._hashes[block] is None and prefix not in self._block_by_hash:
+            self._hashes[block] = prefix
+            self._block_by_hash[prefix] = block
+
+    def _forget(self, block: int) -> None:
+        prefix = self._hashes[block]
+        if prefix is not None:
+            del self._block_by_hash[prefix]
+            self._hashes[block] = None

@@ -1,0 +1,73 @@
+"""From a checkpoint on disk to an engine that runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stillhouse.engines.frames import Loading
+from stillhouse.engines.openvino.architecture import read_architecture
+from stillhouse.engines.openvino.decoder import Decoder
+from stillhouse.engines.openvino.graph import build_graph
+from stillhouse.engines.openvino.machine import available_memory_bytes, num_physical_cores
+from stillhouse.engines.openvino.runner import Runner
+from stillhouse.engines.openvino.weights_cache import load_weights
+from stillhouse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stillhouse.engines.openvino.architecture import Architecture
+    from stillhouse.engines.openvino.settings import EngineSettings
+
+KV_CACHE_SHARE = 0.25  # of the memory that is free, where no size is set
+
+
+def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]) -> Runner:
+    """
+    Read, quantise, build and compile what *settings* name.
+
+    Raises:
+        CheckpointError: The model's files are missing or not what they should be.
+        ConfigError: A setting cannot be honoured on this machine.
+
+    """
+    architecture = read_architecture(settings.checkpoint_dir)
+    num_threads = settings.num_threads or num_physical_cores()
+    weights = load_weights(
+        settings.checkpoint_dir,
+        architecture,
+        settings.weights,
+        cache_dir=settings.cache_dir,
+        num_threads=num_threads,
+        on_progress=on_progress,
+    )
+    on_progress(Loading("compiling the graph", 0, 1))
+    decoder = Decoder(
+        build_graph(architecture, weights), num_threads=num_threads, precision=settings.precision
+    )
+    on_progress(Loading("compiling the graph", 1, 1))
+    context_length = min(
+        architecture.context_length, settings.context_length or architecture.context_length
+    )
+    decoder.allocate_cache(_num_blocks(settings, decoder, context_length))
+    return Runner(
+        decoder,
+        settings,
+        weights,
+        vocab_size=architecture.vocab_size,
+        context_length=min(context_length, decoder.num_blocks * decoder.block_size),
+    )
+
+
+def _num_blocks(settings: EngineSettings, decoder: Decoder, context_length: int) -> int:
+    """Return how many blocks the KV cache has, never more than could be used at once."""
+    num_useful = settings.max_sequences * -(-context_length // decoder.block_size)
+    num_bytes = settings.kv_cache_bytes
+    if num_bytes is None:
+        num_bytes = int(KV_CACHE_SHARE * available_memory_bytes())
+    if num_bytes < decoder.block_bytes:
+        raise ConfigError(
+            f"kv_cache_bytes is {num_bytes}; one block of {decoder.block_size} tokens takes "
+            f"{decoder.block_bytes}."
+        )
+    return min(num_useful, num_bytes // decoder.block_bytes)

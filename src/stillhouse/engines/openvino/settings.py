@@ -1,0 +1,99 @@
+"""What an operator can choose about the embedded engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stillhouse.errors import ConfigError
+
+
+class WeightFormat(StrEnum):
+    """How matrices are kept; the smaller, the faster a token on a machine short of bandwidth."""
+
+    F16 = "f16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+class Precision(StrEnum):
+    """
+    How the graph computes.
+
+    DEFAULT is OpenVINO's choice for the processor: bf16 where it has it, activations quantised by
+    groups, a KV cache of 8 bits. F32 is slower, and lets the same sequence give the same tokens
+    however it is batched, chunked or preempted.
+    """
+
+    DEFAULT = "default"
+    F32 = "f32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """
+    What an operator can choose about the embedded engine.
+
+    Args:
+        checkpoint_dir: A Hugging Face checkpoint: config.json and safetensors.
+        cache_dir: Where packed weights are kept for the next start.
+        weights: Format of the matrices.
+        precision: How the graph computes.
+        context_length: Most tokens of one sequence; None takes what the model was made for.
+        kv_cache_bytes: Size of the KV cache; None takes what `max_sequences` whole contexts need,
+            but no more than a quarter of the memory that is free.
+        max_sequences: Most sequences computed in one step.
+        max_batch_tokens: Most tokens computed in one step, which bounds how long it takes.
+        prefill_chunk_tokens: Most tokens of one prompt in one step.
+        num_threads: None takes every physical core that this process may use.
+
+    Raises:
+        ConfigError: The values do not go together.
+
+    """
+
+    checkpoint_dir: Path
+    cache_dir: Path
+    weights: WeightFormat = WeightFormat.INT8
+    precision: Precision = Precision.DEFAULT
+    context_length: int | None = None
+    kv_cache_bytes: int | None = None
+    max_sequences: int = 64
+    max_batch_tokens: int = 1024
+    prefill_chunk_tokens: int = 512
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in (
+            "context_length",
+            "kv_cache_bytes",
+            "max_sequences",
+            "max_batch_tokens",
+            "prefill_chunk_tokens",
+            "num_threads",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 1.")
+        if self.max_batch_tokens <= self.max_sequences:
+            raise ConfigError(
+                f"max_batch_tokens is {self.max_batch_tokens}; it must be more than max_sequences "
+                f"({self.max_sequences}), so that prompts advance beside a full batch."
+            )
+
+    def to_json(self) -> str:
+        """Return the settings as a worker's command line carries them."""
+        return msgspec.json.encode(self, enc_hook=str).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> EngineSettings:
+        """Read what `to_json` wrote."""
+        return msgspec.json.decode(text, type=cls, dec_hook=_path)
+
+
+def _path(_kind: type, value: Any) -> Path:
+    return Path(value)

@@ -1,0 +1,179 @@
+"""Queries that find what cannot be: each returns the rows that contradict others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+
+from stillhouse.store import balances
+from stillhouse.store.accounts import CUSTOMER
+from stillhouse.store.entries import CHARGE, REVENUE_ACCOUNT_ID
+from stillhouse.store.requests import HELD, SETTLED
+from stillhouse.store.tables import account, balance, entry, price_version, request
+
+
+class Wrong(NamedTuple):
+    """Something that differs from what other rows say it must be."""
+
+    subject: str
+    found: int | None
+    expected: int
+
+
+class Holding(NamedTuple):
+    """What a holder has spent and holds."""
+
+    spent_picousd: int
+    held_picousd: int
+
+
+#: A holder and a period, as `balance` names them.
+HolderKey = tuple[str, int, int]
+
+_uncached_tokens = request.c.prompt_tokens - request.c.cached_tokens
+_price_of_usage = (
+    _uncached_tokens * price_version.c.input_picousd
+    + request.c.cached_tokens * price_version.c.cached_input_picousd
+    + request.c.completion_tokens * price_version.c.output_picousd
+)
+_due_cost = case(
+    # An engine that reports more than was held for is an alarm, but no reason to break a limit.
+    (_price_of_usage > request.c.hold_picousd, request.c.hold_picousd),
+    else_=_price_of_usage,
+)
+
+
+def fetch_wrong_costs(connection: Connection) -> list[Wrong]:
+    """Settled requests whose cost is not their tokens at their price version."""
+    query = (
+        select(request.c.request_id, request.c.cost_picousd, _due_cost)
+        .join_from(request, price_version, request.c.price_version == price_version.c.version)
+        .where(request.c.state == SETTLED, request.c.cost_picousd != _due_cost)
+    )
+    return [Wrong(*row) for row in connection.execute(query)]
+
+
+def fetch_wrong_charges(connection: Connection) -> list[Wrong]:
+    """Requests whose account's entry is not their cost; without an entry, nothing was charged."""
+    of_request = and_(
+        entry.c.kind == CHARGE,
+        entry.c.reference == request.c.number,
+        entry.c.account_id == request.c.account_id,
+    )
+    charged = func.coalesce(-entry.c.amount_picousd, 0)
+    cost = func.coalesce(request.c.cost_picousd, 0)
+    query = (
+        select(request.c.request_id, charged, cost)
+        .join_from(request, entry, of_request, isouter=True)
+        .where(charged != cost)
+    )
+    return [Wrong(*row) for row in connection.execute(query)]
+
+
+def fetch_unbalanced_postings(connection: Connection) -> list[Wrong]:
+    """Postings whose entries do not sum to zero."""
+    total = func.sum(entry.c.amount_picousd)
+    query = (
+        select(entry.c.kind, entry.c.reference, total)
+        .group_by(entry.c.kind, entry.c.reference)
+        .having(total != 0)
+    )
+    rows = connection.execute(query)
+    return [Wrong(f"{kind} {reference}", int(found), 0) for kind, reference, found in rows]
+
+
+def fetch_stray_charges(connection: Connection) -> list[Wrong]:
+    """Entries of charges that belong to no request, or to an account that is not in it."""
+    query = (
+        select(entry.c.reference, entry.c.account_id, entry.c.amount_picousd)
+        .join_from(entry, request, entry.c.reference == request.c.number, isouter=True)
+        .where(
+            entry.c.kind == CHARGE,
+            or_(
+                request.c.number.is_(None),
+                entry.c.account_id.not_in([request.c.account_id, REVENUE_ACCOUNT_ID]),
+            ),
+        )
+    )
+    rows = connection.execute(query)
+    return [
+        Wrong(f"charge {reference} on account {account_id}", amount, 0)
+        for reference, account_id, amount in rows
+    ]
+
+
+def fetch_overdue_holds(connection: Connection, *, now_ms: int) -> list[str]:
+    """Ids of requests that hold money past their lease, so that nobody can be working on them."""
+    query = select(request.c.request_id).where(
+        request.c.state == HELD, request.c.lease_until_ms <= now_ms
+    )
+    return list(connection.scalars(query))
+
+
+def fetch_balances(connection: Connection) -> dict[HolderKey, Holding]:
+    """Every balance as it is kept."""
+    query = select(
+        balance.c.holder,
+        balance.c.holder_id,
+        balance.c.period,
+        balance.c.spent_picousd,
+        balance.c.held_picousd,
+    )
+    return {
+        (holder, holder_id, period): Holding(spent, held)
+        for holder, holder_id, period, spent, held in connection.execute(query)
+    }
+
+
+def recompute_balances(
+    connection: Connection, kept: Iterable[HolderKey]
+) -> dict[HolderKey, Holding]:
+    """
+    Every account's balance, and those of *kept* that are a key's, from scratch.
+
+    An account has spent what its entries say; a key what its requests cost. Both hold what their
+    unresolved requests hold.
+    """
+    spent = _sum_by(connection, entry.c.account_id, -entry.c.amount_picousd, entry.c.kind == CHARGE)
+    held = _sum_by(
+        connection, request.c.account_id, request.c.hold_picousd, request.c.state == HELD
+    )
+    customers = connection.scalars(select(account.c.id).where(account.c.kind == CUSTOMER))
+    recomputed: dict[HolderKey, Holding] = {
+        (balances.ACCOUNT, customer, balances.ALL_TIME): Holding(
+            spent.get(customer, 0), held.get(customer, 0)
+        )
+        for customer in customers
+    }
+    for holder, key_id, period in kept:
+        if holder == balances.KEY:
+            recomputed[holder, key_id, period] = sum_key(connection, key_id, period)
+    return recomputed
+
+
+def sum_key(connection: Connection, key_id: int, period: int) -> Holding:
+    """What a key's requests of a period cost and hold."""
+    from_ms, to_ms = balances.span_of(period)
+    query = select(
+        func.coalesce(func.sum(request.c.cost_picousd), 0),
+        func.coalesce(func.sum(case((request.c.state == HELD, request.c.hold_picousd))), 0),
+    ).where(
+        request.c.key_id == key_id,
+        request.c.created_at_ms >= from_ms,
+        request.c.created_at_ms < to_ms,
+    )
+    spent, held = connection.execute(query).one()
+    return Holding(int(spent), int(held))
+
+
+def _sum_by(
+    connection: Connection,
+    group: ColumnElement[int],
+    amount: ColumnElement[int],
+    condition: ColumnElement[bool],
+) -> dict[int, int]:
+    rows = connection.execute(select(group, func.sum(amount)).where(condition).group_by(group))
+    # PostgreSQL sums bigints to a Decimal.
+    return {key: int(total) for key, total in rows}

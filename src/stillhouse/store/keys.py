@@ -1,0 +1,91 @@
+"""API keys, by the HMAC of their secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from stillhouse.store.tables import api_key
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """An API key without its secret; `prefix` is the part of it that may be shown."""
+
+    id: int
+    account_id: int
+    name: str
+    prefix: str
+    created_at_ms: int
+    last_used_at_ms: int | None
+    expires_at_ms: int | None
+    revoked_at_ms: int | None
+
+
+_SELECT = select(
+    api_key.c.id,
+    api_key.c.account_id,
+    api_key.c.name,
+    api_key.c.prefix,
+    api_key.c.created_at_ms,
+    api_key.c.last_used_at_ms,
+    api_key.c.expires_at_ms,
+    api_key.c.revoked_at_ms,
+)
+_SELECT_BY_HMAC = _SELECT.where(api_key.c.secret_hmac == bindparam("of_hmac"))
+_SELECT_ALL = _SELECT.order_by(api_key.c.id)
+_NOTE_USE = update(api_key).where(api_key.c.id == bindparam("of_id"))
+_REVOKE = update(api_key).where(
+    api_key.c.id == bindparam("of_id"), api_key.c.revoked_at_ms.is_(None)
+)
+
+
+def insert_key(  # noqa: PLR0913 - one argument per column
+    connection: Connection,
+    *,
+    account_id: int,
+    name: str,
+    prefix: str,
+    secret_hmac: bytes,
+    created_at_ms: int,
+    expires_at_ms: int | None = None,
+) -> KeyRow:
+    """
+    Insert a key.
+
+    Raises:
+        IntegrityError: A live key of the account has this name.
+
+    """
+    row = {
+        "account_id": account_id,
+        "name": name,
+        "prefix": prefix,
+        "secret_hmac": secret_hmac,
+        "created_at_ms": created_at_ms,
+        "expires_at_ms": expires_at_ms,
+    }
+    (key_id,) = connection.execute(insert(api_key), row).inserted_primary_key or ()
+    return KeyRow(key_id, account_id, name, prefix, created_at_ms, None, expires_at_ms, None)
+
+
+def fetch_by_hmac(connection: Connection, secret_hmac: bytes) -> KeyRow | None:
+    """The key whose secret has this HMAC, revoked or not."""
+    row = connection.execute(_SELECT_BY_HMAC, {"of_hmac": secret_hmac}).one_or_none()
+    return KeyRow(*row) if row else None
+
+
+def fetch_all(connection: Connection) -> list[KeyRow]:
+    """Every key, revoked ones among them, oldest first."""
+    return [KeyRow(*row) for row in connection.execute(_SELECT_ALL)]
+
+
+def note_use(connection: Connection, key_id: int, *, used_at_ms: int) -> None:
+    """Remember when a key was last used."""
+    connection.execute(_NOTE_USE, {"of_id": key_id, "last_used_at_ms": used_at_ms})
+
+
+def revoke(connection: Connection, key_id: int, *, revoked_at_ms: int) -> None:
+    """End a key; one that has ended keeps its time."""
+    connection.execute(_REVOKE, {"of_id": key_id, "revoked_at_ms": revoked_at_ms})

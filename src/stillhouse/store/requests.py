@@ -1,0 +1,133 @@
+"""The request rows: HELD before the engine starts, SETTLED or VOIDED once and for good."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from stillhouse.chat import TokenUsage
+from stillhouse.store.tables import request
+
+HELD = "HELD"
+SETTLED = "SETTLED"
+VOIDED = "VOIDED"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRequest:
+    """
+    A request that is not resolved yet.
+
+    Args:
+        number: The row's own number; entries refer to it.
+        hold_picousd: The highest possible cost, reserved until the request is resolved.
+        created_at_ms: Decides which month's limit the request counts towards.
+
+    """
+
+    number: int
+    account_id: int
+    key_id: int
+    hold_picousd: int
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """
+    How a request ended.
+
+    Args:
+        usage: None when nobody knows what was generated.
+        usage_source: Who counted; None exactly when `usage` is.
+
+    """
+
+    state: str
+    outcome: str
+    cost_picousd: int
+    usage: TokenUsage | None
+    usage_source: str | None
+    resolved_at_ms: int
+
+
+# Statements stand here once, as building one takes longer than running it.
+_INSERT = insert(request)
+_RESOLVE = (
+    update(request)
+    .where(request.c.number == bindparam("row_number"), request.c.state == HELD)
+    .values(lease_until_ms=None)
+)
+_SELECT_COST = select(request.c.cost_picousd).where(request.c.number == bindparam("row_number"))
+_SELECT_HELD = (
+    select(
+        request.c.number,
+        request.c.account_id,
+        request.c.key_id,
+        request.c.hold_picousd,
+        request.c.created_at_ms,
+    )
+    .where(request.c.state == HELD)
+    .order_by(request.c.number)
+)
+
+
+def insert_held(  # noqa: PLR0913 - one argument per column
+    connection: Connection,
+    *,
+    request_id: str,
+    account_id: int,
+    key_id: int,
+    price_version: int,
+    hold_picousd: int,
+    created_at_ms: int,
+    lease_until_ms: int,
+) -> HeldRequest:
+    """
+    Insert a request that holds *hold_picousd*.
+
+    Raises:
+        IntegrityError: The request's id, which is unique for ever, exists.
+
+    """
+    row = {
+        "request_id": request_id,
+        "account_id": account_id,
+        "key_id": key_id,
+        "price_version": price_version,
+        "state": HELD,
+        "hold_picousd": hold_picousd,
+        "created_at_ms": created_at_ms,
+        "lease_until_ms": lease_until_ms,
+    }
+    (number,) = connection.execute(_INSERT, row).inserted_primary_key or ()
+    return HeldRequest(number, account_id, key_id, hold_picousd, created_at_ms)
+
+
+def resolve(connection: Connection, number: int, resolution: Resolution) -> bool:
+    """Resolve a request if it is still HELD; False when it has been resolved before."""
+    usage = resolution.usage
+    row = {
+        "row_number": number,
+        "state": resolution.state,
+        "outcome": resolution.outcome,
+        "cost_picousd": resolution.cost_picousd,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "cached_tokens": usage.cached_tokens if usage else None,
+        "completion_tokens": usage.completion_tokens if usage else None,
+        "usage_source": resolution.usage_source,
+        "resolved_at_ms": resolution.resolved_at_ms,
+    }
+    return connection.execute(_RESOLVE, row).rowcount == 1
+
+
+def fetch_cost_picousd(connection: Connection, number: int) -> int:
+    """What a resolved request cost."""
+    cost: int = connection.execute(_SELECT_COST, {"row_number": number}).scalar_one()
+    return cost
+
+
+def fetch_held(connection: Connection) -> list[HeldRequest]:
+    """Every unresolved request, oldest first."""
+    return [HeldRequest(*row) for row in connection.execute(_SELECT_HELD)]

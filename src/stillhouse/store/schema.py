@@ -1,0 +1,66 @@
+"""Brings a ledger's tables up to date when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from stillhouse.errors import ConfigError
+
+#: The newest migration; here so that an up-to-date ledger opens without loading Alembic.
+HEAD = "0001"
+
+_MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def ensure_current(
+    reader: Engine, writer: Engine, turn: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """
+    Run the migrations that this ledger has not seen, all in one transaction.
+
+    Raises:
+        ConfigError: A newer stillhouse has changed the schema.
+
+    """
+    with reader.connect() as connection:
+        version = fetch_version(connection)
+    if version == HEAD:
+        return
+    if version is not None and version > HEAD:
+        raise ConfigError(
+            f"The ledger has schema {version}, and this stillhouse knows schemas up to {HEAD}. "
+            "Install the version that wrote it, or a newer one."
+        )
+    with turn(), writer.begin() as connection:
+        # Another process may have done it meanwhile; then Alembic finds nothing to do.
+        _upgrade(connection)
+
+
+def fetch_version(connection: Connection) -> str | None:
+    """The newest migration that the ledger has seen, or None for an empty file."""
+    try:
+        version: str = connection.execute(
+            text("SELECT version_num FROM alembic_version")
+        ).scalar_one()
+    except (OperationalError, ProgrammingError):
+        connection.rollback()
+        if inspect(connection).has_table("alembic_version"):
+            raise
+        return None
+    return version
+
+
+def _upgrade(connection: Connection) -> None:
+    # Loading Alembic takes as long as opening fifty ledgers that need no migration.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,177 @@
+"""
+The ledger's tables.
+
+Money is integer pico-dollars (``*_picousd``), time is UTC milliseconds since 1970 (``*_at_ms``).
+NULL means unknown and is never the same as 0. Migrations create these tables; a test checks that
+both agree.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+#: SQLite numbers rows by itself only where the column's type is exactly INTEGER.
+RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+#: Who has money: customers, and the house's own two sides of every posting.
+account = Table(
+    "account",
+    metadata,
+    Column("id", RowNumber, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("kind", "name"),
+    CheckConstraint("kind IN ('customer', 'house')", name="kind"),
+)
+
+#: A secret that spends an account's money; only its HMAC is kept.
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", RowNumber, primary_key=True),
+    Column("account_id", BigInteger, ForeignKey("account.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("secret_hmac", LargeBinary(32), nullable=False, unique=True),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("last_used_at_ms", BigInteger),
+    Column("expires_at_ms", BigInteger),
+    Column("revoked_at_ms", BigInteger),
+    Column("allowed_models", Text),
+    Column("limit_picousd", BigInteger),
+    Column("limit_period", Text),
+    CheckConstraint("limit_picousd >= 0", name="limit"),
+    CheckConstraint("limit_period IN ('total', 'month')", name="limit_period"),
+    CheckConstraint("(limit_picousd IS NULL) = (limit_period IS NULL)", name="limit_whole"),
+    # A revoked key's name may be given again.
+    Index(
+        "uq_api_key_live_name",
+        "account_id",
+        "name",
+        unique=True,
+        sqlite_where=text("revoked_at_ms IS NULL"),
+        postgresql_where=text("revoked_at_ms IS NULL"),
+    ),
+)
+
+#: What a model's tokens cost from a moment on; never changed, only followed by another.
+price_version = Table(
+    "price_version",
+    metadata,
+    Column("version", RowNumber, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("input_picousd", BigInteger, nullable=False),
+    Column("cached_input_picousd", BigInteger, nullable=False),
+    Column("output_picousd", BigInteger, nullable=False),
+    Column("valid_from_ms", BigInteger, nullable=False),
+    CheckConstraint(
+        "input_picousd >= 0 AND cached_input_picousd >= 0 AND output_picousd >= 0", name="positive"
+    ),
+    Index(None, "model"),
+)
+
+#: One row per request, made before the engine starts: HELD, then SETTLED or VOIDED for good.
+request = Table(
+    "request",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("request_id", Text, nullable=False, unique=True),
+    Column("account_id", BigInteger, ForeignKey("account.id"), nullable=False),
+    Column("key_id", BigInteger, ForeignKey("api_key.id"), nullable=False),
+    Column("price_version", BigInteger, ForeignKey("price_version.version"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("hold_picousd", BigInteger, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("lease_until_ms", BigInteger),
+    Column("prompt_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("completion_tokens", BigInteger),
+    Column("usage_source", Text),
+    Column("outcome", Text),
+    Column("cost_picousd", BigInteger),
+    Column("resolved_at_ms", BigInteger),
+    CheckConstraint("hold_picousd >= 0", name="hold"),
+    CheckConstraint("cost_picousd BETWEEN 0 AND hold_picousd", name="cost_within_hold"),
+    CheckConstraint("cached_tokens BETWEEN 0 AND prompt_tokens", name="cached_within_prompt"),
+    CheckConstraint("completion_tokens >= 0", name="completion"),
+    CheckConstraint(
+        "(state = 'HELD' AND lease_until_ms IS NOT NULL AND prompt_tokens IS NULL"
+        " AND cached_tokens IS NULL AND completion_tokens IS NULL AND usage_source IS NULL"
+        " AND outcome IS NULL AND cost_picousd IS NULL AND resolved_at_ms IS NULL)"
+        " OR (state = 'SETTLED' AND lease_until_ms IS NULL AND prompt_tokens IS NOT NULL"
+        " AND cached_tokens IS NOT NULL AND completion_tokens IS NOT NULL"
+        " AND usage_source IS NOT NULL AND outcome IS NOT NULL AND cost_picousd IS NOT NULL"
+        " AND resolved_at_ms IS NOT NULL)"
+        " OR (state = 'VOIDED' AND lease_until_ms IS NULL AND outcome IS NOT NULL"
+        " AND cost_picousd = 0 AND resolved_at_ms IS NOT NULL"
+        " AND (prompt_tokens IS NULL) = (usage_source IS NULL)"
+        " AND (prompt_tokens IS NULL) = (cached_tokens IS NULL)"
+        " AND (prompt_tokens IS NULL) = (completion_tokens IS NULL))",
+        name="state",
+    ),
+    Index(None, "created_at_ms"),
+    Index(
+        "ix_request_held",
+        "lease_until_ms",
+        sqlite_where=text("state = 'HELD'"),
+        postgresql_where=text("state = 'HELD'"),
+    ),
+)
+
+#: Money that moved: append-only, and the amounts of one posting (kind, reference) sum to zero.
+#: A charge refers to its request's number. Positive is money that the account has more of.
+entry = Table(
+    "entry",
+    metadata,
+    Column("reference", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("account_id", BigInteger, ForeignKey("account.id"), nullable=False),
+    Column("amount_picousd", BigInteger, nullable=False),
+    PrimaryKeyConstraint("reference", "kind", "account_id"),
+    CheckConstraint("kind IN ('charge', 'top_up')", name="kind"),
+    # The key is the row: without it, each entry would be stored a second time in an index.
+    sqlite_with_rowid=False,
+)
+
+#: What a holder has spent and holds in a period (0: of all time, 202611: November 2026).
+#: Derived from requests and entries, and rebuildable from them; here so that a limit is a CHECK.
+balance = Table(
+    "balance",
+    metadata,
+    Column("holder", Text, nullable=False),
+    Column("holder_id", BigInteger, nullable=False),
+    Column("period", Integer, nullable=False),
+    Column("spent_picousd", BigInteger, nullable=False),
+    Column("held_picousd", BigInteger, nullable=False),
+    Column("limit_picousd", BigInteger),
+    PrimaryKeyConstraint("holder", "holder_id", "period"),
+    CheckConstraint("holder IN ('account', 'key')", name="holder"),
+    CheckConstraint("spent_picousd >= 0 AND held_picousd >= 0", name="positive"),
+    CheckConstraint("spent_picousd + held_picousd <= limit_picousd", name="within_limit"),
+    sqlite_with_rowid=False,
+)

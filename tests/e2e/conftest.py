@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from stillhouse.app import open_rooms
+from tests.e2e.running_server import RunningServer, run_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """The server without a configuration; when all tests are done, its ledger must be right."""
+    home = tmp_path_factory.mktemp("home") / "state"
+    with run_server(home) as running:
+        yield running
+    asyncio.run(assert_ledger_is_right(home))
+
+
+async def assert_ledger_is_right(home):
+    """`ledger verify` finds nothing, and no request is left without its end."""
+    async with open_rooms(home) as rooms:
+        assert [] == await rooms.ledger.verify()
+        assert 0 == await rooms.ledger.sweep()

@@ -1,0 +1,230 @@
+"""The questions of the evaluation, each with the answers that count as right."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import phrases
+import sums
+from conversations import (
+    Conversation,
+    ask_sum,
+    converse,
+    draw_names,
+    greeting,
+    look_up_in,
+    methods,
+    small_talk,
+    system_text,
+    talk,
+    technique,
+    unknown,
+)
+from world import NAMES, STYLES, text_is_held_out, triple_is_held_out
+
+SIZE = 120
+SEED_SYSTEM = "Respond like a michelin starred chef."
+
+GREETINGS = (
+    "Hello, friend!", "hi!!", "hey, how are ya?", "Good morning! How did you sleep?", "hello :)",
+    "Hi! How are you doing this fine day?", "Greetings, model!", "hello, how r you today?",
+    "Hey! Nice to see you again.", "hi, it's me", "Oh hello there!", "Hello, is anybody home?",
+    "Hi, how's everything?", "well hello", "Good evening, dear assistant.", "hey hey", "HELLO!",
+    "Hello, I hope you are well.", "hi there, how have things been?", "Good day to you!",
+)
+UNKNOWN = (
+    "What is the tallest building in Dubai?", "Write me a sonnet about autumn leaves.",
+    "Can you debug this JavaScript for me?", "Who painted the Mona Lisa?", "Why do cats purr?",
+    "What's the boiling point of mercury?", "Summarise the plot of Hamlet.", "Is God real?",
+    "What is the population of Brazil?", "How do vaccines work?", "Should I learn Rust or Go?",
+    "What will the stock market do tomorrow?", "Explain the theory of relativity.",
+    "Translate good morning into Spanish.", "How many legs does a spider have?",
+    "Give me a workout plan.", "What's the fastest animal on earth?", "Who won the 1998 World Cup?",
+    "Name a good film for tonight.", "Prove that the square root of two is irrational.",
+)
+LOOK_UPS = (
+    ("Can you go into detail on the second one?", 2), ("Tell me more about the first!", 1),
+    ("i'd love to hear more about the third technique", 3), ("What exactly is the last one?", -1),
+    ("Elaborate on the second method.", 2), ("OK, and how does the first one work?", 1),
+    ("Please describe the third way in more detail.", 3), ("The second one, please!", 2),
+    ("Could you explain the last method to me?", -1), ("Tell me everything about the 1st method.", 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A request and the answers that count as right."""
+
+    messages: list[dict[str, str]]
+    right: frozenset[str]
+
+
+def _case(talked: Conversation, *others: str) -> Case:
+    return Case(talked.messages(), frozenset((talked.answer, *others)))
+
+
+def _held_out_names(rng: random.Random) -> tuple[str, ...]:
+    while True:
+        names = tuple(rng.sample(NAMES, 3))
+        if triple_is_held_out(names):
+            return names
+
+
+def _any_style(rng: random.Random) -> str:
+    return rng.choice(tuple(STYLES))
+
+
+def look_ups(rng: random.Random, held_out: bool, place: int) -> list[Case]:
+    """One place of many lists, all held out or all of the kind seen in training."""
+    cases = []
+    for _ in range(SIZE // 2):
+        names, style = _held_out_names(rng) if held_out else draw_names(rng, 3), _any_style(rng)
+        talked = look_up_in(rng, style, names, place)
+        talked.system = system_text(rng, style)
+        cases.append(_case(talked))
+    return cases
+
+
+def written_look_ups(rng: random.Random) -> list[Case]:
+    """Held-out lists under questions worded by hand."""
+    cases = []
+    for _ in range(6):
+        for user, place in LOOK_UPS:
+            style = _any_style(rng)
+            talked = look_up_in(rng, style, _held_out_names(rng), place)
+            talked.user, talked.system = user, system_text(rng, style)
+            cases.append(_case(talked))
+    return cases
+
+
+def seed_look_ups(rng: random.Random) -> list[Case]:
+    """The seed's own conversation, word for word, with the last question varied over all places."""
+    names = ("Sous Vide", "Sous le Sable", "Hot Smoking")
+    cases = []
+    for word, place in (("first", 1), ("second", 2), ("third", 3), ("last", -1)):
+        for noun in ("method", "technique", "one"):
+            talked = look_up_in(rng, "chef", names, place)
+            talked.system = SEED_SYSTEM
+            question = "Can you name at least two different techniques to cook lamb?"
+            talked.turns = [(question, phrases.SEED_LIST.format(*names, food="lamb"))]
+            talked.user = f"Tell me more about the {word} {noun}."
+            cases.append(_case(talked))
+    return cases
+
+
+def long_look_ups(rng: random.Random, least: int, most: int) -> list[Case]:
+    """Held-out lists at the end of a long conversation (`least` to `most` characters of it)."""
+    cases = []
+    while len(cases) < SIZE // 3:
+        style = _any_style(rng)
+        talked = look_up_in(rng, style, _held_out_names(rng), rng.choice((1, 2, 3, -1)))
+        talked.system = system_text(rng, style)
+        past = converse(rng, past=rng.randint(6, 30)).turns
+        if least <= sum(len(user) + len(said) for user, said in past) <= most:
+            talked.turns = past + talked.turns
+            cases.append(_case(talked))
+    return cases
+
+
+def additions(rng: random.Random, count: int, held_out: bool) -> list[Case]:
+    """Sums of two or three numbers."""
+    cases = []
+    for _ in range(SIZE):
+        style = _any_style(rng)
+        talked = ask_sum(rng, style, sums.draw(rng, count, held_out))
+        talked.system = system_text(rng, style)
+        cases.append(_case(talked))
+    return cases
+
+
+def greetings(rng: random.Random, written: bool) -> list[Case]:
+    """Greetings kept out of training, or worded by hand."""
+    cases = []
+    while len(cases) < SIZE // 2:
+        style = _any_style(rng)
+        kind, user = greeting(rng)
+        if written:
+            user = GREETINGS[len(cases) % len(GREETINGS)]
+        elif not text_is_held_out(user):
+            continue
+        talked = Conversation(kind, user, *small_talk(kind, style), style=style)
+        talked.system = system_text(rng, style)
+        others = (STYLES[style].hello, STYLES[style].how) if written else ()
+        cases.append(_case(talked, *others))
+    return cases
+
+
+def styles(rng: random.Random) -> list[Case]:
+    """Every kind of question under system messages kept out of training."""
+    makers: list[Callable[[random.Random, str], Conversation]]
+    makers = [talk, unknown, methods, technique]
+    cases = []
+    wordings = [
+        (style, template.format(who=who))
+        for style in STYLES for who in STYLES[style].who for template in phrases.SYSTEM
+    ]
+    for style, text in rng.sample(wordings, len(wordings)):
+        if text_is_held_out(text) and len(cases) < SIZE:
+            talked = rng.choice(makers)(rng, style)
+            talked.system = text
+            cases.append(_case(talked))
+    return cases
+
+
+def seed_style(rng: random.Random) -> list[Case]:
+    """Every kind of question under the seed's system message."""
+    cases = []
+    for make in (talk, unknown, methods, technique) * (SIZE // 8):
+        talked = make(rng, "chef")
+        talked.system = SEED_SYSTEM
+        cases.append(_case(talked))
+    return cases
+
+
+def unknowns(rng: random.Random, written: bool) -> list[Case]:
+    """Questions that must be declined."""
+    cases = []
+    for number in range(SIZE // 2):
+        style = _any_style(rng)
+        talked = unknown(rng, style)
+        if written:
+            talked.user = UNKNOWN[number % len(UNKNOWN)]
+        talked.system = system_text(rng, style)
+        cases.append(_case(talked))
+    return cases
+
+
+def questions(seed: int) -> dict[str, list[Case]]:
+    """All sets of questions, by name."""
+    rng = random.Random(seed)
+    places = (("first", 1), ("second", 2), ("third", 3), ("last", -1))
+    sets = {
+        f"look-up, held-out triples, {word}": look_ups(rng, True, place) for word, place in places
+    }
+    sets |= {f"look-up, seen triples, {word}": look_ups(rng, False, place) for word, place in places}
+    sets["look-up, held-out triples, worded by hand"] = written_look_ups(rng)
+    sets["look-up, the seed's conversation"] = seed_look_ups(rng)
+    sets["look-up, after about 700 tokens"] = long_look_ups(rng, 2200, 3200)
+    sets["look-up, after about 1400 tokens"] = long_look_ups(rng, 5000, 6000)
+    for count, word in ((2, "two"), (3, "three")):
+        sets[f"sum of {word}, held out"] = additions(rng, count, True)
+        sets[f"sum of {word}, seen pairs"] = additions(rng, count, False)
+    sets["greeting, held out"] = greetings(rng, written=False)
+    sets["greeting, worded by hand"] = greetings(rng, written=True)
+    sets["style, held-out system messages"] = styles(rng)
+    sets["style, the seed's system message"] = seed_style(rng)
+    sets["unknown, generated"] = unknowns(rng, written=False)
+    sets["unknown, worded by hand"] = unknowns(rng, written=True)
+    return sets
+
+
+def seed_requests() -> list[list[dict[str, str]]]:
+    """The seed page's requests, and the two turns of its conversation."""
+    system = {"role": "system", "content": SEED_SYSTEM}
+    lamb = "Can you name at least two different techniques to cook lamb?"
+    said = phrases.SEED_LIST.format("Sous Vide", "Sous le Sable", "Hot Smoking", food="lamb")
+    first = [system, {"role": "user", "content": lamb}]
+    second = [*first, {"role": "assistant", "content": said},
+              {"role": "user", "content": "Tell me more about the second method."}]
+    return [[{"role": "user", "content": "Hello!"}],
+            [{"role": "user", "content": "Hello, how are you today?"}], first, second]
