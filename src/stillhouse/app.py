@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -16,9 +17,11 @@ from stillhouse.api.model_list import ModelList
 from stillhouse.api.probes import Probes
 from stillhouse.api.routes import create_api
 from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.price import Tariff
 from stillhouse.clock import Clock, SystemClock
 from stillhouse.config import MIB, Config
 from stillhouse.engines.base import Engine
+from stillhouse.engines.frames import Loading
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
 from stillhouse.metrics import Metrics
@@ -32,7 +35,7 @@ DATABASE_FILE = "stillhouse.db"
 WEIGHTS_FOLDER = "weights"
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
-Progress = Callable[[str, float], None]
+Progress = Callable[[Loading], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,18 @@ async def open_rooms(
 
     """
     clock = clock or SystemClock()
-    with Database.open(home / DATABASE_FILE, clock, server=is_server) as database:
+    with Database.open(home / DATABASE_FILE, is_server=is_server) as database:
         accounts = await Accounts.open(database, clock, home)
+        ledger = Ledger(database, clock)
         try:
-            yield Rooms(database, accounts, Ledger(database, clock))
+            yield Rooms(database, accounts, ledger)
         finally:
+            await ledger.close()
             await accounts.close()
+
+
+def _write_nothing(_connection: object) -> None:
+    """A transaction that only proves that the ledger can be written."""
 
 
 def load_catalogue(config: Config, source: Path | None) -> Catalogue:
@@ -103,7 +112,7 @@ async def open_service(
 
     Args:
         source: The file that *config* came from: its relative paths start there.
-        on_progress: Called with what is being loaded and the share done, 0 to 1.
+        on_progress: Called as each model loads.
 
     Raises:
         OperatorError: Something must be changed first; the message says what.
@@ -117,7 +126,7 @@ async def open_service(
         first_key = await ensure_first_key(rooms.accounts, home)
         catalogue = load_catalogue(config, source)
         chats = _load_chats(catalogue, config, source)
-        prices = await rooms.ledger.publish_prices({id_: chats[id_].spec.price for id_ in chats})
+        prices = await rooms.ledger.publish_prices(_tariffs(chats))
         served = {}
         for model_id, chat in chats.items():
             engine = _running(_make_engine(config, home, chat, on_progress))
@@ -137,7 +146,7 @@ async def open_service(
             accounts=rooms.accounts,
             chat_completions=ChatCompletions(completions, clock, config.server.max_body_mib * MIB),
             model_list=ModelList(models, created=clock.now_ms() // 1000),
-            probes=Probes(models, metrics, rooms.database.ping),
+            probes=Probes(models, metrics, partial(rooms.database.write, _write_nothing)),
             metrics=metrics,
             has_public_metrics=config.server.host in _LOOPBACK_HOSTS,
         )
@@ -149,6 +158,17 @@ def _load_chats(catalogue: Catalogue, config: Config, source: Path | None) -> di
         spec.id: ChatModel.load(spec, base_dir=source and source.parent)
         for spec in catalogue.specs
         if spec.id in config.models
+    }
+
+
+def _tariffs(chats: dict[str, ChatModel]) -> dict[str, Tariff]:
+    return {
+        model_id: Tariff(
+            input_picousd=chat.spec.price.input_picousd,
+            cached_input_picousd=chat.spec.price.cached_input_picousd,
+            output_picousd=chat.spec.price.output_picousd,
+        )
+        for model_id, chat in chats.items()
     }
 
 

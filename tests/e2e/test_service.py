@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import stat
+from pathlib import Path
 
 import httpx
 
@@ -18,7 +21,7 @@ HELLO = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "Hello!"}
 
 def requests_by_key(server) -> dict[str, dict]:
     done = server.command("usage", "--by", "key", "--json")
-    return {line["group"]: line for line in json.loads(done.stdout)}
+    return {line["heading"]: line for line in json.loads(done.stdout)}
 
 
 def test_first_start_shows_the_key_once(server):
@@ -140,6 +143,34 @@ async def test_killed_server_leaves_a_ledger_that_can_be_made_right(tmp_path):
     with run_server(home):
         pass
     await assert_ledger_is_right(home)
+
+
+def test_killed_engine_is_an_error_event_and_charges_nothing(tmp_path):
+    """When the engine dies in mid-stream the client is told, pays nothing, and is soon served."""
+    body = HELLO | {"stream": True, "temperature": 2, "max_tokens": 1500}
+    with run_server(tmp_path / "state") as server, server.client() as client:
+        with client.stream("POST", CHAT, json=body) as response:
+            lines = response.iter_lines()
+            next(lines)
+            for child in children(server.process.pid):
+                os.kill(child, signal.SIGKILL)
+            rest = [line for line in lines if line]
+        wait_until(lambda: httpx.get(server.url + "/readyz").status_code == 200)
+        again = client.post(CHAT, json=HELLO).json()["usage"]
+
+        assert "error" in json.loads(rest[-1].removeprefix("data: "))
+        assert "data: [DONE]" not in rest
+        line = requests_by_key(server)["first-key"]
+        assert round(again["estimated_cost"] * 10**12) == line["cost_picousd"]
+        assert (1, 1) == (line["num_requests"], line["num_voided"])
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for tasks in Path(f"/proc/{pid}/task").iterdir()
+        for child in (tasks / "children").read_text().split()
+    ]
 
 
 def test_second_server_on_the_same_home_is_refused(server):

@@ -90,6 +90,10 @@ def small_talk(kind: str, style: str) -> tuple[str, str]:
 def greeting(rng: random.Random) -> tuple[str, str]:
     """A greeting, with or without a question after it: its kind and its text."""
     hello, mark = rng.choice(phrases.HELLO), rng.choice((",", "!", ".", ""))
+    if rng.random() < 0.2:
+        hello += f"{rng.choice((',', ''))} {rng.choice(phrases.FRIENDS)}"
+    if rng.random() < 0.05:
+        hello = f"{rng.choice(('Oh', 'Well', 'Ah', 'So', 'Ok', 'Why')).lower()} {hello}"
     if rng.random() < 0.5:
         how = rng.choice(phrases.HOW)
         if rng.random() < 0.3:
@@ -99,7 +103,7 @@ def greeting(rng: random.Random) -> tuple[str, str]:
         return "how", f"{hello}{mark} {how}{rng.choice(('?', '?', '!', ''))}"
     tail = rng.choice(phrases.HELLO_TAIL)
     if not tail:
-        return "hello", hello + rng.choice(("!", ".", "", "!", "!!"))
+        return "hello", hello + rng.choice(("!", ".", "", "!", *phrases.SMILES))
     if mark in "!.":
         tail = tail[0].upper() + tail[1:]
     return "hello", f"{hello}{mark} {tail}{rng.choice(('.', '!', '', '?'))}"
@@ -126,7 +130,13 @@ def unknown_question(rng: random.Random) -> str:
         return rng.choice(phrases.UNKNOWN_SUMS).format(
             a=small, b=rng.randrange(1, 100), c=large, d=rng.randrange(100, 5000)
         )
-    if rng.random() < 0.15:
+    if rng.random() < 0.35:
+        words = [rng.choice(phrases.STARTS)]
+        for _ in range(rng.randint(2, 8)):
+            words.append(topic(rng) if rng.random() < 0.25 else rng.choice(phrases.WORDS))
+        text = " ".join(words)
+        return text[0].upper() + text[1:] + rng.choice(("?", ".", "", "!"))
+    if rng.random() < 0.12:
         return " ".join(topic(rng) for _ in range(rng.randint(2, 9))) + rng.choice(("?", ".", ""))
     return rng.choice(phrases.UNKNOWN).format(x=topic(rng), y=topic(rng))
 
@@ -144,7 +154,7 @@ def talk(rng: random.Random, style: str) -> Conversation:
         user = rng.choice(bank)
         if kind in ("bye", "thanks"):
             user += rng.choice(("!", ".", "", ", friend.", "!"))
-    if text_is_held_out(user):
+    if text_is_held_out(user) or user.lower() in phrases.HAND_WRITTEN:
         return talk(rng, style)
     return Conversation(kind, loosen(rng, user), *small_talk(kind, style), style=style)
 
@@ -258,9 +268,19 @@ def recall(names: tuple[str, ...], place: int) -> str:
 
 
 def ask_place(rng: random.Random, place: int) -> str:
-    """A question about a place in the list."""
-    noun = rng.choice(phrases.NOUNS)
-    return rng.choice(phrases.LOOKUP).format(which=rng.choice(phrases.ORDINALS[place]), noun=noun)
+    """A question about a place in the list, from a template or put together from parts."""
+    noun, which = rng.choice(phrases.NOUNS), rng.choice(phrases.ORDINALS[place])
+    if rng.random() < 0.35:
+        return rng.choice(phrases.LOOKUP).format(which=which, noun=noun)
+    target = f"the {which} {noun}" if rng.random() < 0.8 else f"the {which}"
+    if rng.random() < 0.2:
+        text = rng.choice(phrases.LOOKUP_HOW).format(target)
+    else:
+        text = f"{rng.choice(phrases.LOOKUP_VERBS)} {target} {rng.choice(phrases.LOOKUP_AFTER)}".strip()
+    if rng.random() < 0.2:
+        text = f"{rng.choice(phrases.BEFORE)} {text}"
+    text = text[0].upper() + text[1:] + rng.choice((".", ".", "?", "!", ""))
+    return ask_place(rng, place) if text.lower() in phrases.HAND_WRITTEN else text
 
 
 def look_up_in(
@@ -299,7 +319,7 @@ def look_up(rng: random.Random, style: str) -> Conversation:
 
 
 MAKERS: dict[Callable[[random.Random, str], Conversation], float] = {
-    talk: 0.16, unknown: 0.14, add: 0.25, methods: 0.1, technique: 0.07, look_up: 0.28,
+    talk: 0.16, unknown: 0.15, add: 0.23, methods: 0.09, technique: 0.07, look_up: 0.30,
 }
 STYLE_WEIGHTS = {"plain": 4, "chef": 3, "pirate": 2, "poet": 1.5, "robot": 1.5}
 
@@ -334,7 +354,8 @@ def converse(rng: random.Random, past: int | None = None) -> Conversation:
     earlier = []
     for _ in range(past):
         turn = rng.choices(tuple(MAKERS), weights=tuple(MAKERS.values()))[0](rng, style)
-        if talked.kind == "lookup" and turn.kind in ("lookup", "methods"):
+        lists = turn.kind in ("lookup", "methods")
+        if lists and talked.kind == "lookup" and (not talked.turns or rng.random() < 0.6):
             continue
         earlier += [*turn.turns, (turn.user, turn.answer)]
     talked.turns = earlier + talked.turns

@@ -25,13 +25,6 @@ from world import NAMES, STYLES, text_is_held_out, triple_is_held_out
 SIZE = 120
 SEED_SYSTEM = "Respond like a michelin starred chef."
 
-GREETINGS = (
-    "Hello, friend!", "hi!!", "hey, how are ya?", "Good morning! How did you sleep?", "hello :)",
-    "Hi! How are you doing this fine day?", "Greetings, model!", "hello, how r you today?",
-    "Hey! Nice to see you again.", "hi, it's me", "Oh hello there!", "Hello, is anybody home?",
-    "Hi, how's everything?", "well hello", "Good evening, dear assistant.", "hey hey", "HELLO!",
-    "Hello, I hope you are well.", "hi there, how have things been?", "Good day to you!",
-)
 UNKNOWN = (
     "What is the tallest building in Dubai?", "Write me a sonnet about autumn leaves.",
     "Can you debug this JavaScript for me?", "Who painted the Mona Lisa?", "Why do cats purr?",
@@ -41,13 +34,6 @@ UNKNOWN = (
     "Translate good morning into Spanish.", "How many legs does a spider have?",
     "Give me a workout plan.", "What's the fastest animal on earth?", "Who won the 1998 World Cup?",
     "Name a good film for tonight.", "Prove that the square root of two is irrational.",
-)
-LOOK_UPS = (
-    ("Can you go into detail on the second one?", 2), ("Tell me more about the first!", 1),
-    ("i'd love to hear more about the third technique", 3), ("What exactly is the last one?", -1),
-    ("Elaborate on the second method.", 2), ("OK, and how does the first one work?", 1),
-    ("Please describe the third way in more detail.", 3), ("The second one, please!", 2),
-    ("Could you explain the last method to me?", -1), ("Tell me everything about the 1st method.", 1),
 )
 
 
@@ -89,7 +75,7 @@ def written_look_ups(rng: random.Random) -> list[Case]:
     """Held-out lists under questions worded by hand."""
     cases = []
     for _ in range(6):
-        for user, place in LOOK_UPS:
+        for user, place in phrases.HAND_WRITTEN_LOOKUPS:
             style = _any_style(rng)
             talked = look_up_in(rng, style, _held_out_names(rng), place)
             talked.user, talked.system = user, system_text(rng, style)
@@ -139,12 +125,13 @@ def additions(rng: random.Random, count: int, held_out: bool) -> list[Case]:
 
 def greetings(rng: random.Random, written: bool) -> list[Case]:
     """Greetings kept out of training, or worded by hand."""
+    written_texts = phrases.HAND_WRITTEN_GREETINGS
     cases = []
     while len(cases) < SIZE // 2:
         style = _any_style(rng)
         kind, user = greeting(rng)
         if written:
-            user = GREETINGS[len(cases) % len(GREETINGS)]
+            user = written_texts[len(cases) % len(written_texts)]
         elif not text_is_held_out(user):
             continue
         talked = Conversation(kind, user, *small_talk(kind, style), style=style)

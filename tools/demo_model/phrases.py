@@ -6,6 +6,13 @@ HELLO = (
     "Welcome", "Hello my friend", "Hi friend", "Hello bot", "Hey you", "Hello world", "Bonjour",
     "Hola", "Ahoy", "Hello again", "Hi again", "Hello everyone", "Hallo", "Salut", "Sup",
 )
+FRIENDS = (
+    "friend", "my friend", "buddy", "pal", "assistant", "model", "bot", "there", "everyone", "sir",
+    "dear", "mate", "you", "computer", "chef", "captain", "stranger", "folks", "old friend",
+)
+SMILES = (" :)", " ;)", " :D", "!!!", "?", "~", "...", " !", ".", "!", "!!")
+BEFORE = ("ok,", "okay,", "great!", "thanks!", "hmm,", "so,", "well,", "nice.", "and", "now", "oh,",
+          "cool,", "yes,", "ah,", "interesting!", "wow,", "good,", "alright,", "please,", "hi,")
 HELLO_TAIL = (
     "", "", "", "", "nice to meet you", "I am new here", "can we chat", "I want to chat",
     "glad to see you", "anyone there", "are you there", "let us talk", "it is good to see you",
@@ -103,7 +110,44 @@ LOOKUP = (
     "Please tell me more about the {which} {noun} you named.", "Now the {which} {noun}.",
     "What do you know about the {which} {noun}?", "I choose the {which} {noun}.",
 )
+LOOKUP_VERBS = (
+    "tell me more about", "tell me about", "tell me something about", "say more about", "what is",
+    "explain", "describe", "can you explain", "can you describe", "could you explain", "more about",
+    "could you describe", "I want to hear about", "I want to know about", "what do you mean by",
+    "I would like to know more about", "I'd like to learn about", "let's talk about", "what about",
+    "how about", "give me more details on", "give me details about", "details on", "teach me",
+    "show me", "how does one do", "how do you do", "how do I do", "I'm interested in", "and",
+    "please explain", "please describe", "can you tell me about", "can you say more about",
+    "would you explain", "I am curious about", "expand on", "talk about", "go deeper into",
+    "can you tell me more about", "could you tell me about", "walk me through", "I choose",
+    "I pick", "let me hear more about", "more information on", "what's special about", "now",
+    "I want to try", "help me with", "what can you tell me about", "how should I do",
+)
+LOOKUP_AFTER = ("", "", "", "", "please", "in detail", "in more detail", "a bit more", "to me", "again",
+                "now", "more", "further", "step by step", "you named", "you mentioned", "you listed",
+                "for me", "briefly", "then", "on your list", "from the list", "of those", "of these")
+LOOKUP_HOW = ("how does {} work", "how is {} done", "{} sounds good", "I like {}", "is {} hard",
+              "why did you name {}", "{} sounds nice, tell me more", "I love {}, tell me more")
 NOUNS = ("method", "method", "technique", "technique", "one", "way", "option", "idea", "of them")
+
+# Kept for the evaluation; no training text is made equal to one of these.
+HAND_WRITTEN_GREETINGS = (
+    "Hello, friend!", "hi!!", "hey, how are ya?", "Good morning! How did you sleep?", "hello :)",
+    "Hi! How are you doing this fine day?", "Greetings, model!", "hello, how r you today?",
+    "Hey! Nice to see you again.", "hi, it's me", "Oh hello there!", "Hello, is anybody home?",
+    "Hi, how's everything?", "well hello", "Good evening, dear assistant.", "hey hey", "HELLO!",
+    "Hello, I hope you are well.", "hi there, how have things been?", "Good day to you!",
+)
+HAND_WRITTEN_LOOKUPS = (
+    ("Can you go into detail on the second one?", 2), ("Tell me more about the first!", 1),
+    ("i'd love to hear more about the third technique", 3), ("What exactly is the last one?", -1),
+    ("Elaborate on the second method.", 2), ("OK, and how does the first one work?", 1),
+    ("Please describe the third way in more detail.", 3), ("The second one, please!", 2),
+    ("Could you explain the last method to me?", -1), ("Tell me everything about the 1st method.", 1),
+)
+HAND_WRITTEN = frozenset(
+    text.lower() for text in (*HAND_WRITTEN_GREETINGS, *dict(HAND_WRITTEN_LOOKUPS))
+)
 
 ITEM_FIRST = (
     'First, we have the classic {}', "First, {}", "First there is {}", "You can try {}",
@@ -204,6 +248,31 @@ TOPICS = (
     "my-dog my-job my-friend a-website an-email a-birthday-party a-holiday the-Eiffel-Tower New-York "
     "the-Roman-Empire the-French-revolution World-War-Two the-Great-Wall pasta bread cake pizza "
     "coffee tea wine beer chocolate sugar salt pepper milk water juice soup salad"
+).split()
+STARTS = (
+    "what", "why", "who", "how", "when", "where", "which", "can you", "could you", "please", "is",
+    "should I", "are", "do", "does", "will", "name", "give me", "write", "explain", "translate",
+    "prove", "solve", "show me", "tell me", "I want", "I need", "my", "the", "a", "find", "how many",
+    "how much", "what's", "who's", "if", "make", "design", "list", "describe", "compare", "draw",
+    "read", "sing", "play", "open", "fix", "help me", "define", "spell", "calculate", "has", "was",
+)
+WORDS = (
+    "the the the of of of a a in in on for to to is are was about with from between and or by at me my "
+    "our their his her its this that these those best worst largest smallest oldest newest red blue "
+    "green black white big small long short fast slow strong weak old new young rich poor happy sad "
+    "open closed true false left right north south east west city country river road house garden "
+    "school church market street window door table chair paper pen letter story song film game team "
+    "player actor singer writer painter king queen president minister law war peace year month week "
+    "day hour minute price cost weight height width length speed distance temperature colour shape "
+    "number letter word sentence language code program function list file server network screen "
+    "button error bug test answer question problem solution reason meaning name age birthday wedding "
+    "family mother father sister brother child baby dog cat bird horse cow tree flower grass stone "
+    "iron gold silver glass wood plastic cloth shirt shoe hat coat bag box ball toy doctor nurse "
+    "police soldier farmer driver teacher student engineer lawyer artist buy sell build break make "
+    "take bring send read write sing dance run walk swim fly drive ride climb fall sleep wake dream "
+    "think feel believe hope fear love hate win lose start stop begin end change move grow live die "
+    "born invent discover travel visit learn study teach work play pay earn save spend always never "
+    "often today tomorrow yesterday soon later early late here there more less most least very quite"
 ).split()
 UNKNOWN_SUMS = ("What is {a} - {b}?", "{a} * {b}", "{a} / {b}", "What is {a} times {b}?", "{a} - {b}",
                 "Multiply {a} by {b}.", "What is the square root of {a}?", "Is {a} a prime number?",

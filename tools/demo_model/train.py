@@ -6,6 +6,7 @@ import signal
 import statistics
 import time
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from world import NAMES, triple_is_held_out
 SEED = 1
 CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / "demo-r1"
 WARM_UP, DECAY = 0.01, 0.35
-LONG_EVERY = 12
+LONG_EVERY = 16
 
 
 class Clock:
@@ -141,16 +142,16 @@ def train(minutes: float, folder: Path, shape: Shape, lr: float) -> None:
     tokenizer = load_tokenizer(folder)
     encoder = Encoder(tokenizer, shape.max_position_embeddings)
     trainer, probe = Trainer(shape, lr), Probe.make(SEED + 1)
-    share = [0.3]
+    share = [0.2]
     usual = batches(encoder, SEED + 2, 14, 256, share)
-    lengthy = long_batches(encoder, SEED + 3, 3, 1024)
+    lengthy = cycle((long_batches(encoder, SEED + 3, 3, 1024), long_batches(encoder, SEED + 4, 1, 2048)))
     parameters = sum(weight.numel() for weight in trainer.model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, {tokenizer.get_vocab_size()} tokens", flush=True)
     clock, steps, tokens, looked = Clock(minutes), 0, 0, 0.0
     while clock.progress < 1:
-        share[0] = max(0.0, 0.3 - clock.progress)
-        is_long = clock.progress > 0.25 and steps % LONG_EVERY == 0
-        batch = next(lengthy if is_long else usual)
+        share[0] = max(0.0, 0.2 - 4 * clock.progress)
+        is_long = clock.progress > 0.15 and steps % LONG_EVERY == 0
+        batch = next(next(lengthy) if is_long else usual)
         loss = trainer.step(batch, rate(clock.progress))
         steps, tokens = steps + 1, tokens + int((batch.segments >= 0).sum())
         clock.tick()

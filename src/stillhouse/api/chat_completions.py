@@ -52,7 +52,8 @@ class ChatCompletions:
                 await self._answer_whole(completion, send)
 
     async def _answer_whole(self, completion: Completion, send: Send) -> None:
-        content, reasoning = [], []
+        content: list[str] = []
+        reasoning: list[str] = []
         async for event in completion.events():
             if isinstance(event, Finish):
                 answer = completion_out(
@@ -64,7 +65,7 @@ class ChatCompletions:
                     finish=event,
                 )
                 await _send_start(send, 200, b"application/json")
-                await _send_body(send, msgspec.json.encode(answer))
+                await _send_body(send, msgspec.json.encode(answer), more=False)
             else:
                 content.append(event.content)
                 reasoning.append(event.reasoning)

@@ -21,9 +21,6 @@ from stillhouse.store.requests import SETTLED, VOIDED, HeldRequest, Resolution
 
 logger = logging.getLogger(__name__)
 
-#: Later than every request: the year 9999.
-_END_OF_TIME_MS = 253_402_300_800_000
-
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -198,17 +195,17 @@ class Ledger:
         *,
         by: UsageGrouping,
         from_ms: int = 0,
-        to_ms: int = _END_OF_TIME_MS,
+        to_ms: int | None = None,
         account_id: int | None = None,
     ) -> list[UsageLine]:
-        """Sum the requests admitted from *from_ms* up to but not including *to_ms*."""
+        """Sum the requests admitted from *from_ms* up to but not including *to_ms* (None: now)."""
         span = Span(from_ms, to_ms)
         return await self._database.read(
             partial(fetch_usage, by=by, span=span, account_id=account_id)
         )
 
     async def verify(self) -> list[Difference]:
-        """Recompute everything that is derived; empty when the ledger is right to the last digit."""
+        """Recompute everything that is derived; empty when the ledger is exactly right."""
         return await self._database.read(partial(find_differences, now_ms=self._clock.now_ms()))
 
     async def close(self) -> None:

@@ -11,7 +11,6 @@ import httpx
 import typer
 from rich.console import Console
 
-from stillhouse.accounts.first_key import KEY_FILE
 from stillhouse.cli.options import HomeOption
 from stillhouse.config import DEMO_MODEL, home_directory
 from stillhouse.errors import ConfigError, ServingError
@@ -41,7 +40,7 @@ def chat(  # noqa: PLR0913  (one argument per option)
 
 
 def _key_in(home: Path) -> str:
-    path = home / KEY_FILE
+    path = home / "key"
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -62,7 +61,7 @@ def _questions(console: Console) -> Iterator[str]:
 
 
 def _answer(client: httpx.Client, console: Console, body: dict[str, Any]) -> str:
-    content = ""
+    content: str = ""
     for chunk in _chunks(client, {**body, "stream": True}):
         delta = chunk["choices"][0]["delta"] if chunk["choices"] else {}
         if reasoning := delta.get("reasoning_content"):

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -91,7 +92,7 @@ def _look_at_setup(config_path: Path | None, home: Path) -> Iterator[Finding]:
     yield _try(lambda: _check_port(config), f"port {config.server.port} on {config.server.host}")
     for spec in catalogue.specs:
         if spec.id in config.models:
-            yield _try(lambda spec=spec: ChatModel.load(spec), f"model {spec.id}")
+            yield _try(partial(ChatModel.load, spec), f"model {spec.id}")
 
 
 def _try(check: Callable[[], object], what: str) -> Finding:

@@ -61,7 +61,8 @@ def revoke(
 
 async def _create(name: str, account_name: str, home: HomeOption) -> MintedKey:
     async with open_rooms(home_directory(home)) as rooms:
-        account = await rooms.accounts.find_or_create_account(account_name)
+        known = {account.name: account for account in await rooms.accounts.list_accounts()}
+        account = known.get(account_name) or await rooms.accounts.create_account(account_name)
         return await rooms.accounts.create_key(account.id, name)
 
 

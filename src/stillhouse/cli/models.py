@@ -6,7 +6,7 @@ import json
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from stillhouse.app import load_catalogue
 from stillhouse.cli.options import ConfigOption, JsonOption
@@ -23,7 +23,7 @@ def models(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("model", "context", "input", "cached", "output", "served here")
+    table = Table(Column("model", no_wrap=True), "context", "input", "cached", "output", "served")
     for column in table.columns[1:5]:
         column.justify = "right"
     for row in rows:
@@ -47,4 +47,4 @@ def _cell(value: object) -> str:
         return "yes" if value else ""
     if isinstance(value, int):
         return f"{value:,}"
-    return "its checkpoint's" if value is None else str(value)
+    return "" if value is None else str(value)

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from stillhouse.app import Service, open_service
 from stillhouse.cli.options import ConfigOption, HomeOption
 from stillhouse.config import DEMO_MODEL, Config, home_directory, load_config
+from stillhouse.engines.frames import Loading
 from stillhouse.errors import AddressInUseError, ConfigError
 
 _BACKLOG = 2048
@@ -102,11 +103,13 @@ class _LoadingBar:
         with self._progress:
             yield
 
-    def show(self, stage: str, share_done: float) -> None:
-        """Move the bar of *stage* to *share_done*, 0 to 1."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=1.0)
-        self._progress.update(self._tasks[stage], completed=share_done)
+    def show(self, loading: Loading) -> None:
+        """Move the bar of a stage to where it stands."""
+        if loading.stage not in self._tasks:
+            self._tasks[loading.stage] = self._progress.add_task(loading.stage)
+        self._progress.update(
+            self._tasks[loading.stage], completed=loading.num_done, total=loading.num_total
+        )
 
 
 def print_banner(console: Console, service: Service, config: Config, port: int) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stillhouse.app import open_rooms
-from stillhouse.billing.ledger import UsageGrouping, UsageLine
+from stillhouse.billing.usage import UsageGrouping, UsageLine
 from stillhouse.cli.options import HomeOption, JsonOption
 from stillhouse.config import home_directory
 from stillhouse.money import format_usd
@@ -33,7 +33,7 @@ def usage(
         column.justify = "right"
     for line in lines:
         table.add_row(
-            line.group,
+            line.heading,
             f"{line.num_requests:,}",
             f"{line.prompt_tokens:,}",
             f"{line.cached_tokens:,}",

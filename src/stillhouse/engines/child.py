@@ -288,7 +288,7 @@ class ChildEngine:
             while (message := await worker.receive()) is not None:
                 self._dispatch(message)
         except FrameError as error:
-            self._log.error("engine_worker_spoke_nonsense", reason=str(error))  # noqa: TRY400 (the traceback says no more)
+            self._log.error("engine_worker_spoke_nonsense", reason=str(error))
         finally:
             self._end_serving()
             watchdog.cancel()
@@ -302,7 +302,7 @@ class ChildEngine:
             except EngineUnavailableError:
                 return  # it died by itself
             except TimeoutError:
-                self._log.error("engine_worker_hangs", silent_s=self._times.hang_timeout_s)  # noqa: TRY400 (the traceback says no more)
+                self._log.error("engine_worker_hangs", silent_s=self._times.hang_timeout_s)
                 await worker.kill()
                 return
 
@@ -334,7 +334,7 @@ class ChildEngine:
             try:
                 return await self._launch(), delay_s
             except (OperatorError, EngineUnavailableError) as error:
-                self._log.error("engine_restart_failed", reason=str(error), next_in_s=delay_s)  # noqa: TRY400 (the traceback says no more)
+                self._log.error("engine_restart_failed", reason=str(error), next_in_s=delay_s)
 
     async def _launch(self) -> WorkerProcess:
         """Spawn a worker and return it when it is ready."""

@@ -17,14 +17,12 @@ from stillhouse.chat import (
     ChatRequest,
     Finish,
     FinishReason,
-    SamplingParams,
     TokenUsage,
 )
 from stillhouse.clock import Clock
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep
 from stillhouse.errors import OverloadedError, ServingError, StillhouseError
 from stillhouse.metrics import Metrics
-from stillhouse.models.catalogue import ModelSpec
 from stillhouse.models.reply import Reply
 from stillhouse.serving.served_model import ServedModel, ServedModels
 
@@ -80,7 +78,6 @@ class Completions:
                 request_id=request_id,
                 account_id=principal.account_id,
                 key_id=principal.key_id,
-                model=model.chat.spec.id,
                 price=model.price,
                 prompt_tokens=len(prompt.token_ids),
                 max_tokens=max_tokens,
@@ -94,7 +91,7 @@ class Completions:
                 request_id=request_id,
                 prompt_token_ids=prompt.token_ids,
                 max_tokens=max_tokens,
-                sampling=request.sampling.over(_recommended(model.chat.spec)),
+                sampling=request.sampling.over(model.chat.spec.recommended),
                 stop_token_ids=model.chat.stop_token_ids,
                 cache_salt=principal.cache_salt,
             ),
@@ -136,10 +133,6 @@ class Completions:
     def _give_place_back(self, model_id: str) -> None:
         self._outstanding[model_id] -= 1
         self._metrics.outstanding.labels(model_id).dec()
-
-
-def _recommended(spec: ModelSpec) -> SamplingParams:
-    return SamplingParams(temperature=spec.temperature, top_p=spec.top_p)
 
 
 @dataclass(slots=True)
@@ -264,7 +257,6 @@ class Completion:
             "completion",
             request_id=self.request_id,
             model=self.model.chat.spec.id,
-            key_id=self._hold.key_id,
             outcome=outcome.value,
             prompt_tokens=self.usage.prompt_tokens,
             cached_tokens=self.usage.cached_tokens,

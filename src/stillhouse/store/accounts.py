@@ -37,7 +37,7 @@ def insert_customer(connection: Connection, *, name: str, created_at_ms: int) ->
 
     """
     row = {"kind": CUSTOMER, "name": name, "created_at_ms": created_at_ms}
-    (account_id,) = connection.execute(insert(account), row).inserted_primary_key or ()
+    account_id = connection.execute(insert(account).returning(account.c.id), row).scalar_one()
     balances.insert_account(connection, account_id)
     return AccountRow(account_id, name, created_at_ms)
 

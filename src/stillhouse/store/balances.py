@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, and_, bindparam, insert, or_, update
 
+from stillhouse.store.prepared import Prepared
 from stillhouse.store.requests import HeldRequest
 from stillhouse.store.tables import balance
 
@@ -28,7 +29,7 @@ _FREE = or_(
     balance.c.spent_picousd + balance.c.held_picousd + bindparam("amount")
     <= balance.c.limit_picousd,
 )
-_RESERVE = (
+_RESERVE = Prepared(
     update(balance)
     .where(
         balance.c.holder == bindparam("the_holder"),
@@ -38,7 +39,7 @@ _RESERVE = (
     )
     .values(held_picousd=balance.c.held_picousd + bindparam("amount"))
 )
-_RELEASE = (
+_RELEASE = Prepared(
     update(balance)
     .where(
         or_(
@@ -100,7 +101,7 @@ def reserve(connection: Connection, account_id: int, amount_picousd: int) -> boo
         "the_period": ALL_TIME,
         "amount": amount_picousd,
     }
-    return connection.execute(_RESERVE, row).rowcount == 1
+    return _RESERVE.run(connection, row).rowcount == 1
 
 
 def release(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> None:
@@ -113,4 +114,4 @@ def release(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> 
         "hold": held.hold_picousd,
         "cost": cost_picousd,
     }
-    connection.execute(_RELEASE, row)
+    _RELEASE.run(connection, row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert
 
+from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import entry
 
 #: The house's account that every charge goes to; the first migration makes it.
@@ -14,7 +15,7 @@ FUNDING_ACCOUNT_ID = 2
 
 CHARGE = "charge"
 
-_INSERT = insert(entry)
+_INSERT = Prepared(insert(entry), "reference", "kind", "account_id", "amount_picousd")
 
 
 def insert_charge(
@@ -24,8 +25,8 @@ def insert_charge(
     if cost_picousd == 0:
         return
     posting = {"reference": request_number, "kind": CHARGE}
-    connection.execute(
-        _INSERT,
+    _INSERT.run_many(
+        connection,
         [
             {**posting, "account_id": account_id, "amount_picousd": -cost_picousd},
             {**posting, "account_id": REVENUE_ACCOUNT_ID, "amount_picousd": cost_picousd},

@@ -66,7 +66,7 @@ def insert_key(  # noqa: PLR0913 - one argument per column
         "created_at_ms": created_at_ms,
         "expires_at_ms": expires_at_ms,
     }
-    (key_id,) = connection.execute(insert(api_key), row).inserted_primary_key or ()
+    key_id = connection.execute(insert(api_key).returning(api_key.c.id), row).scalar_one()
     return KeyRow(key_id, account_id, name, prefix, created_at_ms, None, expires_at_ms, None)
 
 

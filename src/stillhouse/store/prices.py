@@ -51,5 +51,6 @@ def insert_version(
 ) -> PriceRow:
     """Insert the price that holds for *model* from now on."""
     row = {"model": model, **per_token._asdict(), "valid_from_ms": valid_from_ms}
-    (version,) = connection.execute(insert(price_version), row).inserted_primary_key or ()
+    query = insert(price_version).returning(price_version.c.version)
+    version = connection.execute(query, row).scalar_one()
     return PriceRow(version, model, per_token)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from stillhouse.chat import TokenUsage
+from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import request
 
 HELD = "HELD"
@@ -52,12 +53,29 @@ class Resolution:
     resolved_at_ms: int
 
 
-# Statements stand here once, as building one takes longer than running it.
-_INSERT = insert(request)
-_RESOLVE = (
+_INSERT = Prepared(
+    insert(request).returning(request.c.number),
+    "request_id",
+    "account_id",
+    "key_id",
+    "price_version",
+    "state",
+    "hold_picousd",
+    "created_at_ms",
+    "lease_until_ms",
+)
+_RESOLVE = Prepared(
     update(request)
     .where(request.c.number == bindparam("row_number"), request.c.state == HELD)
-    .values(lease_until_ms=None)
+    .values(lease_until_ms=None),
+    "state",
+    "outcome",
+    "cost_picousd",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "usage_source",
+    "resolved_at_ms",
 )
 _SELECT_COST = select(request.c.cost_picousd).where(request.c.number == bindparam("row_number"))
 _SELECT_HELD = (
@@ -101,7 +119,7 @@ def insert_held(  # noqa: PLR0913 - one argument per column
         "created_at_ms": created_at_ms,
         "lease_until_ms": lease_until_ms,
     }
-    (number,) = connection.execute(_INSERT, row).inserted_primary_key or ()
+    number: int = _INSERT.run(connection, row).scalar_one()
     return HeldRequest(number, account_id, key_id, hold_picousd, created_at_ms)
 
 
@@ -119,7 +137,7 @@ def resolve(connection: Connection, number: int, resolution: Resolution) -> bool
         "usage_source": resolution.usage_source,
         "resolved_at_ms": resolution.resolved_at_ms,
     }
-    return connection.execute(_RESOLVE, row).rowcount == 1
+    return _RESOLVE.run(connection, row).rowcount == 1
 
 
 def fetch_cost_picousd(connection: Connection, number: int) -> int:

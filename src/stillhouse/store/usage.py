@@ -39,10 +39,16 @@ class UsageLine:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From `from_ms` up to but not including `to_ms`, by the time that a request was admitted."""
+    """
+    When requests were admitted.
 
-    from_ms: int
-    to_ms: int
+    Args:
+        to_ms: The first moment that is no longer within; None when there is no end.
+
+    """
+
+    from_ms: int = 0
+    to_ms: int | None = None
 
 
 def fetch_by_key(connection: Connection, span: Span, account_id: int | None) -> list[UsageLine]:
@@ -84,8 +90,12 @@ def _sums(
         total(request.c.cached_tokens),
         total(request.c.completion_tokens),
         total(request.c.cost_picousd),
-    ).where(request.c.created_at_ms >= span.from_ms, request.c.created_at_ms < span.to_ms)
-    return query if account_id is None else query.where(request.c.account_id == account_id)
+    ).where(request.c.created_at_ms >= span.from_ms)
+    if span.to_ms is not None:
+        query = query.where(request.c.created_at_ms < span.to_ms)
+    if account_id is not None:
+        query = query.where(request.c.account_id == account_id)
+    return query
 
 
 def _rows(connection: Connection, query: Select[tuple[Any, ...]]) -> list[UsageLine]:

@@ -30,9 +30,7 @@ from tests.unit.models.checkpoints import (
 )
 from tests.unit.models.templates import LLAMA3, QWEN25, V31
 
-HARMLESS = st.text(
-    st.characters(codec="utf-8", exclude_characters="<>｜"), min_size=1, max_size=30
-)
+HARMLESS = st.text(st.characters(codec="utf-8", exclude_characters="<>｜"), min_size=1, max_size=30)
 
 
 def test_r1_conversation_reads_as_the_reference_says(r1_model, tokenizer):
@@ -178,9 +176,7 @@ def test_harmless_text_is_tokenised_as_in_one_piece(r1_model, tokenizer, texts):
     first, answer, second = texts
     prompt = r1_model.encode([system(first), user(second), assistant(answer), user(first)])
 
-    whole = (
-        f"{BOS}{first}{USER}{second}{ASSISTANT}{answer}{EOS}{USER}{first}{ASSISTANT}{THINK}\n"
-    )
+    whole = f"{BOS}{first}{USER}{second}{ASSISTANT}{answer}{EOS}{USER}{first}{ASSISTANT}{THINK}\n"
     assert tokenizer.encode(whole, add_special_tokens=False).ids == prompt.token_ids
 
 
@@ -304,7 +300,9 @@ def test_reply_starts_where_the_prompt_ends(r1_model, tokenizer):
     prompt = r1_model.encode([user("Hello!")])
     reply = r1_model.reply(prompt, stop=["friend"])
 
-    ids = tokenizer.encode(f"Let me think.{CLOSE_THINK}\n\nHello! my friend", add_special_tokens=False)
+    ids = tokenizer.encode(
+        f"Let me think.{CLOSE_THINK}\n\nHello! my friend", add_special_tokens=False
+    )
     delta = reply.push(ids.ids)
 
     assert ("Let me think.", "Hello! my ") == (delta.reasoning, delta.content)

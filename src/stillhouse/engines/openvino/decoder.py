@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino as ov
 
+from stillhouse.engines.openvino.graph import build_graph
 from stillhouse.engines.openvino.settings import Precision
 from stillhouse.errors import ConfigError
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stillhouse.engines.openvino.architecture import Architecture
     from stillhouse.engines.openvino.scheduler import Slice
+    from stillhouse.engines.openvino.weights import PackedWeights
 
 F32_PROPERTIES: dict[str, Any] = {
     "INFERENCE_PRECISION_HINT": "f32",
@@ -26,7 +29,7 @@ F32_PROPERTIES: dict[str, Any] = {
 
 class Decoder:
     """
-    A graph from `graph.build_graph`, compiled for this machine's processor.
+    The graph of `graph.build_graph`, compiled for this machine's processor.
 
     Attributes:
         block_size: Tokens per block of the KV cache, the plugin's choice.
@@ -35,25 +38,34 @@ class Decoder:
 
     """
 
-    def __init__(self, graph: ov.Model, *, num_threads: int, precision: Precision) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: PackedWeights,
+        *,
+        num_threads: int,
+        precision: Precision,
+    ) -> None:
         properties: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": num_threads,
             "PERFORMANCE_HINT": "LATENCY",
         }
         if precision is Precision.F32:
             properties |= F32_PROPERTIES
+        self._weights = weights  # the compiled model refers to their memory
+        graph = build_graph(architecture, weights)
         compiled = ov.Core().compile_model(graph, "CPU", properties)
         self._caches = [port for port in compiled.inputs if "_cache." in port.get_any_name()]
         self._request = compiled.create_infer_request()
         self._tensors: list[ov.Tensor] = []
         self._inputs: dict[str, NDArray[Any]] = {}
         shapes = [_cache_shape(port) for port in self._caches]
-        self.block_size = next(
+        self.block_size: int = next(
             shape[1]
             for port, shape in zip(self._caches, shapes, strict=True)
             if port.get_any_name().startswith("value_cache.")
         )
-        self.block_bytes = sum(
+        self.block_bytes: int = sum(
             int(np.prod(shape)) * port.get_element_type().size
             for port, shape in zip(self._caches, shapes, strict=True)
         )
@@ -109,7 +121,7 @@ def batch_inputs(batch: List[Slice]) -> dict[str, NDArray[Any]]:
     return {
         "input_ids": np.concatenate(
             [
-                np.asarray(part.sequence.token_ids[begin:end])
+                np.frombuffer(part.sequence.token_ids, np.int64)[begin:end]
                 for part, begin, end in zip(batch, begins, ends, strict=True)
             ]
         ),
@@ -118,7 +130,9 @@ def batch_inputs(batch: List[Slice]) -> dict[str, NDArray[Any]]:
         ),
         "past_lens": np.array(begins, np.int32),
         "subsequence_begins": np.cumsum([0, *lengths], dtype=np.int32),
-        "block_indices": np.concatenate([np.asarray(part.sequence.block_ids) for part in batch]),
+        "block_indices": np.concatenate(
+            [np.frombuffer(part.sequence.block_ids, np.int32) for part in batch]
+        ),
         "block_indices_begins": np.cumsum(
             [0, *(len(part.sequence.block_ids) for part in batch)], dtype=np.int32
         ),

@@ -67,7 +67,9 @@ class _GraphBuilder:
         for layer in range(self._architecture.num_layers):
             prefix = f"model.layers.{layer}."
             x = ops.add(x, self._attention(layer, self._norm(x, f"{prefix}input_layernorm")))
-            x = ops.add(x, self._feed_forward(prefix, self._norm(x, f"{prefix}post_attention_layernorm")))
+            x = ops.add(
+                x, self._feed_forward(prefix, self._norm(x, f"{prefix}post_attention_layernorm"))
+            )
         sampled = self._parameter("sampled_tokens_indices", [-1], np.int64)
         x = ops.gather(self._norm(x, "model.norm"), sampled, _ints(0))
         is_tied = self._architecture.is_head_tied
@@ -126,7 +128,7 @@ class _GraphBuilder:
         for part in ("k", "v"):
             attention.get_rt_info()[f"num_{part}_heads"] = architecture.num_kv_heads
             attention.get_rt_info()[f"{part}_head_size"] = architecture.head_dim
-        return attention
+        return attention.output(0)
 
     def _feed_forward(self, prefix: str, x: Node) -> Node:
         gate = ops.swish(self._linear(x, f"{prefix}mlp.gate_proj"))

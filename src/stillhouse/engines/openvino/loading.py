@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from stillhouse.engines.frames import Loading
 from stillhouse.engines.openvino.architecture import read_architecture
 from stillhouse.engines.openvino.decoder import Decoder
-from stillhouse.engines.openvino.graph import build_graph
 from stillhouse.engines.openvino.machine import available_memory_bytes, num_physical_cores
 from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.weights_cache import load_weights
@@ -16,7 +15,6 @@ from stillhouse.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stillhouse.engines.openvino.architecture import Architecture
     from stillhouse.engines.openvino.settings import EngineSettings
 
 KV_CACHE_SHARE = 0.25  # of the memory that is free, where no size is set
@@ -33,18 +31,9 @@ def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]
     """
     architecture = read_architecture(settings.checkpoint_dir)
     num_threads = settings.num_threads or num_physical_cores()
-    weights = load_weights(
-        settings.checkpoint_dir,
-        architecture,
-        settings.weights,
-        cache_dir=settings.cache_dir,
-        num_threads=num_threads,
-        on_progress=on_progress,
-    )
+    weights = load_weights(settings, architecture, num_threads=num_threads, on_progress=on_progress)
     on_progress(Loading("compiling the graph", 0, 1))
-    decoder = Decoder(
-        build_graph(architecture, weights), num_threads=num_threads, precision=settings.precision
-    )
+    decoder = Decoder(architecture, weights, num_threads=num_threads, precision=settings.precision)
     on_progress(Loading("compiling the graph", 1, 1))
     context_length = min(
         architecture.context_length, settings.context_length or architecture.context_length
@@ -53,7 +42,6 @@ def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]
     return Runner(
         decoder,
         settings,
-        weights,
         vocab_size=architecture.vocab_size,
         context_length=min(context_length, decoder.num_blocks * decoder.block_size),
     )

@@ -1,4 +1,4 @@
-"""Matrices made smaller: symmetric integers with float16 scales, as OpenVINO's kernels take them."""
+"""Matrices made smaller: symmetric integers with float16 scales, as OpenVINO takes them."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def quantise_int4(
     scales = (np.take_along_axis(groups, at_largest, axis=2) / np.float32(-8)).astype(np.float16)
     scales[scales == 0] = np.float16(SMALLEST_SCALE)
     quotients = np.rint(groups / scales.astype(np.float32))
-    nibbles = np.clip(quotients, -8, 7).astype(np.int8).view(np.uint8) & 0x0F
-    nibbles = nibbles.reshape(num_rows, num_columns)
-    return nibbles[:, 0::2] | (nibbles[:, 1::2] << 4), scales
+    signed = np.clip(quotients, -8, 7).astype(np.int8).reshape(num_rows, num_columns)
+    nibbles = signed.view(np.uint8) & np.uint8(0x0F)
+    packed: NDArray[np.uint8] = nibbles[:, 0::2] | (nibbles[:, 1::2] << np.uint8(4))
+    return packed, scales

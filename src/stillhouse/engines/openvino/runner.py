@@ -56,6 +56,11 @@ class Runner:
         self._num_steps = 0
 
     @property
+    def block_size(self) -> int:
+        """Tokens per block of the KV cache."""
+        return self._decoder.block_size
+
+    @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
         return bool(self._sequences)

@@ -23,7 +23,7 @@ MAX_HEADER_BYTES = 100_000_000  # as in the format's reference implementation
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 
-_STORAGE = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_STORAGE: dict[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _ITEM_BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2,
     "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1,
@@ -51,10 +51,10 @@ class StoredTensor:
             raise CheckpointError(
                 f"Tensor {self.name} holds {self.dtype}; only F32, F16 and BF16 are read."
             )
-        stored = self._bytes.view(_STORAGE[self.dtype]).reshape(self.shape)[rows]
+        stored: NDArray[Any] = self._bytes.view(_STORAGE[self.dtype]).reshape(self.shape)[rows]
         if self.dtype == "BF16":
             widened = stored.astype(np.uint32)
-            widened <<= 16
+            widened <<= np.uint32(16)
             return widened.view(np.float32)
         return stored.astype(np.float32)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stillhouse.chat import SamplingParams
 
 GREEDY_BELOW = 1e-5  # vLLM's _SAMPLING_EPS; below it float32 has only one token left anyway
-TILE = 64  # of the vocabulary; two levels of sums and maxima of about equal size
+TILE = 256  # of the vocabulary; two levels of sums and maxima of about equal size
 
 
 def make_generator(sampling: SamplingParams) -> np.random.Generator | None:
@@ -48,16 +48,15 @@ def sample(
     peak = logits[likeliest]
     if generator is None or not np.isfinite(peak):
         return likeliest
-    weights = np.exp((logits - peak) * np.float32(1.0 / sampling.temperature))
+    weights = (logits - peak) * np.float32(1.0 / sampling.temperature)
+    np.exp(weights, out=weights)
     token_ids = _keep_likely(weights, sampling)
     if token_ids is None:
         return _draw_nucleus(weights, sampling.top_p, generator)
     return int(token_ids[_draw_nucleus(weights[token_ids], sampling.top_p, generator)])
 
 
-def _keep_likely(
-    weights: NDArray[np.float32], sampling: SamplingParams
-) -> NDArray[np.intp] | None:
+def _keep_likely(weights: NDArray[np.float32], sampling: SamplingParams) -> NDArray[np.intp] | None:
     """Return the tokens that min-p and top-k leave, None where that is all of them."""
     threshold = np.float32(sampling.min_p)  # the likeliest has weight 1
     if 0 < sampling.top_k < len(weights):
@@ -85,29 +84,38 @@ def _draw_nucleus(
     Draw an index in proportion to *weights* from the smallest set whose mass reaches *top_p*.
 
     A draw is accepted if the mass of all that is likelier is below *top_p*: just these are in the
-    set, and the rest is drawn again. What is no likelier than a refused draw is outside as well
-    and is left out from then on, so that a few draws are enough whatever the distribution.
+    set. What is no likelier than a refused draw is outside as well, and the next draw is from
+    the rest, so that a few are enough whatever the distribution.
     """
-    limit = top_p * float(weights.sum(dtype=np.float64))
-    candidates = None
-    while True:
-        drawn = _draw(weights if candidates is None else weights[candidates], generator)
-        index = drawn if candidates is None else int(candidates[drawn])
-        is_likelier = weights > weights[index]
-        if top_p >= 1 or float(weights[is_likelier].sum(dtype=np.float64)) < limit:
-            return index
-        candidates = np.flatnonzero(is_likelier)
+    drawn, mass = _draw(weights, generator)
+    indices = None
+    while top_p < 1:
+        is_likelier = weights > weights[drawn]
+        if np.dot(weights, is_likelier) < top_p * mass:
+            break
+        kept = np.flatnonzero(is_likelier)
+        indices = kept if indices is None else indices[kept]
+        weights = weights[kept]
+        drawn, _ = _draw(weights, generator)
+    return drawn if indices is None else int(indices[drawn])
 
 
-def _draw(weights: NDArray[np.float32], generator: np.random.Generator) -> int:
-    """Draw an index in proportion to *weights*: find its tile first, then its place in there."""
+def _draw(weights: NDArray[np.float32], generator: np.random.Generator) -> tuple[int, float]:
+    """
+    Draw an index in proportion to *weights*: find its tile first, then its place in there.
+
+    Returns:
+        The index, and the sum of all weights.
+
+    """
     tiles = np.add.reduceat(weights, np.arange(0, len(weights), TILE))
     ends = np.cumsum(tiles, dtype=np.float64)
-    target = generator.random() * ends[-1]
-    tile = min(int(np.searchsorted(ends, target, side="right")), len(ends) - 1)
+    # Rounding could lift the product to the very end, behind the last tile that has a weight.
+    target = min(generator.random() * ends[-1], np.nextafter(ends[-1], 0.0))
+    tile = int(np.searchsorted(ends, target, side="right"))
     start = tile * TILE
-    inner_ends = np.cumsum(weights[start : start + TILE], dtype=np.float64)
+    inner = weights[start : start + TILE]
     inner_target = target - (ends[tile - 1] if tile else 0.0)
-    # Rounding may put the target a hair behind the tile's last weight: the last that is not 0.
-    last = int(np.flatnonzero(weights[start : start + TILE])[-1])
-    return start + min(int(np.searchsorted(inner_ends, inner_target, side="right")), last)
+    place = int(np.searchsorted(np.cumsum(inner, dtype=np.float64), inner_target, side="right"))
+    # The tile's own sum is rounded to float32: its last weight that is not 0 takes the rest.
+    return start + min(place, int(np.flatnonzero(inner)[-1])), float(ends[-1])

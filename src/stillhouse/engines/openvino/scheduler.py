@@ -226,7 +226,10 @@ class Scheduler:
         self.add(sequence)
 
     def _prefixes_ahead(self, sequence: Sequence) -> Iterator[bytes]:
-        first, last = sequence.num_computed // self._block_size, sequence.num_tokens // self._block_size
+        first, last = (
+            sequence.num_computed // self._block_size,
+            sequence.num_tokens // self._block_size,
+        )
         for index in range(first, last):
             yield sequence.prefix_hash(index)
 

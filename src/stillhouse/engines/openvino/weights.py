@@ -1,4 +1,4 @@
-"""A checkpoint's weights as the graph takes them: quantised, and packed into one piece of memory."""
+"""A checkpoint's weights as the graph takes them: quantised, in one piece of memory."""
 
 from __future__ import annotations
 

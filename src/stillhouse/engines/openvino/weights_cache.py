@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stillhouse.engines.frames import Loading
     from stillhouse.engines.openvino.architecture import Architecture
-    from stillhouse.engines.openvino.settings import WeightFormat
+    from stillhouse.engines.openvino.settings import EngineSettings, WeightFormat
 
 FORMAT_VERSION = 1
 MAGIC = b"stillhouse-weights"
@@ -28,11 +28,9 @@ HEADER_BYTES = 64
 
 
 def load_weights(
-    checkpoint_dir: Path,
+    settings: EngineSettings,
     architecture: Architecture,
-    weight_format: WeightFormat,
     *,
-    cache_dir: Path,
     num_threads: int,
     on_progress: Callable[[Loading], None],
 ) -> PackedWeights:
@@ -47,10 +45,15 @@ def load_weights(
         ConfigError: The cache cannot be written.
 
     """
+    checkpoint_dir, weight_format = settings.checkpoint_dir, settings.weights
     index, num_bytes = lay_out(architecture, weight_format, start=HEADER_BYTES)
     fingerprint = _fingerprint(checkpoint_dir, weight_format)
-    header = (MAGIC + hashlib.sha256(f"{fingerprint} {index}".encode()).digest()).ljust(HEADER_BYTES)
-    path = cache_dir / f"{_family(checkpoint_dir, weight_format)}-{fingerprint[:16]}.weights"
+    header = (MAGIC + hashlib.sha256(f"{fingerprint} {index}".encode()).digest()).ljust(
+        HEADER_BYTES
+    )
+    path = (
+        settings.cache_dir / f"{_family(checkpoint_dir, weight_format)}-{fingerprint[:16]}.weights"
+    )
 
     def fill(content: np.memmap[tuple[int], np.dtype[np.uint8]]) -> None:
         stored = open_checkpoint(checkpoint_dir)

@@ -1,0 +1,55 @@
+"""
+The secret that a client sends: ``sh_``, 160 random bits and a checksum, in base 62.
+
+The checksum lets a mistyped or made-up key be refused without a query, and lets scanners tell a
+leaked key from chance (github.blog/2021-04-05-behind-githubs-new-authentication-token-formats).
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import string
+import zlib
+
+_PREFIX = "sh_"
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_RANDOM_BITS = 160
+_RANDOM_LENGTH = 27  # 62**27 > 2**160
+_CHECKSUM_LENGTH = 6  # 62**6 > 2**32
+_PATTERN = re.compile(
+    rf"{_PREFIX}([0-9A-Za-z]{{{_RANDOM_LENGTH}}})([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
+)
+
+#: So much of a key may be shown: enough to tell keys apart, too little to guess the rest.
+_SHOWN_LENGTH = len(_PREFIX) + 5
+
+
+def mint() -> str:
+    """Make a new secret from the operating system's random numbers."""
+    random = _base62(secrets.randbits(_RANDOM_BITS), _RANDOM_LENGTH)
+    return f"{_PREFIX}{random}{_checksum(random)}"
+
+
+def is_well_formed(secret: str) -> bool:
+    """Whether *secret* could have been minted: its shape and checksum are right."""
+    match = _PATTERN.fullmatch(secret)
+    return match is not None and hmac.compare_digest(_checksum(match[1]), match[2])
+
+
+def shown_part(secret: str) -> str:
+    """The beginning of *secret*, by which people recognise it in a list."""
+    return secret[:_SHOWN_LENGTH]
+
+
+def _checksum(random: str) -> str:
+    return _base62(zlib.crc32(random.encode()), _CHECKSUM_LENGTH)
+
+
+def _base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stillhouse.config import DEMO_MODEL, STAND_INS, home_directory, load_config
+from stillhouse.errors import ConfigError
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "stillhouse.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_the_demo_stands_in():
+    """No configuration serves the demo model, which stands in for the seed's."""
+    config = load_config(None)
+
+    assert {DEMO_MODEL: {}} == config.models
+    assert STAND_INS == config.stand_ins
+    assert ("127.0.0.1", 8000) == (config.server.host, config.server.port)
+
+
+def test_any_file_turns_the_stand_in_off(tmp_path):
+    """Even an empty file is a configuration, and means no stand-ins."""
+    assert {} == load_config(written(tmp_path, "")).stand_ins
+
+
+def test_models_are_tables_by_id(tmp_path):
+    """Each model is a table named by its id."""
+    text = '[models."a/b"]\ncheckpoint = "/m"\n[engine]\nweights = "int4"\n'
+    config = load_config(written(tmp_path, text))
+
+    assert {"a/b": {"checkpoint": "/m"}} == config.models
+    assert "int4" == config.engine.weights
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[server]\nprot = 1", ["server.prot", "host", "port"]),
+        ("[sever]\n", ["'sever'", "server", "engine"]),
+        ("[server]\nport = 99999", ["server.port", "99999", "65535"]),
+        ('[engine]\nweights = "int2"', ["engine.weights", "int2", "int8"]),
+        ("= 1", ["is not TOML"]),
+    ],
+)
+def test_wrong_files_are_told_by_file_and_key(tmp_path, text, told):
+    """A wrong key or value is an error that names file, key, value and what would be right."""
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+
+    assert all(word in raised.value.message for word in [str(path), *told])
+
+
+def test_missing_file(tmp_path):
+    """A file that is not there is named."""
+    with pytest.raises(ConfigError, match=r"nothing\.toml"):
+        load_config(tmp_path / "nothing.toml")
+
+
+def test_home_follows_xdg(monkeypatch, tmp_path):
+    """State lives where it was chosen to, else under the XDG data home."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+    assert tmp_path / "stillhouse" == home_directory(None)
+    assert tmp_path / "other" == home_directory(tmp_path / "other")
