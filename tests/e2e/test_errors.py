@@ -18,7 +18,7 @@ def error_of(response: httpx.Response) -> dict:
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"Authorization": "Bearer "}, {"Authorization": "Basic c3M6"}]
+    "headers", [{}, {"Authorization": "Bearer"}, {"Authorization": "Basic c3M6"}]
 )
 def test_no_key(server, headers):
     """Without a key there is a 401 that says so."""

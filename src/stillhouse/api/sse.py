@@ -28,7 +28,7 @@ class ChunkEncoder:
 
     def opening(self) -> bytes:
         """The first event: the role, and no text yet."""
-        return self.delta(TextDelta())
+        return self._event(self._choice('"role": "assistant", "content": ""'), None)
 
     def delta(
         self, delta: TextDelta, *, usage: TokenUsage | None = None, cost_picousd: int = 0
@@ -50,6 +50,10 @@ class ChunkEncoder:
     def usage(self, finish: Finish) -> bytes:
         """OpenAI's event for usage alone, with no choices."""
         return self._event("", usage_out(finish.usage, finish.cost_picousd))
+
+    @staticmethod
+    def _choice(delta: str) -> str:
+        return f'{{"index": 0, "delta": {{{delta}}}, "finish_reason": null}}'
 
     def _event(self, choices: str, usage: dict[str, Any] | None) -> bytes:
         return f'{self._head}{choices}], "usage": {json.dumps(usage)}}}\n\n'.encode()

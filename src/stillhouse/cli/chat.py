@@ -62,12 +62,14 @@ def _questions(console: Console) -> Iterator[str]:
 
 def _answer(client: httpx.Client, console: Console, body: dict[str, Any]) -> str:
     content: str = ""
+    has_reasoned = False
     for chunk in _chunks(client, {**body, "stream": True}):
         delta = chunk["choices"][0]["delta"] if chunk["choices"] else {}
         if reasoning := delta.get("reasoning_content"):
             console.print(reasoning, end="", style="dim", markup=False, highlight=False)
+            has_reasoned = True
         if text := delta.get("content"):
-            separator = "" if content or not console.is_terminal else "\n"
+            separator = "\n\n" if has_reasoned and not content else ""
             console.print(separator + text, end="", markup=False, highlight=False)
             content += text
         if usage := chunk.get("usage"):

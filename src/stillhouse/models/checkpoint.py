@@ -111,8 +111,8 @@ def _chat_template(path: Path, tokenizer_config: dict[str, Any]) -> tuple[str, s
     source = f"{path / 'tokenizer_config.json'}: chat_template"
     value = tokenizer_config.get("chat_template")
     if isinstance(value, list):
-        named = {entry.get("name"): entry.get("template") for entry in value}
-        value = named.get("default")
+        named = [entry for entry in value if isinstance(entry, dict)]
+        value = next((e.get("template") for e in named if e.get("name") == "default"), None)
     if not isinstance(value, str) or not value:
         raise CheckpointError(
             f"{source} is missing; right would be a template there or in {own_file.name}"

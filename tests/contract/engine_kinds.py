@@ -1,0 +1,71 @@
+"""How to make each engine that the contract is tested on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stillhouse.engines.child import ChildEngine
+from stillhouse.engines.openvino.engine import openvino_engine
+from stillhouse.engines.openvino.settings import EngineSettings, Precision
+from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BLOCK_SIZE = 32
+NUM_LAYERS, NUM_KV_HEADS, HEAD_DIM = 2, 2, 32  # of LLAMA_CONFIG
+BLOCK_BYTES = 2 * NUM_LAYERS * NUM_KV_HEADS * BLOCK_SIZE * HEAD_DIM * 4  # keys and values, float32
+
+
+@dataclass(frozen=True, slots=True)
+class EngineShape:
+    """What a test needs of an engine beyond its defaults."""
+
+    num_blocks: int = 256
+    chunk_tokens: int = 512
+    batch_tokens: int = 1024
+    max_sequences: int = 64
+
+
+RunningEngine = Callable[[EngineShape], contextlib.AbstractAsyncContextManager[ChildEngine]]
+
+
+def openvino_on_random_weights(directory: Path) -> Callable[[EngineShape], ChildEngine]:
+    """Return a maker of embedded engines in float32, in which no batch can change a token."""
+    write_checkpoint(directory / "checkpoint", LLAMA_CONFIG)
+
+    def make(shape: EngineShape) -> ChildEngine:
+        settings = EngineSettings(
+            checkpoint_dir=directory / "checkpoint",
+            cache_dir=directory / "cache",
+            precision=Precision.F32,
+            kv_cache_bytes=shape.num_blocks * BLOCK_BYTES,
+            prefill_chunk_tokens=shape.chunk_tokens,
+            max_batch_tokens=shape.batch_tokens,
+            max_sequences=shape.max_sequences,
+            num_threads=1,
+        )
+        return openvino_engine(settings)
+
+    return make
+
+
+ENGINE_KINDS = {"openvino": openvino_on_random_weights}
+
+
+def running(make: Callable[[EngineShape], ChildEngine]) -> RunningEngine:
+    """Return *make* as a context in which the engine runs."""
+
+    @contextlib.asynccontextmanager
+    async def context(shape: EngineShape) -> AsyncIterator[ChildEngine]:
+        engine = make(shape)
+        await engine.start()
+        try:
+            yield engine
+        finally:
+            await engine.stop()
+
+    return context

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from stillhouse.billing.ledger import Hold, Ledger
+from stillhouse.billing.price import Price, Tariff
+from stillhouse.clock import FrozenClock
+from stillhouse.store import accounts, keys
+from stillhouse.store.database import Connection, Database
+
+MODEL = "stillhouse/demo-r1"
+TARIFF = Tariff.from_usd_per_million(input_usd="0.59", output_usd="0.79")
+
+
+@dataclass
+class Books:
+    """A ledger with one account, one key and one price, for tests."""
+
+    database: Database
+    ledger: Ledger
+    clock: FrozenClock
+    account_id: int
+    key_id: int
+    price: Price
+    numbers: count[int] = field(default_factory=count)
+
+    @classmethod
+    async def open(cls, database: Database) -> Books:
+        clock = FrozenClock()
+        ledger = Ledger(database, clock)
+        account_id, key_id = await database.write(insert_account_and_key)
+        prices = await ledger.publish_prices({MODEL: TARIFF})
+        return cls(database, ledger, clock, account_id, key_id, prices[MODEL])
+
+    async def hold(
+        self, *, request_id: str | None = None, prompt_tokens: int = 149, max_tokens: int = 1000
+    ) -> Hold:
+        return await self.ledger.hold(
+            request_id=request_id or f"request-{next(self.numbers)}",
+            account_id=self.account_id,
+            key_id=self.key_id,
+            price=self.price,
+            prompt_tokens=prompt_tokens,
+            max_tokens=max_tokens,
+        )
+
+    async def balance(self) -> tuple[int, int]:
+        """What the account has spent and holds, in pico-dollars."""
+        (row,) = await self.rows(
+            "SELECT spent_picousd, held_picousd FROM balance "
+            f"WHERE holder = 'account' AND holder_id = {self.account_id}"
+        )
+        return row[0], row[1]
+
+    async def rows(self, sql: str) -> list[tuple[int, ...]]:
+        return await self.database.read(
+            lambda connection: [tuple(row) for row in connection.exec_driver_sql(sql)]
+        )
+
+    async def tamper(self, *statements: str) -> None:
+        """Change rows as somebody would who has the file and no scruples."""
+
+        def change(connection: Connection) -> None:
+            names = connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+            ).scalars()
+            for name in list(names):
+                connection.exec_driver_sql(f"DROP TRIGGER {name}")
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+        await self.database.write(change)
+
+
+def insert_account_and_key(connection: Connection) -> tuple[int, int]:
+    account = accounts.insert_customer(connection, name="customer", created_at_ms=0)
+    key = keys.insert_key(
+        connection,
+        account_id=account.id,
+        name="key",
+        prefix="sh_",
+        secret_hmac=b"hmac",
+        created_at_ms=0,
+    )
+    return account.id, key.id
+
+
+@pytest.fixture
+async def books(tmp_path: Path) -> AsyncIterator[Books]:
+    """A new ledger, which the test may spoil."""
+    with Database.open(tmp_path / "ledger.db", is_server=True) as database:
+        books = await Books.open(database)
+        yield books
+        await books.ledger.close()
+
+
+@pytest.fixture
+async def verified(books: Books) -> AsyncIterator[Books]:
+    """As `books`, and the ledger is verified when the test has ended."""
+    yield books
+    assert [] == await books.ledger.verify()

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+
+from stillhouse.errors import ConfigError
+from stillhouse.store import schema
+from stillhouse.store.database import Database
+from stillhouse.store.tables import metadata
+
+
+def definitions(path: Path) -> dict[str, str]:
+    """Each table's and index's SQL, without the order of what stands within it."""
+    connection = sqlite3.connect(path)
+    rows = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND type IN ('table', 'index') "
+        "AND name NOT LIKE 'alembic%'"
+    ).fetchall()
+    connection.close()
+    return {name: re.sub(r"\s+", " ", sql).strip() for name, sql in rows}
+
+
+def test_migrations_make_the_tables(tmp_path: Path) -> None:
+    """A ledger that was migrated from nothing has exactly the tables that the queries know."""
+    Database.open(tmp_path / "migrated.db").close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'direct.db'}")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert definitions(tmp_path / "direct.db") == definitions(tmp_path / "migrated.db")
+
+
+def test_head_is_the_newest_migration() -> None:
+    """The version that spares Alembic's loading is the one that Alembic would migrate to."""
+    directory = Path(schema.__file__).with_name("migrations")
+    assert ScriptDirectory(str(directory)).get_current_head() == schema.HEAD
+
+
+def test_opening_again_changes_nothing(tmp_path: Path) -> None:
+    """Migrations run once: what is stored stays."""
+    path = tmp_path / "ledger.db"
+    Database.open(path).close()
+    first = path.read_bytes()
+    Database.open(path).close()
+    assert first == path.read_bytes()
+
+
+async def test_newer_schema_is_refused(tmp_path: Path) -> None:
+    """A ledger of a newer stillhouse is not touched, and the message says what to install."""
+    path = tmp_path / "ledger.db"
+    with Database.open(path) as database:
+        await database.write(
+            lambda connection: connection.execute(
+                text("UPDATE alembic_version SET version_num = '9999'")
+            )
+        )
+    with pytest.raises(ConfigError, match="schema 9999"):
+        Database.open(path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entry SET amount_picousd = 0",
+        "DELETE FROM entry",
+        "UPDATE price_version SET output_picousd = 0",
+        "DELETE FROM price_version",
+        "UPDATE request SET cost_picousd = 0",
+        "UPDATE request SET state = 'HELD'",
+        "DELETE FROM request",
+    ],
+)
+def test_history_cannot_be_changed(tmp_path: Path, statement: str) -> None:
+    """Even somebody at SQLite's own prompt cannot alter a charge, a price or a settled request."""
+    path = tmp_path / "ledger.db"
+    Database.open(path).close()
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        """
+        INSERT INTO price_version VALUES (1, 'm', 1, 1, 1, 0);
+        INSERT INTO account VALUES (3, 'customer', 'c', 0);
+        INSERT INTO api_key (id, account_id, name, prefix, secret_hmac, created_at_ms)
+            VALUES (1, 3, 'k', 'sh_', x'00', 0);
+        INSERT INTO request VALUES
+            (1, 'r', 3, 1, 1, 'SETTLED', 2, 0, NULL, 1, 0, 1, 'engine', 'stop', 2, 0);
+        INSERT INTO entry VALUES (1, 'charge', 3, -2), (1, 'charge', 1, 2);
+        """
+    )
+    with pytest.raises(sqlite3.IntegrityError, match="append-only|never changes|kept"):
+        connection.execute(statement)
+    connection.close()
