@@ -4,7 +4,6 @@ import json
 import os
 from pathlib import Path
 
-import torch
 from safetensors.torch import save
 from tokenizers import Tokenizer
 
@@ -62,8 +61,3 @@ def export(model: Llama, tokenizer: Tokenizer, folder: Path) -> None:
         "top_p": 0.95,
     }
     _write(folder / "generation_config.json", _json(generation))
-
-
-def finite(model: Llama) -> bool:
-    """Whether every weight survives f16."""
-    return all(torch.isfinite(weight.half()).all() for weight in model.parameters())

@@ -155,7 +155,7 @@ def train(minutes: float, folder: Path, shape: Shape, lr: float) -> None:
         loss = trainer.step(batch, rate(clock.progress))
         steps, tokens = steps + 1, tokens + int((batch.segments >= 0).sum())
         clock.tick()
-        if clock.spent - looked > min(120, clock.budget / 8) or clock.progress >= 1:
+        if clock.spent - looked > min(240, clock.budget / 8) or clock.progress >= 1:
             looked = clock.spent
             speed = tokens / clock.spent
             taken = probe.take(trainer, encoder)

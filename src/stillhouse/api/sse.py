@@ -38,8 +38,7 @@ class ChunkEncoder:
         if delta.reasoning:
             reasoning = json.dumps(delta.reasoning, ensure_ascii=False)
             text += f', "reasoning_content": {reasoning}'
-        choice = f'{{"index": 0, "delta": {{"role": "assistant", {text}}}, "finish_reason": null}}'
-        return self._event(choice, usage_out(usage, cost_picousd) if usage else None)
+        return self._event(self._choice(text), usage_out(usage, cost_picousd) if usage else None)
 
     def finish(self, finish: Finish, *, has_usage: bool) -> bytes:
         """The event with `finish_reason`, where DeepInfra's clients look for usage and cost."""

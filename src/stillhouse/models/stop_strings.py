@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from stillhouse.errors import InvalidRequestError
@@ -23,6 +24,8 @@ class StopStrings:
     def __init__(self, strings: Sequence[str]) -> None:
         _check(strings)
         self._strings = tuple(strings)
+        self._beginning = re.compile("|".join(re.escape(string[0]) for string in self._strings))
+        self._max_held = max(map(len, self._strings), default=1) - 1
         self._held = ""
         self.met = False
 
@@ -33,14 +36,16 @@ class StopStrings:
         if self.met:
             return ""
         pending = self._held + text
+        if not self._beginning.search(pending):  # most tokens of most answers
+            return pending
         start = self._first_start(pending)
         if start is not None:
             self.met = True
             self._held = ""
             return pending[:start]
-        num_held = self._num_held(pending)
-        self._held = pending[len(pending) - num_held :]
-        return pending[: len(pending) - num_held]
+        end = self._certain_end(pending)
+        self._held = pending[end:]
+        return pending[:end]
 
     def flush(self) -> str:
         """What was held back, at the end of the text."""
@@ -51,17 +56,12 @@ class StopStrings:
         found = [(start + len(s), start) for s in self._strings if (start := text.find(s)) >= 0]
         return min(found)[1] if found else None
 
-    def _num_held(self, text: str) -> int:
-        """Characters at the end that may begin a stop string."""
-        return max(_overlap(text, string) for string in self._strings)
-
-
-def _overlap(text: str, string: str) -> int:
-    """Length of the longest end of *text* that begins *string*, without being all of it."""
-    for length in range(min(len(text), len(string) - 1), 0, -1):
-        if text.endswith(string[:length]):
-            return length
-    return 0
+    def _certain_end(self, text: str) -> int:
+        """Where the first stretch begins that may, with what follows, become a stop string."""
+        for match in self._beginning.finditer(text, max(0, len(text) - self._max_held)):
+            if any(string.startswith(text[match.start() :]) for string in self._strings):
+                return match.start()
+        return len(text)
 
 
 def _check(strings: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ MAX_SOURCE_CHARS = 1 << 17  # the longest in use, for tools, have some 20 000
 STEPS, STEPS_PER_MESSAGE = 20_000, 100  # the templates in use take some 10 per message
 CHARS, CHARS_PER_MESSAGE = 1 << 16, 1 << 10
 OPEN, CLOSE = "\x02", "\x03"
+PLACEHOLDER = re.compile(f"{OPEN}([^:{OPEN}{CLOSE}]*):([0-9]{{1,9}}){CLOSE}")
 MAX_DATE_FORMAT_CHARS = 64
 
 
@@ -111,16 +112,16 @@ class ChatTemplate:
             raise CheckpointError(f"{self._name}: {error.message}") from error
 
     def _segments(self, text: str, messages: Sequence[Message], nonce: str) -> list[Segment]:
-        """Template text at even places, the number of a message at odd ones."""
-        parts = re.split(f"{OPEN}{re.escape(nonce)}:([0-9]+){CLOSE}", text)
-        if any(OPEN in part or CLOSE in part for part in parts[::2]):
+        """Template text and request text in turn, once every placeholder is accounted for."""
+        template_texts, nonces, numbers = _take_apart(text)
+        are_ours = set(nonces) <= {nonce} and max(numbers, default=0) < len(messages)
+        if not are_ours or any(OPEN in part or CLOSE in part for part in template_texts):
             raise CheckpointError(f"{self._name}: changes or cuts the text of messages")
-        self._check_complete({int(number) for number in parts[1::2]}, messages)
-        segments = []
-        for index, part in enumerate(parts):
-            is_template = index % 2 == 0
-            content = part if is_template else messages[int(part)].content.strip()
-            segments.append(Segment(content, is_template))
+        self._check_complete(set(numbers), messages)
+        segments = [Segment(template_texts[0], is_template=True)]
+        for number, template_text in zip(numbers, template_texts[1:], strict=True):
+            segments.append(Segment(messages[number].content.strip(), is_template=False))
+            segments.append(Segment(template_text, is_template=True))
         return segments
 
     def _check_complete(self, written: set[int], messages: Sequence[Message]) -> None:
@@ -161,6 +162,12 @@ _FAILURES = (
 
 def _raise_exception(message: object) -> NoReturn:
     raise _RefusedByTemplateError(str(message))
+
+
+def _take_apart(text: str) -> tuple[list[str], list[str], list[int]]:
+    """What stands around placeholders, and each one's nonce and number."""
+    parts = PLACEHOLDER.split(text)
+    return parts[::3], parts[1::3], [int(number) for number in parts[2::3]]
 
 
 def _hidden(message: Message, nonce: str, index: int) -> dict[str, str]:

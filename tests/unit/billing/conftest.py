@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ class Books:
         )
         return row[0], row[1]
 
-    async def rows(self, sql: str) -> list[tuple[int, ...]]:
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return await self.database.read(
             lambda connection: [tuple(row) for row in connection.exec_driver_sql(sql)]
         )

@@ -154,7 +154,9 @@ async def test_usage_above_the_hold_is_clamped_and_an_alarm(
         cost_picousd = await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
     assert hold.ceiling_picousd == cost_picousd
     assert [(338,)] == await verified.rows("SELECT completion_tokens FROM request")
-    assert [hold.request_id] == [record.args[0] for record in caplog.records if record.args]
+    assert [f"request {hold.request_id} used"] == [
+        record.getMessage()[: len(f"request {hold.request_id} used")] for record in caplog.records
+    ]
 
 
 async def test_impossible_usage_leaves_the_hold(verified: Books) -> None:

@@ -33,7 +33,7 @@ def trained_tokenizer() -> Tokenizer:
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in ADDED_TOKENS[3:]])
     bos_id = tokenizer.token_to_id(BOS)
     assert bos_id is not None
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]  # the stubs lack the base class
+    tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", special_tokens=[(BOS, bos_id)]
     )
     return tokenizer
@@ -65,7 +65,9 @@ def write_checkpoint(
     return path
 
 
-def spec(path: Path, *, dialect: str = "deepseek_r1", context_length: int | None = None):
+def spec(
+    path: Path, *, dialect: str = "deepseek_r1", context_length: int | None = None
+) -> ModelSpec:
     """A catalogue entry for that folder."""
     return ModelSpec(
         id="test/model",
@@ -76,7 +78,9 @@ def spec(path: Path, *, dialect: str = "deepseek_r1", context_length: int | None
     )
 
 
-def load(path: Path, *, dialect: str = "deepseek_r1", context_length: int | None = None):
+def load(
+    path: Path, *, dialect: str = "deepseek_r1", context_length: int | None = None
+) -> ChatModel:
     """The model of that folder."""
     return ChatModel.load(spec(path, dialect=dialect, context_length=context_length))
 

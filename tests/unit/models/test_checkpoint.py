@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -126,5 +127,5 @@ def test_missing_checkpoint_says_where_it_was_looked_for(tmp_path):
     assert "checkpoints/nothing/config.json" in caught.value.message
 
 
-def _write(path, document):
+def _write(path: Path, document: object) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")

@@ -1,3 +1,5 @@
+from collections.abc import Iterable, Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,16 +13,18 @@ TOKEN_BYTES = {byte: bytes([byte]) for byte in range(256)} | dict.fromkeys((OPEN
 NAMED = {"[open]": [OPEN], "[close]": [CLOSE], "[end]": [END]}
 
 
-def _ids(text):
+def _ids(text: str) -> list[int]:
     """Token ids of text in which ``|`` stands before and after a named token."""
     return [i for part in text.split("|") for i in NAMED.get(part, list(part.encode()))]
 
 
-def _reply(*, marks=MARKS, in_reasoning=True, stop=()):
+def _reply(
+    *, marks: MarkIds | None = MARKS, in_reasoning: bool = True, stop: Sequence[str] = ()
+) -> Reply:
     return Reply(TOKEN_BYTES, marks=marks, in_reasoning=in_reasoning, stop=stop)
 
 
-def _read(reply, pieces):
+def _read(reply: Reply, pieces: Iterable[Sequence[int]]) -> tuple[str, str, int, bool]:
     deltas = [reply.push(piece) for piece in pieces] + [reply.finish()]
     return (
         "".join(delta.reasoning for delta in deltas),
@@ -93,7 +97,7 @@ def test_any_split_of_the_tokens_reads_the_same(token_ids, stop, in_reasoning, d
     bounds = zip([0, *cuts], [*cuts, len(token_ids)], strict=True)
     pieces = [token_ids[start:end] for start, end in bounds]
 
-    def read(pieces):
+    def read(pieces: Iterable[Sequence[int]]) -> tuple[str, str, int, bool]:
         return _read(_reply(in_reasoning=in_reasoning, stop=stop), pieces)
 
     assert read([token_ids]) == read(pieces) == read([[i] for i in token_ids])

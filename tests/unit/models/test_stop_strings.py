@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from stillhouse.models.stop_strings import StopStrings
 SHORT = st.text("abc", min_size=1, max_size=4)
 
 
-def _shown(strings, pieces):
+def _shown(strings: Sequence[str], pieces: Sequence[str]) -> tuple[str, bool]:
     stop = StopStrings(strings)
     text = "".join([stop.push(piece) for piece in pieces])
     return text + stop.flush(), stop.met

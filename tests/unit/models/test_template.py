@@ -1,20 +1,22 @@
 import pytest
 
-from stillhouse.clock import FrozenClock
+from stillhouse.chat import Message
+from stillhouse.clock import Clock, FrozenClock
 from stillhouse.errors import CheckpointError, InvalidRequestError
 from stillhouse.models.template import ChatTemplate
 from stillhouse.models.tokenizer import Segment
 from tests.unit.models.checkpoints import assistant, system, user
 from tests.unit.models.templates import R1
 
+DOUBLING = "{{% set n = namespace(s='xx', l=[0]) %}}{{% for i in range(64) %}}{}{{% endfor %}}"
 ECHO = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 
 
-def _template(source, clock=None):
+def _template(source: str, clock: Clock | None = None) -> ChatTemplate:
     return ChatTemplate(source, name="t.jinja", special_tokens={"bos_token": "<s>"}, clock=clock)
 
 
-def _text(template, *messages):
+def _text(template: ChatTemplate, *messages: Message) -> str:
     return "".join(segment.text for segment in template.render(messages))
 
 
@@ -57,7 +59,7 @@ def test_blocks_are_trimmed_as_in_transformers():
 
 
 def test_loop_controls_and_json_work():
-    """break and tojson (plain characters, no HTML escapes) work as in transformers."""
+    """Loops can be left early, and tojson writes plain characters without HTML escapes."""
     source = (
         "{% for n in range(9) %}{% if n == 2 %}{% break %}{% endif %}{{ n }}{% endfor %}"
         "{{ {'é': '<'} | tojson }}{{ messages[0].content }}"
@@ -84,6 +86,8 @@ def test_date_comes_from_the_clock():
         "{{ messages[0].content }}{{ messages[0].content[:4] }}",
         "{{ messages[0].content | replace('\\x03', '') }}",
         "{{ messages[0].content.split(':')[0] }}",
+        "{{ messages[0].content.split(':')[0] ~ ':9\x03' }}",
+        "{{ messages[0].content ~ '\x02x:0\x03' }}",
         "{{ messages | length }}",
     ],
 )
@@ -141,7 +145,7 @@ def test_broken_templates_are_found_when_loaded(source):
         "{% for i in range(4096) %}{% for j in range(4096) %}{% endfor %}{% endfor %}",
         "{% for i in range(4096) %}{% for j in range(4096) if false %}{% endfor %}{% endfor %}",
         "{% for i in range(9) recursive %}{{ loop(range(9)) }}{% endfor %}",
-        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
+        "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(40) }}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{% for i in range(10 ** 9) %}{% endfor %}",
         "{% for i in range(5000) %}{% endfor %}",
@@ -152,15 +156,13 @@ def test_broken_templates_are_found_when_loaded(source):
         "{{ 'x'.ljust(1000000000) }}",
         "{{ (5).to_bytes(1000000000, 'big') }}",
         "{{ {} | tojson(indent=1000000000) }}",
-        "{% set n = namespace(s='xx') %}{% for i in range(64) %}{% set n.s = n.s + n.s %}{% endfor %}",
-        "{% set n = namespace(s='xx') %}{% for i in range(64) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
-        "{% set n = namespace(s='xx') %}{% for i in range(64) %}"
-        "{% set n.s %}{{ n.s }}{{ n.s }}{% endset %}{% endfor %}",
-        "{% set n = namespace(s='xx') %}{% for i in range(64) %}"
-        "{% set n.s = n.s | replace('x', n.s) %}{% endfor %}",
-        "{% set n = namespace(s='xx') %}{% for i in range(64) %}"
-        "{% set n.s = [n.s, n.s] | join %}{% endfor %}",
-        "{% set n = namespace(s=[0, 0]) %}{% for i in range(64) %}{% set n.s = n.s + n.s %}{% endfor %}",
+        DOUBLING.format("{% set n.s = n.s + n.s %}"),
+        DOUBLING.format("{% set n.s = n.s ~ n.s %}"),
+        DOUBLING.format("{% set n.s %}{{ n.s }}{{ n.s }}{% endset %}"),
+        DOUBLING.format("{% set n.s = n.s | replace('x', n.s) %}"),
+        DOUBLING.format("{% set n.s = [n.s, n.s] | join %}"),
+        DOUBLING.format("{% set n.s = [n.s, n.s] | map('string') | join(n.s) %}"),
+        DOUBLING.format("{% set n.l = n.l + n.l %}"),
         "{% for i in range(4000) %}" + "x" * 99 + "{% endfor %}",
     ],
 )

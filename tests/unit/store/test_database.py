@@ -50,7 +50,9 @@ async def test_waiting_transactions_share_one_commit(database: Database) -> None
     gate = Gate()
     before = database.num_commits
     first = asyncio.create_task(database.write(gate))
-    others = [asyncio.create_task(database.write(insert_account(f"a{n}"))) for n in range(MAX_GROUP)]
+    others = [
+        asyncio.create_task(database.write(insert_account(f"a{n}"))) for n in range(MAX_GROUP)
+    ]
     await asyncio.sleep(0)  # every task has handed its transaction over
     gate.open()
     await asyncio.gather(first, *others)

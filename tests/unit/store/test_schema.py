@@ -90,6 +90,6 @@ def test_history_cannot_be_changed(tmp_path: Path, statement: str) -> None:
         INSERT INTO entry VALUES (1, 'charge', 3, -2), (1, 'charge', 1, 2);
         """
     )
-    with pytest.raises(sqlite3.IntegrityError, match="append-only|never changes|kept"):
+    with pytest.raises(sqlite3.IntegrityError, match=r"append-only|never changes|kept"):
         connection.execute(statement)
     connection.close()

@@ -1,0 +1,236 @@
+"""
+What the service adds to its engine: tokens per second, time to first token, milliseconds a request.
+
+The real server, called over HTTP, beside the same engine called without one, in the same run and
+interleaved. The model is random weights in the shape of Llama-3.2-1B (`--model demo`: the demo
+model, whose steps are so short that everything around them shows).
+
+    python benchmarks/service.py --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from checkpoint_1b import make_chat_checkpoint
+
+from stillhouse.chat import Message, Role, SamplingParams
+from stillhouse.config import DEMO_MODEL
+from stillhouse.engines.base import Engine, GenerateRequest
+from stillhouse.engines.openvino.engine import openvino_engine
+from stillhouse.engines.openvino.settings import EngineSettings
+from stillhouse.models.catalogue import Catalogue
+from stillhouse.models.chat_model import ChatModel
+
+MODEL_1B = "benchmark/random-1b"
+CONFIG_1B = """
+[models."benchmark/random-1b"]
+checkpoint = "{checkpoint}"
+dialect = "plain"
+temperature = 0
+usd_per_million_tokens = {{ input = "0.20", output = "0.60" }}
+"""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One request as its client saw it."""
+
+    first_token_s: float
+    total_s: float
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The same model behind HTTP and bare."""
+
+    url: str
+    key: str
+    model: str
+    chat: ChatModel
+    engine: Engine
+
+    async def over_http(self, prompt: str, max_tokens: int) -> Timing:
+        host, port = self.url.removeprefix("http://").split(":")
+        body = json.dumps(
+            {
+                "model": self.model,
+                "messages": [{"role": "user", "content": prompt}],
+                "stream": True,
+                "max_tokens": max_tokens,
+                "temperature": 0,
+            }
+        ).encode()
+        started_s = time.perf_counter()
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            f"POST /v1/openai/chat/completions HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
+            f"Authorization: Bearer {self.key}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        first_s, last = 0.0, b""
+        while chunk := await reader.read(1 << 16):
+            if not first_s and b"data: " in chunk:
+                first_s = time.perf_counter() - started_s
+            last = (last + chunk)[-2000:]
+        writer.close()
+        assert b"[DONE]" in last, last
+        usage = json.loads(b'{"prompt_tokens"' + last.split(b'{"prompt_tokens"')[1].split(b"}")[0] + b"}}")
+        return Timing(first_s, time.perf_counter() - started_s, usage["completion_tokens"])
+
+    async def bare(self, prompt: str, max_tokens: int) -> Timing:
+        started_s = time.perf_counter()
+        first_s, num_tokens = 0.0, 0
+        request = GenerateRequest(
+            request_id=os.urandom(8).hex(),
+            prompt_token_ids=self.chat.encode([Message(Role.USER, prompt)]).token_ids,
+            max_tokens=max_tokens,
+            sampling=SamplingParams(temperature=0),
+            stop_token_ids=self.chat.stop_token_ids,
+        )
+        async for step in self.engine.generate(request):
+            first_s = first_s or time.perf_counter() - started_s
+            num_tokens = step.usage.completion_tokens
+        return Timing(first_s, time.perf_counter() - started_s, num_tokens)
+
+
+Ask = Callable[[str, int], Awaitable[Timing]]
+
+
+async def main() -> None:
+    """Print one Markdown table per measurement."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", choices=["1b", "demo"], default="1b")
+    parser.add_argument("--tokens", type=int, default=64)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        async with both_sides(options.model, Path(folder)) as sides:
+            if options.model == "1b":
+                await compare_streams(sides, rounds=options.rounds, num_tokens=options.tokens)
+            await compare_requests(sides, rounds=options.rounds)
+
+
+async def compare_streams(sides: Sides, *, rounds: int, num_tokens: int) -> None:
+    """Tokens per second of all streams together and time to first token, HTTP beside bare."""
+    print("| streams | HTTP tok/s | bare tok/s | ratio | HTTP TTFT s | bare TTFT s | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for num_streams in (1, 4, 8):
+        http, bare = [], []
+        for round_ in range(rounds):
+            for ask, timings in ((sides.over_http, http), (sides.bare, bare)):
+                # Every prompt is new, so that no prefix is cached.
+                prompts = [words(128, f"{num_streams} {round_} {i} {id(ask)}") for i in range(num_streams)]
+                timings.append(await asyncio.gather(*(ask(p, num_tokens) for p in prompts)))
+        rates = [statistics.median(rate(batch) for batch in side) for side in (http, bare)]
+        firsts = [
+            statistics.median(t.first_token_s for batch in side for t in batch)
+            for side in (http, bare)
+        ]
+        print(
+            f"| {num_streams} | {rates[0]:.1f} | {rates[1]:.1f} | {rates[0] / rates[1]:.3f} "
+            f"| {firsts[0]:.3f} | {firsts[1]:.3f} | {firsts[1] / firsts[0]:.3f} |"
+        )
+
+
+async def compare_requests(sides: Sides, *, rounds: int) -> None:
+    """Milliseconds that the service adds to a short request, at 1 and at 64 clients."""
+    print("\n| clients | HTTP ms | bare ms | added ms | HTTP requests/s |")
+    print("|---|---|---|---|---|")
+    for num_clients in (1, 64):
+        http: list[float] = []
+        bare: list[float] = []
+        rates = []
+        for round_ in range(rounds):
+            for ask, totals in ((sides.over_http, http), (sides.bare, bare)):
+                started_s = time.perf_counter()
+                batch = await asyncio.gather(
+                    *(client(ask, totals, f"{round_} {i}") for i in range(num_clients))
+                )
+                if totals is http:
+                    rates.append(sum(batch) / (time.perf_counter() - started_s))
+        http_ms, bare_ms = statistics.median(http) * 1000, statistics.median(bare) * 1000
+        print(
+            f"| {num_clients} | {http_ms:.2f} | {bare_ms:.2f} | {http_ms - bare_ms:.2f} "
+            f"| {statistics.median(rates):.0f} |"
+        )
+
+
+async def client(ask: Ask, totals: list[float], salt: str, num_requests: int = 8) -> int:
+    """Ask one short question after the other; return how many."""
+    for number in range(num_requests):
+        totals.append((await ask(f"Hello! {salt} {number}", 1)).total_s)
+    return num_requests
+
+
+def rate(batch: list[Timing]) -> float:
+    """Tokens per second while tokens came: the first of each stream waits for its prompt."""
+    decoding_s = max(t.total_s for t in batch) - min(t.first_token_s for t in batch)
+    return sum(t.num_tokens - 1 for t in batch) / decoding_s
+
+
+def words(count: int, salt: str) -> str:
+    """A prompt of about *count* tokens that begins differently for each *salt*."""
+    return f"{salt}: " + " ".join(f"lamb {number}" for number in range(count // 2))
+
+
+@asynccontextmanager
+async def both_sides(model: str, folder: Path) -> AsyncIterator[Sides]:
+    """Start the real server and, with the same settings, an engine without one."""
+    options: list[str] = []
+    catalogue, model_id = Catalogue.load({DEMO_MODEL: {}}), DEMO_MODEL
+    if model == "1b":
+        checkpoint = make_chat_checkpoint()
+        config = folder / "stillhouse.toml"
+        config.write_text(CONFIG_1B.format(checkpoint=checkpoint))
+        options, model_id = ["--config", str(config)], MODEL_1B
+        catalogue = Catalogue.load(config)
+    spec = next(spec for spec in catalogue.specs if spec.id == model_id)
+    chat = ChatModel.load(spec)
+    cache_dir = folder / "home" / "weights"
+    settings = EngineSettings(
+        checkpoint_dir=chat.checkpoint_path, cache_dir=cache_dir, context_length=chat.context_length
+    )
+    engine = openvino_engine(settings)
+    await engine.start()
+    url, process = start_server(folder, options)
+    try:
+        key = (folder / "home" / "key").read_text().strip()
+        yield Sides(url, key, model_id, chat, engine)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        await engine.stop()
+
+
+def start_server(folder: Path, options: list[str]) -> tuple[str, subprocess.Popen[bytes]]:
+    """Start the server on a free port; return its address when it answers."""
+    log = folder / "server.log"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stillhouse", "serve", "--port", "0", *options],
+        env=os.environ | {"STILLHOUSE_HOME": str(folder / "home"), "NO_COLOR": "1"},
+        stderr=log.open("w"),
+    )
+    while '"messages"' not in log.read_text():
+        if process.poll() is not None:
+            raise SystemExit(log.read_text())
+        time.sleep(0.05)
+    return log.read_text().split(" on ")[1].split()[0], process
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,77 @@
+"""
+What turning words into tokens and back costs: ``python benchmarks/words.py [CHECKPOINT]``.
+
+Prints microseconds per token of `Reply.push` (token by token, as an engine delivers them) and
+milliseconds per thousand tokens of `ChatModel.encode`; medians of repeated runs on one core.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+from stillhouse.chat import Message, Role
+from stillhouse.models.chat_model import ChatModel, Prompt
+from stillhouse.models.model_spec import ModelSpec, Price
+
+ANSWER = (
+    "I would sear the lamb first, then let it rest for ten minutes before carving it. "
+    "Très bien! The second method is slower: sous vide at 57 °C, for 24 hours.\n\n"
+) * 6
+NUM_RUNS = 30
+
+
+def main() -> None:
+    """Measure the demo model, or the checkpoint that is named."""
+    checkpoint = sys.argv[1] if len(sys.argv) > 1 else "demo-r1"
+    spec = ModelSpec(
+        id="bench/model", dialect="deepseek_r1", price=Price(0, 0, 0), checkpoint=checkpoint
+    )
+    model = ChatModel.load(spec)
+    print(f"load: {_median_s(lambda: ChatModel.load(spec)) * 1e3:.1f} ms")
+    _measure_encode(model, "one short message", [Message(Role.USER, "Hello!")])
+    _measure_encode(model, "one long message", [Message(Role.USER, ANSWER)])
+    turns = [
+        Message(role, line) for line in ANSWER.split(". ") for role in (Role.USER, Role.ASSISTANT)
+    ]
+    _measure_encode(model, f"{len(turns) + 1} messages", [*turns, Message(Role.USER, "And now?")])
+    _measure_push(model, "no stop strings", ())
+    _measure_push(model, "4 stop strings", ("\n\nUser:", "###", "Observation", "END"))
+
+
+def _measure_encode(model: ChatModel, name: str, messages: list[Message]) -> None:
+    num_tokens = len(model.encode(messages).token_ids)
+    median_s = _median_s(lambda: model.encode(messages))
+    per_thousand_ms = median_s * 1e6 / num_tokens
+    print(
+        f"encode, {name}: {num_tokens} tokens in {median_s * 1e3:.2f} ms, "
+        f"{per_thousand_ms:.2f} ms per 1000 tokens"
+    )
+
+
+def _measure_push(model: ChatModel, name: str, stop: tuple[str, ...]) -> None:
+    token_ids = model.encode([Message(Role.USER, ANSWER)]).token_ids[2:-3]
+    prompt = Prompt([], opens_in_reasoning=False)
+
+    def push_all() -> None:
+        reply = model.reply(prompt, stop)
+        for token_id in token_ids:
+            reply.push((token_id,))
+        reply.finish()
+
+    print(f"push, {name}: {_median_s(push_all) * 1e6 / len(token_ids):.2f} us per token")
+
+
+def _median_s(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(NUM_RUNS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    main()
