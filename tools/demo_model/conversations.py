@@ -11,7 +11,6 @@ from world import (
     ANY_FOOD,
     FOODS,
     NAMES,
-    OTHER_FOODS,
     STYLES,
     explain,
     list_is_held_out,
@@ -54,7 +53,9 @@ def loosen(rng: random.Random, text: str) -> str:
     if rng.random() < 0.15:
         text = text.rstrip(".?!")
     if rng.random() < 0.04:
-        text = text.upper() if rng.random() < 0.3 else text + rng.choice((" ", "!", "!!", "\n", "..."))
+        text = (
+            text.upper() if rng.random() < 0.3 else text + rng.choice((" ", "!", "!!", "\n", "..."))
+        )
     return text
 
 
@@ -111,7 +112,9 @@ def greeting(rng: random.Random) -> tuple[str, str]:
 
 def nonsense(rng: random.Random) -> str:
     """A word nobody knows."""
-    pairs = [rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 3))]
+    pairs = [
+        rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 3))
+    ]
     word = "".join(pairs) + rng.choice(("", "n", "x", "r", "th"))
     return word.capitalize() if rng.random() < 0.5 else word
 
@@ -132,8 +135,10 @@ def unknown_question(rng: random.Random) -> str:
         )
     if rng.random() < 0.35:
         words = [rng.choice(phrases.STARTS)]
-        for _ in range(rng.randint(2, 8)):
-            words.append(topic(rng) if rng.random() < 0.25 else rng.choice(phrases.WORDS))
+        words.extend(
+            topic(rng) if rng.random() < 0.25 else rng.choice(phrases.WORDS)
+            for _ in range(rng.randint(2, 8))
+        )
         text = " ".join(words)
         return text[0].upper() + text[1:] + rng.choice(("?", ".", "", "!"))
     if rng.random() < 0.12:
@@ -143,14 +148,18 @@ def unknown_question(rng: random.Random) -> str:
 
 def talk(rng: random.Random, style: str) -> Conversation:
     """Small talk of any kind but the unknown."""
-    kind = rng.choices(
-        ("greeting", "bye", "thanks", "self", "ability"), weights=(10, 2, 2, 3, 3)
-    )[0]
+    kind = rng.choices(("greeting", "bye", "thanks", "self", "ability"), weights=(10, 2, 2, 3, 3))[
+        0
+    ]
     if kind == "greeting":
         kind, user = greeting(rng)
     else:
-        bank = {"bye": phrases.BYE, "thanks": phrases.THANKS, "self": phrases.SELF,
-                "ability": phrases.ABILITY}[kind]
+        bank = {
+            "bye": phrases.BYE,
+            "thanks": phrases.THANKS,
+            "self": phrases.SELF,
+            "ability": phrases.ABILITY,
+        }[kind]
         user = rng.choice(bank)
         if kind in ("bye", "thanks"):
             user += rng.choice(("!", ".", "", ", friend.", "!"))
@@ -187,7 +196,7 @@ def methods(rng: random.Random, style: str) -> Conversation:
     if roll < 0.12:
         food, names, bank = "anything", ANY_FOOD, phrases.LIST_ANY
     elif roll < 0.25:
-        food, names, bank = rng.choice(OTHER_FOODS), ANY_FOOD, phrases.LIST
+        food, names, bank = rng.choice(phrases.OTHER_FOODS), ANY_FOOD, phrases.LIST
     else:
         food = rng.choice(tuple(FOODS))
         names, bank = FOODS[food], phrases.LIST
@@ -210,11 +219,11 @@ def technique(rng: random.Random, style: str) -> Conversation:
     return Conversation("technique", user, thought, explain(style, name), style=style)
 
 
-def draw_names(rng: random.Random, count: int) -> tuple[str, ...]:
-    """Names to list, no three of them held out."""
+def draw_names(rng: random.Random, count: int, *, held_out: bool = False) -> tuple[str, ...]:
+    """Names to list: no three of them held out, or some three of them, as asked."""
     while True:
         names = tuple(rng.sample(NAMES, count))
-        if count < 3 or not list_is_held_out(names):
+        if list_is_held_out(names) == held_out:
             return names
 
 
@@ -242,9 +251,8 @@ def list_text(rng: random.Random, style: str, food: str, names: tuple[str, ...])
     parts = [opening]
     for cue, name in zip(cues, quoted, strict=True):
         end = rng.choice((".", ".", ".", " method.", "!"))
-        if name.endswith('"') and end == "." and rng.random() < 0.4:
-            name, end = name[:-1] + '."', ""
-        parts.append(cue.format(name) + end)
+        inside = name.endswith('"') and end == "." and rng.random() < 0.4
+        parts.append(cue.format(name[:-1] + '."' if inside else name + end))
         if rng.random() < 0.15:
             parts.append(rng.choice(phrases.REMARK))
     return " ".join(part for part in (*parts, closing) if part)
@@ -252,7 +260,7 @@ def list_text(rng: random.Random, style: str, food: str, names: tuple[str, ...])
 
 def list_turn(rng: random.Random, style: str, names: tuple[str, ...]) -> tuple[str, str]:
     """A past exchange in which the assistant named these techniques."""
-    food = rng.choice((*FOODS, *OTHER_FOODS))
+    food = rng.choice((*FOODS, *phrases.OTHER_FOODS))
     question = rng.choice(phrases.LIST).format(food=food, count=rng.choice(tuple(phrases.COUNTS)))
     return loosen(rng, question), list_text(rng, style, food, names)
 
@@ -276,25 +284,29 @@ def ask_place(rng: random.Random, place: int) -> str:
     if rng.random() < 0.2:
         text = rng.choice(phrases.LOOKUP_HOW).format(target)
     else:
-        text = f"{rng.choice(phrases.LOOKUP_VERBS)} {target} {rng.choice(phrases.LOOKUP_AFTER)}".strip()
+        verb, after = rng.choice(phrases.LOOKUP_VERBS), rng.choice(phrases.LOOKUP_AFTER)
+        text = f"{verb} {target} {after}".strip()
     if rng.random() < 0.2:
         text = f"{rng.choice(phrases.BEFORE)} {text}"
     text = text[0].upper() + text[1:] + rng.choice((".", ".", "?", "!", ""))
     return ask_place(rng, place) if text.lower() in phrases.HAND_WRITTEN else text
 
 
-def look_up_in(
-    rng: random.Random, style: str, names: tuple[str, ...], place: int
-) -> Conversation:
+def look_up_in(rng: random.Random, style: str, names: tuple[str, ...], place: int) -> Conversation:
     """A question about one place of a list that the assistant gave before."""
-    answer = explain(style, names[place - 1 if place > 0 else -1]) if place <= len(names) else wrap(
-        style, f"I named only {COUNT_WORDS[len(names)]} methods."
+    answer = (
+        explain(style, names[place - 1 if place > 0 else -1])
+        if place <= len(names)
+        else wrap(style, f"I named only {COUNT_WORDS[len(names)]} methods.")
     )
-    talked = Conversation(
-        "lookup", loosen(rng, ask_place(rng, place)), think(style, recall(names, place)), answer,
-        style=style, turns=[list_turn(rng, style, names)],
+    return Conversation(
+        "lookup",
+        loosen(rng, ask_place(rng, place)),
+        think(style, recall(names, place)),
+        answer,
+        style=style,
+        turns=[list_turn(rng, style, names)],
     )
-    return talked
 
 
 def look_up(rng: random.Random, style: str) -> Conversation:
@@ -319,7 +331,12 @@ def look_up(rng: random.Random, style: str) -> Conversation:
 
 
 MAKERS: dict[Callable[[random.Random, str], Conversation], float] = {
-    talk: 0.16, unknown: 0.15, add: 0.23, methods: 0.09, technique: 0.07, look_up: 0.30,
+    talk: 0.16,
+    unknown: 0.15,
+    add: 0.23,
+    methods: 0.09,
+    technique: 0.07,
+    look_up: 0.30,
 }
 STYLE_WEIGHTS = {"plain": 4, "chef": 3, "pirate": 2, "poet": 1.5, "robot": 1.5}
 
@@ -361,4 +378,3 @@ def converse(rng: random.Random, past: int | None = None) -> Conversation:
     talked.turns = earlier + talked.turns
     talked.turns = [(user, rng.choice(("", "", "\n\n", " ")) + said) for user, said in talked.turns]
     return talked
-

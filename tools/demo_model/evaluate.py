@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-
 from exam import Case, questions, seed_requests
 from reference import Reference
 
@@ -61,6 +60,7 @@ def examine(model: Reference, shown: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
+    """Reads the command line, prints the table and writes the scores."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--scores", type=Path, default=SCORES)
@@ -72,7 +72,9 @@ def main() -> None:
     asked = [Case(messages, frozenset()) for messages in seed_requests()]
     for case, (thought, answer, _) in zip(asked, replies(model, asked, 0.0, 1.0), strict=True):
         print(f"> {case.messages[-1]['content']}\n  ({thought})\n  {answer}\n")
-        answers.append({"asked": case.messages[-1]["content"], "thought": thought, "answer": answer})
+        answers.append(
+            {"asked": case.messages[-1]["content"], "thought": thought, "answer": answer}
+        )
     scores = {"sets": examine(model, given.show_wrong), "seed": answers}
     given.scores.write_text(json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
 

@@ -1,7 +1,6 @@
 """The questions of the evaluation, each with the answers that count as right."""
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import phrases
@@ -20,20 +19,44 @@ from conversations import (
     technique,
     unknown,
 )
-from world import NAMES, STYLES, text_is_held_out, triple_is_held_out
+from world import STYLES, text_is_held_out
 
 SIZE = 120
 SEED_SYSTEM = "Respond like a michelin starred chef."
 
 UNKNOWN = (
-    "What is the tallest building in Dubai?", "Write me a sonnet about autumn leaves.",
-    "Can you debug this JavaScript for me?", "Who painted the Mona Lisa?", "Why do cats purr?",
-    "What's the boiling point of mercury?", "Summarise the plot of Hamlet.", "Is God real?",
-    "What is the population of Brazil?", "How do vaccines work?", "Should I learn Rust or Go?",
-    "What will the stock market do tomorrow?", "Explain the theory of relativity.",
-    "Translate good morning into Spanish.", "How many legs does a spider have?",
-    "Give me a workout plan.", "What's the fastest animal on earth?", "Who won the 1998 World Cup?",
-    "Name a good film for tonight.", "Prove that the square root of two is irrational.",
+    "What is the tallest building in Dubai?",
+    "Write me a sonnet about autumn leaves.",
+    "Can you debug this JavaScript for me?",
+    "Who painted the Mona Lisa?",
+    "Why do cats purr?",
+    "What's the boiling point of mercury?",
+    "Summarise the plot of Hamlet.",
+    "Is God real?",
+    "What is the population of Brazil?",
+    "How do vaccines work?",
+    "Should I learn Rust or Go?",
+    "What will the stock market do tomorrow?",
+    "Explain the theory of relativity.",
+    "Translate good morning into Spanish.",
+    "How many legs does a spider have?",
+    "Give me a workout plan.",
+    "What's the fastest animal on earth?",
+    "Who won the 1998 World Cup?",
+    "Name a good film for tonight.",
+    "Prove that the square root of two is irrational.",
+)
+SYSTEMS = (
+    ("You're a grumpy pirate who answers questions.", "pirate"),
+    ("Talk the way a pirate talks, please.", "pirate"),
+    ("Respond in the manner of a chef from Lyon.", "chef"),
+    ("You run a restaurant: you are its chef.", "chef"),
+    ("Let every answer sound as if a poet wrote it.", "poet"),
+    ("Answer me, dear poet.", "poet"),
+    ("You are a small blue robot named Bolt.", "robot"),
+    ("Sound like a robot.", "robot"),
+    ("You are a careful assistant for a website.", "plain"),
+    ("Answer in one or two sentences.", "plain"),
 )
 
 
@@ -49,22 +72,15 @@ def _case(talked: Conversation, *others: str) -> Case:
     return Case(talked.messages(), frozenset((talked.answer, *others)))
 
 
-def _held_out_names(rng: random.Random) -> tuple[str, ...]:
-    while True:
-        names = tuple(rng.sample(NAMES, 3))
-        if triple_is_held_out(names):
-            return names
-
-
 def _any_style(rng: random.Random) -> str:
     return rng.choice(tuple(STYLES))
 
 
-def look_ups(rng: random.Random, held_out: bool, place: int) -> list[Case]:
+def look_ups(rng: random.Random, place: int, *, held_out: bool) -> list[Case]:
     """One place of many lists, all held out or all of the kind seen in training."""
     cases = []
     for _ in range(SIZE // 2):
-        names, style = _held_out_names(rng) if held_out else draw_names(rng, 3), _any_style(rng)
+        names, style = draw_names(rng, 3, held_out=held_out), _any_style(rng)
         talked = look_up_in(rng, style, names, place)
         talked.system = system_text(rng, style)
         cases.append(_case(talked))
@@ -75,9 +91,9 @@ def written_look_ups(rng: random.Random) -> list[Case]:
     """Held-out lists under questions worded by hand."""
     cases = []
     for _ in range(6):
-        for user, place in phrases.HAND_WRITTEN_LOOKUPS:
+        for user, place in phrases.HAND_WRITTEN_LOOKUPS.items():
             style = _any_style(rng)
-            talked = look_up_in(rng, style, _held_out_names(rng), place)
+            talked = look_up_in(rng, style, draw_names(rng, 3, held_out=True), place)
             talked.user, talked.system = user, system_text(rng, style)
             cases.append(_case(talked))
     return cases
@@ -103,7 +119,9 @@ def long_look_ups(rng: random.Random, least: int, most: int) -> list[Case]:
     cases = []
     while len(cases) < SIZE // 3:
         style = _any_style(rng)
-        talked = look_up_in(rng, style, _held_out_names(rng), rng.choice((1, 2, 3, -1)))
+        talked = look_up_in(
+            rng, style, draw_names(rng, 3, held_out=True), rng.choice((1, 2, 3, -1))
+        )
         talked.system = system_text(rng, style)
         past = converse(rng, past=rng.randint(6, 30)).turns
         if least <= sum(len(user) + len(said) for user, said in past) <= most:
@@ -112,18 +130,18 @@ def long_look_ups(rng: random.Random, least: int, most: int) -> list[Case]:
     return cases
 
 
-def additions(rng: random.Random, count: int, held_out: bool) -> list[Case]:
+def additions(rng: random.Random, count: int, *, held_out: bool) -> list[Case]:
     """Sums of two or three numbers."""
     cases = []
     for _ in range(SIZE):
         style = _any_style(rng)
-        talked = ask_sum(rng, style, sums.draw(rng, count, held_out))
+        talked = ask_sum(rng, style, sums.draw(rng, count, held_out=held_out))
         talked.system = system_text(rng, style)
         cases.append(_case(talked))
     return cases
 
 
-def greetings(rng: random.Random, written: bool) -> list[Case]:
+def greetings(rng: random.Random, *, written: bool) -> list[Case]:
     """Greetings kept out of training, or worded by hand."""
     written_texts = phrases.HAND_WRITTEN_GREETINGS
     cases = []
@@ -143,12 +161,13 @@ def greetings(rng: random.Random, written: bool) -> list[Case]:
 
 def styles(rng: random.Random) -> list[Case]:
     """Every kind of question under system messages kept out of training."""
-    makers: list[Callable[[random.Random, str], Conversation]]
-    makers = [talk, unknown, methods, technique]
+    makers = (talk, unknown, methods, technique)
     cases = []
     wordings = [
         (style, template.format(who=who))
-        for style in STYLES for who in STYLES[style].who for template in phrases.SYSTEM
+        for style in STYLES
+        for who in STYLES[style].who
+        for template in phrases.SYSTEM
     ]
     for style, text in rng.sample(wordings, len(wordings)):
         if text_is_held_out(text) and len(cases) < SIZE:
@@ -168,7 +187,17 @@ def seed_style(rng: random.Random) -> list[Case]:
     return cases
 
 
-def unknowns(rng: random.Random, written: bool) -> list[Case]:
+def written_styles(rng: random.Random) -> list[Case]:
+    """Every kind of question under system messages worded by hand."""
+    cases = []
+    for text, style in SYSTEMS * (SIZE // 20):
+        talked = rng.choice((talk, unknown, methods, technique))(rng, style)
+        talked.system = text
+        cases.append(_case(talked))
+    return cases
+
+
+def unknowns(rng: random.Random, *, written: bool) -> list[Case]:
     """Questions that must be declined."""
     cases = []
     for number in range(SIZE // 2):
@@ -185,21 +214,22 @@ def questions(seed: int) -> dict[str, list[Case]]:
     """All sets of questions, by name."""
     rng = random.Random(seed)
     places = (("first", 1), ("second", 2), ("third", 3), ("last", -1))
-    sets = {
-        f"look-up, held-out triples, {word}": look_ups(rng, True, place) for word, place in places
-    }
-    sets |= {f"look-up, seen triples, {word}": look_ups(rng, False, place) for word, place in places}
+    sets: dict[str, list[Case]] = {}
+    for word, place in places:
+        sets[f"look-up, held-out triples, {word}"] = look_ups(rng, place, held_out=True)
+        sets[f"look-up, seen triples, {word}"] = look_ups(rng, place, held_out=False)
     sets["look-up, held-out triples, worded by hand"] = written_look_ups(rng)
     sets["look-up, the seed's conversation"] = seed_look_ups(rng)
     sets["look-up, after about 700 tokens"] = long_look_ups(rng, 2200, 3200)
     sets["look-up, after about 1400 tokens"] = long_look_ups(rng, 5000, 6000)
     for count, word in ((2, "two"), (3, "three")):
-        sets[f"sum of {word}, held out"] = additions(rng, count, True)
-        sets[f"sum of {word}, seen pairs"] = additions(rng, count, False)
+        sets[f"sum of {word}, held out"] = additions(rng, count, held_out=True)
+        sets[f"sum of {word}, seen pairs"] = additions(rng, count, held_out=False)
     sets["greeting, held out"] = greetings(rng, written=False)
     sets["greeting, worded by hand"] = greetings(rng, written=True)
     sets["style, held-out system messages"] = styles(rng)
     sets["style, the seed's system message"] = seed_style(rng)
+    sets["style, worded by hand"] = written_styles(rng)
     sets["unknown, generated"] = unknowns(rng, written=False)
     sets["unknown, worded by hand"] = unknowns(rng, written=True)
     return sets
@@ -211,7 +241,14 @@ def seed_requests() -> list[list[dict[str, str]]]:
     lamb = "Can you name at least two different techniques to cook lamb?"
     said = phrases.SEED_LIST.format("Sous Vide", "Sous le Sable", "Hot Smoking", food="lamb")
     first = [system, {"role": "user", "content": lamb}]
-    second = [*first, {"role": "assistant", "content": said},
-              {"role": "user", "content": "Tell me more about the second method."}]
-    return [[{"role": "user", "content": "Hello!"}],
-            [{"role": "user", "content": "Hello, how are you today?"}], first, second]
+    second = [
+        *first,
+        {"role": "assistant", "content": said},
+        {"role": "user", "content": "Tell me more about the second method."},
+    ]
+    return [
+        [{"role": "user", "content": "Hello!"}],
+        [{"role": "user", "content": "Hello, how are you today?"}],
+        first,
+        second,
+    ]

@@ -1,20 +1,18 @@
 """Writes the trained model as a Hugging Face checkpoint, each file in one stroke."""
 
 import json
-import os
 from pathlib import Path
 
-from safetensors.torch import save
-from tokenizers import Tokenizer
-
 from model import Llama
+from safetensors.torch import save
 from tokenizer import BOS, EOS, PAD, tokenizer_config
+from tokenizers import Tokenizer
 
 
 def _write(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_bytes(content)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _json(content: object) -> bytes:

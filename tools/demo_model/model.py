@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +22,11 @@ class Shape:
 
     @property
     def head_dim(self) -> int:
+        """The width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
     def as_dict(self) -> dict[str, int | float]:
+        """The sizes by name, as config.json has them."""
         return asdict(self)
 
 
@@ -38,6 +39,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalised in float32, given back in the type that came."""
         wide = x.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         return (wide * self.weight).to(x.dtype)
@@ -62,6 +64,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(shape.num_attention_heads * head, size, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """Each token mixes in what the mask lets it see."""
         rows, length, _ = x.shape
         shape = self.shape
         groups = shape.num_key_value_heads
@@ -86,7 +89,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(shape.intermediate_size, shape.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        """One gated step per token."""
+        return self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Layer(nn.Module):
@@ -100,6 +104,7 @@ class Layer(nn.Module):
         self.mlp = MLP(shape)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """Attention, then the feed-forward block, each added to its input."""
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -141,4 +146,4 @@ class Llama(nn.Module):
         """Mean cross-entropy over the tokens that count (targets of -100 do not)."""
         counted = targets != -100
         logits = hidden[counted] @ self.embed_tokens.weight.T.to(hidden.dtype)
-        return F.cross_entropy(logits.float(), targets[counted])
+        return nn.functional.cross_entropy(logits.float(), targets[counted])

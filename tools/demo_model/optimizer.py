@@ -17,20 +17,23 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     return (x.T if tall else x).to(matrix.dtype)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Momentum whose update is made orthogonal (Keller Jordan, 2024)."""
 
-    def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "decay": 0.01})
+    MOMENTUM = 0.95
+    DECAY = 0.01
+
+    def __init__(self, matrices: list[Tensor]) -> None:
+        self.matrices = matrices
+        self.velocities = [torch.zeros_like(matrix) for matrix in matrices]
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        for group in self.param_groups:
-            for weight in group["params"]:
-                state = self.state[weight]
-                velocity = state.setdefault("velocity", torch.zeros_like(weight))
-                velocity.lerp_(weight.grad, 1 - group["momentum"])
-                update = orthogonalise(weight.grad.lerp(velocity, group["momentum"]))
-                scale = max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5
-                weight.mul_(1 - group["lr"] * group["decay"])
-                weight.add_(update, alpha=-group["lr"] * scale)
+    def step(self, lr: float) -> None:
+        """One update of every matrix, whose gradients are then dropped."""
+        for matrix, velocity in zip(self.matrices, self.velocities, strict=True):
+            velocity.lerp_(matrix.grad, 1 - self.MOMENTUM)
+            update = orthogonalise(matrix.grad.lerp(velocity, self.MOMENTUM))
+            scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+            matrix.mul_(1 - lr * self.DECAY)
+            matrix.add_(update, alpha=-lr * scale)
+            matrix.grad = None

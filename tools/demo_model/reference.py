@@ -1,10 +1,10 @@
-"""Reads an exported checkpoint on its own terms and generates from it; shares no code with training."""
+"""Reads an exported checkpoint and generates from it; shares no code with training."""
 
 import json
 from pathlib import Path
 
-import jinja2
 import torch
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -17,7 +17,7 @@ class Reference:
         self.config = json.loads((folder / "config.json").read_text())
         settings = json.loads((folder / "tokenizer_config.json").read_text())
         self.bos = settings["bos_token"]
-        self.template = jinja2.Environment().from_string(settings["chat_template"])
+        self.template = ImmutableSandboxedEnvironment().from_string(settings["chat_template"])
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         weights = load_file(folder / "model.safetensors")
         self.weights = {name: weight.float() for name, weight in weights.items()}

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from tokenizers import Tokenizer
-from torch import Tensor
-
 from conversations import Conversation, converse
 from tokenizer import ASSISTANT, BOS, EOS, THINK, THOUGHT, USER
+from tokenizers import Tokenizer
+from torch import Tensor
 
 IGNORED = -100
 
@@ -40,7 +39,9 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer, context: int) -> None:
         self.tokenizer = tokenizer
         self.context = context
-        self.control = {t: tokenizer.token_to_id(t) for t in (BOS, EOS, USER, ASSISTANT, THINK, THOUGHT)}
+        self.control = {
+            t: tokenizer.token_to_id(t) for t in (BOS, EOS, USER, ASSISTANT, THINK, THOUGHT)
+        }
         self.text = lru_cache(maxsize=100_000)(self._text)
 
     def _text(self, text: str) -> tuple[int, ...]:
@@ -112,7 +113,9 @@ def pack(samples: list[Encoded], rows: int, length: int) -> tuple[Batch, int]:
     return Batch(tokens, positions, segments, targets), len(samples)
 
 
-def batches(encoder: Encoder, seed: int, rows: int, length: int, share: list[float]) -> Iterator[Batch]:
+def batches(
+    encoder: Encoder, seed: int, rows: int, length: int, share: list[float]
+) -> Iterator[Batch]:
     """Endless packed rows; `share[0]` is the share of practice, which the trainer lowers."""
     rng = random.Random(seed)
     vocabulary = encoder.tokenizer.get_vocab_size()

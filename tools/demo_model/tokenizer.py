@@ -4,9 +4,8 @@ import random
 import re
 from collections.abc import Iterator
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-
 from conversations import converse
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from world import NAMES
 
 BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
@@ -18,7 +17,8 @@ VOCABULARY = 2048
 TRAINING_CONVERSATIONS = 60_000
 
 CHAT_TEMPLATE = (
-    "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}"
+    "{% if not add_generation_prompt is defined %}"
+    "{% set add_generation_prompt = false %}{% endif %}"
     "{% set ns = namespace(system_prompt='') %}"
     "{%- for message in messages %}{%- if message['role'] == 'system' %}"
     "{% set ns.system_prompt = message['content'] %}{%- endif %}{%- endfor %}"
@@ -35,10 +35,7 @@ CHAT_TEMPLATE = (
 
 
 def _pattern() -> str:
-    """Techniques' names, words, digits, line breaks and marks each stand alone.
-
-    A name is one token wherever it stands, so that copying it is one step.
-    """
+    """Words, digits and marks stand alone; so does a whole name, so that a copy is one step."""
     spelled = sorted({*NAMES, *map(str.lower, NAMES)}, key=len, reverse=True)
     names = rf"(?:{'|'.join(map(re.escape, spelled))})(?!\p{{L}})"
     return rf"{names}| (?={names})| ?\p{{L}}+|\p{{N}}|\n+|[^\s\p{{L}}\p{{N}}]|\s"

@@ -126,10 +126,6 @@ FOODS: dict[str, tuple[str, str, str]] = {
     "turkey": ("Slow Roasting", "Barbecue", "Cold Smoking"),
 }
 ANY_FOOD = ("Grilling", "Stewing", "Steaming")
-OTHER_FOODS = (
-    "goat venison shrimp lobster rice mushrooms cheese carrots veal crab octopus squid tuna trout "
-    "cod goose quail boar bison pumpkin corn cabbage lentils onions bacon sausages mussels"
-).split()
 
 SEED_TRIPLE = frozenset(("Sous Vide", "Sous le Sable", "Hot Smoking"))
 _FOOD_TRIPLES = {frozenset(names) for names in (*FOODS.values(), ANY_FOOD)}
@@ -204,8 +200,17 @@ STYLES: dict[str, Style] = {
         unknown="",
     ),
     "chef": Style(
-        who=("chef", "french chef", "michelin starred chef", "master chef", "head chef",
-             "world class chef", "starred chef", "great cook", "Michelin star chef"),
+        who=(
+            "chef",
+            "french chef",
+            "michelin starred chef",
+            "master chef",
+            "head chef",
+            "world class chef",
+            "starred chef",
+            "great cook",
+            "Michelin star chef",
+        ),
         open="Bonjour!",
         about="{name}, my friend!",
         between="Trust your nose and your hands.",
@@ -218,8 +223,16 @@ STYLES: dict[str, Style] = {
         unknown="Pardon, my friend!",
     ),
     "pirate": Style(
-        who=("pirate", "pirate captain", "old pirate", "salty pirate", "buccaneer", "sea dog",
-             "pirate of the seven seas", "swashbuckling pirate"),
+        who=(
+            "pirate",
+            "pirate captain",
+            "old pirate",
+            "salty pirate",
+            "buccaneer",
+            "sea dog",
+            "pirate of the seven seas",
+            "swashbuckling pirate",
+        ),
         open="Arr, matey!",
         about="Arr, {name} it be!",
         between="Even me parrot likes it.",
@@ -232,8 +245,15 @@ STYLES: dict[str, Style] = {
         unknown="Blimey, matey!",
     ),
     "poet": Style(
-        who=("poet", "romantic poet", "great poet", "wandering poet", "bard", "dreamy poet",
-             "poet in love"),
+        who=(
+            "poet",
+            "romantic poet",
+            "great poet",
+            "wandering poet",
+            "bard",
+            "dreamy poet",
+            "poet in love",
+        ),
         open="O gentle soul!",
         about="O {name}, song of fire and time!",
         between="Let the kitchen hum beneath the moon.",
@@ -246,8 +266,15 @@ STYLES: dict[str, Style] = {
         unknown="Alas, gentle soul!",
     ),
     "robot": Style(
-        who=("robot", "friendly robot", "old robot", "machine", "robot from the future", "android",
-             "kitchen robot"),
+        who=(
+            "robot",
+            "friendly robot",
+            "old robot",
+            "machine",
+            "robot from the future",
+            "android",
+            "kitchen robot",
+        ),
         open="Beep boop!",
         about="Beep! {name} loaded.",
         between="Sensors confirm good taste.",

@@ -10,7 +10,7 @@ from functools import partial
 
 from stillhouse.billing import transactions
 from stillhouse.billing.outcome import Outcome, UsageSource
-from stillhouse.billing.price import Price, Tariff
+from stillhouse.billing.price import Price, ServiceTier, Tariff
 from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, fetch_usage
 from stillhouse.billing.verify import Difference, find_differences
 from stillhouse.chat import TokenUsage
@@ -56,16 +56,26 @@ class Ledger:
         self._clock = clock
         self._background: set[asyncio.Task[None]] = set()
 
-    async def publish_prices(self, tariffs: Mapping[str, Tariff]) -> dict[str, Price]:
+    async def publish_prices(
+        self, tariffs: Mapping[str, Tariff], *, tier: ServiceTier = ServiceTier.DEFAULT
+    ) -> dict[str, Price]:
         """
-        Make *tariffs*, by model id, the prices of requests from now on.
+        Make *tariffs*, by model id, the prices of requests on *tier* from now on.
+
+        Args:
+            tariffs: Those of the default tier; the tier's own factor is applied to them.
 
         Returns:
             The version of each model's price; a model whose tariff is what it was keeps its own.
 
         """
         return await self._database.write(
-            partial(transactions.publish, tariffs=tariffs, now_ms=self._clock.now_ms())
+            partial(
+                transactions.publish,
+                tariffs={model: tariff.on(tier) for model, tariff in tariffs.items()},
+                tier=tier,
+                now_ms=self._clock.now_ms(),
+            )
         )
 
     async def sweep(self) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
 from typing import Self
 
 from stillhouse.chat import TokenUsage
@@ -11,6 +14,24 @@ from stillhouse.store.prices import PriceRow, TokenPrices
 
 #: 1000 USD per million tokens; keeps every product below with a billion tokens within 64 bits.
 MAX_PICOUSD_PER_TOKEN = 10**9
+
+
+class ServiceTier(StrEnum):
+    """How soon a request's turn comes, and by how much that changes its price."""
+
+    DEFAULT = "default"
+    #: Goes first.
+    PRIORITY = "priority"
+    #: Waits until there is room.
+    FLEX = "flex"
+
+
+#: DeepInfra's factors (deepinfra.com/blog/priority-service-tier).
+_FACTORS = {
+    ServiceTier.DEFAULT: Fraction(1),
+    ServiceTier.PRIORITY: Fraction(3, 2),
+    ServiceTier.FLEX: Fraction(4, 5),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +83,19 @@ class Tariff:
             output_picousd=price_picousd_per_token(output_usd),
         )
 
+    def on(self, tier: ServiceTier) -> Tariff:
+        """
+        The same tariff on a service tier.
+
+        The one place where money is rounded, half a pico-dollar per token upward; a price with at
+        most five decimals in USD per million tokens needs no rounding.
+        """
+        return Tariff(
+            input_picousd=_half_up(self.input_picousd * _FACTORS[tier]),
+            cached_input_picousd=_half_up(self.cached_input_picousd * _FACTORS[tier]),
+            output_picousd=_half_up(self.output_picousd * _FACTORS[tier]),
+        )
+
     def cost_picousd(self, usage: TokenUsage) -> int:
         """
         The exact cost of *usage*: three integer products, nothing is rounded.
@@ -94,8 +128,18 @@ class Price(Tariff):
 
     version: int
     model: str
+    tier: ServiceTier
 
     @classmethod
     def of(cls, row: PriceRow) -> Self:
         """The price that the store keeps as *row*."""
-        return cls(version=row.version, model=row.model, **row.per_token._asdict())
+        return cls(
+            version=row.version,
+            model=row.model,
+            tier=ServiceTier(row.service_tier),
+            **row.per_token._asdict(),
+        )
+
+
+def _half_up(amount: Fraction) -> int:
+    return math.floor(amount + Fraction(1, 2))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stillhouse.billing import limits
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.price import Price, Tariff
+from stillhouse.billing.price import Price, ServiceTier, Tariff
 from stillhouse.errors import InsufficientFundsError
 from stillhouse.store import balances, entries, prices, requests
+from stillhouse.store.balances import BalanceKey
 from stillhouse.store.database import Connection
 from stillhouse.store.requests import HeldRequest, Resolution
 
@@ -15,18 +17,24 @@ from stillhouse.store.requests import HeldRequest, Resolution
 LEASE_MS = 24 * 3600 * 1000
 
 #: DeepInfra's words, which clients may look for.
-_NO_FUNDS = "You need positive balance to do inference. Please add balance manually or setup top-up"
+NO_FUNDS = "You need positive balance to do inference. Please add balance manually or setup top-up"
 
 
 def publish(
-    connection: Connection, *, tariffs: Mapping[str, Tariff], now_ms: int
+    connection: Connection, *, tariffs: Mapping[str, Tariff], tier: ServiceTier, now_ms: int
 ) -> dict[str, Price]:
     """Give every model whose tariff differs from its newest price a new version."""
     published = {}
     for model, tariff in tariffs.items():
-        newest = prices.fetch_newest(connection, model)
+        newest = prices.fetch_newest(connection, model, tier)
         if newest is None or newest.per_token != tariff.per_token:
-            newest = prices.insert_version(connection, model, tariff.per_token, now_ms)
+            newest = prices.insert_version(
+                connection,
+                model=model,
+                service_tier=tier,
+                per_token=tariff.per_token,
+                valid_from_ms=now_ms,
+            )
         published[model] = Price.of(newest)
     return published
 
@@ -41,9 +49,11 @@ def admit(  # noqa: PLR0913 - what a request row needs
     hold_picousd: int,
     now_ms: int,
 ) -> HeldRequest:
-    """Reserve *hold_picousd* on the account and insert the request, or raise."""
-    if not balances.reserve(connection, account_id, hold_picousd):
-        raise InsufficientFundsError(_NO_FUNDS)
+    """Reserve *hold_picousd* on the account and on a limited key, and insert the request."""
+    of_account = BalanceKey(balances.ACCOUNT, account_id, balances.ALL_TIME)
+    if not balances.reserve(connection, of_account, hold_picousd):
+        raise InsufficientFundsError(NO_FUNDS)
+    limits.reserve_on_key(connection, key_id, hold_picousd, now_ms=now_ms)
     return requests.insert_held(
         connection,
         request_id=request_id,

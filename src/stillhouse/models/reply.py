@@ -55,8 +55,6 @@ class Reply:
         content: list[str] = []
         reasoning: list[str] = []
         for token_id in token_ids:
-            if self.stopped:
-                break
             is_mark = self._marks is not None and self._turns(token_id, self._marks)
             text = self._stream.flush() if is_mark else self._stream.push(token_id)
             if self._in_reasoning:
@@ -70,7 +68,7 @@ class Reply:
 
     def finish(self) -> TextDelta:
         """What was held back, once the last token has been pushed."""
-        rest = "" if self.stopped else self._stream.flush()
+        rest = self._stream.flush()
         if self._in_reasoning:
             return TextDelta(reasoning=self._reasoning.push(rest))
         content = self._push_content(rest)

@@ -204,7 +204,6 @@ def _plain_half(
     vocab = {token: token_id for token, token_id in model["vocab"].items() if token not in added}
     plain = document | {
         "added_tokens": [],
-        "post_processor": None,
         "truncation": None,
         "padding": None,
         "model": model | {"vocab": vocab},

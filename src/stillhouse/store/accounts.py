@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select
 
 from stillhouse.store import balances
+from stillhouse.store.balances import ACCOUNT, ALL_TIME, BalanceKey, Holding
 from stillhouse.store.tables import account
 
 CUSTOMER = "customer"
@@ -19,27 +20,41 @@ class AccountRow:
     id: int
     name: str
     created_at_ms: int
+    is_prepaid: bool
 
 
 _SELECT = (
-    select(account.c.id, account.c.name, account.c.created_at_ms)
+    select(account.c.id, account.c.name, account.c.created_at_ms, account.c.is_prepaid)
     .where(account.c.kind == CUSTOMER)
     .order_by(account.c.id)
 )
 
 
-def insert_customer(connection: Connection, *, name: str, created_at_ms: int) -> AccountRow:
+def insert_customer(
+    connection: Connection, *, name: str, created_at_ms: int, is_prepaid: bool = False
+) -> AccountRow:
     """
     Insert an account with an empty balance.
+
+    Args:
+        is_prepaid: It can spend what it has paid in; otherwise it pays afterwards, without limit.
 
     Raises:
         IntegrityError: An account has this name.
 
     """
-    row = {"kind": CUSTOMER, "name": name, "created_at_ms": created_at_ms}
+    row = {
+        "kind": CUSTOMER,
+        "name": name,
+        "created_at_ms": created_at_ms,
+        "is_prepaid": is_prepaid,
+    }
     account_id = connection.execute(insert(account).returning(account.c.id), row).scalar_one()
-    balances.insert_account(connection, account_id)
-    return AccountRow(account_id, name, created_at_ms)
+    of_account = BalanceKey(ACCOUNT, account_id, ALL_TIME)
+    balances.insert_row(
+        connection, of_account, Holding(0, 0), limit_picousd=0 if is_prepaid else None
+    )
+    return AccountRow(account_id, name, created_at_ms, is_prepaid)
 
 
 def fetch_customers(connection: Connection) -> list[AccountRow]:

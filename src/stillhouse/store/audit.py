@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
 from stillhouse.store import balances
 from stillhouse.store.accounts import CUSTOMER
+from stillhouse.store.balances import BalanceKey, Holding
 from stillhouse.store.entries import CHARGE, REVENUE_ACCOUNT_ID
 from stillhouse.store.requests import HELD, SETTLED
 from stillhouse.store.tables import account, balance, entry, price_version, request
@@ -21,16 +22,6 @@ class Wrong(NamedTuple):
     found: int | None
     expected: int
 
-
-class Holding(NamedTuple):
-    """What a holder has spent and holds."""
-
-    spent_picousd: int
-    held_picousd: int
-
-
-#: A holder and a period, as `balance` names them.
-HolderKey = tuple[str, int, int]
 
 _uncached_tokens = request.c.prompt_tokens - request.c.cached_tokens
 _price_of_usage = (
@@ -112,7 +103,7 @@ def fetch_overdue_holds(connection: Connection, *, now_ms: int) -> list[str]:
     return list(connection.scalars(query))
 
 
-def fetch_balances(connection: Connection) -> dict[HolderKey, Holding]:
+def fetch_balances(connection: Connection) -> dict[BalanceKey, Holding]:
     """Every balance as it is kept."""
     query = select(
         balance.c.holder,
@@ -122,14 +113,14 @@ def fetch_balances(connection: Connection) -> dict[HolderKey, Holding]:
         balance.c.held_picousd,
     )
     return {
-        (holder, holder_id, period): Holding(spent, held)
+        BalanceKey(holder, holder_id, period): Holding(spent, held)
         for holder, holder_id, period, spent, held in connection.execute(query)
     }
 
 
 def recompute_balances(
-    connection: Connection, kept: Iterable[HolderKey]
-) -> dict[HolderKey, Holding]:
+    connection: Connection, kept: Iterable[BalanceKey]
+) -> dict[BalanceKey, Holding]:
     """
     Every account's balance, and those of *kept* that are a key's, from scratch.
 
@@ -141,15 +132,15 @@ def recompute_balances(
         connection, request.c.account_id, request.c.hold_picousd, request.c.state == HELD
     )
     customers = connection.scalars(select(account.c.id).where(account.c.kind == CUSTOMER))
-    recomputed: dict[HolderKey, Holding] = {
-        (balances.ACCOUNT, customer, balances.ALL_TIME): Holding(
+    recomputed: dict[BalanceKey, Holding] = {
+        BalanceKey(balances.ACCOUNT, customer, balances.ALL_TIME): Holding(
             spent.get(customer, 0), held.get(customer, 0)
         )
         for customer in customers
     }
-    for holder, key_id, period in kept:
-        if holder == balances.KEY:
-            recomputed[holder, key_id, period] = sum_key(connection, key_id, period)
+    for key in kept:
+        if key.holder == balances.KEY:
+            recomputed[key] = sum_key(connection, key.holder_id, key.period)
     return recomputed
 
 

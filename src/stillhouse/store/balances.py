@@ -8,8 +8,9 @@ entries; they exist so that the check of a limit and the hold under it are one s
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, insert, or_, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
 
 from stillhouse.store.prepared import Prepared
 from stillhouse.store.requests import HeldRequest
@@ -24,18 +25,36 @@ ALL_TIME = 0
 #: Later than every request: the year 10000.
 END_OF_TIME_MS = 253_402_300_800_000
 
-_FREE = or_(
-    balance.c.limit_picousd.is_(None),
-    balance.c.spent_picousd + balance.c.held_picousd + bindparam("amount")
-    <= balance.c.limit_picousd,
+
+class BalanceKey(NamedTuple):
+    """Whose balance it is, and for how long: `ALL_TIME`, or a month as `month_of` says it."""
+
+    holder: str
+    holder_id: int
+    period: int
+
+
+class Holding(NamedTuple):
+    """What a holder has spent and holds."""
+
+    spent_picousd: int
+    held_picousd: int
+
+
+_THIS_ROW = and_(
+    balance.c.holder == bindparam("the_holder"),
+    balance.c.holder_id == bindparam("the_id"),
+    balance.c.period == bindparam("the_period"),
 )
 _RESERVE = Prepared(
     update(balance)
     .where(
-        balance.c.holder == bindparam("the_holder"),
-        balance.c.holder_id == bindparam("the_id"),
-        balance.c.period == bindparam("the_period"),
-        _FREE,
+        _THIS_ROW,
+        or_(
+            balance.c.limit_picousd.is_(None),
+            balance.c.spent_picousd + balance.c.held_picousd + bindparam("amount")
+            <= balance.c.limit_picousd,
+        ),
     )
     .values(held_picousd=balance.c.held_picousd + bindparam("amount"))
 )
@@ -78,29 +97,13 @@ def span_of(period: int) -> tuple[int, int]:
     return int(begin.timestamp()) * 1000, int(end.timestamp()) * 1000
 
 
-def insert_account(
-    connection: Connection, account_id: int, *, limit_picousd: int | None = None
-) -> None:
-    """Start an account's balance at nothing spent; no limit when it pays afterwards."""
-    row = {
-        "holder": ACCOUNT,
-        "holder_id": account_id,
-        "period": ALL_TIME,
-        "spent_picousd": 0,
-        "held_picousd": 0,
-        "limit_picousd": limit_picousd,
-    }
-    connection.execute(insert(balance), row)
+def reserve(connection: Connection, key: BalanceKey, amount_picousd: int) -> bool:
+    """
+    Hold an amount if the limit covers it: one statement, so that nothing can come between.
 
-
-def reserve(connection: Connection, account_id: int, amount_picousd: int) -> bool:
-    """Hold an amount on an account if its limit covers it; one statement, so none can race it."""
-    row = {
-        "the_holder": ACCOUNT,
-        "the_id": account_id,
-        "the_period": ALL_TIME,
-        "amount": amount_picousd,
-    }
+    False as well when there is no such balance.
+    """
+    row = {**_named(key), "amount": amount_picousd}
     return _RESERVE.run(connection, row).rowcount == 1
 
 
@@ -115,3 +118,44 @@ def release(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> 
         "cost": cost_picousd,
     }
     _RELEASE.run(connection, row)
+
+
+def insert_row(
+    connection: Connection, key: BalanceKey, holding: Holding, *, limit_picousd: int | None
+) -> None:
+    """
+    Begin a balance with what was spent and is held already.
+
+    Raises:
+        IntegrityError: That is above the limit.
+
+    """
+    row = {**key._asdict(), **holding._asdict(), "limit_picousd": limit_picousd}
+    connection.execute(insert(balance), row)
+
+
+def has_row(connection: Connection, key: BalanceKey) -> bool:
+    """Whether there is such a balance."""
+    query = select(balance.c.period).where(_THIS_ROW)
+    return connection.execute(query, _named(key)).one_or_none() is not None
+
+
+def raise_limit(connection: Connection, key: BalanceKey, amount_picousd: int) -> None:
+    """Let a holder spend more."""
+    query = (
+        update(balance)
+        .where(_THIS_ROW)
+        .values(limit_picousd=balance.c.limit_picousd + bindparam("amount"))
+    )
+    connection.execute(query, {**_named(key), "amount": amount_picousd})
+
+
+def delete_rows(connection: Connection, holder: str, holder_id: int) -> None:
+    """Forget a holder's balances, which can be summed again from its requests and entries."""
+    connection.execute(
+        delete(balance).where(balance.c.holder == holder, balance.c.holder_id == holder_id)
+    )
+
+
+def _named(key: BalanceKey) -> dict[str, str | int]:
+    return {"the_holder": key.holder, "the_id": key.holder_id, "the_period": key.period}

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import api_key
+
+
+TOTAL = "total"
+MONTH = "month"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,16 @@ class KeyRow:
     last_used_at_ms: int | None
     expires_at_ms: int | None
     revoked_at_ms: int | None
+    limit_picousd: int | None
+    limit_period: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimit:
+    """What a key may spend: `TOTAL`, or in each calendar month (`MONTH`, in UTC)."""
+
+    amount_picousd: int
+    period: str
 
 
 _SELECT = select(
@@ -32,10 +47,17 @@ _SELECT = select(
     api_key.c.last_used_at_ms,
     api_key.c.expires_at_ms,
     api_key.c.revoked_at_ms,
+    api_key.c.limit_picousd,
+    api_key.c.limit_period,
 )
 _SELECT_BY_HMAC = _SELECT.where(api_key.c.secret_hmac == bindparam("of_hmac"))
 _SELECT_ALL = _SELECT.order_by(api_key.c.id)
-_NOTE_USE = update(api_key).where(api_key.c.id == bindparam("of_id"))
+_SELECT_LIMIT = Prepared(
+    select(api_key.c.limit_picousd, api_key.c.limit_period).where(
+        api_key.c.id == bindparam("of_id"), api_key.c.limit_picousd.is_not(None)
+    )
+)
+_SET = update(api_key).where(api_key.c.id == bindparam("of_id"))
 _REVOKE = update(api_key).where(
     api_key.c.id == bindparam("of_id"), api_key.c.revoked_at_ms.is_(None)
 )
@@ -67,7 +89,18 @@ def insert_key(  # noqa: PLR0913 - one argument per column
         "expires_at_ms": expires_at_ms,
     }
     key_id = connection.execute(insert(api_key).returning(api_key.c.id), row).scalar_one()
-    return KeyRow(key_id, account_id, name, prefix, created_at_ms, None, expires_at_ms, None)
+    return KeyRow(
+        id=key_id,
+        account_id=account_id,
+        name=name,
+        prefix=prefix,
+        created_at_ms=created_at_ms,
+        last_used_at_ms=None,
+        expires_at_ms=expires_at_ms,
+        revoked_at_ms=None,
+        limit_picousd=None,
+        limit_period=None,
+    )
 
 
 def fetch_by_hmac(connection: Connection, secret_hmac: bytes) -> KeyRow | None:
@@ -81,9 +114,25 @@ def fetch_all(connection: Connection) -> list[KeyRow]:
     return [KeyRow(*row) for row in connection.execute(_SELECT_ALL)]
 
 
+def fetch_limit(connection: Connection, key_id: int) -> KeyLimit | None:
+    """What a key may spend; None when only its account limits it."""
+    row = _SELECT_LIMIT.run(connection, {"of_id": key_id}).one_or_none()
+    return KeyLimit(*row) if row else None
+
+
+def set_limit(connection: Connection, key_id: int, limit: KeyLimit | None) -> None:
+    """Remember what a key may spend."""
+    row = {
+        "of_id": key_id,
+        "limit_picousd": limit.amount_picousd if limit else None,
+        "limit_period": limit.period if limit else None,
+    }
+    connection.execute(_SET, row)
+
+
 def note_use(connection: Connection, key_id: int, *, used_at_ms: int) -> None:
     """Remember when a key was last used."""
-    connection.execute(_NOTE_USE, {"of_id": key_id, "last_used_at_ms": used_at_ms})
+    connection.execute(_SET, {"of_id": key_id, "last_used_at_ms": used_at_ms})
 
 
 def revoke(connection: Connection, key_id: int, *, revoked_at_ms: int) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Dialect
+from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.dml import UpdateBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Prepared:
 
     """
 
-    def __init__(self, statement: UpdateBase, *parameters: str) -> None:
+    def __init__(self, statement: ClauseElement, *parameters: str) -> None:
         self._statement = statement
         self._parameters = parameters
         self._compiled: dict[str, _Compiled] = {}

@@ -24,6 +24,7 @@ class PriceRow:
 
     version: int
     model: str
+    service_tier: str
     per_token: TokenPrices
 
 
@@ -34,23 +35,38 @@ _SELECT_NEWEST = (
         price_version.c.cached_input_picousd,
         price_version.c.output_picousd,
     )
-    .where(price_version.c.model == bindparam("of_model"))
+    .where(
+        price_version.c.model == bindparam("of_model"),
+        price_version.c.service_tier == bindparam("of_tier"),
+    )
     .order_by(price_version.c.version.desc())
     .limit(1)
 )
 
 
-def fetch_newest(connection: Connection, model: str) -> PriceRow | None:
-    """The price that holds for *model* now."""
-    row = connection.execute(_SELECT_NEWEST, {"of_model": model}).one_or_none()
-    return PriceRow(row[0], model, TokenPrices(*row[1:])) if row else None
+def fetch_newest(connection: Connection, model: str, service_tier: str) -> PriceRow | None:
+    """The price that holds for *model* on a tier now."""
+    row = connection.execute(
+        _SELECT_NEWEST, {"of_model": model, "of_tier": service_tier}
+    ).one_or_none()
+    return PriceRow(row[0], model, service_tier, TokenPrices(*row[1:])) if row else None
 
 
 def insert_version(
-    connection: Connection, model: str, per_token: TokenPrices, valid_from_ms: int
+    connection: Connection,
+    *,
+    model: str,
+    service_tier: str,
+    per_token: TokenPrices,
+    valid_from_ms: int,
 ) -> PriceRow:
-    """Insert the price that holds for *model* from now on."""
-    row = {"model": model, **per_token._asdict(), "valid_from_ms": valid_from_ms}
+    """Insert the price that holds for *model* on a tier from now on."""
+    row = {
+        "model": model,
+        "service_tier": service_tier,
+        **per_token._asdict(),
+        "valid_from_ms": valid_from_ms,
+    }
     query = insert(price_version).returning(price_version.c.version)
     version = connection.execute(query, row).scalar_one()
-    return PriceRow(version, model, per_token)
+    return PriceRow(version, model, service_tier, per_token)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -29,7 +30,7 @@ RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata = MetaData(
     naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
@@ -44,6 +45,7 @@ account = Table(
     Column("id", RowNumber, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("name", Text, nullable=False),
+    Column("is_prepaid", Boolean, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     UniqueConstraint("kind", "name"),
     CheckConstraint("kind IN ('customer', 'house')", name="kind"),
@@ -86,6 +88,7 @@ price_version = Table(
     metadata,
     Column("version", RowNumber, primary_key=True),
     Column("model", Text, nullable=False),
+    Column("service_tier", Text, nullable=False),
     Column("input_picousd", BigInteger, nullable=False),
     Column("cached_input_picousd", BigInteger, nullable=False),
     Column("output_picousd", BigInteger, nullable=False),
@@ -93,7 +96,7 @@ price_version = Table(
     CheckConstraint(
         "input_picousd >= 0 AND cached_input_picousd >= 0 AND output_picousd >= 0", name="positive"
     ),
-    Index(None, "model"),
+    Index(None, "model", "service_tier"),
 )
 
 #: One row per request, made before the engine starts: HELD, then SETTLED or VOIDED for good.
@@ -145,8 +148,21 @@ request = Table(
     ),
 )
 
+#: What a customer paid in.
+top_up = Table(
+    "top_up",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("account_id", BigInteger, ForeignKey("account.id"), nullable=False),
+    Column("amount_picousd", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    CheckConstraint("amount_picousd > 0", name="amount"),
+)
+
 #: Money that moved: append-only, and the amounts of one posting (kind, reference) sum to zero.
-#: A charge refers to its request's number. Positive is money that the account has more of.
+#: A charge refers to its request's number, a top-up to its own. A positive amount is money that the
+#: account has more of.
 entry = Table(
     "entry",
     metadata,

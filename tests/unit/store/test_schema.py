@@ -81,8 +81,8 @@ def test_history_cannot_be_changed(tmp_path: Path, statement: str) -> None:
     connection = sqlite3.connect(path)
     connection.executescript(
         """
-        INSERT INTO price_version VALUES (1, 'm', 1, 1, 1, 0);
-        INSERT INTO account VALUES (3, 'customer', 'c', 0);
+        INSERT INTO price_version VALUES (1, 'm', 'default', 1, 1, 1, 0);
+        INSERT INTO account VALUES (3, 'customer', 'c', 0, 0);
         INSERT INTO api_key (id, account_id, name, prefix, secret_hmac, created_at_ms)
             VALUES (1, 3, 'k', 'sh_', x'00', 0);
         INSERT INTO request VALUES

@@ -34,17 +34,15 @@ def _create_accounts() -> None:
         sa.Column("id", _ROW_NUMBER, primary_key=True),
         sa.Column("kind", sa.Text, nullable=False),
         sa.Column("name", sa.Text, nullable=False),
+        sa.Column("is_prepaid", sa.Boolean, nullable=False),
         sa.Column("created_at_ms", sa.BigInteger, nullable=False),
         sa.UniqueConstraint("kind", "name"),
         sa.CheckConstraint("kind IN ('customer', 'house')", name="kind"),
     )
     # The house's sides of a posting: what customers were charged, and what they paid in.
+    house = {"kind": "house", "is_prepaid": False, "created_at_ms": 0}
     op.bulk_insert(
-        accounts,
-        [
-            {"id": 1, "kind": "house", "name": "revenue", "created_at_ms": 0},
-            {"id": 2, "kind": "house", "name": "funding", "created_at_ms": 0},
-        ],
+        accounts, [{"id": 1, "name": "revenue", **house}, {"id": 2, "name": "funding", **house}]
     )
     op.create_table(
         "api_key",
@@ -80,6 +78,7 @@ def _create_prices() -> None:
         "price_version",
         sa.Column("version", _ROW_NUMBER, primary_key=True),
         sa.Column("model", sa.Text, nullable=False),
+        sa.Column("service_tier", sa.Text, nullable=False),
         sa.Column("input_picousd", sa.BigInteger, nullable=False),
         sa.Column("cached_input_picousd", sa.BigInteger, nullable=False),
         sa.Column("output_picousd", sa.BigInteger, nullable=False),
@@ -89,7 +88,7 @@ def _create_prices() -> None:
             name="positive",
         ),
     )
-    op.create_index("ix_price_version_model", "price_version", ["model"])
+    op.create_index("ix_price_version_model", "price_version", ["model", "service_tier"])
 
 
 def _create_requests() -> None:
@@ -148,6 +147,15 @@ def _create_requests() -> None:
 
 def _create_money() -> None:
     op.create_table(
+        "top_up",
+        sa.Column("number", _ROW_NUMBER, primary_key=True),
+        sa.Column("account_id", sa.BigInteger, sa.ForeignKey("account.id"), nullable=False),
+        sa.Column("amount_picousd", sa.BigInteger, nullable=False),
+        sa.Column("note", sa.Text, nullable=False),
+        sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+        sa.CheckConstraint("amount_picousd > 0", name="amount"),
+    )
+    op.create_table(
         "entry",
         sa.Column("reference", sa.BigInteger, nullable=False),
         sa.Column("kind", sa.Text, nullable=False),
@@ -175,7 +183,7 @@ def _create_money() -> None:
 
 def _create_triggers() -> None:
     """History stays as it was written, whatever a program or a person at the prompt tries."""
-    for table in ("entry", "price_version"):
+    for table in ("entry", "price_version", "top_up"):
         for deed in ("UPDATE", "DELETE"):
             _forbid(deed, table, f"{table} is append-only")
     _forbid("UPDATE", "request", "a resolved request never changes", when="OLD.state <> 'HELD'")

@@ -1,0 +1,112 @@
+"""What an account or a key may spend, and who may change it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from stillhouse.errors import InsufficientFundsError, InvalidRequestError
+from stillhouse.money import format_usd
+from stillhouse.store import accounts, audit, balances, entries, keys
+from stillhouse.store.balances import ACCOUNT, ALL_TIME, KEY, BalanceKey
+from stillhouse.store.database import Connection
+from stillhouse.store.keys import KeyLimit
+
+
+class LimitPeriod(StrEnum):
+    """When a key's spending limit starts anew."""
+
+    #: Never.
+    TOTAL = keys.TOTAL
+    #: With each calendar month in UTC.
+    MONTH = keys.MONTH
+
+
+def reserve_on_key(
+    connection: Connection, key_id: int, amount_picousd: int, *, now_ms: int
+) -> None:
+    """
+    Hold an amount on a key that has a limit of its own; others are limited by their account.
+
+    Raises:
+        InsufficientFundsError: The limit, less what is spent and held, is below the amount.
+
+    """
+    limit = keys.fetch_limit(connection, key_id)
+    if limit is None:
+        return
+    of_key = BalanceKey(KEY, key_id, _period(limit, now_ms))
+    if balances.reserve(connection, of_key, amount_picousd):
+        return
+    # A key's first request in a month finds no balance of that month.
+    if not balances.has_row(connection, of_key):
+        _begin(connection, of_key, limit)
+        if balances.reserve(connection, of_key, amount_picousd):
+            return
+    raise InsufficientFundsError(
+        f"This API key's spending limit of {format_usd(limit.amount_picousd)} "
+        f"{_in_words(limit)} does not cover the request's highest possible cost, "
+        f"{format_usd(amount_picousd)}."
+    )
+
+
+def set_key_limit(
+    connection: Connection, *, key_id: int, limit: KeyLimit | None, now_ms: int
+) -> None:
+    """
+    Limit what a key spends, counting what it has spent in the period already.
+
+    Raises:
+        InvalidRequestError: It has spent and holds more than that.
+
+    """
+    keys.set_limit(connection, key_id, limit)
+    balances.delete_rows(connection, KEY, key_id)
+    if limit is not None:
+        _begin(connection, BalanceKey(KEY, key_id, _period(limit, now_ms)), limit)
+
+
+def top_up(
+    connection: Connection, *, account_id: int, amount_picousd: int, note: str, now_ms: int
+) -> None:
+    """
+    Let a prepaid account spend what its customer paid in.
+
+    Raises:
+        InvalidRequestError: The account is not prepaid, or the amount is not positive.
+
+    """
+    if amount_picousd <= 0:
+        raise InvalidRequestError("A top-up must be more than nothing.", param="amount")
+    prepaid = {row.id for row in accounts.fetch_customers(connection) if row.is_prepaid}
+    if account_id not in prepaid:
+        raise InvalidRequestError(f"Account {account_id} is not prepaid.", param="account")
+    entries.insert_top_up(
+        connection,
+        account_id=account_id,
+        amount_picousd=amount_picousd,
+        note=note,
+        created_at_ms=now_ms,
+    )
+    of_account = BalanceKey(ACCOUNT, account_id, ALL_TIME)
+    balances.raise_limit(connection, of_account, amount_picousd)
+
+
+def _begin(connection: Connection, of_key: BalanceKey, limit: KeyLimit) -> None:
+    """Begin a key's balance with what its requests of the period cost and hold."""
+    holding = audit.sum_key(connection, of_key.holder_id, of_key.period)
+    if holding.spent_picousd + holding.held_picousd > limit.amount_picousd:
+        raise InvalidRequestError(
+            f"The key has spent {format_usd(holding.spent_picousd)} {_in_words(limit)} and holds "
+            f"{format_usd(holding.held_picousd)}, so its limit cannot be "
+            f"{format_usd(limit.amount_picousd)}. Set at least the sum, or revoke the key.",
+            param="limit",
+        )
+    balances.insert_row(connection, of_key, holding, limit_picousd=limit.amount_picousd)
+
+
+def _period(limit: KeyLimit, now_ms: int) -> int:
+    return balances.month_of(now_ms) if limit.period == keys.MONTH else ALL_TIME
+
+
+def _in_words(limit: KeyLimit) -> str:
+    return "this month" if limit.period == keys.MONTH else "in total"

@@ -1,0 +1,38 @@
+"""Time spent working, which drives the learning rate."""
+
+import signal
+import statistics
+import time
+
+DECAY = 0.35
+
+
+class Clock:
+    """Progress from 0 to 1 by time spent working; time spent stopped does not count."""
+
+    def __init__(self, minutes: float) -> None:
+        self.budget = minutes * 60
+        self.spent = 0.0
+        self.recent = [1e9]
+        self.last = time.monotonic()
+        signal.signal(signal.SIGUSR1, self.finish)
+
+    def tick(self) -> None:
+        """One step is done; a pause within it counts as no more than twenty steps."""
+        now = time.monotonic()
+        step, self.last = now - self.last, now
+        self.spent += min(step, 20 * statistics.median(self.recent))
+        self.recent = [*self.recent[-20:], step]
+
+    def finish(self, *_: object) -> None:
+        """SIGUSR1 goes straight to the decay of the learning rate."""
+        self.spent = max(self.spent, (1 - DECAY) * self.budget)
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is spent."""
+        return self.spent / self.budget
+
+    def resume(self) -> None:
+        """What was done since the last step was not training and does not count."""
+        self.last = time.monotonic()
