@@ -89,7 +89,9 @@ class Sides:
             last = (last + chunk)[-2000:]
         writer.close()
         assert b"[DONE]" in last, last
-        usage = json.loads(b'{"prompt_tokens"' + last.split(b'{"prompt_tokens"')[1].split(b"}")[0] + b"}}")
+        usage = json.loads(
+            b'{"prompt_tokens"' + last.split(b'{"prompt_tokens"')[1].split(b"}")[0] + b"}}"
+        )
         return Timing(first_s, time.perf_counter() - started_s, usage["completion_tokens"])
 
     async def bare(self, prompt: str, max_tokens: int) -> Timing:
@@ -134,7 +136,9 @@ async def compare_streams(sides: Sides, *, rounds: int, num_tokens: int) -> None
         for round_ in range(rounds):
             for ask, timings in ((sides.over_http, http), (sides.bare, bare)):
                 # Every prompt is new, so that no prefix is cached.
-                prompts = [words(128, f"{num_streams} {round_} {i} {id(ask)}") for i in range(num_streams)]
+                prompts = [
+                    words(128, f"{num_streams} {round_} {i} {id(ask)}") for i in range(num_streams)
+                ]
                 timings.append(await asyncio.gather(*(ask(p, num_tokens) for p in prompts)))
         rates = [statistics.median(rate(batch) for batch in side) for side in (http, bare)]
         firsts = [

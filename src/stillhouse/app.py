@@ -21,6 +21,9 @@ from stillhouse.billing.price import Tariff
 from stillhouse.clock import Clock, SystemClock
 from stillhouse.config import MIB, Config
 from stillhouse.engines.base import Engine
+from stillhouse.engines.child import SupervisionTimes
+from stillhouse.engines.fake.engine import fake_engine
+from stillhouse.engines.fake.settings import FakeSettings, Fault, FaultKind
 from stillhouse.engines.frames import Loading
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
@@ -140,6 +143,7 @@ async def open_service(
             clock=clock,
             metrics=metrics,
             max_outstanding=config.max_outstanding,
+            cancel_timeout_s=config.engine.supervision.cancel_timeout_s,
         )
         stack.push_async_callback(completions.drain, grace_s=0)
         api = create_api(
@@ -184,6 +188,10 @@ async def _running(engine: Engine) -> AsyncIterator[Engine]:
 def _make_engine(
     config: Config, home: Path, chat: ChatModel, on_progress: Progress | None
 ) -> Engine:
+    patience = config.engine.supervision.model_dump(exclude={"cancel_timeout_s"})
+    times = SupervisionTimes(**patience)
+    if config.engine.kind == "fake":
+        return fake_engine(_fake_settings(config, home, chat), times=times)
     settings = EngineSettings(
         checkpoint_dir=chat.checkpoint_path,
         cache_dir=home / WEIGHTS_FOLDER,
@@ -194,4 +202,17 @@ def _make_engine(
         max_sequences=config.engine.max_sequences,
         num_threads=config.engine.threads,
     )
-    return openvino_engine(settings, on_progress=on_progress)
+    return openvino_engine(settings, on_progress=on_progress, times=times)
+
+
+def _fake_settings(config: Config, home: Path, chat: ChatModel) -> FakeSettings:
+    fake = config.engine.fake
+    return FakeSettings(
+        checkpoint_dir=chat.checkpoint_path,
+        context_length=chat.context_length,
+        first_token_s=fake.first_token_s,
+        token_interval_s=fake.token_interval_s,
+        slots=fake.slots,
+        faults=tuple(Fault(FaultKind(f.kind), f.at_token, f.seed) for f in fake.faults),
+        witness_log=fake.witness_log and home / fake.witness_log,
+    )

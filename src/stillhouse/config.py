@@ -6,7 +6,7 @@ import os
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,21 +34,60 @@ class ServerConfig(_Section):
     shutdown_grace_s: int = Field(default=30, ge=0)
 
 
+class SupervisionConfig(_Section):
+    """How patient the gateway is with an engine; `engines/child.py` says more."""
+
+    ping_interval_s: float = Field(default=5, gt=0)
+    hang_timeout_s: float = Field(default=60, gt=0)
+    first_restart_delay_s: float = Field(default=0.1, ge=0)
+    max_restart_delay_s: float = Field(default=10, ge=0)
+    stable_after_s: float = Field(default=60, ge=0)
+    cancel_timeout_s: float = Field(default=30, gt=0)
+
+
+class FaultConfig(_Section):
+    """A fault of the fake engine; `engines/fake/settings.py` says more."""
+
+    kind: Literal["crash", "hang", "ignore_cancel", "negative_usage", "huge_usage", "no_usage"]
+    at_token: int = Field(default=0, ge=0)
+    seed: int | None = None
+
+
+class FakeEngineConfig(_Section):
+    """
+    How the fake engine, which is for tests of faults and load, behaves.
+
+    Args:
+        witness_log: A relative path starts in the home folder.
+
+    """
+
+    first_token_s: float = Field(default=0, ge=0)
+    token_interval_s: float = Field(default=0, ge=0)
+    slots: int = Field(default=64, ge=1)
+    witness_log: Path | None = None
+    faults: tuple[FaultConfig, ...] = ()
+
+
 class EngineConfig(_Section):
     """
     How the embedded engine holds a model.
 
     Args:
+        kind: The fake engine's answers are noise; only tests ask for it.
         kv_cache_mib: Memory for keys and values; None lets the engine choose from what is free.
         threads: None takes every core.
 
     """
 
+    kind: Literal["openvino", "fake"] = "openvino"
     weights: Literal["f16", "int8", "int4"] = "int8"
     kv_cache_mib: int | None = Field(default=None, ge=1)
     max_sequences: int = Field(default=64, ge=1, le=1024)
     threads: int | None = Field(default=None, ge=1)
     precision: Literal["default", "f32"] = "default"
+    supervision: SupervisionConfig = SupervisionConfig()
+    fake: FakeEngineConfig = FakeEngineConfig()
 
 
 class Config(_Section):
@@ -112,7 +151,11 @@ def _describe(path: Path, error: ValidationError) -> str:
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     section: type[BaseModel] = Config
     for part in location[:-1]:
-        annotation = section.model_fields[str(part)].annotation
+        if isinstance(part, int):  # a place in a list, whose tables are all of one section
+            continue
+        annotation = section.model_fields[part].annotation
+        if get_origin(annotation) is tuple:
+            annotation = get_args(annotation)[0]
         assert isinstance(annotation, type)
         assert issubclass(annotation, BaseModel)
         section = annotation

@@ -55,10 +55,12 @@ class BodyTooLargeError(InvalidRequestError):
 class ContextLengthError(InvalidRequestError):
     """The prompt does not fit into the model's context."""
 
-    def __init__(self, *, prompt_tokens: int, max_prompt_tokens: int) -> None:
+    def __init__(
+        self, *, prompt_tokens: int, max_prompt_tokens: int, is_lower_bound: bool = False
+    ) -> None:
+        length = f"of at least {prompt_tokens}" if is_lower_bound else str(prompt_tokens)
         super().__init__(
-            f"Requested input length {prompt_tokens} exceeds maximum input length "
-            f"{max_prompt_tokens}",
+            f"Requested input length {length} exceeds maximum input length {max_prompt_tokens}",
             param="messages",
         )
         self.prompt_tokens = prompt_tokens

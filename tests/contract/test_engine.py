@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -32,6 +33,12 @@ from tests.contract.engine_kinds import (
     running,
 )
 from tests.random_checkpoint import LLAMA_CONFIG
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from stillhouse.engines.base import GenerateStep
+    from stillhouse.engines.child import ChildEngine
 
 GREEDY = SamplingParams(temperature=0)
 DEFAULT = EngineShape()
@@ -128,10 +135,9 @@ async def test_greedy_tokens_do_not_depend_on_the_batch(engine):
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 7, 48])
-async def test_greedy_tokens_do_not_depend_on_the_chunk_size(engine, chunk_tokens):
+async def test_greedy_tokens_do_not_depend_on_the_chunk_size(engine, engine_of, chunk_tokens):
     """A prompt computed in pieces of any size gives the tokens of the whole."""
-    requests = [replace(request, cache_salt="chunks") for request in MIXED]
-    whole = await collect_all(engine, requests)
+    whole = await collect_all(engine, MIXED)
     async with engine_of(EngineShape(chunk_tokens=chunk_tokens, batch_tokens=96)) as chunking:
         chunked = await collect_all(chunking, MIXED)
     assert tokens(whole) == tokens(chunked)
@@ -151,13 +157,13 @@ async def test_greedy_tokens_do_not_depend_on_arrival(engine):
     assert tokens(alone) == [early_tokens, (await late).token_ids]
 
 
-async def test_preemption_changes_nothing_but_the_time(engine):
+async def test_preemption_changes_nothing_but_the_time(engine, engine_of):
     """With too few blocks for all, every request still gets its tokens and its exact counts."""
     requests = [make_request(make_prompt(n, 40), 60) for n in range(4)]
     expected = await collect_all(engine, requests)
-    async with engine_of(EngineShape(num_blocks=6)) as engine:
-        assert expected == await collect_all(engine, requests)
-        health = await engine.health()
+    async with engine_of(EngineShape(num_blocks=6)) as small:
+        assert expected == await collect_all(small, requests)
+        health = await small.health()
         assert (6, 0, 0) == (health.num_free_blocks, health.num_running, health.num_waiting)
 
 
@@ -314,13 +320,15 @@ async def test_a_waiting_request_can_be_cancelled(engine_of):
     """A request that has not begun ends without a token."""
     busy = make_request(make_prompt(15, 40), 300)
     queued = make_request(make_prompt(16, 40), 10)
-    async with engine_of(EngineShape(max_sequences=1)) as engine:
-        async with aclosing(engine.generate(busy)) as stream:
-            await anext(stream)
-            waiting = asyncio.create_task(collect(engine, queued))
-            await asyncio.sleep(0)  # lets it be sent
-            engine.cancel(queued.request_id)
-            answer = await waiting
+    async with (
+        engine_of(EngineShape(max_sequences=1)) as engine,
+        aclosing(engine.generate(busy)) as stream,
+    ):
+        await anext(stream)
+        waiting = asyncio.create_task(collect(engine, queued))
+        await asyncio.sleep(0)  # lets it be sent
+        engine.cancel(queued.request_id)
+        answer = await waiting
     assert ([], EngineFinish.CANCELLED) == (answer.token_ids, answer.finish)
 
 
@@ -418,8 +426,7 @@ async def test_stop_fails_what_is_running(make_engine):
         await anext(stream)
         await engine.stop()
         with pytest.raises(EngineUnavailableError):
-            async for _ in stream:
-                pass
+            await drain(stream)
 
 
 async def test_health_is_the_loops_own(engine):
@@ -430,19 +437,27 @@ async def test_health_is_the_loops_own(engine):
     assert 5 == after.num_steps - before.num_steps
 
 
+async def crash(engine: ChildEngine, requests: list[GenerateRequest]) -> None:
+    """Kill the worker while it works on *requests*, and check that each is told so."""
+    streams = [engine.generate(request) for request in requests]
+    for stream in streams:
+        await anext(stream)
+    assert engine.worker_pid is not None
+    os.kill(engine.worker_pid, signal.SIGKILL)
+    for stream in streams:
+        with pytest.raises(EngineCrashedError):
+            await drain(stream)
+
+
+async def drain(stream: AsyncIterator[GenerateStep]) -> None:
+    async for _ in stream:
+        pass
+
+
 async def test_a_crash_fails_what_is_running_and_heals(engine_of):
     """The requests of a killed worker fail as crashed, new ones wait for the next worker."""
     async with engine_of(DEFAULT) as engine:
-        assert engine.worker_pid is not None
-        requests = [make_request(make_prompt(n, 9), 400) for n in range(3)]
-        streams = [engine.generate(request) for request in requests]
-        for stream in streams:
-            await anext(stream)
-        os.kill(engine.worker_pid, signal.SIGKILL)
-        for stream in streams:
-            with pytest.raises(EngineCrashedError):
-                async for _ in stream:
-                    pass
+        await crash(engine, [make_request(make_prompt(n, 9), 400) for n in range(3)])
         with pytest.raises(EngineUnavailableError):
             await collect(engine, make_request([1]))
         await engine.wait_until_serving()
@@ -454,12 +469,8 @@ async def test_a_request_of_two_crashes_is_not_tried_again(engine_of):
     request = make_request(make_prompt(24, 9), 400)
     async with engine_of(DEFAULT) as engine:
         for _ in range(2):
+            await crash(engine, [request])
             await engine.wait_until_serving()
-            assert engine.worker_pid is not None
-            with pytest.raises(EngineCrashedError):
-                async for _step in engine.generate(request):
-                    os.kill(engine.worker_pid or 0, signal.SIGKILL)
-        await engine.wait_until_serving()
         with pytest.raises(InvalidRequestError, match="2 crashes"):
             await collect(engine, request)
 
@@ -484,7 +495,7 @@ asyncio.run(main())
 @pytest.mark.parametrize("kind", ENGINE_KINDS)
 async def test_a_worker_dies_with_its_parent(kind, tmp_path):
     """Nothing is left running when the gateway is killed."""
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: ASYNC220 (the loop has nothing else to do)
         [sys.executable, "-c", PARENT, kind, str(tmp_path)],
         stdout=subprocess.PIPE,
     ) as parent:

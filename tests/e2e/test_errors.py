@@ -11,7 +11,7 @@ CHAT = "/v1/openai/chat/completions"
 HELLO = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "Hello!"}]}
 
 
-def error_of(response: httpx.Response) -> dict:
+def error_of(response):
     error = response.json()["error"]
     assert ["message", "type", "param", "code"] == list(error)
     return error

@@ -32,7 +32,7 @@ def curl(server: RunningServer, name: str, *, stream: bool = False) -> str:
     return done.stdout
 
 
-def events_in(stream: str) -> list[dict]:
+def events_in(stream):
     lines = [line for line in stream.split("\n\n") if line]
     assert "data: [DONE]" == lines[-1]
     return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]

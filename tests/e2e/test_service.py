@@ -19,7 +19,7 @@ CHAT = "/v1/openai/chat/completions"
 HELLO = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "Hello!"}]}
 
 
-def requests_by_key(server) -> dict[str, dict]:
+def requests_by_key(server):
     done = server.command("usage", "--by", "key", "--json")
     return {line["heading"]: line for line in json.loads(done.stdout)}
 

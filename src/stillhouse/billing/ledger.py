@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from stillhouse.billing import transactions
+from stillhouse.billing import limits, transactions
+from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import Price, ServiceTier, Tariff
 from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, fetch_usage
@@ -17,6 +18,7 @@ from stillhouse.chat import TokenUsage
 from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError
 from stillhouse.store.database import Database
+from stillhouse.store.keys import KeyLimit
 from stillhouse.store.requests import SETTLED, VOIDED, HeldRequest, Resolution
 
 logger = logging.getLogger(__name__)
@@ -200,6 +202,44 @@ class Ledger:
         """
         await self._void(hold.held, outcome=outcome, usage=usage, usage_source=usage_source)
 
+    async def set_key_limit(
+        self, key_id: int, limit_picousd: int | None, *, period: LimitPeriod = LimitPeriod.TOTAL
+    ) -> None:
+        """
+        Limit what a key spends; None leaves it to its account's limit.
+
+        What the key has spent in the period counts. A request is admitted only while its highest
+        possible cost is covered, so the limit is never passed, not by a pico-dollar.
+
+        Raises:
+            InsufficientFundsError: It has spent and holds more than that; revoke it to stop it.
+            StoreUnavailableError: The ledger cannot be written.
+
+        """
+        limit = None if limit_picousd is None else KeyLimit(limit_picousd, period)
+        await self._database.write(
+            partial(limits.set_key_limit, key_id=key_id, limit=limit, now_ms=self._clock.now_ms())
+        )
+
+    async def top_up(self, account_id: int, amount_picousd: int, *, note: str = "") -> None:
+        """
+        Let a prepaid account spend what its customer paid in.
+
+        Raises:
+            InvalidRequestError: The account is not prepaid, or the amount is not positive.
+            StoreUnavailableError: The ledger cannot be written.
+
+        """
+        await self._database.write(
+            partial(
+                limits.top_up,
+                account_id=account_id,
+                amount_picousd=amount_picousd,
+                note=note,
+                now_ms=self._clock.now_ms(),
+            )
+        )
+
     async def usage(
         self,
         *,
@@ -217,6 +257,10 @@ class Ledger:
     async def verify(self) -> list[Difference]:
         """Recompute everything that is derived; empty when the ledger is exactly right."""
         return await self._database.read(partial(find_differences, now_ms=self._clock.now_ms()))
+
+    async def rebuild(self) -> None:
+        """Forget every balance and sum it again from requests and entries."""
+        await self._database.write(limits.rebuild)
 
     async def close(self) -> None:
         """Wait for reservations that are being given back; call before the database closes."""

@@ -35,18 +35,14 @@ def reserve_on_key(
     if limit is None:
         return
     of_key = BalanceKey(KEY, key_id, _period(limit, now_ms))
-    if balances.reserve(connection, of_key, amount_picousd):
-        return
-    # A key's first request in a month finds no balance of that month.
-    if not balances.has_row(connection, of_key):
+    if not balances.has_row(connection, of_key):  # the key's first request in this month
         _begin(connection, of_key, limit)
-        if balances.reserve(connection, of_key, amount_picousd):
-            return
-    raise InsufficientFundsError(
-        f"This API key's spending limit of {format_usd(limit.amount_picousd)} "
-        f"{_in_words(limit)} does not cover the request's highest possible cost, "
-        f"{format_usd(amount_picousd)}."
-    )
+    if not balances.reserve(connection, of_key, amount_picousd):
+        raise InsufficientFundsError(
+            f"This API key's spending limit of {format_usd(limit.amount_picousd)} "
+            f"{_in_words(limit)} does not cover the request's highest possible cost, "
+            f"{format_usd(amount_picousd)}."
+        )
 
 
 def set_key_limit(
@@ -56,7 +52,7 @@ def set_key_limit(
     Limit what a key spends, counting what it has spent in the period already.
 
     Raises:
-        InvalidRequestError: It has spent and holds more than that.
+        InsufficientFundsError: It has spent and holds more than that; revoke it to stop it.
 
     """
     keys.set_limit(connection, key_id, limit)
@@ -91,17 +87,24 @@ def top_up(
     balances.raise_limit(connection, of_account, amount_picousd)
 
 
+def rebuild(connection: Connection) -> None:
+    """Delete every balance and sum it again; a key's next request begins one that is missing."""
+    recomputed = audit.recompute_balances(connection, balances.fetch_all(connection))
+    balances.delete_all(connection)
+    for key, balance in recomputed.items():
+        balances.insert_row(connection, key, balance)
+
+
 def _begin(connection: Connection, of_key: BalanceKey, limit: KeyLimit) -> None:
     """Begin a key's balance with what its requests of the period cost and hold."""
-    holding = audit.sum_key(connection, of_key.holder_id, of_key.period)
-    if holding.spent_picousd + holding.held_picousd > limit.amount_picousd:
-        raise InvalidRequestError(
-            f"The key has spent {format_usd(holding.spent_picousd)} {_in_words(limit)} and holds "
-            f"{format_usd(holding.held_picousd)}, so its limit cannot be "
-            f"{format_usd(limit.amount_picousd)}. Set at least the sum, or revoke the key.",
-            param="limit",
+    begin = audit.sum_key(connection, of_key, limit_picousd=limit.amount_picousd)
+    if begin.spent_picousd + begin.held_picousd > limit.amount_picousd:
+        raise InsufficientFundsError(
+            f"The key has spent {format_usd(begin.spent_picousd)} {_in_words(limit)} and holds "
+            f"{format_usd(begin.held_picousd)}, which is more than a limit of "
+            f"{format_usd(limit.amount_picousd)}."
         )
-    balances.insert_row(connection, of_key, holding, limit_picousd=limit.amount_picousd)
+    balances.insert_row(connection, of_key, begin)
 
 
 def _period(limit: KeyLimit, now_ms: int) -> int:

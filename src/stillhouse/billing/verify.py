@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stillhouse.store import audit
+from stillhouse.store import audit, balances
 from stillhouse.store.database import Connection
 
 
@@ -58,7 +58,7 @@ def _difference(kind: str, wrong: audit.Wrong, found: str, expected: str) -> Dif
 
 
 def _differing_balances(connection: Connection) -> Iterator[Difference]:
-    kept = audit.fetch_balances(connection)
+    kept = balances.fetch_all(connection)
     recomputed = audit.recompute_balances(connection, kept)
     for key in sorted(kept.keys() | recomputed.keys()):
         holder, holder_id, period = key

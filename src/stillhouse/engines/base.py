@@ -10,6 +10,9 @@ from typing import Protocol
 from stillhouse.chat import SamplingParams, TokenUsage
 
 
+GREEDY = SamplingParams(temperature=0)
+
+
 class EngineFinish(StrEnum):
     """Why the engine ended a sequence."""
 
@@ -27,6 +30,7 @@ class GenerateRequest:
         request_id: Unique among the requests that the engine works on.
         prompt_token_ids: The whole prompt, special tokens included.
         max_tokens: Most tokens to generate; 0 computes the prompt alone.
+        sampling: How tokens are drawn; greedy where nothing is said.
         stop_token_ids: Any of these ends the sequence; it is itself reported and counted.
         cache_salt: Requests share cached prefixes only with requests of the same salt.
         priority: Lower goes first where not everything fits.
@@ -36,7 +40,7 @@ class GenerateRequest:
     request_id: str
     prompt_token_ids: list[int]
     max_tokens: int
-    sampling: SamplingParams = SamplingParams()
+    sampling: SamplingParams = GREEDY
     stop_token_ids: tuple[int, ...] = ()
     cache_salt: str = ""
     priority: int = 0

@@ -46,11 +46,18 @@ class GatewayLink:
         self._has_arrived = threading.Condition()
         threading.Thread(target=self._read, name="gateway-link", daemon=True).start()
 
-    def receive(self, *, wait: bool) -> list[ToWorker]:
-        """Take all messages that have arrived, in order; with *wait* there is at least one."""
+    def receive(self, *, wait: bool, timeout_s: float | None = None) -> list[ToWorker]:
+        """
+        Take all messages that have arrived, in order.
+
+        Args:
+            wait: Until there is at least one, or until *timeout_s* is over.
+            timeout_s: None waits for as long as it takes.
+
+        """
         with self._has_arrived:
-            while wait and not self._arrived:
-                self._has_arrived.wait()
+            if wait:
+                self._has_arrived.wait_for(lambda: self._arrived, timeout_s)
             arrived, self._arrived = self._arrived, []
             return arrived
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stillhouse.chat import Message, Role
+from stillhouse.clock import Clock
 from stillhouse.errors import CheckpointError, ConfigError, ContextLengthError, InvalidRequestError
 from stillhouse.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from stillhouse.models.dialects import DIALECTS
@@ -14,16 +14,6 @@ from stillhouse.models.model_spec import ModelSpec
 from stillhouse.models.reply import Reply
 from stillhouse.models.template import ChatTemplate
 from stillhouse.models.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from stillhouse.clock import Clock
-
-MAX_CHARS_PER_TOKEN = 32
-"""
-Longer text than this times the context is refused before it is tokenised.
-
-Some tokens are longer (runs of spaces), but no prose comes near on average: English has 4.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +46,7 @@ class ChatModel:
         self._dialect = DIALECTS[spec.dialect]
         source = str(checkpoint.path / "tokenizer.json")
         self._tokenizer = Tokenizer(checkpoint.tokenizer_json, source=source)
+        self._longest_token_bytes = max(map(len, self._tokenizer.token_bytes.values()))
         self._marks = _mark_ids(self._dialect, self._tokenizer, source=source)
         self.stop_token_ids = _stop_token_ids(checkpoint, self._tokenizer)
         self._template = ChatTemplate(
@@ -101,8 +92,8 @@ class ChatModel:
 
         Raises:
             ContextLengthError: The prompt is longer than `max_prompt_tokens`.
-            InvalidRequestError: The template refuses the conversation; it is empty, ends with an
-                answer, or holds far more text than could fit.
+            InvalidRequestError: The template refuses the conversation; it is empty or ends with an
+                answer.
             CheckpointError: The template fails.
 
         """
@@ -147,14 +138,14 @@ class ChatModel:
                 "end with a message of the user",
                 param="messages",
             )
+        # What cannot fit even if every token were the longest there is, is refused untokenised.
         num_chars = sum(len(message.content) for message in messages)
-        max_chars = self.context_length * MAX_CHARS_PER_TOKEN
-        if num_chars > max_chars or len(messages) > self.context_length:
-            raise InvalidRequestError(
-                f"{len(messages)} messages with {num_chars} characters cannot fit into "
-                f"{self.max_prompt_tokens} tokens; at most {self.context_length} messages with "
-                f"{max_chars} characters are looked at",
-                param="messages",
+        least_tokens = max(num_chars // self._longest_token_bytes, len(messages))
+        if least_tokens > self.max_prompt_tokens:
+            raise ContextLengthError(
+                prompt_tokens=least_tokens,
+                max_prompt_tokens=self.max_prompt_tokens,
+                is_lower_bound=True,
             )
         for index, message in enumerate(messages):
             _check_encodable(message.content, index)

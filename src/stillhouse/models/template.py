@@ -4,17 +4,15 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import jinja2
 
 from stillhouse.chat import Message, Role
+from stillhouse.clock import Clock
 from stillhouse.errors import CheckpointError, InvalidRequestError
 from stillhouse.models.sandbox import BUDGET_KEY, Budget, TemplateSandbox, bounded
 from stillhouse.models.tokenizer import Segment
-
-if TYPE_CHECKING:
-    from stillhouse.clock import Clock
 
 MAX_SOURCE_CHARS = 1 << 17  # the longest in use, for tools, have some 20 000
 STEPS, STEPS_PER_MESSAGE = 20_000, 100  # the templates in use take some 10 per message

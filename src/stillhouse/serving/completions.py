@@ -23,12 +23,14 @@ from stillhouse.clock import Clock
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep
 from stillhouse.errors import OverloadedError, ServingError, StillhouseError
 from stillhouse.metrics import Metrics
+from stillhouse.models.chat_model import Prompt
 from stillhouse.models.reply import Reply
 from stillhouse.serving.served_model import ServedModel, ServedModels
 
 log = structlog.get_logger()
 
 _BUSY_RETRY_AFTER_S = 1.0
+_LONG_CONVERSATION_CHARS = 20_000
 
 
 class Completions:
@@ -70,7 +72,7 @@ class Completions:
 
         """
         model = self._models.resolve(request.model)
-        prompt = model.chat.encode(request.messages)
+        prompt = await _encode(model, request)
         max_tokens = model.most_tokens(request, prompt)
         self._take_place(model.chat.spec.id)
         try:
@@ -133,6 +135,14 @@ class Completions:
     def _give_place_back(self, model_id: str) -> None:
         self._outstanding[model_id] -= 1
         self._metrics.outstanding.labels(model_id).dec()
+
+
+async def _encode(model: ServedModel, request: ChatRequest) -> Prompt:
+    """Long conversations are tokenised in a thread: they take longer than others should wait."""
+    num_chars = sum(len(message.content) for message in request.messages)
+    if num_chars < _LONG_CONVERSATION_CHARS:
+        return model.chat.encode(request.messages)
+    return await asyncio.to_thread(model.chat.encode, request.messages)
 
 
 @dataclass(slots=True)

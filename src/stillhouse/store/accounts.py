@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select
 
 from stillhouse.store import balances
-from stillhouse.store.balances import ACCOUNT, ALL_TIME, BalanceKey, Holding
+from stillhouse.store.balances import ACCOUNT, ALL_TIME, Balance, BalanceKey
 from stillhouse.store.tables import account
 
 CUSTOMER = "customer"
@@ -51,9 +51,7 @@ def insert_customer(
     }
     account_id = connection.execute(insert(account).returning(account.c.id), row).scalar_one()
     of_account = BalanceKey(ACCOUNT, account_id, ALL_TIME)
-    balances.insert_row(
-        connection, of_account, Holding(0, 0), limit_picousd=0 if is_prepaid else None
-    )
+    balances.insert_row(connection, of_account, Balance(0, 0, 0 if is_prepaid else None))
     return AccountRow(account_id, name, created_at_ms, is_prepaid)
 
 

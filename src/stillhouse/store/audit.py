@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
-from stillhouse.store import balances
-from stillhouse.store.accounts import CUSTOMER
-from stillhouse.store.balances import BalanceKey, Holding
-from stillhouse.store.entries import CHARGE, REVENUE_ACCOUNT_ID
+from stillhouse.store import accounts, balances, keys
+from stillhouse.store.balances import Balance, BalanceKey
+from stillhouse.store.entries import CHARGE, REVENUE_ACCOUNT_ID, TOP_UP
 from stillhouse.store.requests import HELD, SETTLED
-from stillhouse.store.tables import account, balance, entry, price_version, request
+from stillhouse.store.tables import entry, price_version, request
 
 
 class Wrong(NamedTuple):
@@ -103,24 +102,9 @@ def fetch_overdue_holds(connection: Connection, *, now_ms: int) -> list[str]:
     return list(connection.scalars(query))
 
 
-def fetch_balances(connection: Connection) -> dict[BalanceKey, Holding]:
-    """Every balance as it is kept."""
-    query = select(
-        balance.c.holder,
-        balance.c.holder_id,
-        balance.c.period,
-        balance.c.spent_picousd,
-        balance.c.held_picousd,
-    )
-    return {
-        BalanceKey(holder, holder_id, period): Holding(spent, held)
-        for holder, holder_id, period, spent, held in connection.execute(query)
-    }
-
-
 def recompute_balances(
     connection: Connection, kept: Iterable[BalanceKey]
-) -> dict[BalanceKey, Holding]:
+) -> dict[BalanceKey, Balance]:
     """
     Every account's balance, and those of *kept* that are a key's, from scratch.
 
@@ -128,35 +112,43 @@ def recompute_balances(
     unresolved requests hold.
     """
     spent = _sum_by(connection, entry.c.account_id, -entry.c.amount_picousd, entry.c.kind == CHARGE)
+    paid_in = _sum_by(
+        connection, entry.c.account_id, entry.c.amount_picousd, entry.c.kind == TOP_UP
+    )
     held = _sum_by(
         connection, request.c.account_id, request.c.hold_picousd, request.c.state == HELD
     )
-    customers = connection.scalars(select(account.c.id).where(account.c.kind == CUSTOMER))
-    recomputed: dict[BalanceKey, Holding] = {
-        BalanceKey(balances.ACCOUNT, customer, balances.ALL_TIME): Holding(
-            spent.get(customer, 0), held.get(customer, 0)
+    recomputed = {
+        BalanceKey(balances.ACCOUNT, customer.id, balances.ALL_TIME): Balance(
+            spent.get(customer.id, 0),
+            held.get(customer.id, 0),
+            paid_in.get(customer.id, 0) if customer.is_prepaid else None,
         )
-        for customer in customers
+        for customer in accounts.fetch_customers(connection)
     }
+    limits = {key.id: key.limit for key in keys.fetch_all(connection)}
     for key in kept:
         if key.holder == balances.KEY:
-            recomputed[key] = sum_key(connection, key.holder_id, key.period)
+            limit = limits.get(key.holder_id)
+            recomputed[key] = sum_key(
+                connection, key, limit_picousd=limit.amount_picousd if limit else None
+            )
     return recomputed
 
 
-def sum_key(connection: Connection, key_id: int, period: int) -> Holding:
+def sum_key(connection: Connection, key: BalanceKey, *, limit_picousd: int | None) -> Balance:
     """What a key's requests of a period cost and hold."""
-    from_ms, to_ms = balances.span_of(period)
+    from_ms, to_ms = balances.span_of(key.period)
     query = select(
         func.coalesce(func.sum(request.c.cost_picousd), 0),
         func.coalesce(func.sum(case((request.c.state == HELD, request.c.hold_picousd))), 0),
     ).where(
-        request.c.key_id == key_id,
+        request.c.key_id == key.holder_id,
         request.c.created_at_ms >= from_ms,
         request.c.created_at_ms < to_ms,
     )
     spent, held = connection.execute(query).one()
-    return Holding(int(spent), int(held))
+    return Balance(int(spent), int(held), limit_picousd)
 
 
 def _sum_by(

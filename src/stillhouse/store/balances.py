@@ -34,11 +34,12 @@ class BalanceKey(NamedTuple):
     period: int
 
 
-class Holding(NamedTuple):
-    """What a holder has spent and holds."""
+class Balance(NamedTuple):
+    """What a holder has spent, holds, and may spend at most (None: without limit)."""
 
     spent_picousd: int
     held_picousd: int
+    limit_picousd: int | None
 
 
 _THIS_ROW = and_(
@@ -120,9 +121,7 @@ def release(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> 
     _RELEASE.run(connection, row)
 
 
-def insert_row(
-    connection: Connection, key: BalanceKey, holding: Holding, *, limit_picousd: int | None
-) -> None:
+def insert_row(connection: Connection, key: BalanceKey, begin: Balance) -> None:
     """
     Begin a balance with what was spent and is held already.
 
@@ -130,8 +129,7 @@ def insert_row(
         IntegrityError: That is above the limit.
 
     """
-    row = {**key._asdict(), **holding._asdict(), "limit_picousd": limit_picousd}
-    connection.execute(insert(balance), row)
+    connection.execute(insert(balance), {**key._asdict(), **begin._asdict()})
 
 
 def has_row(connection: Connection, key: BalanceKey) -> bool:
@@ -155,6 +153,24 @@ def delete_rows(connection: Connection, holder: str, holder_id: int) -> None:
     connection.execute(
         delete(balance).where(balance.c.holder == holder, balance.c.holder_id == holder_id)
     )
+
+
+def fetch_all(connection: Connection) -> dict[BalanceKey, Balance]:
+    """Every balance as it is kept."""
+    query = select(
+        balance.c.holder,
+        balance.c.holder_id,
+        balance.c.period,
+        balance.c.spent_picousd,
+        balance.c.held_picousd,
+        balance.c.limit_picousd,
+    )
+    return {BalanceKey(*row[:3]): Balance(*row[3:]) for row in connection.execute(query)}
+
+
+def delete_all(connection: Connection) -> None:
+    """Forget every balance."""
+    connection.execute(delete(balance))
 
 
 def _named(key: BalanceKey) -> dict[str, str | int]:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import api_key
 
-
 TOTAL = "total"
 MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimit:
+    """What a key may spend: `TOTAL`, or in each calendar month (`MONTH`, in UTC)."""
+
+    amount_picousd: int
+    period: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +33,7 @@ class KeyRow:
     last_used_at_ms: int | None
     expires_at_ms: int | None
     revoked_at_ms: int | None
-    limit_picousd: int | None
-    limit_period: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class KeyLimit:
-    """What a key may spend: `TOTAL`, or in each calendar month (`MONTH`, in UTC)."""
-
-    amount_picousd: int
-    period: str
+    limit: KeyLimit | None
 
 
 _SELECT = select(
@@ -98,26 +96,25 @@ def insert_key(  # noqa: PLR0913 - one argument per column
         last_used_at_ms=None,
         expires_at_ms=expires_at_ms,
         revoked_at_ms=None,
-        limit_picousd=None,
-        limit_period=None,
+        limit=None,
     )
 
 
 def fetch_by_hmac(connection: Connection, secret_hmac: bytes) -> KeyRow | None:
     """The key whose secret has this HMAC, revoked or not."""
-    row = connection.execute(_SELECT_BY_HMAC, {"of_hmac": secret_hmac}).one_or_none()
-    return KeyRow(*row) if row else None
+    row = connection.execute(_SELECT_BY_HMAC, {"of_hmac": secret_hmac}).mappings().one_or_none()
+    return _key(row) if row else None
 
 
 def fetch_all(connection: Connection) -> list[KeyRow]:
     """Every key, revoked ones among them, oldest first."""
-    return [KeyRow(*row) for row in connection.execute(_SELECT_ALL)]
+    return [_key(row) for row in connection.execute(_SELECT_ALL).mappings()]
 
 
 def fetch_limit(connection: Connection, key_id: int) -> KeyLimit | None:
     """What a key may spend; None when only its account limits it."""
     row = _SELECT_LIMIT.run(connection, {"of_id": key_id}).one_or_none()
-    return KeyLimit(*row) if row else None
+    return KeyLimit(row.limit_picousd, row.limit_period) if row else None
 
 
 def set_limit(connection: Connection, key_id: int, limit: KeyLimit | None) -> None:
@@ -138,3 +135,10 @@ def note_use(connection: Connection, key_id: int, *, used_at_ms: int) -> None:
 def revoke(connection: Connection, key_id: int, *, revoked_at_ms: int) -> None:
     """End a key; one that has ended keeps its time."""
     connection.execute(_REVOKE, {"of_id": key_id, "revoked_at_ms": revoked_at_ms})
+
+
+def _key(row: RowMapping) -> KeyRow:
+    columns = dict(row)
+    amount_picousd, period = columns.pop("limit_picousd"), columns.pop("limit_period")
+    limit = None if amount_picousd is None else KeyLimit(amount_picousd, period)
+    return KeyRow(**columns, limit=limit)

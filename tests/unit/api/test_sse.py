@@ -13,7 +13,7 @@ ENCODER = ChunkEncoder(completion_id="chatcmpl-x", created=7, model='a"/b')
 FINISH = Finish(FinishReason.LENGTH, TokenUsage(48, 0, 189), 92_400_000)
 
 
-def parsed(event: bytes) -> dict:
+def parsed(event):
     assert event.startswith(b"data: ")
     assert event.endswith(b"\n\n")
     assert 1 == event.count(b"\n\n")

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Array = "NDArray[np.float64]"
-
 
 def reference_logits(
     config: Mapping[str, Any],
@@ -99,7 +97,7 @@ def _waves(config: Mapping[str, Any], head_dim: int, num_tokens: int) -> tuple[A
     return magnitude * np.cos(angles), magnitude * np.sin(angles)
 
 
-def _llama3_frequency(frequency: float, scaling: Mapping[str, Any]) -> float:
+def _llama3_frequency(frequency: float, scaling: Mapping[str, float]) -> float:
     """As Llama's reference code has it: by wavelength, in three bands."""
     wavelength = 2 * math.pi / frequency
     original, factor = scaling["original_max_position_embeddings"], scaling["factor"]
@@ -113,7 +111,7 @@ def _llama3_frequency(frequency: float, scaling: Mapping[str, Any]) -> float:
 
 
 def _yarn_frequency(
-    frequency: float, i: int, head_dim: int, base: float, scaling: Mapping[str, Any]
+    frequency: float, i: int, head_dim: int, base: float, scaling: Mapping[str, float]
 ) -> float:
     """Equations 18 to 23 of arXiv 2309.00071, the ramp's ends rounded as the authors' code does."""
     original = scaling["original_max_position_embeddings"]

@@ -1,0 +1,32 @@
+"""
+The fake engine as the gateway sees it: faults and load on demand, no model.
+
+A real child process that speaks the real protocol, and whose answers are words drawn by hashing.
+It is there so that the gateway can be tested under faults that a sound engine does not show
+(crash at token k, hang, ignored cancel, wrong counts), measured without a model's own cost, and
+checked against a witness: a log of every token that was made, which no gateway code writes. It is
+never served by default; whoever configures it is told so in the log.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import structlog
+
+from stillhouse.engines.child import ChildEngine, SupervisionTimes
+from stillhouse.engines.fake.settings import FakeSettings
+
+WORKER_MODULE = "stillhouse.engines.fake.worker"
+
+
+def fake_engine(settings: FakeSettings, *, times: SupervisionTimes | None = None) -> ChildEngine:
+    """
+    Return the fake engine, not started, with the faults that *settings* name.
+
+    Args:
+        times: How patient the supervisor is.
+
+    """
+    structlog.get_logger().warning("fake_engine", meaning="answers are noise, not a model's")
+    return ChildEngine([sys.executable, "-m", WORKER_MODULE, settings.to_json()], times=times)

@@ -1,0 +1,53 @@
+"""Which prefixes have been seen, under which salt: counts as a KV cache would give them."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+
+HASH_BYTES = 16
+
+
+class PrefixCache:
+    """
+    Remembers whole blocks of prefixes, the most recently used of them.
+
+    Args:
+        num_blocks: So many are remembered.
+        block_size: Tokens per block.
+
+    """
+
+    def __init__(self, *, num_blocks: int, block_size: int) -> None:
+        self._num_blocks = num_blocks
+        self._block_size = block_size
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+
+    def num_cached(self, salt: str, prompt: Sequence[int]) -> int:
+        """Return how many tokens of *prompt* are known; its last one is always computed."""
+        num_blocks = 0
+        for name in self._names(salt, prompt[:-1]):
+            if name not in self._seen:
+                break
+            num_blocks += 1
+        return num_blocks * self._block_size
+
+    def remember(self, salt: str, token_ids: Sequence[int]) -> None:
+        """Know the whole blocks of *token_ids* from now on."""
+        for name in self._names(salt, token_ids):
+            self._seen[name] = None
+            self._seen.move_to_end(name)
+        while len(self._seen) > self._num_blocks:
+            self._seen.popitem(last=False)
+
+    def _names(self, salt: str, token_ids: Sequence[int]) -> list[bytes]:
+        """Name each whole block by its tokens and, through its parent, all before them."""
+        names = []
+        parent = salt.encode()
+        for end in range(self._block_size, len(token_ids) + 1, self._block_size):
+            block = array("q", token_ids[end - self._block_size : end])
+            parent = hashlib.blake2b(parent + block.tobytes(), digest_size=HASH_BYTES).digest()
+            names.append(parent)
+        return names

@@ -1,0 +1,187 @@
+"""The fake engine itself: sequences in, words out, each when its time has come."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import threading
+from typing import NoReturn
+
+from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.engines.fake.prefix_cache import PrefixCache
+from stillhouse.engines.fake.sequence import FakeSequence
+from stillhouse.engines.fake.settings import FakeSettings, FaultKind
+from stillhouse.engines.fake.witness import WitnessLog
+from stillhouse.errors import InvalidRequestError, RequestTooLargeForEngineError
+
+CRASH_EXIT_CODE = 70
+
+SequenceSteps = list[tuple[int, GenerateStep]]
+
+
+class FakeRunner:
+    """
+    Generates for many sequences at once; one thread calls all of it.
+
+    A sequence owns the blocks of its prompt and of all it may generate from its turn to its end,
+    so nothing is ever preempted.
+
+    Args:
+        vocab_size: Token ids of prompts are below it.
+        context_length: Most tokens of one sequence.
+
+    """
+
+    def __init__(self, settings: FakeSettings, *, vocab_size: int, context_length: int) -> None:
+        self._settings = settings
+        self._vocab_size = vocab_size
+        self.context_length = context_length
+        self._witness = WitnessLog(settings.witness_log)
+        self._cache = PrefixCache(num_blocks=settings.num_blocks, block_size=settings.block_size)
+        self._sequences: dict[int, FakeSequence] = {}
+        self._waiting: list[tuple[tuple[int, int], FakeSequence]] = []
+        self._running: dict[int, FakeSequence] = {}
+        self._num_free_blocks = settings.num_blocks
+        self._num_steps = 0
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When there is something to do, by the monotonic clock; None when nothing is asked."""
+        return min((sequence.due_s for sequence in self._running.values()), default=None)
+
+    @property
+    def health(self) -> EngineHealth:
+        """How the engine stands."""
+        return EngineHealth(
+            num_running=len(self._running),
+            num_waiting=len(self._sequences) - len(self._running),
+            num_free_blocks=self._num_free_blocks,
+            num_blocks=self._settings.num_blocks,
+            num_steps=self._num_steps,
+        )
+
+    def add(self, sequence_id: int, request: GenerateRequest, *, now_s: float) -> None:
+        """
+        Take a request; its steps come under *sequence_id*, which must be higher than all before.
+
+        Raises:
+            InvalidRequestError: A value cannot be honoured.
+            RequestTooLargeForEngineError: It can never fit.
+
+        """
+        self._check(request)
+        fault = self._settings.fault_of(request.sampling.seed)
+        sequence = FakeSequence(sequence_id, request, self._settings.word_ids, fault)
+        self._sequences[sequence_id] = sequence
+        heapq.heappush(self._waiting, (sequence.importance, sequence))
+        self._admit_waiting(now_s)
+
+    def cancel(self, sequence_id: int, *, now_s: float) -> SequenceSteps:
+        """End a sequence and return its last step, or nothing if it has ended before."""
+        sequence = self._sequences.get(sequence_id)
+        if sequence is None or sequence.meets(FaultKind.IGNORE_CANCEL):
+            return []
+        sequence.finish = EngineFinish.CANCELLED
+        steps = [self._report(sequence, ())]
+        self._witness.sync()
+        self._admit_waiting(now_s)
+        return steps
+
+    def step(self, now_s: float) -> SequenceSteps:
+        """Make the next token of every sequence whose time has come, and note it first."""
+        due = [sequence for sequence in self._running.values() if sequence.due_s <= now_s]
+        if not due:
+            return []
+        self._num_steps += 1
+        steps = [self._advance(sequence, now_s) for sequence in due]
+        self._witness.sync()
+        for sequence in due:
+            _fail_if_it_must(sequence)
+        self._admit_waiting(now_s)
+        return steps
+
+    def _advance(self, sequence: FakeSequence, now_s: float) -> tuple[int, GenerateStep]:
+        # Paced from when the token was due, so that a late wake-up does not add up; but what was
+        # missed is not caught up on in a burst, which no engine could.
+        sequence.due_s = max(sequence.due_s + self._settings.token_interval_s, now_s)
+        if sequence.request.max_tokens == 0:
+            sequence.finish = EngineFinish.LENGTH
+            return self._report(sequence, ())
+        index = len(sequence.token_ids)
+        token_id = sequence.make_token()
+        self._witness.made(sequence.request.request_id, index=index, token=token_id)
+        return self._report(sequence, (token_id,))
+
+    def _report(self, sequence: FakeSequence, new: tuple[int, ...]) -> tuple[int, GenerateStep]:
+        """Return the step to be told, and forget the sequence if it is the last one."""
+        if sequence.finish is not None:
+            self._remove(sequence)
+        return sequence.sequence_id, GenerateStep(new, sequence.usage, sequence.finish)
+
+    def _remove(self, sequence: FakeSequence) -> None:
+        assert sequence.finish is not None
+        request, num_tokens = sequence.request, len(sequence.token_ids)
+        del self._sequences[sequence.sequence_id]
+        if self._running.pop(sequence.sequence_id, None) is None:
+            self._waiting.remove((sequence.importance, sequence))
+            heapq.heapify(self._waiting)
+        else:
+            self._num_free_blocks += self._num_blocks_for(request)
+            # The last token was made but never computed upon.
+            computed = [*request.prompt_token_ids, *sequence.token_ids[:-1]]
+            self._cache.remember(request.cache_salt, computed)
+        self._witness.ended(request.request_id, sequence.finish, num_tokens=num_tokens)
+
+    def _admit_waiting(self, now_s: float) -> None:
+        """Let sequences have their turn, the most important first, as long as there is room."""
+        while self._waiting and len(self._running) < self._settings.slots:
+            sequence = self._waiting[0][1]
+            request = sequence.request
+            num_blocks = self._num_blocks_for(request)
+            if num_blocks > self._num_free_blocks:
+                return
+            heapq.heappop(self._waiting)
+            self._num_free_blocks -= num_blocks
+            prompt = request.prompt_token_ids
+            sequence.num_cached = self._cache.num_cached(request.cache_salt, prompt)
+            self._cache.remember(request.cache_salt, prompt)
+            sequence.due_s = now_s + self._settings.first_token_s
+            self._running[sequence.sequence_id] = sequence
+
+    def _num_blocks_for(self, request: GenerateRequest) -> int:
+        num_tokens = len(request.prompt_token_ids) + request.max_tokens
+        return -(-num_tokens // self._settings.block_size)
+
+    def _check(self, request: GenerateRequest) -> None:
+        prompt, sampling = request.prompt_token_ids, request.sampling
+        if not prompt or min(prompt) < 0 or max(prompt) >= self._vocab_size:
+            raise InvalidRequestError(
+                f"A prompt has one token at least, with ids 0 to {self._vocab_size - 1}.",
+                param="messages",
+            )
+        if request.max_tokens < 0:
+            raise InvalidRequestError("max_tokens must not be negative.", param="max_tokens")
+        if not (
+            0 <= sampling.temperature < float("inf")
+            and 0 < sampling.top_p <= 1
+            and 0 <= sampling.min_p <= 1
+            and sampling.top_k >= 0
+        ):
+            raise InvalidRequestError(f"{sampling} cannot be honoured.")
+        if len(prompt) + request.max_tokens > self.context_length:
+            raise RequestTooLargeForEngineError(
+                f"{len(prompt)} prompt tokens and {request.max_tokens} new ones exceed the "
+                f"{self.context_length} tokens that one sequence can have."
+            )
+
+
+def _fail_if_it_must(sequence: FakeSequence) -> None:
+    if sequence.meets(FaultKind.CRASH):
+        os._exit(CRASH_EXIT_CODE)
+    if sequence.meets(FaultKind.HANG):
+        _hang()
+
+
+def _hang() -> NoReturn:
+    while True:
+        threading.Event().wait()

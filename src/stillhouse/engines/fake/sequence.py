@@ -1,0 +1,82 @@
+"""One request on its way through the fake engine."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from dataclasses import dataclass, field, replace
+
+from stillhouse.chat import TokenUsage
+from stillhouse.engines.base import EngineFinish, GenerateRequest
+from stillhouse.engines.fake.settings import Fault, FaultKind
+
+HUGE_COUNT = 10**9
+
+
+@dataclass(slots=True)
+class FakeSequence:
+    """
+    A prompt and the words that follow it.
+
+    Args:
+        word_ids: The first and the last token id that the completion is made of.
+        fault: What goes wrong with it.
+
+    Attributes:
+        due_s: When the next token is to be made, by the monotonic clock.
+        num_cached: Prompt tokens found in the prefix cache when its turn came.
+
+    """
+
+    sequence_id: int
+    request: GenerateRequest
+    word_ids: tuple[int, int]
+    fault: Fault | None
+    due_s: float = 0.0
+    num_cached: int = 0
+    token_ids: list[int] = field(default_factory=list)
+    finish: EngineFinish | None = None
+    _root: bytes = b""
+
+    def __post_init__(self) -> None:
+        prompt = array("q", self.request.prompt_token_ids).tobytes()
+        self._root = hashlib.blake2b(prompt + str(self.request.sampling.seed).encode()).digest()
+
+    @property
+    def importance(self) -> tuple[int, int]:
+        """Sorts first what goes first: by priority, then by arrival."""
+        return (self.request.priority, self.sequence_id)
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The counts so far: exact, unless a wrong count is this sequence's fault."""
+        exact = TokenUsage(
+            prompt_tokens=len(self.request.prompt_token_ids),
+            cached_tokens=self.num_cached,
+            completion_tokens=len(self.token_ids),
+        )
+        if self.meets(FaultKind.NEGATIVE_USAGE):
+            return replace(exact, completion_tokens=-1)
+        if self.meets(FaultKind.HUGE_USAGE):
+            return replace(exact, completion_tokens=HUGE_COUNT)
+        if self.meets(FaultKind.NO_USAGE):
+            return TokenUsage()
+        return exact
+
+    def meets(self, kind: FaultKind) -> bool:
+        """Return whether this fault has begun."""
+        fault = self.fault
+        return fault is not None and fault.kind is kind and fault.at_token < len(self.token_ids)
+
+    def make_token(self) -> int:
+        """Make the next token, a function of prompt, seed and index, and finish if it is last."""
+        index = len(self.token_ids)
+        first, last = self.word_ids
+        draw = hashlib.blake2b(self._root + index.to_bytes(8, "big"), digest_size=8).digest()
+        token_id = first + int.from_bytes(draw, "big") % (last + 1 - first)
+        self.token_ids.append(token_id)
+        if token_id in self.request.stop_token_ids:
+            self.finish = EngineFinish.STOP
+        elif len(self.token_ids) >= self.request.max_tokens:
+            self.finish = EngineFinish.LENGTH
+        return token_id

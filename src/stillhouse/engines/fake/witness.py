@@ -1,0 +1,74 @@
+"""The witness: what the engine did, on the disk before anybody is told."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse.engines.base import EngineFinish
+
+
+class WitnessLog:
+    """
+    Appends JSON lines: a token made, or a sequence's end.
+
+    Args:
+        path: None writes nothing.
+
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = path and path.open("ab", buffering=0)
+        self._lines: list[bytes] = []
+
+    def made(self, request_id: str, *, index: int, token: int) -> None:
+        """Note the token at *index* of a completion."""
+        self._note({"request_id": request_id, "index": index, "token": token})
+
+    def ended(self, request_id: str, finish: EngineFinish, *, num_tokens: int) -> None:
+        """Note that a completion ended, of which there will be no further token."""
+        self._note({"request_id": request_id, "finish": finish, "num_tokens": num_tokens})
+
+    def sync(self) -> None:
+        """Return when everything noted is on the disk."""
+        if self._file and self._lines:
+            self._file.write(b"".join(self._lines))
+            os.fsync(self._file.fileno())
+            self._lines.clear()
+
+    def _note(self, fact: dict[str, Any]) -> None:
+        if self._file:
+            self._lines.append(json.dumps(fact).encode() + b"\n")
+
+
+@dataclass(slots=True)
+class Testimony:
+    """What the witness has to say of one request; `finish` is None when it was never ended."""
+
+    token_ids: list[int]
+    finish: EngineFinish | None = None
+
+
+def read_witness_log(path: Path) -> dict[str, Testimony]:
+    """Return what was written, by request id."""
+    testimonies: dict[str, Testimony] = {}
+    for fact in _facts(path):
+        of_request = testimonies.setdefault(fact["request_id"], Testimony([]))
+        if "finish" in fact:
+            assert fact["num_tokens"] == len(of_request.token_ids), fact
+            of_request.finish = EngineFinish(fact["finish"])
+        else:
+            assert fact["index"] == len(of_request.token_ids), fact
+            of_request.token_ids.append(fact["token"])
+    return testimonies
+
+
+def _facts(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield what was noted; a last line that a kill has cut short was never acted upon."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            yield json.loads(line)
