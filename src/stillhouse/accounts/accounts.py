@@ -96,9 +96,12 @@ class Accounts:
         principal = self._cache.find(key_hmac, now_s=now_s, now_ms=now_ms)
         return principal or await self._look_up(key_hmac, now_s=now_s, now_ms=now_ms)
 
-    async def create_account(self, name: str) -> Account:
+    async def create_account(self, name: str, *, is_prepaid: bool = False) -> Account:
         """
-        Open an account that pays afterwards.
+        Open an account.
+
+        Args:
+            is_prepaid: It can spend what is topped up; otherwise it pays afterwards, without limit.
 
         Raises:
             InvalidRequestError: An account has this name.
@@ -106,7 +109,10 @@ class Accounts:
 
         """
         insert = partial(
-            account_rows.insert_customer, name=name, created_at_ms=self._clock.now_ms()
+            account_rows.insert_customer,
+            name=name,
+            created_at_ms=self._clock.now_ms(),
+            is_prepaid=is_prepaid,
         )
         try:
             return await self._database.write(insert)

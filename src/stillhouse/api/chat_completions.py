@@ -25,6 +25,7 @@ from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import Finish, TextDelta
 from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError
+from stillhouse.failpoint import failpoint
 from stillhouse.serving.completions import Completion, Completions
 
 _ID_ALPHABET = string.ascii_letters + string.digits
@@ -81,10 +82,10 @@ class ChatCompletions:
         first = await anext(events)
         await _send_start(send, 200, b"text/event-stream; charset=utf-8")
         options = asked.stream_options or StreamOptions()
-        await _send_body(send, encoder.opening() + _encode(encoder, first, completion, options))
+        await _send_chunk(send, encoder.opening() + _encode(encoder, first, completion, options))
         try:
             async for event in events:
-                await _send_body(send, _encode(encoder, event, completion, options))
+                await _send_chunk(send, _encode(encoder, event, completion, options))
         except StillhouseError as error:
             await _send_body(send, sse.error_event(error), more=False)
         else:
@@ -131,6 +132,12 @@ async def _stopped_when_client_leaves(
 async def _send_start(send: Send, status: int, content_type: bytes) -> None:
     headers = [(b"content-type", content_type), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def _send_chunk(send: Send, chunk: bytes) -> None:
+    failpoint("before-chunk")
+    await _send_body(send, chunk)
+    failpoint("after-chunk")
 
 
 async def _send_body(send: Send, body: bytes, *, more: bool = True) -> None:

@@ -26,6 +26,7 @@ from stillhouse.metrics import Metrics
 from stillhouse.models.chat_model import Prompt
 from stillhouse.models.reply import Reply
 from stillhouse.serving.served_model import ServedModel, ServedModels
+from stillhouse.serving.token_count import TokenCount
 
 log = structlog.get_logger()
 
@@ -39,6 +40,8 @@ class Completions:
 
     Args:
         max_outstanding: Requests in flight per model; more are refused, not queued without end.
+        cancel_timeout_s: An engine that generates on for so long after a cancel is not listened to
+            any more.
 
     """
 
@@ -50,12 +53,14 @@ class Completions:
         clock: Clock,
         metrics: Metrics,
         max_outstanding: int,
+        cancel_timeout_s: float,
     ) -> None:
         self._models = models
         self._ledger = ledger
         self._clock = clock
         self._metrics = metrics
         self._max_outstanding = max_outstanding
+        self._cancel_timeout_s = cancel_timeout_s
         self._outstanding: Counter[str] = Counter()
         # The only owner of the running completions: a task that nothing refers to can vanish.
         self._running: dict[asyncio.Task[None], Completion] = {}
@@ -101,6 +106,7 @@ class Completions:
             hold=hold,
             ledger=self._ledger,
             watch=_Watch(self._clock, self._metrics),
+            cancel_timeout_s=self._cancel_timeout_s,
         )
         self._start(completion)
         return completion
@@ -192,16 +198,20 @@ class Completion:
         hold: Hold,
         ledger: Ledger,
         watch: _Watch,
+        cancel_timeout_s: float,
     ) -> None:
         self.request_id = generate.request_id
         self.model = model
-        self.usage = TokenUsage(prompt_tokens=len(generate.prompt_token_ids))
         self._generate = generate
+        self._count = TokenCount(generate)
         self._reply = reply
         self._hold = hold
         self._ledger = ledger
         self._watch = watch
+        self._cancel_timeout_s = cancel_timeout_s
         self._stopped_by: Outcome | None = None
+        self._usage_when_stopped = self._count.usage
+        self._patience: asyncio.Timeout | None = None  # set exactly while the engine is read
         # Bounded by the request's own max_tokens: one event per engine step at most.
         self._events: asyncio.Queue[ChatEvent | StillhouseError | None] = asyncio.Queue()
 
@@ -219,6 +229,11 @@ class Completion:
             yield event
 
     @property
+    def usage(self) -> TokenUsage:
+        """The tokens counted up to now."""
+        return self._count.usage
+
+    @property
     def cost_so_far_picousd(self) -> int:
         """What the tokens counted up to now cost; not yet charged."""
         return self._hold.price.cost_picousd(self.usage)
@@ -227,7 +242,11 @@ class Completion:
         """End the generation within one engine step; what was generated is charged."""
         if self._stopped_by is None:
             self._stopped_by = outcome
+            self._usage_when_stopped = self.usage
             self.model.engine.cancel(self.request_id)
+            if self._patience is not None:
+                now_s = asyncio.get_running_loop().time()
+                self._patience.reschedule(now_s + self._cancel_timeout_s)
 
     async def run(self) -> None:
         """Drive the engine to its last step and settle; called once, by `Completions`."""
@@ -245,9 +264,26 @@ class Completion:
             self._events.put_nowait(None)
 
     async def _read_engine(self) -> EngineFinish:
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                return await self._read_steps()
+        except TimeoutError:
+            log.error(  # noqa: TRY400  (an alarm about the engine; the trace says nothing of it)
+                "engine_ignores_cancel",
+                request_id=self.request_id,
+                waited_s=self._cancel_timeout_s,
+                tokens_not_charged=self.usage.completion_tokens
+                - self._usage_when_stopped.completion_tokens,
+            )
+            self._count.go_back_to(self._usage_when_stopped)
+            return EngineFinish.CANCELLED
+        finally:
+            self._patience = None
+
+    async def _read_steps(self) -> EngineFinish:
         finish: EngineFinish | None = None
         async for step in self.model.engine.generate(self._generate):
-            self.usage = step.usage
+            self._count.saw(step)
             self._watch.saw(self.model.chat.spec.id, step)
             if delta := self._reply.push(step.token_ids):
                 self._events.put_nowait(delta)
@@ -261,7 +297,9 @@ class Completion:
 
     async def _settle(self, finish: EngineFinish) -> None:
         outcome = self._outcome(finish)
-        cost_picousd = await self._ledger.settle(self._hold, usage=self.usage, outcome=outcome)
+        cost_picousd = await self._ledger.settle(
+            self._hold, usage=self.usage, outcome=outcome, usage_source=self._count.source
+        )
         self._watch.closed(self.model.chat.spec.id, outcome, self.usage, cost_picousd)
         log.info(
             "completion",
@@ -285,7 +323,12 @@ class Completion:
 
     async def _void(self) -> None:
         try:
-            await self._ledger.void(self._hold, outcome=Outcome.ENGINE_ERROR, usage=self.usage)
+            await self._ledger.void(
+                self._hold,
+                outcome=Outcome.ENGINE_ERROR,
+                usage=self.usage,
+                usage_source=self._count.source,
+            )
             self._watch.closed(self.model.chat.spec.id, Outcome.ENGINE_ERROR, self.usage, 0)
         except StillhouseError:
             # The row stays held; the sweep at the next start resolves it.

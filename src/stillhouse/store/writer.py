@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from stillhouse.errors import StoreUnavailableError
+from stillhouse.failpoint import failpoint
 from stillhouse.store.library_error import translated
 
 #: So many transactions share one fsync at most; the first of them waits for the last.
@@ -132,6 +133,8 @@ class GroupWriter:
         with self._turn(), self._connection.begin():
             for job in group:
                 job.run(self._connection)
+            failpoint("before-commit")
+        failpoint("after-commit")
         self.num_commits += 1
 
 

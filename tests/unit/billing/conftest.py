@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,14 @@ class Books:
     async def open(cls, database: Database) -> Books:
         clock = FrozenClock()
         ledger = Ledger(database, clock)
-        account_id, key_id = await database.write(insert_account_and_key)
+        account_id, key_id = await database.write(insert_customer("customer"))
         prices = await ledger.publish_prices({MODEL: TARIFF})
         return cls(database, ledger, clock, account_id, key_id, prices[MODEL])
+
+    async def beside(self, name: str, *, is_prepaid: bool = False) -> Books:
+        """The same ledger as another customer sees it."""
+        ids = await self.database.write(insert_customer(name, is_prepaid=is_prepaid))
+        return replace(self, account_id=ids[0], key_id=ids[1])
 
     async def hold(
         self, *, request_id: str | None = None, prompt_tokens: int = 149, max_tokens: int = 1000
@@ -78,17 +83,26 @@ class Books:
         await self.database.write(change)
 
 
-def insert_account_and_key(connection: Connection) -> tuple[int, int]:
-    account = accounts.insert_customer(connection, name="customer", created_at_ms=0)
-    key = keys.insert_key(
-        connection,
-        account_id=account.id,
-        name="key",
-        prefix="sh_",
-        secret_hmac=b"hmac",
-        created_at_ms=0,
-    )
-    return account.id, key.id
+def insert_customer(
+    name: str, *, is_prepaid: bool = False
+) -> Callable[[Connection], tuple[int, int]]:
+    """A transaction that inserts an account and a key of it, and returns their ids."""
+
+    def insert(connection: Connection) -> tuple[int, int]:
+        account = accounts.insert_customer(
+            connection, name=name, created_at_ms=0, is_prepaid=is_prepaid
+        )
+        key = keys.insert_key(
+            connection,
+            account_id=account.id,
+            name="key",
+            prefix="sh_",
+            secret_hmac=name.encode(),
+            created_at_ms=0,
+        )
+        return account.id, key.id
+
+    return insert
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome, UsageSource
-from stillhouse.billing.price import Tariff
+from stillhouse.billing.price import ServiceTier, Tariff
 from stillhouse.chat import TokenUsage
-from stillhouse.errors import InsufficientFundsError, StoreUnavailableError
+from stillhouse.errors import StoreUnavailableError
 from stillhouse.money import format_usd
 from stillhouse.store.database import ConflictError
 from tests.unit.billing.conftest import MODEL, TARIFF, Books
@@ -109,20 +109,6 @@ async def test_200_requests_at_once_are_each_charged_once(verified: Books) -> No
     assert verified.database.num_commits - before < 200
 
 
-@pytest.mark.parametrize("num_covered", [0, 1, 7])
-async def test_limit_admits_exactly_what_it_covers(verified: Books, num_covered: int) -> None:
-    """Of 50 requests at once, as many are admitted as the limit covers at their highest cost."""
-    ceiling_picousd = TARIFF.ceiling_picousd(prompt_tokens=149, max_tokens=1000)
-    await verified.tamper(
-        f"UPDATE balance SET limit_picousd = {num_covered * ceiling_picousd} "
-        f"WHERE holder_id = {verified.account_id}"
-    )
-    results = await asyncio.gather(*(verified.hold() for _ in range(50)), return_exceptions=True)
-    refused = [result for result in results if isinstance(result, InsufficientFundsError)]
-    assert 50 - num_covered == len(refused)
-    assert (0, num_covered * ceiling_picousd) == await verified.balance()
-
-
 async def test_request_id_is_unique_for_ever(verified: Books) -> None:
     """A second request with an id that exists is refused and reserves nothing."""
     hold = await verified.hold(request_id="the-one")
@@ -205,6 +191,21 @@ async def test_price_is_the_one_at_admission(verified: Books) -> None:
         {MODEL: Tariff.from_usd_per_million(input_usd="100", output_usd="100")}
     )
     assert COST_PICOUSD == await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
+
+
+async def test_tiers_have_versions_of_their_own(verified: Books) -> None:
+    """A priority request costs half as much again and a flex one a fifth less, by their rows."""
+    costs = []
+    for tier in ServiceTier:
+        prices = await verified.ledger.publish_prices({MODEL: TARIFF}, tier=tier)
+        verified.price = prices[MODEL]
+        hold = await verified.hold()
+        costs.append(await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP))
+    assert [COST_PICOUSD, COST_PICOUSD * 3 // 2, COST_PICOUSD * 4 // 5] == costs
+    assert [("default",), ("priority",), ("flex",)] == await verified.rows(
+        "SELECT service_tier FROM request JOIN price_version ON version = price_version "
+        "ORDER BY number"
+    )
 
 
 async def test_free_model_moves_no_money(verified: Books) -> None:

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.billing.price import MAX_PICOUSD_PER_TOKEN, Tariff
+from stillhouse.billing.price import MAX_PICOUSD_PER_TOKEN, ServiceTier, Tariff
 from stillhouse.chat import TokenUsage
 from stillhouse.money import PICOUSD_PER_USD, format_usd
 
 MAX_TOKENS = 10**9
 microusd = st.integers(min_value=0, max_value=MAX_PICOUSD_PER_TOKEN)
+microusd_at_base = st.integers(min_value=0, max_value=MAX_PICOUSD_PER_TOKEN * 2 // 3)
 tokens = st.integers(min_value=0, max_value=MAX_TOKENS)
 
 
@@ -100,3 +101,21 @@ def test_price_out_of_range_is_refused(price: int) -> None:
     """A price that is negative, or so high that a cost might not fit into 64 bits, is refused."""
     with pytest.raises(ValueError, match="pico-dollars"):
         Tariff(input_picousd=0, cached_input_picousd=0, output_picousd=price)
+
+
+@given(price=microusd_at_base)
+def test_tier_factor_rounds_half_up_at_the_token(price: int) -> None:
+    """A tier's price is its factor's, to the nearest pico-dollar per token, halves upward."""
+    tariff = Tariff(input_picousd=price, cached_input_picousd=price, output_picousd=price)
+    for tier, factor in (
+        (ServiceTier.PRIORITY, Fraction(3, 2)),
+        (ServiceTier.FLEX, Fraction(4, 5)),
+    ):
+        rounding = tariff.on(tier).output_picousd - price * factor
+        assert -Fraction(1, 2) < rounding <= Fraction(1, 2)
+
+
+def test_default_tier_changes_nothing() -> None:
+    """A tariff on the default tier is the tariff."""
+    tariff = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
+    assert tariff == tariff.on(ServiceTier.DEFAULT)

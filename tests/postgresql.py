@@ -1,0 +1,77 @@
+"""A PostgreSQL server of the tests' own: a fresh cluster in a temporary folder, on a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+_names = count(1)
+
+
+class PostgreSQL:
+    """A running cluster."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self._binaries = binaries
+        self.folder = folder
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of the server's own programs; as root it runs as nobody, as it must."""
+        subprocess.run(
+            [self._binaries / program, *arguments],
+            user="nobody" if os.geteuid() == 0 else None,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C", "PGUSER": "stillhouse"},
+            cwd=self.folder,
+            capture_output=True,
+            check=True,
+        )
+
+    def create_database(self) -> str:
+        """Make an empty database and return its URL."""
+        name = f"test_{next(_names)}"
+        self.run("createdb", "--host", str(self.folder), name)
+        return f"postgresql://stillhouse@/{name}?host={self.folder}"
+
+
+def find_binaries() -> Path | None:
+    """The folder of the newest server that is installed; Debian keeps it off the PATH."""
+    installed = Path("/usr/lib/postgresql").glob("*/bin/postgres")
+    newest = max(installed, default=None, key=lambda path: float(path.parts[-3]))
+    on_path = shutil.which("postgres")
+    found = newest or (Path(on_path) if on_path else None)
+    return found.parent if found else None
+
+
+@contextmanager
+def run_postgresql() -> Iterator[PostgreSQL]:
+    """Start a cluster, and remove it in the end; skip where no server is installed."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server is installed")
+    # Not pytest's folder, whose parents are closed to the user that the server runs as.
+    with tempfile.TemporaryDirectory(prefix="stillhouse-pg-") as folder:
+        Path(folder).chmod(0o777)
+        with _running(PostgreSQL(binaries, Path(folder))) as server:
+            yield server
+
+
+@contextmanager
+def _running(server: PostgreSQL) -> Iterator[PostgreSQL]:
+    folder = server.folder
+    data = str(folder / "data")
+    server.run("initdb", "--auth=trust", "--username=stillhouse", "--no-sync", data)
+    settings = f"-c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=200"
+    log = str(folder / "log")
+    server.run("pg_ctl", "--pgdata", data, "--wait", "--log", log, "--options", settings, "start")
+    try:
+        yield server
+    finally:
+        server.run("pg_ctl", "--pgdata", data, "--mode=immediate", "stop")

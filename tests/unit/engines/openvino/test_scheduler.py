@@ -1,0 +1,266 @@
+"""The scheduler over a KV cache that remembers what was written to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillhouse.engines.base import GenerateRequest
+from stillhouse.engines.openvino.kv_blocks import KVBlocks
+from stillhouse.engines.openvino.scheduler import Scheduler, Slice
+from stillhouse.engines.openvino.sequence import Sequence, SequenceState
+
+BLOCK_SIZE = 4
+MAX_STEPS = 5000
+
+
+class Bench:
+    """A scheduler and a stand-in for the graph: it writes tokens where keys and values would go."""
+
+    def __init__(
+        self,
+        num_blocks: int,
+        *,
+        max_sequences: int = 8,
+        max_batch_tokens: int = 64,
+        prefill_chunk_tokens: int = 64,
+    ) -> None:
+        self.blocks = KVBlocks(num_blocks)
+        self.max_sequences = max_sequences
+        self.max_batch_tokens = max_batch_tokens
+        self.scheduler = Scheduler(
+            self.blocks,
+            block_size=BLOCK_SIZE,
+            max_sequences=max_sequences,
+            max_batch_tokens=max_batch_tokens,
+            prefill_chunk_tokens=prefill_chunk_tokens,
+        )
+        self.sequences: list[Sequence] = []
+        self.memory: dict[tuple[int, int], tuple[str, int]] = {}
+
+    def add(
+        self, prompt: list[int], max_tokens: int = 4, *, salt: str = "", priority: int = 0
+    ) -> Sequence:
+        request = GenerateRequest(
+            "r", prompt, max_tokens, cache_salt=salt, priority=priority, stop_token_ids=()
+        )
+        sequence = Sequence(len(self.sequences), request, block_size=BLOCK_SIZE, generator=None)
+        self.sequences.append(sequence)
+        self.scheduler.add(sequence)
+        return sequence
+
+    def step(self) -> list[Slice]:
+        batch = self.scheduler.schedule()
+        self.check(batch)
+        for part in batch:
+            self.write(part)
+        for part in batch:
+            self.check_memory(part)
+            is_sampled = part.is_sampled
+            self.scheduler.advance(part)
+            if is_sampled:
+                part.sequence.append(1000 + part.sequence.num_tokens % 3)
+            if part.sequence.finish is not None:
+                self.scheduler.remove(part.sequence)
+        return batch
+
+    def run(self) -> None:
+        """Step until everything is finished."""
+        for _ in range(MAX_STEPS):
+            if not self.scheduler.num_running and not self.scheduler.num_waiting:
+                return
+            assert self.step(), "A step without progress is a spin."
+        raise AssertionError("It does not end.")
+
+    def check(self, batch: list[Slice]) -> None:
+        assert len({id(part.sequence) for part in batch}) == len(batch)
+        assert len(batch) <= self.max_sequences
+        assert sum(part.num_tokens for part in batch) <= self.max_batch_tokens
+        running = [s for s in self.sequences if s.state is SequenceState.RUNNING]
+        decoding = {s.sequence_id for s in running if s.num_uncomputed == 1}
+        assert decoding <= {part.sequence.sequence_id for part in batch}
+
+    def write(self, part: Slice) -> None:
+        sequence = part.sequence
+        for position in range(sequence.num_computed, sequence.num_computed + part.num_tokens):
+            block, slot = sequence.block_ids[position // BLOCK_SIZE], position % BLOCK_SIZE
+            self.memory[block, slot] = (sequence.request.cache_salt, sequence.token_ids[position])
+
+    def check_memory(self, part: Slice) -> None:
+        """Everything that the step attends to is the sequence's own history."""
+        sequence = part.sequence
+        for position in range(sequence.num_computed + part.num_tokens):
+            block, slot = sequence.block_ids[position // BLOCK_SIZE], position % BLOCK_SIZE
+            expected = (sequence.request.cache_salt, sequence.token_ids[position])
+            assert expected == self.memory[block, slot]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    at_step: int
+    prefix: int
+    num_own: int
+    max_tokens: int
+    salt: str
+    priority: int
+    cancel_at_step: int | None
+
+
+arrivals = st.builds(
+    Arrival,
+    at_step=st.integers(0, 12),
+    prefix=st.integers(0, 3),
+    num_own=st.integers(1, 14),
+    max_tokens=st.integers(1, 12),
+    salt=st.sampled_from(["", "a"]),
+    priority=st.integers(0, 2),
+    cancel_at_step=st.none() | st.integers(0, 30),
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    plan=st.lists(arrivals, min_size=1, max_size=10),
+    num_blocks=st.integers(10, 24),
+    max_sequences=st.integers(1, 6),
+    num_spare_tokens=st.integers(1, 20),
+    chunk=st.integers(1, 20),
+)
+def test_whatever_arrives_is_served_from_its_own_history(
+    plan, num_blocks, max_sequences, num_spare_tokens, chunk
+):
+    """Shared prefixes, salts, priorities, preemption and cancels never mix up two sequences."""
+    bench = Bench(
+        num_blocks,
+        max_sequences=max_sequences,
+        max_batch_tokens=max_sequences + num_spare_tokens,
+        prefill_chunk_tokens=chunk,
+    )
+    cancels: dict[int, list[Sequence]] = {}
+    for step in range(31):
+        for number, arrival in enumerate(plan):
+            if arrival.at_step == step:
+                prompt = [7] * (BLOCK_SIZE * arrival.prefix) + [number] * arrival.num_own
+                sequence = bench.add(
+                    prompt, arrival.max_tokens, salt=arrival.salt, priority=arrival.priority
+                )
+                if arrival.cancel_at_step is not None:
+                    cancels.setdefault(max(step, arrival.cancel_at_step), []).append(sequence)
+        for sequence in cancels.get(step, []):
+            bench.scheduler.remove(sequence)
+        bench.step()
+    bench.run()
+    assert all(s.state is SequenceState.FINISHED for s in bench.sequences)
+    assert bench.blocks.num_blocks == bench.blocks.num_free
+
+
+def test_a_decode_gets_its_token_beside_any_prompt():
+    """A long prompt takes what the decodes leave of a step, not the other way round."""
+    bench = Bench(64, max_batch_tokens=9, prefill_chunk_tokens=100)
+    decoding = bench.add([1, 2, 3], 20)
+    bench.step()
+    bench.add(list(range(60)), priority=-1)
+    sizes = [{part.sequence.sequence_id: part.num_tokens for part in bench.step()}]
+    assert [{0: 1, 1: 8}] == sizes
+    assert 1 == decoding.num_uncomputed
+
+
+def test_an_important_prompt_is_computed_before_others():
+    """Of two prompts in one step the more important has the first claim on its tokens."""
+    bench = Bench(64, max_batch_tokens=10)
+    bench.add(list(range(30)), priority=1)
+    urgent = bench.add(list(range(100, 108)), priority=0)
+    batch = bench.step()
+    assert [(urgent, 8, False), (bench.sequences[0], 2, False)] == [
+        (part.sequence, part.num_tokens, part.is_sampled) for part in batch
+    ]
+
+
+def test_an_important_arrival_takes_the_place_of_the_less_important():
+    """With every slot taken, who has a lower priority makes room and comes back later."""
+    bench = Bench(64, max_sequences=1)
+    slow = bench.add([1, 2, 3], 20, priority=1)
+    bench.step()
+    urgent = bench.add([4, 5, 6], 2, priority=0)
+    assert [urgent] == [part.sequence for part in bench.step()]
+    assert SequenceState.WAITING is slow.state
+    bench.run()
+    assert 23 == slow.num_tokens
+
+
+def test_equals_do_not_push_each_other_out():
+    """A later arrival of the same priority waits for room, however small it is."""
+    bench = Bench(4)
+    first = bench.add(list(range(12)), 4)
+    bench.step()
+    second = bench.add([1], 1)
+    bench.step()
+    assert (SequenceState.RUNNING, SequenceState.WAITING) == (first.state, second.state)
+    bench.run()
+
+
+def test_a_prompt_that_does_not_fit_yet_waits_and_holds_back_the_rest():
+    """Small requests do not overtake a large one forever."""
+    bench = Bench(8)
+    bench.add(list(range(16)), 8)
+    bench.step()
+    large, small = bench.add(list(range(50, 74)), 1), bench.add([1], 1)
+    bench.step()
+    assert (SequenceState.WAITING, SequenceState.WAITING) == (large.state, small.state)
+    bench.run()
+
+
+def test_the_newest_is_preempted_and_finds_its_blocks_again():
+    """When decoding runs out of blocks the newest sequence waits; its prefix is still cached."""
+    bench = Bench(6)
+    old, new = bench.add(list(range(8)), 16), bench.add(list(range(50, 58)), 8)
+    while new.state is not SequenceState.WAITING or not new.num_tokens > 8:
+        bench.step()
+    assert SequenceState.RUNNING is old.state
+    bench.run()
+    assert (24, 16) == (old.num_tokens, new.num_tokens)
+    assert (0, 0) == (old.num_cached, new.num_cached)
+
+
+def test_a_second_on_an_unseen_prefix_waits_for_the_first():
+    """While a prefix is being computed nobody else computes it; then it is shared."""
+    bench = Bench(64, prefill_chunk_tokens=BLOCK_SIZE)
+    shared = list(range(3 * BLOCK_SIZE))
+    first, second = bench.add([*shared, 1]), bench.add([*shared, 2])
+    for _ in range(3):
+        assert [first] == [part.sequence for part in bench.step()]
+    bench.step()
+    assert (0, 3 * BLOCK_SIZE) == (first.num_cached, second.num_cached)
+    assert first.block_ids[:3] == second.block_ids[:3]
+
+
+def test_who_waits_for_a_prefix_does_not_hold_back_others():
+    """A request behind one that waits for a prefix goes ahead."""
+    bench = Bench(64, prefill_chunk_tokens=BLOCK_SIZE)
+    shared = list(range(3 * BLOCK_SIZE))
+    first, _, third = bench.add([*shared, 1]), bench.add([*shared, 2]), bench.add([9])
+    assert [first, third] == [part.sequence for part in bench.step()]
+
+
+def test_a_prefix_whose_maker_is_gone_is_computed_by_who_waits():
+    """Who waited for a cancelled request keeps what it finished and computes the rest."""
+    bench = Bench(64, prefill_chunk_tokens=BLOCK_SIZE)
+    shared = list(range(3 * BLOCK_SIZE))
+    first, second = bench.add([*shared, 1]), bench.add([*shared, 2])
+    bench.step()
+    bench.scheduler.remove(first)
+    assert [second] == [part.sequence for part in bench.step()]
+    assert BLOCK_SIZE == second.num_cached
+    bench.run()
+
+
+def test_the_important_do_not_wait_for_the_prefix_of_the_unimportant():
+    """A prefix that only a less important request computes is computed twice."""
+    bench = Bench(64, prefill_chunk_tokens=BLOCK_SIZE)
+    shared = list(range(3 * BLOCK_SIZE))
+    slow, urgent = bench.add([*shared, 1], priority=1), bench.add([*shared, 2], priority=0)
+    bench.step()
+    assert [urgent, slow] == [part.sequence for part in bench.step()]
+    bench.run()
