@@ -5,7 +5,16 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.postgresql import run_postgresql
+
 FAIL_ON_SKIP_VARIABLE = "STILLHOUSE_FAIL_ON_SKIP"
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL cluster, each of whose databases is used by one test."""
+    with run_postgresql() as server:
+        yield server
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: a fresh cluster in a temporary folder, on a Unix socket."""
+"""A PostgreSQL server of the tests' own: a fresh cluster in a folder, on a Unix socket."""
 
 from __future__ import annotations
 

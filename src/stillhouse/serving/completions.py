@@ -45,7 +45,7 @@ class Completions:
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (given once, by app.py)
         self,
         *,
         models: ServedModels,
