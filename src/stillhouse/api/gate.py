@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import structlog
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -57,6 +58,8 @@ class Gate:
                 secret = _secret_in(Headers(scope=scope))
                 scope["principal"] = await self._accounts.authenticate(secret)
             await self._app(scope, receive, noting_send)
+        except ClientDisconnect:
+            log.info("client left before its request was read", path=scope["path"])
         except StillhouseError as error:
             if has_started:  # too late for a status: the connection is cut, which a client notices
                 raise

@@ -16,12 +16,15 @@ from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, fetch_usage
 from stillhouse.billing.verify import Difference, find_differences
 from stillhouse.chat import TokenUsage
 from stillhouse.clock import Clock
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, StoreUnavailableError
 from stillhouse.store.database import Database
 from stillhouse.store.keys import KeyLimit
 from stillhouse.store.requests import SETTLED, VOIDED, HeldRequest, Resolution
 
 logger = logging.getLogger(__name__)
+
+#: A moment's trouble costs a moment; a minute's trouble is tried through once a second.
+_RETRY_DELAYS_S = (0.05, 0.1, 0.2, 0.5, *[1.0] * 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +154,16 @@ class Ledger:
         """
         Charge what was used and give back the rest of the hold.
 
+        What was generated must be charged, so while the ledger cannot be written this tries again,
+        for a minute.
+
         Returns:
             The cost in pico-dollars, which may be shown from now on. When the hold has been
             resolved before: what it was resolved at.
 
         Raises:
             ValueError: *usage* cannot be, such as a negative count; the hold stays.
-            StoreUnavailableError: The ledger cannot be written; the hold stays, so try again.
+            StoreUnavailableError: The ledger could not be written for a minute; the hold stays.
 
         """
         due_picousd = hold.price.cost_picousd(usage)
@@ -178,9 +184,7 @@ class Ledger:
             usage_source=usage_source,
             resolved_at_ms=self._clock.now_ms(),
         )
-        return await self._database.write(
-            partial(transactions.resolve, held=hold.held, resolution=resolution)
-        )
+        return await self._resolve(hold.held, resolution)
 
     async def void(
         self,
@@ -197,7 +201,7 @@ class Ledger:
             usage: What was generated all the same, for the record; None when nobody knows.
 
         Raises:
-            StoreUnavailableError: The ledger cannot be written; the hold stays, so try again.
+            StoreUnavailableError: The ledger could not be written for a minute; the hold stays.
 
         """
         await self._void(hold.held, outcome=outcome, usage=usage, usage_source=usage_source)
@@ -282,7 +286,25 @@ class Ledger:
             usage_source=usage_source if usage is not None else None,
             resolved_at_ms=self._clock.now_ms(),
         )
-        await self._database.write(partial(transactions.resolve, held=held, resolution=resolution))
+        await self._resolve(held, resolution)
+
+    async def _resolve(self, held: HeldRequest, resolution: Resolution) -> int:
+        """Resolve a hold, trying again while that fails; a repetition is harmless."""
+        resolve = partial(transactions.resolve, held=held, resolution=resolution)
+        for delay_s in _RETRY_DELAYS_S:
+            try:
+                return await self._database.write(resolve)
+            except StoreUnavailableError as error:
+                if self._database.is_closed:
+                    raise
+                logger.warning(
+                    "request number %d cannot be resolved now, trying again in %.2f s: %s",
+                    held.number,
+                    delay_s,
+                    error,
+                )
+                await asyncio.sleep(delay_s)
+        return await self._database.write(resolve)
 
     async def _void_admission(self, admission: asyncio.Future[HeldRequest]) -> None:
         """Give back what was reserved for a caller that left before it was told."""

@@ -44,10 +44,12 @@ def _differing_rows(connection: Connection) -> Iterator[Difference]:
         yield _difference("request", wrong, "costs", "its tokens come to")
     for wrong in audit.fetch_wrong_charges(connection):
         yield _difference("request", wrong, "was charged", "it cost")
+    for wrong in audit.fetch_wrong_top_ups(connection):
+        yield _difference("top-up", wrong, "was credited", "was paid in as")
     for wrong in audit.fetch_unbalanced_postings(connection):
         yield _difference("posting", wrong, "sums to", "every posting sums to")
-    for wrong in audit.fetch_stray_charges(connection):
-        yield _difference("posting", wrong, "moves", "no request has it, so it moves")
+    for wrong in audit.fetch_stray_entries(connection):
+        yield _difference("posting", wrong, "moves", "nothing stands behind it, so it moves")
 
 
 def _difference(kind: str, wrong: audit.Wrong, found: str, expected: str) -> Difference:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,10 @@ async def _run_http(service: Service, config: Config, listener: socket.socket) -
             timeout_graceful_shutdown=config.server.shutdown_grace_s,
         )
     )
+    # When uvicorn has shut down, it raises the signal that told it to once more. That would end the
+    # process before requests are settled and the engines and the ledger are closed.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     await server.serve(sockets=[listener])
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
 from stillhouse.store import accounts, balances, keys
 from stillhouse.store.balances import Balance, BalanceKey
-from stillhouse.store.entries import CHARGE, REVENUE_ACCOUNT_ID, TOP_UP
+from stillhouse.store.entries import CHARGE, FUNDING_ACCOUNT_ID, REVENUE_ACCOUNT_ID, TOP_UP
 from stillhouse.store.requests import HELD, SETTLED
-from stillhouse.store.tables import entry, price_version, request
+from stillhouse.store.tables import entry, price_version, request, top_up
 
 
 class Wrong(NamedTuple):
@@ -62,6 +62,22 @@ def fetch_wrong_charges(connection: Connection) -> list[Wrong]:
     return [Wrong(*row) for row in connection.execute(query)]
 
 
+def fetch_wrong_top_ups(connection: Connection) -> list[Wrong]:
+    """Top-ups whose account's entry is not what was paid in."""
+    of_top_up = and_(
+        entry.c.kind == TOP_UP,
+        entry.c.reference == top_up.c.number,
+        entry.c.account_id == top_up.c.account_id,
+    )
+    credited = func.coalesce(entry.c.amount_picousd, 0)
+    query = (
+        select(top_up.c.number, credited, top_up.c.amount_picousd)
+        .join_from(top_up, entry, of_top_up, isouter=True)
+        .where(credited != top_up.c.amount_picousd)
+    )
+    return [Wrong(str(number), *sums) for number, *sums in connection.execute(query)]
+
+
 def fetch_unbalanced_postings(connection: Connection) -> list[Wrong]:
     """Postings whose entries do not sum to zero."""
     total = func.sum(entry.c.amount_picousd)
@@ -74,23 +90,32 @@ def fetch_unbalanced_postings(connection: Connection) -> list[Wrong]:
     return [Wrong(f"{kind} {reference}", int(found), 0) for kind, reference, found in rows]
 
 
-def fetch_stray_charges(connection: Connection) -> list[Wrong]:
-    """Entries of charges that belong to no request, or to an account that is not in it."""
+def fetch_stray_entries(connection: Connection) -> list[Wrong]:
+    """Entries that belong to no request or top-up, or to an account that is not in it."""
     query = (
-        select(entry.c.reference, entry.c.account_id, entry.c.amount_picousd)
-        .join_from(entry, request, entry.c.reference == request.c.number, isouter=True)
+        select(entry.c.kind, entry.c.reference, entry.c.account_id, entry.c.amount_picousd)
+        .join_from(
+            entry,
+            request,
+            and_(entry.c.kind == CHARGE, entry.c.reference == request.c.number),
+            isouter=True,
+        )
+        .join(
+            top_up, and_(entry.c.kind == TOP_UP, entry.c.reference == top_up.c.number), isouter=True
+        )
         .where(
-            entry.c.kind == CHARGE,
-            or_(
-                request.c.number.is_(None),
-                entry.c.account_id.not_in([request.c.account_id, REVENUE_ACCOUNT_ID]),
+            entry.c.account_id != func.coalesce(request.c.account_id, top_up.c.account_id, 0),
+            entry.c.account_id
+            != case(
+                (request.c.number.is_not(None), REVENUE_ACCOUNT_ID),
+                (top_up.c.number.is_not(None), FUNDING_ACCOUNT_ID),
+                else_=0,
             ),
         )
     )
-    rows = connection.execute(query)
     return [
-        Wrong(f"charge {reference} on account {account_id}", amount, 0)
-        for reference, account_id, amount in rows
+        Wrong(f"{kind} {reference} on account {account_id}", amount, 0)
+        for kind, reference, account_id, amount in connection.execute(query)
     ]
 
 

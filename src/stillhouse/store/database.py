@@ -42,7 +42,7 @@ class Database:
         self._writer = writer
         self._reader = reader
         self._resources = resources
-        self._is_closed = False
+        self.is_closed = False
         self._read_threads = ThreadPoolExecutor(_NUM_READERS, "ledger-reader")
         resources.callback(self._read_threads.shutdown)
 
@@ -112,14 +112,14 @@ class Database:
             StoreUnavailableError: The ledger cannot be read.
 
         """
-        if self._is_closed:
+        if self.is_closed:
             raise StoreUnavailableError("The ledger is closed.")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._read_threads, self._read, work)
 
     def close(self) -> None:
         """Write what waits, then close the file; closing again does nothing."""
-        self._is_closed = True
+        self.is_closed = True
         self._resources.close()
 
     def __enter__(self) -> Self:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+from pathlib import Path
 
 import pytest
 
+from stillhouse.billing import ledger
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import ServiceTier, Tariff
@@ -217,8 +220,37 @@ async def test_free_model_moves_no_money(verified: Books) -> None:
     assert [] == await verified.rows("SELECT * FROM entry")
 
 
-async def test_closed_ledger_admits_nothing(books: Books) -> None:
-    """Without a ledger to write to, no request is admitted."""
+class Alarm(logging.Handler):
+    """Tells a waiting test that something was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rung = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.rung.set()
+
+
+async def test_settle_outlasts_an_outage(verified: Books, tmp_path: Path) -> None:
+    """A request that ends while the ledger cannot be written is charged once it can be."""
+    hold = await verified.hold()
+    alarm = Alarm()
+    logging.getLogger(ledger.__name__).addHandler(alarm)
+    intruder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    intruder.execute("BEGIN IMMEDIATE")
+    settling = asyncio.create_task(verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP))
+    await alarm.rung.wait()
+    intruder.execute("ROLLBACK")
+    intruder.close()
+    logging.getLogger(ledger.__name__).removeHandler(alarm)
+    assert COST_PICOUSD == await settling
+
+
+async def test_closed_ledger_does_nothing(books: Books) -> None:
+    """Once the ledger is closed no request is admitted or settled, and nobody waits in vain."""
+    hold = await books.hold()
     books.database.close()
     with pytest.raises(StoreUnavailableError):
         await books.hold()
+    with pytest.raises(StoreUnavailableError):
+        await books.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)

@@ -11,12 +11,15 @@ USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
 
 
 async def use_everything(books: Books) -> None:
-    """Leave a settled, a voided and a held request behind."""
+    """Leave a settled, a voided and a held request behind, a top-up, and a key with a limit."""
     settled = await books.hold(request_id="settled")
     await books.ledger.settle(settled, usage=USAGE, outcome=Outcome.STOP)
     voided = await books.hold(request_id="voided")
     await books.ledger.void(voided, outcome=Outcome.ENGINE_ERROR)
     await books.hold(request_id="held")
+    await books.ledger.set_key_limit(books.key_id, 10**12)
+    prepaid = await books.beside("prepaid", is_prepaid=True)
+    await books.ledger.top_up(prepaid.account_id, 5)
 
 
 async def test_right_ledger_has_no_differences(books: Books) -> None:
@@ -36,9 +39,19 @@ async def test_right_ledger_has_no_differences(books: Books) -> None:
         ("UPDATE entry SET amount_picousd = -1 WHERE account_id = 3", "request settled"),
         ("DELETE FROM entry", "request settled"),
         ("UPDATE entry SET account_id = 2 WHERE account_id = 3", "request settled"),
-        ("UPDATE entry SET reference = 2", "request voided"),
-        ("UPDATE entry SET reference = 99", "posting charge 99 on account 1"),
-        ("UPDATE balance SET spent_picousd = spent_picousd - 1", "balance of account 3"),
+        ("UPDATE entry SET account_id = 2 WHERE account_id = 1", "posting charge 1 on account 2"),
+        ("UPDATE entry SET reference = 2 WHERE kind = 'charge'", "request voided"),
+        ("UPDATE entry SET reference = 99 WHERE kind = 'charge'", "posting charge 99 on account 1"),
+        ("UPDATE entry SET reference = 99 WHERE kind = 'top_up'", "posting top_up 99 on account 2"),
+        ("UPDATE entry SET kind = 'top_up' WHERE kind = 'charge'", "request settled"),
+        ("UPDATE top_up SET amount_picousd = 6", "top-up 1"),
+        ("DELETE FROM top_up", "posting top_up 1 on account 4"),
+        ("UPDATE balance SET limit_picousd = 6 WHERE holder_id = 4", "balance of account 4"),
+        ("UPDATE api_key SET limit_picousd = 1 WHERE id = 1", "balance of key 1"),
+        (
+            "UPDATE balance SET spent_picousd = spent_picousd + 1 WHERE spent_picousd > 0",
+            "balance of key 1",
+        ),
         ("UPDATE balance SET held_picousd = 0", "balance of account 3"),
         ("DELETE FROM balance", "balance of account 3"),
     ],

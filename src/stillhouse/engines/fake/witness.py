@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ class WitnessLog:
 
     def __init__(self, path: Path | None) -> None:
         self._file = path and path.open("ab", buffering=0)
-        self._lines: list[bytes] = []
+        # A kill may have cut the last line short; what follows shall not be lost with it.
+        self._lines = [b"\n"]
 
     def made(self, request_id: str, *, index: int, token: int) -> None:
         """Note the token at *index* of a completion."""
@@ -68,7 +70,7 @@ def read_witness_log(path: Path) -> dict[str, Testimony]:
 
 
 def _facts(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield what was noted; a last line that a kill has cut short was never acted upon."""
-    for line in path.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n"):
+    """Yield what was noted; a line that a kill has cut short was never acted upon."""
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
             yield json.loads(line)

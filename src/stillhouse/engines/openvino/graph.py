@@ -45,11 +45,16 @@ def build_graph(architecture: Architecture, weights: PackedWeights) -> ov.Model:
         PagedAttention: arXiv 2309.06180. The operator's inputs are those of OpenVINO 2026.4.
 
     """
-    return _GraphBuilder(architecture, weights).build()
+    return GraphBuilder(architecture, weights).build()
 
 
-class _GraphBuilder:
-    """The walk through the decoder; shapes below are (tokens, 1, features) unless said."""
+class GraphBuilder:
+    """
+    The walk through the decoder, from ids to logits.
+
+    Shapes below are (tokens, 1, features) unless said: a batch is many sequences of one token,
+    which the attention alone knows to be neighbours.
+    """
 
     def __init__(self, architecture: Architecture, weights: PackedWeights) -> None:
         self._architecture = architecture
@@ -59,7 +64,7 @@ class _GraphBuilder:
         self._positions = self._parameter("position_ids", [-1], np.int64)
         self._batch = [self._parameter(name, [-1], np.int32) for name in BATCH_INPUTS]
         self._max_context_len = self._parameter("max_context_len", [], np.int32)
-        self._cosines, self._sines = self._rotary_waves()
+        self._cosines, self._sines = self._rotary_waves(ops.unsqueeze(self._positions, _ints(1)))
 
     def build(self) -> ov.Model:
         embedding = self._matrix("model.embed_tokens.weight")
@@ -81,14 +86,14 @@ class _GraphBuilder:
     def _attention(self, layer: int, x: Node) -> Node:
         architecture, prefix = self._architecture, f"model.layers.{layer}.self_attn."
         num_heads, num_kv_heads = architecture.num_heads, architecture.num_kv_heads
-        queries = self._rotate(self._linear(x, f"{prefix}q_proj"), num_heads)
-        keys = self._rotate(self._linear(x, f"{prefix}k_proj"), num_kv_heads)
-        values = ops.reshape(
-            self._linear(x, f"{prefix}v_proj"),
-            _ints(-1, num_kv_heads * architecture.head_dim),
-            special_zero=False,
+        queries = self._rotate(self._heads(self._linear(x, f"{prefix}q_proj"), num_heads))
+        keys = self._rotate(self._heads(self._linear(x, f"{prefix}k_proj"), num_kv_heads))
+        attended = self._paged_attention(
+            layer,
+            self._join(ops.transpose(queries, _ints(0, 2, 1, 3)), num_heads),
+            self._join(ops.transpose(keys, _ints(0, 2, 1, 3)), num_kv_heads),
+            self._join(self._linear(x, f"{prefix}v_proj"), num_kv_heads),
         )
-        attended = self._paged_attention(layer, queries, keys, values)
         return self._linear(ops.unsqueeze(attended, _ints(1)), f"{prefix}o_proj")
 
     def _paged_attention(self, layer: int, queries: Node, keys: Node, values: Node) -> Node:
@@ -135,26 +140,32 @@ class _GraphBuilder:
         gated = ops.multiply(gate, self._linear(x, f"{prefix}mlp.up_proj"))
         return self._linear(gated, f"{prefix}mlp.down_proj")
 
-    def _rotary_waves(self) -> tuple[Node, Node]:
-        """Return cosine and sine of every token's angles, shape (tokens, 1, 1, head_dim)."""
+    def _rotary_waves(self, positions: Node) -> tuple[Node, Node]:
+        """Return cosine and sine of the angles at (tokens, 1), shape (tokens, 1, 1, head_dim)."""
         frequencies = self._architecture.rotary.inverse_frequencies.reshape(1, 1, -1)
-        positions = ops.unsqueeze(ops.convert(self._positions, "f32"), _ints(1, 2))
+        positions = ops.unsqueeze(ops.convert(positions, "f32"), _ints(2))
         angles = ops.multiply(positions, ops.constant(frequencies))
         angles = ops.concat([angles, angles], -1)
-        return tuple(ops.unsqueeze(wave(angles), _ints(1)) for wave in (ops.cos, ops.sin))
+        cosines, sines = (ops.unsqueeze(wave(angles), _ints(1)) for wave in (ops.cos, ops.sin))
+        return cosines, sines
 
-    def _rotate(self, x: Node, num_heads: int) -> Node:
-        """Split into heads, turn by position, and join again to (tokens, heads * head_dim)."""
-        head_dim = self._architecture.head_dim
-        x = ops.reshape(x, _ints(0, 0, num_heads, head_dim), special_zero=True)
-        x = ops.transpose(x, _ints(0, 2, 1, 3))
-        half = head_dim // 2
+    def _heads(self, x: Node, num_heads: int) -> Node:
+        """Split the features, shape (tokens, heads, 1, head_dim)."""
+        shape = _ints(0, 0, num_heads, self._architecture.head_dim)
+        return ops.transpose(ops.reshape(x, shape, special_zero=True), _ints(0, 2, 1, 3))
+
+    def _rotate(self, x: Node) -> Node:
+        """Turn every head by its position; the pairs are (i, i + head_dim / 2)."""
+        half = self._architecture.head_dim // 2
         first = ops.slice(x, _ints(0), _ints(half), _ints(1), _ints(3))
         second = ops.slice(x, _ints(half), _ints(2**31 - 1), _ints(1), _ints(3))
         crossed = ops.concat([ops.multiply(second, _scalar(-1, np.float32)), first], -1)
-        x = ops.add(ops.multiply(x, self._cosines), ops.multiply(crossed, self._sines))
-        x = ops.transpose(x, _ints(0, 2, 1, 3))
-        return ops.reshape(x, _ints(-1, num_heads * head_dim), special_zero=False)
+        return ops.add(ops.multiply(x, self._cosines), ops.multiply(crossed, self._sines))
+
+    def _join(self, x: Node, num_heads: int) -> Node:
+        """Leave out every axis but the tokens' and the features', the heads side by side."""
+        shape = _ints(-1, num_heads * self._architecture.head_dim)
+        return ops.reshape(x, shape, special_zero=False)
 
     def _norm(self, x: Node, name: str) -> Node:
         squares = ops.power(x, _scalar(2, np.float32))

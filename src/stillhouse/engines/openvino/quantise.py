@@ -31,6 +31,8 @@ def quantise_int8(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[
     """
     largest = np.abs(rows).max(axis=1, keepdims=True)
     scales = np.maximum(largest / np.float32(127), SMALLEST_SCALE).astype(np.float16)
+    is_short = scales.astype(np.float32) * 127 < largest  # rounded down, it would clip the largest
+    scales[is_short] = np.nextafter(scales[is_short], np.float16(np.inf))
     quotients = np.rint(rows / scales.astype(np.float32))
     return np.clip(quotients, -127, 127).astype(np.int8), scales
 

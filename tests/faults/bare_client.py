@@ -1,0 +1,75 @@
+"""A client on a bare socket, which can leave in every way that sockets can."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any, Self
+
+from tests.faults.fault_server import CHAT, HELLO, WAIT_S, FaultServer
+
+_LINGER_0 = struct.pack("ii", 1, 0)
+
+
+class BareClient:
+    """
+    One request for a completion, sent.
+
+    Args:
+        fields: What the body has beside model and message.
+
+    """
+
+    def __init__(self, server: FaultServer, **fields: Any) -> None:
+        body = json.dumps(HELLO | {"stream": True} | fields)
+        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
+        self._file = self._socket.makefile("rb")
+        head = (
+            f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            f"Authorization: {server.headers['Authorization']}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            self._socket.sendall((head + body).encode())
+            on_failure.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def events(self) -> Iterator[dict[str, Any] | None]:
+        """Yield what comes as ``data:``, None for ``[DONE]``, until the server closes."""
+        for line in self._file:
+            if line.startswith(b"data: "):
+                data = line.removeprefix(b"data: ").strip()
+                yield None if data == b"[DONE]" else json.loads(data)
+
+    def read(self, num_events: int) -> list[dict[str, Any] | None]:
+        """Read exactly so many events."""
+        events = self.events()
+        return [next(events) for _ in range(num_events)]
+
+    def leave_by_fin(self) -> None:
+        """Say goodbye, and wait until the server has closed its side too."""
+        self._socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            self._file.read()
+
+    def leave_by_rst(self) -> None:
+        """Vanish: the server's next byte, or its next look, meets a reset."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
+        self.close()
+
+    def close(self) -> None:
+        """Let the socket go."""
+        self._file.close()
+        self._socket.close()
+
+
+LEAVE = {"FIN": BareClient.leave_by_fin, "RST": BareClient.leave_by_rst}

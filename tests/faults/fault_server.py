@@ -1,0 +1,222 @@
+"""The real program with the fake engine in it, started in order to be broken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from stillhouse.app import open_rooms
+from stillhouse.config import DEMO_MODEL
+from stillhouse.engines.fake.witness import Testimony, read_witness_log
+from stillhouse.failpoint import VARIABLE as FAILPOINT_VARIABLE
+from tests.e2e.running_server import environment
+from tests.faults.preloaded import ForkedProcess, Preloaded
+
+CHAT = "/v1/openai/chat/completions"
+HELLO = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "Hello!"}]}
+INPUT_PICOUSD, OUTPUT_PICOUSD = 200_000, 600_000  # the demo model's price per token
+
+WAIT_S = 30
+POLL_S = 0.005
+_URL_LINE = re.compile(r"on http://127.0.0.1:(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A request as the ledger has it."""
+
+    request_id: str
+    state: str
+    outcome: str | None
+    usage_source: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_picousd: int | None
+
+
+class FaultServer:
+    """
+    One life of the program on a home, which outlasts it.
+
+    Args:
+        engine: TOML of the tables under ``[engine]``, keys of ``[engine.fake]`` first.
+        failpoint: Where it shall die.
+        preloaded: What to fork it from; None starts the program as a person would.
+
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        engine: str = "",
+        *,
+        failpoint: str = "",
+        preloaded: Preloaded | None = None,
+    ) -> None:
+        self.home = home
+        self.port = 0
+        config = home.with_suffix(".toml")
+        config.write_text(
+            f'[models."{DEMO_MODEL}"]\n[engine]\nkind = "fake"\n'
+            f'[engine.fake]\nwitness_log = "witness.jsonl"\n{engine}'
+        )
+        self._log = home.with_suffix(".log")
+        start = preloaded.start if preloaded else _start
+        self.process: subprocess.Popen[bytes] | ForkedProcess = start(
+            ["serve", "--port=0", "--config", str(config)],
+            environment(home) | {FAILPOINT_VARIABLE: failpoint},
+            self._log,
+        )
+        # One for all: to make one reads the system's certificates, which takes 30 ms.
+        self._probe = httpx.Client(timeout=WAIT_S)
+
+    def comes_up(self) -> bool:
+        """Wait until it serves (True) or has died of its failpoint (False)."""
+        self.wait_until(lambda: self._is_up() or self.is_dead, may_die=True)
+        return not self.is_dead
+
+    def _is_up(self) -> bool:
+        if '"messages"' not in self._log.read_text():  # the banner's last line
+            return False
+        match = _URL_LINE.search(self._log.read_text())
+        assert match
+        self.port = int(match[1])
+        return True
+
+    @property
+    def is_dead(self) -> bool:
+        return self.process.poll() is not None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {(self.home / 'key').read_text().strip()}"}
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers=self.headers, timeout=WAIT_S)
+
+    def alarms(self, event: str) -> list[dict[str, Any]]:
+        """What the log says under *event*."""
+        lines = [line for line in self._log.read_text().splitlines() if line.startswith('{"')]
+        return [fact for fact in map(json.loads, lines) if fact["event"] == event]
+
+    def outstanding(self) -> float:
+        """Requests in flight, by the server's own metrics."""
+        for line in self._probe.get(self.url + "/metrics").text.splitlines():
+            if line.startswith("stillhouse_outstanding_requests{"):
+                return float(line.split()[-1])
+        return 0
+
+    def is_ready(self) -> bool:
+        return self._probe.get(self.url + "/readyz").status_code == 200
+
+    def wait_until(self, condition: Callable[[], object], *, may_die: bool = False) -> None:
+        """Look at real state again and again, within bounds, while the server lives."""
+        for _ in range(int(WAIT_S / POLL_S)):
+            if condition():
+                return
+            try:
+                self.process.wait(POLL_S)
+            except subprocess.TimeoutExpired:
+                continue
+            assert may_die, f"the server died:\n{self._log.read_text()}"
+        raise AssertionError(f"it did not come true:\n{self._log.read_text()}")
+
+    def kill(self) -> None:
+        """End it without a word, if it lives."""
+        self.process.kill()
+        self.process.wait()
+        self._probe.close()
+
+    def stop(self) -> None:
+        """End it as a service manager does, if it lives."""
+        if self.is_dead:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        assert 0 == self.process.wait(WAIT_S), self._log.read_text()
+
+
+def _start(
+    arguments: Sequence[str], environment: dict[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    with log.open("w") as stderr:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stillhouse", *arguments], env=environment, stderr=stderr
+        )
+
+
+@contextmanager
+def run_fault_server(home: Path, engine: str = "") -> Iterator[FaultServer]:
+    """Serve *home*; when all is done, its ledger must be right and agree with the witness."""
+    server = FaultServer(home, engine)
+    try:
+        assert server.comes_up()
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+    assert_nothing_is_held(home)
+    assert_ledger_is_right(home)
+
+
+def rows(home: Path) -> dict[str, Row]:
+    """Every request in the ledger by its id, oldest first."""
+    query = (
+        "SELECT request_id, state, outcome, usage_source, prompt_tokens, completion_tokens,"
+        " cost_picousd FROM request ORDER BY number"
+    )
+    with closing(sqlite3.connect(f"file:{home}/stillhouse.db?mode=ro", uri=True)) as database:
+        return {row[0]: Row(*row) for row in database.execute(query)}
+
+
+def last_row(home: Path) -> Row:
+    """The request that was admitted last."""
+    return list(rows(home).values())[-1]
+
+
+def witness_log(home: Path) -> dict[str, Testimony]:
+    """What the engine's witness has to say, by request id."""
+    path = home / "witness.jsonl"
+    return read_witness_log(path) if path.exists() else {}
+
+
+def assert_nothing_is_held(home: Path) -> None:
+    assert [] == [row for row in rows(home).values() if row.state == "HELD"]
+
+
+def assert_ledger_is_right(home: Path) -> None:
+    """`ledger verify` finds nothing after a sweep, and the engine's witness confirms each row."""
+    asyncio.run(_sweep_and_verify(home))
+    log = witness_log(home)
+    for row in rows(home).values():
+        made = log.get(row.request_id, Testimony([])).token_ids
+        if row.state == "SETTLED" and row.usage_source == "engine":
+            assert len(made) == row.completion_tokens, row
+        else:
+            assert len(made) >= (row.completion_tokens or 0), row
+
+
+async def _sweep_and_verify(home: Path) -> None:
+    async with open_rooms(home, is_server=True) as opened:
+        await opened.ledger.sweep()
+        assert [] == await opened.ledger.verify()
+
+
+def cost_picousd(prompt_tokens: int, completion_tokens: int) -> int:
+    """What the demo model's price list says."""
+    return INPUT_PICOUSD * prompt_tokens + OUTPUT_PICOUSD * completion_tokens

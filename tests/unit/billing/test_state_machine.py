@@ -1,0 +1,327 @@
+"""
+Random histories on the real ledger, compared with a naive one after every step.
+
+The invariants are those of the ledger's chapter (docs/ledger.md): one terminal state per request,
+postings that sum to zero, limits that are never passed, holds that resolve once, what was
+acknowledged is durable, integer money, and derived state that can be thrown away.
+
+STILLHOUSE_LEDGER_EXAMPLES sets how many histories are tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    rule,
+)
+
+from stillhouse.billing.ledger import Hold, Ledger
+from stillhouse.billing.limits import LimitPeriod
+from stillhouse.billing.outcome import Outcome
+from stillhouse.billing.price import Price, Tariff
+from stillhouse.billing.transactions import LEASE_MS
+from stillhouse.billing.usage import UsageGrouping
+from stillhouse.chat import TokenUsage
+from stillhouse.clock import FrozenClock
+from stillhouse.errors import InsufficientFundsError, StoreUnavailableError
+from stillhouse.store.database import ConflictError, Connection, Database
+from tests.unit.billing.conftest import insert_customer
+from tests.unit.billing.naive_ledger import NaiveLedger, NaiveRequest
+
+T = TypeVar("T")
+
+MODEL = "m"
+DAY_S = 86_400
+MAX_PAGES = 2**30  # more than any disk has
+tokens = st.integers(min_value=0, max_value=20)
+amounts = st.integers(min_value=0, max_value=5_000)
+prices = st.integers(min_value=0, max_value=9)
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> TokenUsage:
+    """Counts that may be more than was held for, as an engine with a bug would report."""
+    prompt_tokens = draw(tokens)
+    return TokenUsage(prompt_tokens, draw(st.integers(0, prompt_tokens)), draw(tokens))
+
+
+@cache
+def empty_ledger() -> bytes:
+    """A migrated file, as migrating anew for every history would take most of the time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.db"
+        Database.open(path).close()
+        return path.read_bytes()
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Everything that can happen to a ledger, in any order."""
+
+    holds: Bundle[Hold] = Bundle("holds")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp(prefix="ledger-machine-"))
+        (self.folder / "ledger.db").touch(0o600)
+        (self.folder / "ledger.db").write_bytes(empty_ledger())
+        self.clock = FrozenClock()
+        self.numbers = count()
+        self.naive = NaiveLedger()
+        self.open()
+        self.customers = [
+            self.do(self.database.write(insert_customer("afterwards"))),
+            self.do(self.database.write(insert_customer("prepaid", is_prepaid=True))),
+        ]
+        self.naive.paid_in_picousd[self.customers[1][0]] = 0
+        self.price = self.publish(Tariff(input_picousd=3, cached_input_picousd=1, output_picousd=7))
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    def open(self) -> None:
+        self.database = Database.open(self.folder / "ledger.db", is_server=True)
+        self.ledger = Ledger(self.database, self.clock)
+
+    def publish(self, tariff: Tariff) -> Price:
+        return self.do(self.ledger.publish_prices({MODEL: tariff}))[MODEL]
+
+    def teardown(self) -> None:
+        self.do(self.ledger.close())
+        self.database.close()
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    async def hold(self, who: int, prompt_tokens: int, max_tokens: int) -> Hold | None:
+        """Admit a request on both ledgers, which must agree; None when they refuse."""
+        account_id, key_id = self.customers[who]
+        request_id = f"request-{next(self.numbers)}"
+        price, admitted_at_ms = self.price, self.clock.now_ms()
+        try:
+            hold = await self.ledger.hold(
+                request_id=request_id,
+                account_id=account_id,
+                key_id=key_id,
+                price=price,
+                prompt_tokens=prompt_tokens,
+                max_tokens=max_tokens,
+            )
+        except InsufficientFundsError:
+            hold = None
+        ceiling_picousd = (
+            prompt_tokens * max(price.input_picousd, price.cached_input_picousd)
+            + max_tokens * price.output_picousd
+        )
+        request = NaiveRequest(account_id, key_id, price, ceiling_picousd, admitted_at_ms)
+        assert self.naive.admit(request_id, request) == (hold is not None)
+        return hold
+
+    @rule(target=holds, who=st.integers(0, 1), prompt_tokens=tokens, max_tokens=tokens)
+    def admit(self, who: int, prompt_tokens: int, max_tokens: int) -> Any:
+        hold = self.do(self.hold(who, prompt_tokens, max_tokens))
+        return multiple() if hold is None else hold
+
+    @rule(target=holds, who=st.integers(0, 1), max_tokens=tokens, number=st.integers(2, 5))
+    def admit_at_once(self, who: int, max_tokens: int, number: int) -> Any:
+        """Equal requests at once, so that it does not matter which of them are refused."""
+
+        async def hold_all() -> list[Hold | None]:
+            return await asyncio.gather(*(self.hold(who, 5, max_tokens) for _ in range(number)))
+
+        return multiple(*(hold for hold in self.do(hold_all()) if hold))
+
+    @rule(hold=holds, usage=usages(), outcome=st.sampled_from(Outcome))
+    def settle(self, hold: Hold, usage: TokenUsage, outcome: Outcome) -> None:
+        """Settle a request, be it the first time or again, with the same counts or with others."""
+        cost_picousd = self.do(self.ledger.settle(hold, usage=usage, outcome=outcome))
+        assert self.naive.settle(hold.request_id, usage) == cost_picousd
+
+    @rule(hold=holds, usage=st.none() | usages())
+    def void(self, hold: Hold, usage: TokenUsage | None) -> None:
+        self.do(self.ledger.void(hold, outcome=Outcome.ENGINE_ERROR, usage=usage))
+        self.naive.void(hold.request_id, usage)
+
+    @rule(hold=holds)
+    def repeat_request_id(self, hold: Hold) -> None:
+        """An id that exists is refused, and nothing is reserved for it."""
+        again = self.ledger.hold(
+            request_id=hold.request_id,
+            account_id=self.customers[0][0],
+            key_id=self.customers[0][1],
+            price=self.price,
+            prompt_tokens=0,
+            max_tokens=0,
+        )
+        try:
+            self.do(again)
+        except (ConflictError, InsufficientFundsError):
+            return
+        raise AssertionError("the same request was admitted twice")
+
+    @rule(amount_picousd=st.integers(min_value=1, max_value=500))
+    def top_up(self, amount_picousd: int) -> None:
+        account_id = self.customers[1][0]
+        self.do(self.ledger.top_up(account_id, amount_picousd))
+        self.naive.paid_in_picousd[account_id] += amount_picousd
+
+    @rule(who=st.integers(0, 1), limit_picousd=amounts, period=st.sampled_from(LimitPeriod))
+    def set_key_limit(self, who: int, limit_picousd: int, period: LimitPeriod) -> None:
+        key_id = self.customers[who][1]
+        used_picousd = self.naive.used_by_key(key_id, period, self.clock.now_ms())
+        try:
+            self.do(self.ledger.set_key_limit(key_id, limit_picousd, period=period))
+        except InsufficientFundsError:
+            assert used_picousd > limit_picousd
+        else:
+            assert used_picousd <= limit_picousd
+            self.naive.key_limits[key_id] = (limit_picousd, period)
+
+    @rule(who=st.integers(0, 1))
+    def remove_key_limit(self, who: int) -> None:
+        key_id = self.customers[who][1]
+        self.do(self.ledger.set_key_limit(key_id, None))
+        self.naive.key_limits.pop(key_id, None)
+
+    @rule(input_picousd=prices, cached_input_picousd=prices, output_picousd=prices)
+    def change_price(
+        self, input_picousd: int, cached_input_picousd: int, output_picousd: int
+    ) -> None:
+        self.price = self.publish(
+            Tariff(
+                input_picousd=input_picousd,
+                cached_input_picousd=cached_input_picousd,
+                output_picousd=output_picousd,
+            )
+        )
+
+    @rule(seconds=st.integers(min_value=-40 * DAY_S, max_value=40 * DAY_S))
+    def jump_clock(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+
+    @rule()
+    def restart(self) -> None:
+        self.do(self.ledger.close())
+        self.database.close()
+        self.open()
+        assert self.naive.sweep() == self.do(self.ledger.sweep())
+
+    @rule()
+    def crash_and_restart(self) -> None:
+        """Go on with the files as a kill -9 at this moment would leave them."""
+        left = self.folder.with_name(f"{self.folder.name}-left")
+        shutil.copytree(self.folder, left)
+        self.database.close()
+        shutil.rmtree(self.folder)
+        left.rename(self.folder)
+        self.open()
+        assert self.naive.sweep() == self.do(self.ledger.sweep())
+
+    @rule()
+    def rebuild(self) -> None:
+        self.do(self.ledger.rebuild())
+
+    @rule(who=st.integers(0, 1), num_requests=st.integers(1, 60))
+    def fill_disk(self, who: int, num_requests: int) -> None:
+        """On a full disk requests are refused, and none is half admitted."""
+        pragma = "PRAGMA max_page_count"
+
+        def limit_pages(connection: Connection) -> None:
+            num_pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"{pragma} = {num_pages}")
+
+        self.do(self.database.write(limit_pages))
+        for _ in range(num_requests):
+            try:
+                self.do(self.hold(who, 0, 0))
+            except StoreUnavailableError:
+                break
+        self.do(
+            self.database.write(
+                lambda connection: connection.exec_driver_sql(f"{pragma} = {MAX_PAGES}")
+            )
+        )
+
+    @invariant()
+    def audit_finds_nothing(self) -> None:
+        """Every sum agrees; only holds that a jump of the clock has left overdue are named."""
+        overdue = {
+            f"request {request_id}"
+            for request_id, request in self.naive.requests.items()
+            if request.state == "HELD" and request.admitted_at_ms + LEASE_MS <= self.clock.now_ms()
+        }
+        differences = self.do(self.ledger.verify())
+        assert overdue == {difference.subject for difference in differences}, differences
+
+    @invariant()
+    def requests_agree(self) -> None:
+        """Every request is in the state, and has the tokens and the cost, that it should have."""
+        rows = self.do(self.database.read(fetch_requests))
+        assert {
+            request_id: (request.state, request.cost_picousd, request.usage)
+            for request_id, request in self.naive.requests.items()
+        } == rows
+
+    @invariant()
+    def balances_agree(self) -> None:
+        """Accounts have spent and hold what the naive sums say, and never more than they may."""
+        kept = self.do(self.database.read(fetch_account_balances))
+        assert {
+            account_id: (
+                *self.naive.account(account_id),
+                self.naive.paid_in_picousd.get(account_id),
+            )
+            for account_id, _ in self.customers
+        } == kept
+        assert all(limit is None or spent + held <= limit for spent, held, limit in kept.values())
+
+    @invariant()
+    def statement_agrees(self) -> None:
+        """The statement's total is what the requests cost."""
+        lines = self.do(self.ledger.usage(by=UsageGrouping.MODEL))
+        costs = [request.cost_picousd or 0 for request in self.naive.requests.values()]
+        assert sum(costs) == sum(line.cost_picousd for line in lines)
+
+
+def fetch_requests(
+    connection: Connection,
+) -> dict[str, tuple[str, int | None, TokenUsage | None]]:
+    rows = connection.exec_driver_sql(
+        "SELECT request_id, state, cost_picousd, prompt_tokens, cached_tokens, completion_tokens "
+        "FROM request"
+    )
+    return {
+        request_id: (state, cost, None if counts[0] is None else TokenUsage(*counts))
+        for request_id, state, cost, *counts in rows
+    }
+
+
+def fetch_account_balances(connection: Connection) -> dict[int, tuple[int, int, int | None]]:
+    rows = connection.exec_driver_sql(
+        "SELECT holder_id, spent_picousd, held_picousd, limit_picousd FROM balance "
+        "WHERE holder = 'account'"
+    )
+    return {holder_id: (spent, held, limit) for holder_id, spent, held, limit in rows}
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(
+    max_examples=int(os.environ.get("STILLHOUSE_LEDGER_EXAMPLES", "15")),
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

@@ -1,0 +1,71 @@
+"""A worker that misbehaves in the way that its first argument names."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from stillhouse.chat import TokenUsage
+from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep
+from stillhouse.engines.frames import (
+    Generate,
+    LoadFailed,
+    LoadFailure,
+    Loading,
+    Ping,
+    Pong,
+    Ready,
+    Steps,
+)
+from stillhouse.engines.gateway_link import GatewayLink
+
+
+def stand_still() -> None:
+    threading.Event().wait()
+
+
+def serve(link: GatewayLink) -> None:
+    """Answer every request with one token, 7."""
+    link.send(Ready(context_length=100))
+    while True:
+        for message in link.receive(wait=True):
+            match message:
+                case Generate():
+                    step = GenerateStep((7,), TokenUsage(1, 0, 1), EngineFinish.LENGTH)
+                    link.send(Steps([(message.sequence_id, step)]))
+                case Ping():
+                    link.send(Pong(message.ping_id, EngineHealth(0, 0, 0, 0, 0)))
+
+
+def main(behaviour: str, marker: str, socket_number: str) -> None:
+    connection = socket.socket(fileno=int(socket_number))
+    link = GatewayLink(connection)
+    is_first = not Path(marker).exists()
+    Path(marker).touch()
+    match behaviour:
+        case "never-ready":
+            stand_still()
+        case "dies-loading":
+            return
+        case "bad-checkpoint":
+            link.send(LoadFailed(LoadFailure.CHECKPOINT, "no such tensor"))
+        case "bad-config":
+            link.send(LoadFailed(LoadFailure.CONFIG, "too small"))
+        case "hangs-at-first" if is_first:
+            link.send(Ready(context_length=100))
+            stand_still()
+        case "babbles-at-first" if is_first:
+            link.send(Ready(context_length=100))
+            connection.sendall(b"\x00\x00\x00\x03abc")
+            stand_still()
+        case "fails-to-restart" if not is_first and not Path(f"{marker}-2").exists():
+            Path(f"{marker}-2").touch()
+        case _:
+            link.send(Loading("thinking", 1, 2))
+            serve(link)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

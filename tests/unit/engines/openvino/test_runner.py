@@ -1,0 +1,123 @@
+"""The engine in this process, one step at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillhouse.chat import SamplingParams, TokenUsage
+from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep
+from stillhouse.engines.openvino.loading import load_runner
+from stillhouse.engines.openvino.runner import Runner
+from stillhouse.engines.openvino.settings import EngineSettings, Precision
+from stillhouse.errors import CheckpointError, ConfigError
+from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
+
+REQUEST = GenerateRequest("r", [1, 2, 3], 5, SamplingParams(temperature=0))
+
+
+@pytest.fixture
+def make_runner(tmp_path):
+    write_checkpoint(tmp_path / "checkpoint", LLAMA_CONFIG)
+
+    def make(**options: Any) -> Runner:
+        settings = EngineSettings(
+            checkpoint_dir=tmp_path / "checkpoint",
+            cache_dir=tmp_path / "cache",
+            precision=Precision.F32,
+            **{"num_threads": 1, "kv_cache_bytes": 2**20, **options},
+        )
+        return load_runner(settings, lambda _: None)
+
+    return make
+
+
+def nothing() -> None:
+    pass
+
+
+def test_a_step_tells_each_sequence_once(make_runner):
+    """A batch of two comes back as two steps, in the order of importance."""
+    runner = make_runner()
+    runner.add(1, REQUEST)
+    runner.add(2, replace(REQUEST, priority=-1))
+    assert [2, 1] == [sequence_id for sequence_id, _ in runner.step(nothing)]
+
+
+def test_a_cancel_that_comes_during_the_computation_is_honoured(make_runner):
+    """The tokens of a step that was under way when the cancel came are never told nor counted."""
+    runner = make_runner()
+    runner.add(1, REQUEST)
+    runner.add(2, REQUEST)
+    runner.step(nothing)
+    told = []
+    steps = runner.step(lambda: told.extend(runner.cancel(1)))
+    assert [(1, GenerateStep((), TokenUsage(3, 0, 1), EngineFinish.CANCELLED))] == told
+    assert [2] == [sequence_id for sequence_id, _ in steps]
+    assert [] == runner.cancel(1)
+
+
+def test_a_request_that_comes_during_the_computation_is_served(make_runner):
+    """What arrives in the middle of a step is part of the next."""
+    runner = make_runner()
+    runner.add(1, REQUEST)
+    runner.step(lambda: runner.add(2, REQUEST))
+    assert {1, 2} == {sequence_id for sequence_id, _ in runner.step(nothing)}
+
+
+def test_there_is_no_work_when_all_is_told(make_runner):
+    """An engine with nothing to do can sleep."""
+    runner = make_runner()
+    assert not runner.has_work
+    runner.add(1, replace(REQUEST, max_tokens=1))
+    assert runner.has_work
+    runner.step(nothing)
+    assert not runner.has_work
+
+
+def test_the_cache_is_no_larger_than_could_be_used(make_runner):
+    """A small model does not take memory that no sequence could fill."""
+    runner = make_runner(kv_cache_bytes=None, max_sequences=3)
+    assert 3 * 512 // runner.block_size == runner.health.num_blocks
+
+
+def test_the_context_can_be_made_shorter_but_not_longer(make_runner):
+    """The operator's limit and the model's both hold."""
+    assert 100 == make_runner(context_length=100).context_length
+    assert 512 == make_runner(context_length=100_000).context_length
+
+
+def test_a_cache_too_small_for_one_block_is_refused(make_runner):
+    """The error names the setting, its value and what a block takes."""
+    with pytest.raises(ConfigError, match=r"kv_cache_bytes is 1000; one block of 32 .* 32768"):
+        make_runner(kv_cache_bytes=1000)
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
+    """The first file that is missed is named."""
+    settings = EngineSettings(checkpoint_dir=tmp_path / "gone", cache_dir=tmp_path)
+    with pytest.raises(CheckpointError, match=r"gone/config\.json"):
+        load_runner(settings, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_sequences": 0}, "max_sequences is 0"),
+        ({"num_threads": -1}, "num_threads is -1"),
+        ({"max_batch_tokens": 64}, "max_batch_tokens is 64; it must be more than max_sequences"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(options, message):
+    """The error names the setting and what would be right."""
+    with pytest.raises(ConfigError, match=message):
+        EngineSettings(checkpoint_dir=Path("a"), cache_dir=Path("b"), **options)
+
+
+def test_settings_survive_the_command_line():
+    """A worker reads the settings that its gateway wrote."""
+    settings = EngineSettings(checkpoint_dir=Path("a b"), cache_dir=Path("c"), num_threads=3)
+    assert settings == EngineSettings.from_json(settings.to_json())
