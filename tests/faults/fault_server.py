@@ -19,7 +19,7 @@ import httpx
 
 from stillhouse.app import open_rooms
 from stillhouse.config import DEMO_MODEL
-from stillhouse.engines.fake.witness import Testimony, read_witness_log
+from stillhouse.engines.fake.witness import Witnessed, read_witness_log
 from stillhouse.failpoint import VARIABLE as FAILPOINT_VARIABLE
 from tests.e2e.running_server import environment
 from tests.faults.preloaded import ForkedProcess, Preloaded
@@ -189,7 +189,7 @@ def last_row(home: Path) -> Row:
     return list(rows(home).values())[-1]
 
 
-def witness_log(home: Path) -> dict[str, Testimony]:
+def witness_log(home: Path) -> dict[str, Witnessed]:
     """What the engine's witness has to say, by request id."""
     path = home / "witness.jsonl"
     return read_witness_log(path) if path.exists() else {}
@@ -204,7 +204,7 @@ def assert_ledger_is_right(home: Path) -> None:
     asyncio.run(_sweep_and_verify(home))
     log = witness_log(home)
     for row in rows(home).values():
-        made = log.get(row.request_id, Testimony([])).token_ids
+        made = log.get(row.request_id, Witnessed([])).token_ids
         if row.state == "SETTLED" and row.usage_source == "engine":
             assert len(made) == row.completion_tokens, row
         else:

@@ -93,7 +93,7 @@ def test_a_crash_at_any_point_loses_nothing_shown(home, preloaded, point):
 @pytest.mark.parametrize("commit", range(1, FIRST_START_COMMITS + 1))
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_a_crash_of_the_first_start_is_mended_by_the_second(tmp_path, preloaded, side, commit):
-    """Wherever the first start dies, the second one serves, with a key and a ledger that is right."""
+    """Wherever the first start dies, the second serves, with a key and a ledger that is right."""
     home = tmp_path / "home"
     dead = FaultServer(home, failpoint=f"{side}-commit:{commit}", preloaded=preloaded)
     try:

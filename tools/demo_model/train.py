@@ -6,13 +6,14 @@ from itertools import cycle
 from pathlib import Path
 
 import torch
-from clock import DECAY, Clock
+from clock import Clock
 from conversations import Conversation
 from export import export
 from model import Llama, Shape
 from optimizer import Muon
 from probe import Probe
 from rows import Batch, Encoder, batches, long_batches, pack
+from safetensors.torch import load_file
 from tokenizer import train_tokenizer
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -26,8 +27,8 @@ LONG_EVERY = 16
 
 
 def rate(progress: float) -> float:
-    """The learning rate's factor: a warm-up, a plateau, a straight decay."""
-    return min(1.0, progress / WARM_UP + 0.02, max(0.01, (1 - progress) / DECAY))
+    """The learning rate's factor: a short warm-up, then a straight decay to nothing."""
+    return min(progress / WARM_UP + 0.02, 1 - progress, 1.0)
 
 
 class Trainer:
@@ -74,16 +75,15 @@ class Trainer:
         return right / total
 
 
-def train(minutes: float, folder: Path, shape: Shape, lr: float) -> None:
+def train(minutes: float, folder: Path, trainer: Trainer, seed: int) -> None:
     """One run of the given length; the checkpoint is written every few minutes."""
-    torch.manual_seed(SEED)
     tokenizer = load_tokenizer(folder)
-    encoder = Encoder(tokenizer, shape.max_position_embeddings)
-    trainer, probe = Trainer(shape, lr), Probe.make(SEED + 1)
+    encoder = Encoder(tokenizer, trainer.model.shape.max_position_embeddings)
+    probe = Probe.make(SEED + 1)
     share = [0.2]
-    usual = batches(encoder, SEED + 2, 14, 256, share)
+    usual = batches(encoder, seed + 2, 14, 256, share)
     lengthy = cycle(
-        (long_batches(encoder, SEED + 3, 3, 1024), long_batches(encoder, SEED + 4, 1, 2048))
+        (long_batches(encoder, seed + 3, 3, 1024), long_batches(encoder, seed + 4, 1, 2048))
     )
     parameters = sum(weight.numel() for weight in trainer.model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, {tokenizer.get_vocab_size()} tokens", flush=True)
@@ -121,7 +121,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=CHECKPOINT)
     parser.add_argument("--hidden", type=int, default=192)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--start", type=Path, help="a checkpoint whose weights to start from")
     given = parser.parse_args()
     torch.set_num_threads(2)
     shape = Shape(
@@ -132,7 +134,13 @@ def main() -> None:
         num_key_value_heads=max(1, given.hidden // 64),
         intermediate_size=given.hidden * 8 // 3 // 32 * 32,
     )
-    train(given.minutes, given.out, shape, given.lr)
+    torch.manual_seed(given.seed)
+    trainer = Trainer(shape, given.lr)
+    if given.start:
+        saved = load_file(given.start / "model.safetensors")
+        weights = {name.removeprefix("model."): weight for name, weight in saved.items()}
+        trainer.model.load_state_dict(weights)
+    train(given.minutes, given.out, trainer, given.seed)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from stillhouse.billing import limits, transactions
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import Price, ServiceTier, Tariff
-from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, fetch_usage
+from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, day_of, fetch_usage
 from stillhouse.billing.verify import Difference, find_differences
 from stillhouse.chat import TokenUsage
 from stillhouse.clock import Clock
@@ -252,8 +252,16 @@ class Ledger:
         to_ms: int | None = None,
         account_id: int | None = None,
     ) -> list[UsageLine]:
-        """Sum the requests admitted from *from_ms* up to but not including *to_ms* (None: now)."""
-        span = Span(from_ms, to_ms)
+        """
+        Sum what was charged for requests that were admitted in a span of days (UTC).
+
+        Args:
+            from_ms: In the first day.
+            to_ms: In the first day that is no longer within; None sums up to now. Adjoining spans
+                so count every request once, whatever their times of day.
+
+        """
+        span = Span(from_day=day_of(from_ms), to_day=None if to_ms is None else day_of(to_ms))
         return await self._database.read(
             partial(fetch_usage, by=by, span=span, account_id=account_id)
         )

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from stillhouse.errors import InsufficientFundsError, InvalidRequestError
 from stillhouse.money import format_usd
-from stillhouse.store import accounts, audit, balances, entries, keys
-from stillhouse.store.balances import ACCOUNT, ALL_TIME, KEY, BalanceKey
+from stillhouse.store import accounts, audit, balances, entries, keys, usage_days
+from stillhouse.store.balances import ACCOUNT, ALL_TIME, KEY, Balance, BalanceKey
 from stillhouse.store.database import Connection
 from stillhouse.store.keys import KeyLimit
 
@@ -88,8 +88,15 @@ def top_up(
 
 
 def rebuild(connection: Connection) -> None:
-    """Delete every balance and sum it again; a key's next request begins one that is missing."""
-    recomputed = audit.recompute_balances(connection, balances.fetch_all(connection))
+    """
+    Delete every balance and day's sum, and make them anew from requests and entries.
+
+    A key's next request begins its balance where that is missing.
+    """
+    days = usage_days.recompute(connection)
+    usage_days.delete_all(connection)
+    usage_days.insert_all(connection, days)
+    recomputed = audit.recompute_balances(connection, balances.fetch_all(connection), days)
     balances.delete_all(connection)
     for key, balance in recomputed.items():
         balances.insert_row(connection, key, balance)
@@ -97,7 +104,12 @@ def rebuild(connection: Connection) -> None:
 
 def _begin(connection: Connection, of_key: BalanceKey, limit: KeyLimit) -> None:
     """Begin a key's balance with what its requests of the period cost and hold."""
-    begin = audit.sum_key(connection, of_key, limit_picousd=limit.amount_picousd)
+    from_day, to_day = balances.days_of(of_key.period)
+    begin = Balance(
+        usage_days.sum_cost_of_key(connection, of_key.holder_id, from_day=from_day, to_day=to_day),
+        audit.sum_held_of_key(connection, of_key),
+        limit.amount_picousd,
+    )
     if begin.spent_picousd + begin.held_picousd > limit.amount_picousd:
         raise InsufficientFundsError(
             f"The key has spent {format_usd(begin.spent_picousd)} {_in_words(limit)} and holds "

@@ -8,7 +8,7 @@ from stillhouse.billing import limits
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price, ServiceTier, Tariff
 from stillhouse.errors import InsufficientFundsError
-from stillhouse.store import balances, entries, prices, requests
+from stillhouse.store import balances, entries, prices, requests, usage_days
 from stillhouse.store.balances import BalanceKey
 from stillhouse.store.database import Connection
 from stillhouse.store.requests import HeldRequest, Resolution
@@ -71,6 +71,7 @@ def resolve(connection: Connection, *, held: HeldRequest, resolution: Resolution
     if not requests.resolve(connection, held.number, resolution):
         return requests.fetch_cost_picousd(connection, held.number)
     balances.release(connection, held, cost_picousd=resolution.cost_picousd)
+    usage_days.add(connection, held, resolution)
     entries.insert_charge(
         connection,
         request_number=held.number,

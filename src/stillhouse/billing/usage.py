@@ -7,8 +7,9 @@ from enum import StrEnum
 from stillhouse.store import usage as rows
 from stillhouse.store.database import Connection
 from stillhouse.store.usage import Span, UsageLine
+from stillhouse.store.usage_days import day_of
 
-__all__ = ["Span", "UsageGrouping", "UsageLine", "fetch_usage"]
+__all__ = ["Span", "UsageGrouping", "UsageLine", "day_of", "fetch_usage"]
 
 
 class UsageGrouping(StrEnum):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-from stillhouse.store import audit, balances
+from stillhouse.store import audit, balances, usage_days
 from stillhouse.store.database import Connection
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ def find_differences(connection: Connection, *, now_ms: int) -> list[Difference]
     """Check every request, posting and balance; empty when the ledger is right."""
     return [
         *_differing_rows(connection),
-        *_differing_balances(connection),
+        *_differing_sums(connection),
         *(
             Difference(f"request {request_id}", "holds money, but its lease has ended")
             for request_id in audit.fetch_overdue_holds(connection, now_ms=now_ms)
@@ -59,13 +63,25 @@ def _difference(kind: str, wrong: audit.Wrong, found: str, expected: str) -> Dif
     )
 
 
-def _differing_balances(connection: Connection) -> Iterator[Difference]:
+def _differing_sums(connection: Connection) -> Iterator[Difference]:
+    days = usage_days.recompute(connection)
+    for day, sums, due_sums in _differing(usage_days.fetch_all(connection), days):
+        yield Difference(
+            f"usage of key {day.key_id} on day {day.day} at price {day.price_version}",
+            f"is {sums}, but its requests sum to {due_sums}",
+        )
     kept = balances.fetch_all(connection)
-    recomputed = audit.recompute_balances(connection, kept)
-    for key in sorted(kept.keys() | recomputed.keys()):
-        holder, holder_id, period = key
-        subject = f"balance of {holder} {holder_id}" + (f" in {period}" if period else "")
+    recomputed = audit.recompute_balances(connection, kept, days)
+    for key, balance, due in _differing(kept, recomputed):
+        subject = f"balance of {key.holder} {key.holder_id}"
+        if key.period != balances.ALL_TIME:
+            subject += f" in {key.period}"
+        yield Difference(subject, f"is {balance}, but its rows sum to {due}")
+
+
+def _differing(
+    kept: Mapping[K, V], recomputed: Mapping[K, V]
+) -> Iterator[tuple[K, V | None, V | None]]:
+    for key in kept.keys() | recomputed.keys():
         if kept.get(key) != recomputed.get(key):
-            yield Difference(
-                subject, f"says {kept.get(key)}, but its rows come to {recomputed.get(key)}"
-            )
+            yield key, kept.get(key), recomputed.get(key)

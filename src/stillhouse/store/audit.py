@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, select
@@ -12,6 +12,7 @@ from stillhouse.store.balances import Balance, BalanceKey
 from stillhouse.store.entries import CHARGE, FUNDING_ACCOUNT_ID, REVENUE_ACCOUNT_ID, TOP_UP
 from stillhouse.store.requests import HELD, SETTLED
 from stillhouse.store.tables import entry, price_version, request, top_up
+from stillhouse.store.usage_days import DAY_MS, DayKey, DaySums
 
 
 class Wrong(NamedTuple):
@@ -128,13 +129,17 @@ def fetch_overdue_holds(connection: Connection, *, now_ms: int) -> list[str]:
 
 
 def recompute_balances(
-    connection: Connection, kept: Iterable[BalanceKey]
+    connection: Connection, kept: Iterable[BalanceKey], days: Mapping[DayKey, DaySums]
 ) -> dict[BalanceKey, Balance]:
     """
     Every account's balance, and those of *kept* that are a key's, from scratch.
 
     An account has spent what its entries say; a key what its requests cost. Both hold what their
     unresolved requests hold.
+
+    Args:
+        days: What keys used, summed from their requests.
+
     """
     spent = _sum_by(connection, entry.c.account_id, -entry.c.amount_picousd, entry.c.kind == CHARGE)
     paid_in = _sum_by(
@@ -155,25 +160,33 @@ def recompute_balances(
     for key in kept:
         if key.holder == balances.KEY:
             limit = limits.get(key.holder_id)
-            recomputed[key] = sum_key(
-                connection, key, limit_picousd=limit.amount_picousd if limit else None
+            recomputed[key] = Balance(
+                _cost_of_key(days, key),
+                sum_held_of_key(connection, key),
+                limit.amount_picousd if limit else None,
             )
     return recomputed
 
 
-def sum_key(connection: Connection, key: BalanceKey, *, limit_picousd: int | None) -> Balance:
-    """What a key's requests of a period cost and hold."""
-    from_ms, to_ms = balances.span_of(key.period)
-    query = select(
-        func.coalesce(func.sum(request.c.cost_picousd), 0),
-        func.coalesce(func.sum(case((request.c.state == HELD, request.c.hold_picousd))), 0),
-    ).where(
+def sum_held_of_key(connection: Connection, key: BalanceKey) -> int:
+    """What a key's unresolved requests of a period hold."""
+    first_day, end_day = balances.days_of(key.period)
+    query = select(func.coalesce(func.sum(request.c.hold_picousd), 0)).where(
+        request.c.state == HELD,
         request.c.key_id == key.holder_id,
-        request.c.created_at_ms >= from_ms,
-        request.c.created_at_ms < to_ms,
+        request.c.created_at_ms >= first_day * DAY_MS,
+        request.c.created_at_ms < end_day * DAY_MS,
     )
-    spent, held = connection.execute(query).one()
-    return Balance(int(spent), int(held), limit_picousd)
+    return int(connection.execute(query).scalar_one())
+
+
+def _cost_of_key(days: Mapping[DayKey, DaySums], key: BalanceKey) -> int:
+    first_day, end_day = balances.days_of(key.period)
+    return sum(
+        sums.cost_picousd
+        for day, sums in days.items()
+        if day.key_id == key.holder_id and first_day <= day.day < end_day
+    )
 
 
 def _sum_by(

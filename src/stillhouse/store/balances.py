@@ -7,7 +7,7 @@ entries; they exist so that the check of a limit and the hold under it are one s
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
@@ -22,8 +22,8 @@ KEY = "key"
 #: The period of a balance that never starts anew.
 ALL_TIME = 0
 
-#: Later than every request: the year 10000.
-END_OF_TIME_MS = 253_402_300_800_000
+#: Later than every request: in the year 9999.
+_END_OF_TIME_DAY = 2_932_532
 
 
 class BalanceKey(NamedTuple):
@@ -88,14 +88,12 @@ def month_of(at_ms: int) -> int:
     return moment.year * 100 + moment.month
 
 
-def span_of(period: int) -> tuple[int, int]:
-    """When a period begins and when it has ended, as milliseconds since 1970."""
+def days_of(period: int) -> tuple[int, int]:
+    """The first day of a period, counted from 1970, and the first day after it."""
     if period == ALL_TIME:
-        return 0, END_OF_TIME_MS
+        return 0, _END_OF_TIME_DAY
     year, month = divmod(period, 100)
-    begin = datetime(year, month, 1, tzinfo=UTC)
-    end = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
-    return int(begin.timestamp()) * 1000, int(end.timestamp()) * 1000
+    return _day(year, month), _day(year + month // 12, month % 12 + 1)
 
 
 def reserve(connection: Connection, key: BalanceKey, amount_picousd: int) -> bool:
@@ -175,3 +173,7 @@ def delete_all(connection: Connection) -> None:
 
 def _named(key: BalanceKey) -> dict[str, str | int]:
     return {"the_holder": key.holder, "the_id": key.holder_id, "the_period": key.period}
+
+
+def _day(year: int, month: int) -> int:
+    return (date(year, month, 1) - date(1970, 1, 1)).days

@@ -30,6 +30,7 @@ class HeldRequest:
     number: int
     account_id: int
     key_id: int
+    price_version: int
     hold_picousd: int
     created_at_ms: int
 
@@ -83,6 +84,7 @@ _SELECT_HELD = (
         request.c.number,
         request.c.account_id,
         request.c.key_id,
+        request.c.price_version,
         request.c.hold_picousd,
         request.c.created_at_ms,
     )
@@ -120,7 +122,7 @@ def insert_held(  # noqa: PLR0913 - one argument per column
         "lease_until_ms": lease_until_ms,
     }
     number: int = _INSERT.run(connection, row).scalar_one()
-    return HeldRequest(number, account_id, key_id, hold_picousd, created_at_ms)
+    return HeldRequest(number, account_id, key_id, price_version, hold_picousd, created_at_ms)
 
 
 def resolve(connection: Connection, number: int, resolution: Resolution) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from stillhouse.errors import ConfigError
 
 #: The newest migration; here so that an up-to-date ledger opens without loading Alembic.
-HEAD = "0001"
+HEAD = "0002"
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -55,7 +55,7 @@ def fetch_version(connection: Connection) -> str | None:
     return version
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str = "head") -> None:
     # Loading Alembic takes as long as opening fifty ledgers that need no migration.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -63,4 +63,4 @@ def _upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

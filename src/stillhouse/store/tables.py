@@ -139,7 +139,6 @@ request = Table(
         " AND (prompt_tokens IS NULL) = (completion_tokens IS NULL))",
         name="state",
     ),
-    Index(None, "created_at_ms"),
     Index(
         "ix_request_held",
         "lease_until_ms",
@@ -191,5 +190,22 @@ balance = Table(
     CheckConstraint("holder IN ('account', 'key')", name="holder"),
     CheckConstraint("spent_picousd >= 0 AND held_picousd >= 0", name="positive"),
     CheckConstraint("spent_picousd + held_picousd <= limit_picousd", name="within_limit"),
+    sqlite_with_rowid=False,
+)
+
+#: What a key used on a day (counted from 1970 in UTC) at a price: sums over resolved requests.
+usage_day = Table(
+    "usage_day",
+    metadata,
+    Column("day", Integer, nullable=False),
+    Column("key_id", BigInteger, ForeignKey("api_key.id"), nullable=False),
+    Column("price_version", BigInteger, ForeignKey("price_version.version"), nullable=False),
+    Column("num_settled", BigInteger, nullable=False),
+    Column("num_voided", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cost_picousd", BigInteger, nullable=False),
+    PrimaryKeyConstraint("day", "key_id", "price_version"),
     sqlite_with_rowid=False,
 )

@@ -139,20 +139,29 @@ async def test_wrong_top_up_is_refused(
         await customer.ledger.top_up(customer.account_id, amount_picousd)
 
 
-@pytest.mark.parametrize("loss", ["DELETE FROM balance", "UPDATE balance SET spent_picousd = 0"])
-async def test_balances_are_rebuilt_from_history(books: Books, loss: str) -> None:
-    """Balances that are lost or wrong are summed again, and the same requests are then admitted."""
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "DELETE FROM balance",
+        "UPDATE balance SET spent_picousd = 0",
+        "DELETE FROM usage_day",
+        "UPDATE usage_day SET cost_picousd = 0",
+    ],
+)
+async def test_sums_are_rebuilt_from_history(books: Books, loss: str) -> None:
+    """Sums that are lost or wrong are made anew, and the same requests are then admitted."""
     prepaid = await books.beside("prepaid", is_prepaid=True)
     await prepaid.ledger.top_up(prepaid.account_id, 2 * CEILING_PICOUSD)
     await books.ledger.set_key_limit(books.key_id, 2 * CEILING_PICOUSD)
     for customer in (books, prepaid):
         await settle(customer)
         await customer.hold()
-    right = await books.rows("SELECT * FROM balance WHERE holder = 'account'")
+    sums = "SELECT * FROM balance JOIN usage_day WHERE holder = 'account'"
+    right = await books.rows(sums)
     await books.tamper(loss)
     rebuilt = Ledger(books.database, books.clock)
     await rebuilt.rebuild()
     assert [] == await rebuilt.verify()
-    assert right == await books.rows("SELECT * FROM balance WHERE holder = 'account'")
+    assert right == await books.rows(sums)
     for customer in (books, prepaid):
         assert 0 == await num_admitted(customer, of=2)

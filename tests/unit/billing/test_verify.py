@@ -44,6 +44,8 @@ async def test_right_ledger_has_no_differences(books: Books) -> None:
         ("UPDATE entry SET reference = 99 WHERE kind = 'charge'", "posting charge 99 on account 1"),
         ("UPDATE entry SET reference = 99 WHERE kind = 'top_up'", "posting top_up 99 on account 2"),
         ("UPDATE entry SET kind = 'top_up' WHERE kind = 'charge'", "request settled"),
+        ("UPDATE usage_day SET cost_picousd = 0", "usage of key 1 on day 20254 at price 1"),
+        ("DELETE FROM usage_day", "usage of key 1 on day 20254 at price 1"),
         ("UPDATE top_up SET amount_picousd = 6", "top-up 1"),
         ("DELETE FROM top_up", "posting top_up 1 on account 4"),
         ("UPDATE balance SET limit_picousd = 6 WHERE holder_id = 4", "balance of account 4"),

@@ -9,9 +9,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from stillhouse.errors import ConfigError
-from stillhouse.store import schema
+from stillhouse.store import schema, sqlite, usage_days
 from stillhouse.store.database import Database
 from stillhouse.store.tables import metadata
+from stillhouse.store.usage_days import DayKey, DaySums
 
 
 def definitions(path: Path) -> dict[str, str]:
@@ -62,6 +63,54 @@ async def test_newer_schema_is_refused(tmp_path: Path) -> None:
         Database.open(path)
 
 
+HISTORY = """
+    INSERT INTO price_version VALUES (1, 'm', 'default', 1, 1, 1, 0);
+    INSERT INTO account VALUES (3, 'customer', 'c', 0, 0);
+    INSERT INTO api_key (id, account_id, name, prefix, secret_hmac, created_at_ms)
+        VALUES (1, 3, 'k', 'sh_', x'00', 0);
+    INSERT INTO request VALUES
+        (1, 'r', 3, 1, 1, 'SETTLED', 2, 0, NULL, 1, 0, 1, 'engine', 'stop', 2, 0);
+    INSERT INTO entry VALUES (1, 'charge', 3, -2), (1, 'charge', 1, 2);
+"""
+
+
+def run_script(path: Path, script: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript(script)
+    connection.close()
+
+
+def test_usage_of_the_first_schema_is_kept(tmp_path: Path) -> None:
+    """A ledger of the first version opens with the second, and its usage is summed by day."""
+    path = tmp_path / "ledger.db"
+    engine = sqlite.create_writer(path, is_server=True)
+    with engine.begin() as connection:
+        schema._upgrade(connection, "0001")
+    engine.dispose()
+    run_script(
+        path,
+        HISTORY
+        + """
+        INSERT INTO request VALUES
+            (2, 'r2', 3, 1, 1, 'SETTLED', 9, 86399999, NULL, 3, 2, 1, 'engine', 'stop', 4, 0),
+            (3, 'r3', 3, 1, 1, 'VOIDED', 9, 1, NULL, 3, 2, 1, 'engine', 'engine_error', 0, 0),
+            (4, 'r4', 3, 1, 1, 'HELD', 9, 2, 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+            (5, 'r5', 3, 1, 1, 'VOIDED', 9, 86400000, NULL, NULL, NULL, NULL, NULL,
+             'gateway_lost', 0, 86400001);
+        """,
+    )
+    Database.open(path).close()
+    engine = sqlite.create_reader(path, num_connections=1)
+    with engine.connect() as connection:
+        sums = usage_days.fetch_all(connection)
+        assert usage_days.recompute(connection) == sums
+    engine.dispose()
+    assert {
+        DayKey(day=0, key_id=1, price_version=1): DaySums(2, 1, 4, 2, 2, 6),
+        DayKey(day=1, key_id=1, price_version=1): DaySums(0, 1, 0, 0, 0, 0),
+    } == sums
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -78,18 +127,8 @@ def test_history_cannot_be_changed(tmp_path: Path, statement: str) -> None:
     """Even somebody at SQLite's own prompt cannot alter a charge, a price or a settled request."""
     path = tmp_path / "ledger.db"
     Database.open(path).close()
+    run_script(path, HISTORY)
     connection = sqlite3.connect(path)
-    connection.executescript(
-        """
-        INSERT INTO price_version VALUES (1, 'm', 'default', 1, 1, 1, 0);
-        INSERT INTO account VALUES (3, 'customer', 'c', 0, 0);
-        INSERT INTO api_key (id, account_id, name, prefix, secret_hmac, created_at_ms)
-            VALUES (1, 3, 'k', 'sh_', x'00', 0);
-        INSERT INTO request VALUES
-            (1, 'r', 3, 1, 1, 'SETTLED', 2, 0, NULL, 1, 0, 1, 'engine', 'stop', 2, 0);
-        INSERT INTO entry VALUES (1, 'charge', 3, -2), (1, 'charge', 1, 2);
-        """
-    )
     with pytest.raises(sqlite3.IntegrityError, match=r"append-only|never changes|kept"):
         connection.execute(statement)
     connection.close()

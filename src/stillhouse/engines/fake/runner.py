@@ -29,14 +29,22 @@ class FakeRunner:
     Args:
         vocab_size: Token ids of prompts are below it.
         context_length: Most tokens of one sequence.
+        witness: Told of every token and every end before the gateway is.
 
     """
 
-    def __init__(self, settings: FakeSettings, *, vocab_size: int, context_length: int) -> None:
+    def __init__(
+        self,
+        settings: FakeSettings,
+        *,
+        vocab_size: int,
+        context_length: int,
+        witness: WitnessLog,
+    ) -> None:
         self._settings = settings
         self._vocab_size = vocab_size
         self.context_length = context_length
-        self._witness = WitnessLog(settings.witness_log)
+        self._witness = witness
         self._cache = PrefixCache(num_blocks=settings.num_blocks, block_size=settings.block_size)
         self._sequences: dict[int, FakeSequence] = {}
         self._waiting: list[tuple[tuple[int, int], FakeSequence]] = []

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from dataclasses import dataclass, field, replace
 
-from stillhouse.chat import TokenUsage
+from stillhouse.chat import SamplingParams, TokenUsage
 from stillhouse.engines.base import EngineFinish, GenerateRequest
 from stillhouse.engines.fake.settings import Fault, FaultKind
 
 HUGE_COUNT = 10**9
+NARROW = 1e-3  # sampling that leaves less than this to chance leaves only the likeliest token
 
 
 @dataclass(slots=True)
 class FakeSequence:
     """
     A prompt and the words that follow it.
+
+    Its tokens are a function of prompt, seed and index, whatever else the engine does.
 
     Args:
         word_ids: The first and the last token id that the completion is made of.
@@ -40,7 +44,7 @@ class FakeSequence:
 
     def __post_init__(self) -> None:
         prompt = array("q", self.request.prompt_token_ids).tobytes()
-        self._root = hashlib.blake2b(prompt + str(self.request.sampling.seed).encode()).digest()
+        self._root = hashlib.blake2b(prompt + _entropy(self.request.sampling)).digest()
 
     @property
     def importance(self) -> tuple[int, int]:
@@ -69,7 +73,7 @@ class FakeSequence:
         return fault is not None and fault.kind is kind and fault.at_token < len(self.token_ids)
 
     def make_token(self) -> int:
-        """Make the next token, a function of prompt, seed and index, and finish if it is last."""
+        """Make the next token and finish if it is the last."""
         index = len(self.token_ids)
         first, last = self.word_ids
         draw = hashlib.blake2b(self._root + index.to_bytes(8, "big"), digest_size=8).digest()
@@ -80,3 +84,14 @@ class FakeSequence:
         elif len(self.token_ids) >= self.request.max_tokens:
             self.finish = EngineFinish.LENGTH
         return token_id
+
+
+def _entropy(sampling: SamplingParams) -> bytes:
+    """Return what the tokens depend on beside the prompt: nothing, the seed, or chance."""
+    is_greedy = (
+        min(sampling.temperature, sampling.top_p, 1 - sampling.min_p) < NARROW
+        or sampling.top_k == 1
+    )
+    if is_greedy:
+        return b""
+    return os.urandom(16) if sampling.seed is None else str(sampling.seed).encode()

@@ -42,31 +42,36 @@ class WitnessLog:
             os.fsync(self._file.fileno())
             self._lines.clear()
 
+    def close(self) -> None:
+        """Write no more."""
+        if self._file:
+            self._file.close()
+
     def _note(self, fact: dict[str, Any]) -> None:
         if self._file:
             self._lines.append(json.dumps(fact).encode() + b"\n")
 
 
 @dataclass(slots=True)
-class Testimony:
+class Witnessed:
     """What the witness has to say of one request; `finish` is None when it was never ended."""
 
     token_ids: list[int]
     finish: EngineFinish | None = None
 
 
-def read_witness_log(path: Path) -> dict[str, Testimony]:
+def read_witness_log(path: Path) -> dict[str, Witnessed]:
     """Return what was written, by request id."""
-    testimonies: dict[str, Testimony] = {}
+    facts_by_id: dict[str, Witnessed] = {}
     for fact in _facts(path):
-        of_request = testimonies.setdefault(fact["request_id"], Testimony([]))
+        of_request = facts_by_id.setdefault(fact["request_id"], Witnessed([]))
         if "finish" in fact:
             assert fact["num_tokens"] == len(of_request.token_ids), fact
             of_request.finish = EngineFinish(fact["finish"])
         else:
             assert fact["index"] == len(of_request.token_ids), fact
             of_request.token_ids.append(fact["token"])
-    return testimonies
+    return facts_by_id
 
 
 def _facts(path: Path) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ import time
 
 from stillhouse.engines.fake.runner import FakeRunner, SequenceSteps
 from stillhouse.engines.fake.settings import FakeSettings
+from stillhouse.engines.fake.witness import WitnessLog
 from stillhouse.engines.frames import (
     Cancel,
     Generate,
@@ -88,11 +89,14 @@ def load_runner(settings: FakeSettings) -> FakeRunner:
         settings.context_length or longest, longest, settings.num_blocks * settings.block_size
     )
     try:
-        return FakeRunner(settings, vocab_size=vocab_size, context_length=context_length)
+        witness = WitnessLog(settings.witness_log)
     except OSError as error:
         raise ConfigError(
             f"witness_log {settings.witness_log} cannot be written: {error.strerror}."
         ) from error
+    return FakeRunner(
+        settings, vocab_size=vocab_size, context_length=context_length, witness=witness
+    )
 
 
 def main(settings_json: str, socket_number: str) -> None:

@@ -67,21 +67,27 @@ class GraphBuilder:
         self._cosines, self._sines = self._rotary_waves(ops.unsqueeze(self._positions, _ints(1)))
 
     def build(self) -> ov.Model:
+        """Return the whole model."""
         embedding = self._matrix("model.embed_tokens.weight")
-        x = ops.gather(embedding, ops.unsqueeze(self._ids, _ints(1)), _ints(0))
+        x = self._layers(ops.gather(embedding, ops.unsqueeze(self._ids, _ints(1)), _ints(0)))
+        sampled = self._parameter("sampled_tokens_indices", [-1], np.int64)
+        logits = self._logits(ops.gather(x, sampled, _ints(0)), embedding)
+        return ov.Model([logits], self._parameters, "decoder")
+
+    def _layers(self, x: Node) -> Node:
         for layer in range(self._architecture.num_layers):
             prefix = f"model.layers.{layer}."
             x = ops.add(x, self._attention(layer, self._norm(x, f"{prefix}input_layernorm")))
-            x = ops.add(
-                x, self._feed_forward(prefix, self._norm(x, f"{prefix}post_attention_layernorm"))
-            )
-        sampled = self._parameter("sampled_tokens_indices", [-1], np.int64)
-        x = ops.gather(self._norm(x, "model.norm"), sampled, _ints(0))
+            h = self._norm(x, f"{prefix}post_attention_layernorm")
+            x = ops.add(x, self._feed_forward(prefix, h))
+        return self._norm(x, "model.norm")
+
+    def _logits(self, x: Node, embedding: Node) -> Node:
         is_tied = self._architecture.is_head_tied
         head = embedding if is_tied else self._matrix("lm_head.weight")
         logits = ops.result(ops.matmul(x, head, transpose_a=False, transpose_b=True))
         logits.output(0).get_tensor().set_names({"logits"})
-        return ov.Model([logits], self._parameters, "decoder")
+        return logits
 
     def _attention(self, layer: int, x: Node) -> Node:
         architecture, prefix = self._architecture, f"model.layers.{layer}.self_attn."
