@@ -1,7 +1,7 @@
 """
 What the ledger adds to a request, beside what this disk needs for one fsync.
 
-    .venv/bin/python benchmarks/ledger.py [--folder .] [--requests 200]
+    .venv/bin/python benchmarks/ledger.py [--folder .] [--requests 500] [--rows 100000]
 
 Every figure is of real transactions on a file in *folder*, so give a folder on the disk in question
 (a tmpfs has no fsync to wait for). The fsync's own time is measured before each figure and stands
@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import sqlite3
 import statistics
 import tempfile
 import time
@@ -22,17 +23,24 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from random import Random
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price, Tariff
+from stillhouse.billing.usage import UsageGrouping
 from stillhouse.chat import TokenUsage
 from stillhouse.clock import SystemClock
 from stillhouse.store.database import Database
 
 #: About what one small transaction appends to SQLite's log.
 FSYNC_BYTES = 3 * 4096
+
+#: The month that is weighed.
+NOVEMBER_MS = 1_793_491_200_000  # 2026-11-01 00:00 UTC
+MONTH_MS = 30 * 86_400_000
+NUM_KEYS = 20
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
 
@@ -42,6 +50,7 @@ class Customer:
     """A key with a ledger to charge."""
 
     database: Database
+    accounts: Accounts
     ledger: Ledger
     account_id: int
     key_id: int
@@ -58,6 +67,13 @@ class Customer:
             prompt_tokens=149,
             max_tokens=1000,
         )
+
+    async def add_keys(self, number: int) -> list[int]:
+        """Make further keys."""
+        return [
+            (await self.accounts.create_key(self.account_id, f"key {n}")).key.id
+            for n in range(number)
+        ]
 
     async def hold_and_settle(self) -> None:
         """Admit a request and settle it at once."""
@@ -76,7 +92,7 @@ async def customer(home: Path) -> AsyncIterator[Customer]:
         ledger = Ledger(database, clock)
         tariff = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
         price = (await ledger.publish_prices({"benchmark": tariff}))["benchmark"]
-        yield Customer(database, ledger, account.id, key.id, price, count())
+        yield Customer(database, accounts, ledger, account.id, key.id, price, count())
         await ledger.close()
 
 
@@ -129,10 +145,60 @@ async def saturate(
     return num_done / (time.perf_counter() - begin_s)
 
 
-async def run(folder: Path, num_requests: int) -> None:
+async def measure_size(home: Path, num_rows: int) -> None:
+    """Print how large a month of so many requests is, and how long its statement takes."""
+    path = home / "ledger.db"
+    async with customer(home) as someone:
+        keys = await someone.add_keys(NUM_KEYS)
+    empty_bytes = path.stat().st_size
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA synchronous = OFF")
+    random = Random(0)
+    with connection:
+        for number in range(1, num_rows + 1):
+            usage = (random.randint(10, 4000), 0, random.randint(10, 2000))
+            cost_picousd = 200_000 * usage[0] + 600_000 * usage[2]
+            at_ms = NOVEMBER_MS + number * MONTH_MS // (num_rows + 1)
+            connection.execute(
+                "INSERT INTO request VALUES "
+                "(?, ?, ?, ?, ?, 'SETTLED', ?, ?, NULL, ?, ?, ?, 'engine', 'stop', ?, ?)",
+                (
+                    *(number, f"chatcmpl-{random.randbytes(16).hex()}"),
+                    *(someone.account_id, random.choice(keys), someone.price.version),
+                    *(2 * cost_picousd, at_ms, *usage, cost_picousd, at_ms + 9_000),
+                ),
+            )
+            connection.execute(
+                "INSERT INTO entry VALUES (?, 'charge', ?, ?), (?, 'charge', 1, ?)",
+                (number, someone.account_id, -cost_picousd, number, cost_picousd),
+            )
+    connection.close()
+    bytes_per_request = (path.stat().st_size - empty_bytes) / num_rows
+    with Database.open(path) as database:
+        ledger = Ledger(database, SystemClock())
+        await ledger.rebuild()
+        durations_ms = []
+        for _ in range(9):
+            begin_s = time.perf_counter()
+            lines = await ledger.usage(
+                by=UsageGrouping.KEY, from_ms=NOVEMBER_MS, to_ms=NOVEMBER_MS + MONTH_MS
+            )
+            durations_ms.append((time.perf_counter() - begin_s) * 1000)
+        begin_s = time.perf_counter()
+        differences = await ledger.verify()
+        verify_s = time.perf_counter() - begin_s
+    print(
+        f"{num_rows} requests: {bytes_per_request:.0f} bytes each with entries and indexes; "
+        f"a month by {len(lines)} keys {statistics.median(durations_ms):.1f} ms; "
+        f"verify {verify_s:.1f} s, {len(differences)} differences"
+    )
+
+
+async def run(folder: Path, num_requests: int, num_rows: int) -> None:
     """Print every figure."""
     home = Path(tempfile.mkdtemp(dir=folder, prefix="ledger-benchmark-"))
     try:
+        await measure_size(home / "size", num_rows)
         async with customer(home) as someone:
             await saturate(someone.hold_and_settle, num_clients=1, seconds=0.5)  # warm up
             for per_second in (1, 50, 500):
@@ -174,8 +240,9 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, default=Path.cwd(), help="on the disk to measure")
     parser.add_argument("--requests", type=int, default=500, help="per rate, at most 30 s of them")
+    parser.add_argument("--rows", type=int, default=100_000, help="of the ledger that is weighed")
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.folder, arguments.requests))
+    asyncio.run(run(arguments.folder, arguments.requests, arguments.rows))
 
 
 if __name__ == "__main__":

@@ -14,19 +14,22 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tomllib
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from checkpoint_1b import make_chat_checkpoint
-
+from chat_checkpoint import add_words
+from engine_checkpoint import make_checkpoint
 from stillhouse.chat import Message, Role, SamplingParams
 from stillhouse.config import DEMO_MODEL
 from stillhouse.engines.base import Engine, GenerateRequest
@@ -36,6 +39,7 @@ from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel
 
 MODEL_1B = "benchmark/random-1b"
+CHECKPOINT = Path(tempfile.gettempdir()) / "stillhouse-benchmark" / "chat-1b"
 CONFIG_1B = """
 [models."benchmark/random-1b"]
 checkpoint = "{checkpoint}"
@@ -65,6 +69,7 @@ class Sides:
     engine: Engine
 
     async def over_http(self, prompt: str, max_tokens: int) -> Timing:
+        """Ask the server, on a connection of its own, as cheaply as a client can."""
         host, port = self.url.removeprefix("http://").split(":")
         body = json.dumps(
             {
@@ -89,12 +94,12 @@ class Sides:
             last = (last + chunk)[-2000:]
         writer.close()
         assert b"[DONE]" in last, last
-        usage = json.loads(
-            b'{"prompt_tokens"' + last.split(b'{"prompt_tokens"')[1].split(b"}")[0] + b"}}"
-        )
-        return Timing(first_s, time.perf_counter() - started_s, usage["completion_tokens"])
+        counted = re.search(rb'"completion_tokens": (\d+)', last)
+        assert counted
+        return Timing(first_s, time.perf_counter() - started_s, int(counted[1]))
 
     async def bare(self, prompt: str, max_tokens: int) -> Timing:
+        """Ask the engine itself."""
         started_s = time.perf_counter()
         first_s, num_tokens = 0.0, 0
         request = GenerateRequest(
@@ -110,7 +115,14 @@ class Sides:
         return Timing(first_s, time.perf_counter() - started_s, num_tokens)
 
 
-Ask = Callable[[str, int], Awaitable[Timing]]
+class Ask(Protocol):
+    """One of the two ways to ask."""
+
+    __name__: str
+
+    def __call__(self, prompt: str, max_tokens: int) -> Awaitable[Timing]:
+        """Ask for *max_tokens* tokens."""
+        ...
 
 
 async def main() -> None:
@@ -136,9 +148,8 @@ async def compare_streams(sides: Sides, *, rounds: int, num_tokens: int) -> None
         for round_ in range(rounds):
             for ask, timings in ((sides.over_http, http), (sides.bare, bare)):
                 # Every prompt is new, so that no prefix is cached.
-                prompts = [
-                    words(128, f"{num_streams} {round_} {i} {id(ask)}") for i in range(num_streams)
-                ]
+                salt = f"{num_streams} {round_} {ask.__name__}"
+                prompts = [words(128, f"{salt} {number}") for number in range(num_streams)]
                 timings.append(await asyncio.gather(*(ask(p, num_tokens) for p in prompts)))
         rates = [statistics.median(rate(batch) for batch in side) for side in (http, bare)]
         firsts = [
@@ -177,7 +188,8 @@ async def compare_requests(sides: Sides, *, rounds: int) -> None:
 async def client(ask: Ask, totals: list[float], salt: str, num_requests: int = 8) -> int:
     """Ask one short question after the other; return how many."""
     for number in range(num_requests):
-        totals.append((await ask(f"Hello! {salt} {number}", 1)).total_s)
+        timing = await ask(f"Hello! {salt} {number}", 1)
+        totals.append(timing.total_s)
     return num_requests
 
 
@@ -188,8 +200,8 @@ def rate(batch: list[Timing]) -> float:
 
 
 def words(count: int, salt: str) -> str:
-    """A prompt of about *count* tokens that begins differently for each *salt*."""
-    return f"{salt}: " + " ".join(f"lamb {number}" for number in range(count // 2))
+    """A prompt of about *count* byte tokens that begins differently for each *salt*."""
+    return f"{salt}: " + "lamb " * (count // 5)
 
 
 @asynccontextmanager
@@ -198,11 +210,14 @@ async def both_sides(model: str, folder: Path) -> AsyncIterator[Sides]:
     options: list[str] = []
     catalogue, model_id = Catalogue.load({DEMO_MODEL: {}}), DEMO_MODEL
     if model == "1b":
-        checkpoint = make_chat_checkpoint()
+        make_checkpoint(CHECKPOINT, "1b")
+        add_words(CHECKPOINT)
         config = folder / "stillhouse.toml"
-        config.write_text(CONFIG_1B.format(checkpoint=checkpoint))
+        config.write_text(CONFIG_1B.format(checkpoint=CHECKPOINT))
         options, model_id = ["--config", str(config)], MODEL_1B
-        catalogue = Catalogue.load(config)
+        catalogue = Catalogue.load(
+            {MODEL_1B: tomllib.loads(config.read_text())["models"][MODEL_1B]}
+        )
     spec = next(spec for spec in catalogue.specs if spec.id == model_id)
     chat = ChatModel.load(spec)
     cache_dir = folder / "home" / "weights"

@@ -44,6 +44,12 @@ def test_models_are_tables_by_id(tmp_path):
         ("[sever]\n", ["'sever'", "server", "engine"]),
         ("[server]\nport = 99999", ["server.port", "99999", "65535"]),
         ('[engine]\nweights = "int2"', ["engine.weights", "int2", "int8"]),
+        ("[engine.supervision]\nhang_timeout_s = 0", ["engine.supervision.hang_timeout_s"]),
+        ("[engine.fake]\nslot = 1", ["engine.fake.slot", "slots", "witness_log"]),
+        (
+            '[engine.fake]\nfaults = [{ kind = "crash", at = 1 }]',
+            ["engine.fake.faults.0.at", "at_token"],
+        ),
         ("= 1", ["is not TOML"]),
     ],
 )

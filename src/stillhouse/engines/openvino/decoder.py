@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from array import array
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import openvino as ov
@@ -57,26 +59,17 @@ class Decoder:
         self._weights = weights  # the compiled model refers to their memory
         graph = build_graph(architecture, weights)
         compiled = ov.Core().compile_model(graph, "CPU", properties)
-        self._caches = [port for port in compiled.inputs if "_cache." in port.get_any_name()]
         self._request = compiled.create_infer_request()
-        # Set once and resized for each batch, which takes a tenth of the time of new ones.
+        is_cache = {port: "_cache." in port.get_any_name() for port in compiled.inputs}
+        self._caches = [_Cache.at(port) for port in compiled.inputs if is_cache[port]]
         self._inputs = {
-            port.get_any_name(): ov.Tensor(port.get_element_type(), ov.Shape([1] * port.get_partial_shape().rank.get_length()))
-            for port in compiled.inputs
-            if port not in self._caches
+            port.get_any_name(): _resizable(port) for port in compiled.inputs if not is_cache[port]
         }
         for name, tensor in self._inputs.items():
             self._request.set_tensor(name, tensor)
-        shapes = [_cache_shape(port) for port in self._caches]
-        self.block_size: int = next(
-            shape[1]
-            for port, shape in zip(self._caches, shapes, strict=True)
-            if port.get_any_name().startswith("value_cache.")
-        )
-        self.block_bytes: int = sum(
-            int(np.prod(shape)) * port.get_element_type().size
-            for port, shape in zip(self._caches, shapes, strict=True)
-        )
+        self._memory: list[NDArray[np.uint8]] = []
+        self.block_size = next(cache.block_size for cache in self._caches if cache.holds_values)
+        self.block_bytes = sum(cache.block_bytes for cache in self._caches)
         self.num_blocks = 0
 
     def allocate_cache(self, num_blocks: int) -> None:
@@ -87,18 +80,18 @@ class Decoder:
             ConfigError: There is not so much memory.
 
         """
-        for port in self._caches:
-            kind, shape = port.get_element_type(), ov.Shape([num_blocks, *_cache_shape(port)])
-            num_bytes = int(np.prod(list(shape))) * kind.size
-            try:
-                # Not ov.Tensor(kind, shape), which would touch all of it.
-                memory = np.empty(num_bytes, np.uint8)
-            except MemoryError as error:
-                raise ConfigError(
-                    f"kv_cache_bytes: {num_blocks * self.block_bytes} bytes cannot be had."
-                ) from error
-            tensor = ov.Tensor(memory, shape, kind)
-            self._request.set_tensor(port.get_any_name(), tensor)
+        try:
+            # Not ov.Tensor(kind, shape), which would touch all of it.
+            self._memory = [
+                np.empty(num_blocks * cache.block_bytes, np.uint8) for cache in self._caches
+            ]
+        except MemoryError as error:
+            raise ConfigError(
+                f"kv_cache_bytes: {num_blocks * self.block_bytes} bytes cannot be had."
+            ) from error
+        for cache, memory in zip(self._caches, self._memory, strict=True):
+            shape = ov.Shape([num_blocks, *cache.block_shape])
+            self._request.set_tensor(cache.name, ov.Tensor(memory, shape, cache.kind))
         self.num_blocks = num_blocks
 
     def run(self, batch: List[Slice]) -> NDArray[np.float32]:
@@ -150,7 +143,45 @@ def batch_inputs(batch: List[Slice]) -> dict[str, NDArray[Any]]:
     }
 
 
-def _cache_shape(port: Any) -> list[int]:
-    """Return heads, tokens and features of one block; the plugin puts its scales beside them."""
-    shape = port.get_partial_shape()
-    return [shape[axis].get_length() for axis in (1, 2, 3)]
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """
+    Keys or values of one layer, as the plugin wants them.
+
+    Args:
+        kind: float32, or uint8 with scales beside the values.
+        block_shape: Heads, tokens and features of one block, scales included.
+
+    """
+
+    name: str
+    kind: ov.Type
+    block_shape: tuple[int, int, int]
+
+    @classmethod
+    def at(cls, port: Any) -> Self:
+        """Read what the compiled model says of an input."""
+        shape = port.get_partial_shape()
+        heads, tokens, features = (shape[axis].get_length() for axis in (1, 2, 3))
+        return cls(port.get_any_name(), port.get_element_type(), (heads, tokens, features))
+
+    @property
+    def holds_values(self) -> bool:
+        """Whether it is of values; those of keys may have scales where tokens are."""
+        return self.name.startswith("value_cache.")
+
+    @property
+    def block_size(self) -> int:
+        """Tokens per block."""
+        return self.block_shape[1]
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes per block."""
+        return math.prod(self.block_shape) * int(self.kind.size)
+
+
+def _resizable(port: Any) -> ov.Tensor:
+    """Return a tensor to be resized for each batch, in a tenth of the time that a new one takes."""
+    num_axes = port.get_partial_shape().rank.get_length()
+    return ov.Tensor(port.get_element_type(), ov.Shape([1] * num_axes))
