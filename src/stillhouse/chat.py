@@ -71,6 +71,16 @@ def _first(wish: Number | None, recommended: Number) -> Number:
     return recommended if wish is None else wish
 
 
+class ServiceTier(StrEnum):
+    """How soon a request's turn comes, and by how much that changes its price."""
+
+    DEFAULT = "default"
+    #: Goes first.
+    PRIORITY = "priority"
+    #: Waits until there is room.
+    FLEX = "flex"
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """
@@ -87,6 +97,7 @@ class ChatRequest:
     sampling: SamplingWishes = SamplingWishes()
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    tier: ServiceTier = ServiceTier.DEFAULT
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class ServerConfig(_Section):
     port: int = Field(default=8000, ge=0, le=65535)
     max_body_mib: int = Field(default=8, ge=1, le=1024)
     shutdown_grace_s: int = Field(default=30, ge=0)
+    ledger_patience_s: float = Field(default=30, gt=0)
 
 
 class SupervisionConfig(_Section):
@@ -90,6 +91,14 @@ class EngineConfig(_Section):
     fake: FakeEngineConfig = FakeEngineConfig()
 
 
+class LimitsConfig(_Section):
+    """What one account may ask of one model; `limits.py` says how rates are counted."""
+
+    max_outstanding: int = Field(default=200, ge=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+
+
 class Config(_Section):
     """
     Everything an operator can set.
@@ -98,12 +107,13 @@ class Config(_Section):
         models: What to serve: a table per model id, with what differs from the built-in catalogue
             (a `checkpoint` at least), or a whole entry of one's own; `models/` reads them.
         stand_ins: Further ids, each answered by the model that it names.
-        max_outstanding: Requests in flight per model before 429.
+        max_outstanding: Requests in flight per model, of all accounts, before 429.
 
     """
 
     server: ServerConfig = ServerConfig()
     engine: EngineConfig = EngineConfig()
+    limits: LimitsConfig = LimitsConfig()
     models: dict[str, dict[str, Any]] = {DEMO_MODEL: {}}
     stand_ins: dict[str, str] = {}
     max_outstanding: int = Field(default=256, ge=1)

@@ -5,13 +5,17 @@ Every error that stillhouse raises on purpose, as one tree.
       RequestError                     the caller must change something
         InvalidRequestError            a field has a value that cannot be honoured
           BodyTooLargeError            the body has more bytes than allowed
+          NameTakenError               something of this name exists already
+          KeyNotFoundError             no live key has this name or id, or several have
           ContextLengthError           the prompt does not fit into the model's context
           RequestTooLargeForEngineError  the engine's KV cache can never hold the request
+          IdempotencyMismatchError     the Idempotency-Key belongs to another request
         AuthenticationError            the key is missing, wrong, expired or revoked
         PermissionDeniedError          the key is right, but not for this
         ModelNotFoundError             no such model is served here
         InsufficientFundsError         the balance or spending limit does not cover the request
         RateLimitError                 too much at once for this key
+        IdempotencyConflictError       the first request with the Idempotency-Key is still running
       ServingError                     ours to mend; the same request may succeed later
         OverloadedError                every slot and every place in the queue is taken
         EngineUnavailableError         the engine is starting, restarting or stopped
@@ -52,6 +56,10 @@ class BodyTooLargeError(InvalidRequestError):
     """The body has more bytes than allowed."""
 
 
+class NameTakenError(InvalidRequestError):
+    """Something of this name exists already."""
+
+
 class ContextLengthError(InvalidRequestError):
     """The prompt does not fit into the model's context."""
 
@@ -79,6 +87,10 @@ class ModelNotFoundError(RequestError):
     """No such model is served here."""
 
 
+class KeyNotFoundError(InvalidRequestError):
+    """No live API key has this name or id, or several have."""
+
+
 class InsufficientFundsError(RequestError):
     """The balance or spending limit does not cover the request's highest possible cost."""
 
@@ -93,6 +105,14 @@ class RateLimitError(RequestError):
 
 class ServingError(StillhouseError):
     """Ours to mend: the same request may succeed later."""
+
+
+class IdempotencyMismatchError(InvalidRequestError):
+    """The Idempotency-Key belongs to a request with another body."""
+
+
+class IdempotencyConflictError(RequestError):
+    """The first request with the Idempotency-Key is still running."""
 
 
 class OverloadedError(ServingError):

@@ -7,10 +7,13 @@ is one integer product and nothing is ever rounded on the way.
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 
 PICOUSD_PER_USD = 10**12
 MICROUSD_PER_USD = 10**6
+
+#: The largest single amount: a ninth of what 64 bits hold.
+MAX_PICOUSD = 10**6 * PICOUSD_PER_USD
 
 
 def price_picousd_per_token(usd_per_million_tokens: str | Decimal) -> int:
@@ -35,6 +38,31 @@ def price_picousd_per_token(usd_per_million_tokens: str | Decimal) -> int:
             "at most six decimals"
         )
     return int(price)
+
+
+def picousd(usd: str | Decimal) -> int:
+    """
+    The integer amount of dollars that somebody has written.
+
+    Args:
+        usd: For example ``"12.50"``; a string or Decimal, as a float has already lost what was
+            written.
+
+    Raises:
+        ValueError: It is negative, above what the ledger can hold, not a number, or finer than a
+            pico-dollar.
+
+    """
+    exact = Context(prec=40, traps=[Inexact, InvalidOperation])
+    try:
+        amount = exact.multiply(Decimal(usd), PICOUSD_PER_USD)
+        if 0 <= amount <= MAX_PICOUSD and amount == amount.to_integral_value(context=exact):
+            return int(amount)
+    except (InvalidOperation, Inexact):
+        pass
+    raise ValueError(
+        f"{usd} USD must be from 0 to {MAX_PICOUSD // PICOUSD_PER_USD}, with at most 12 decimals"
+    )
 
 
 def usd(picousd: int) -> Decimal:

@@ -46,7 +46,8 @@ class BareClient:
     def events(self) -> Iterator[dict[str, Any] | None]:
         """Yield what comes as ``data:``, None for ``[DONE]``, until the server closes."""
         for line in self._file:
-            if line.startswith(b"data: "):
+            # A kill can cut a line short: that was not said.
+            if line.startswith(b"data: ") and line.endswith(b"\n"):
                 data = line.removeprefix(b"data: ").strip()
                 yield None if data == b"[DONE]" else json.loads(data)
 

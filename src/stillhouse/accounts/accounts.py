@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stillhouse.accounts import api_key
+from stillhouse.accounts import api_key, scoped_token, signing_state
 from stillhouse.accounts.pepper import Pepper
 from stillhouse.accounts.principal_cache import Principal, PrincipalCache
+from stillhouse.accounts.scopes import Bounds, Scope, Scopes
 from stillhouse.clock import Clock
 from stillhouse.errors import (
     AuthenticationError,
     ConfigError,
-    InvalidRequestError,
+    KeyNotFoundError,
+    NameTakenError,
     StoreUnavailableError,
 )
 from stillhouse.store import accounts as account_rows
@@ -24,7 +26,7 @@ from stillhouse.store.accounts import AccountRow as Account
 from stillhouse.store.database import ConflictError, Connection, Database
 from stillhouse.store.keys import KeyRow as ApiKey
 
-__all__ = ["Account", "Accounts", "ApiKey", "MintedKey", "Principal"]
+__all__ = ["Account", "Accounts", "ApiKey", "Bounds", "MintedKey", "Principal", "Scope"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +49,19 @@ class MintedKey:
 
 
 class Accounts:
-    """Accounts and their keys."""
+    """
+    Accounts and their keys.
+
+    Attributes:
+        scopes: What tokens signed with the keys may do.
+
+    """
 
     def __init__(self, database: Database, clock: Clock, pepper: Pepper) -> None:
         self._database = database
         self._clock = clock
         self._pepper = pepper
+        self.scopes = Scopes(database, clock, pepper)
         self._cache = PrincipalCache()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -78,7 +87,7 @@ class Accounts:
 
     async def authenticate(self, secret: str | None) -> Principal:
         """
-        Say on whose behalf a request with this key is made.
+        Say on whose behalf a request with this key, or token signed with a key, is made.
 
         Needs a query once a second per key; a revoked key is refused within that second.
 
@@ -89,12 +98,23 @@ class Accounts:
         """
         if not secret:
             raise AuthenticationError("Not authenticated")
-        if not api_key.is_well_formed(secret):
+        is_token = secret.startswith(scoped_token.PREFIX)
+        if not is_token and not api_key.is_well_formed(secret):
             raise _wrong_key()
-        key_hmac = self._pepper.key_hmac(secret)
+        secret_hmac = self._pepper.key_hmac(secret)
         now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
-        principal = self._cache.find(key_hmac, now_s=now_s, now_ms=now_ms)
-        return principal or await self._look_up(key_hmac, now_s=now_s, now_ms=now_ms)
+        principal = self._cache.find(secret_hmac, now_s=now_s, now_ms=now_ms)
+        if principal is None:
+            if is_token:
+                scope = await self.scopes.find(scoped_token.parse(secret))
+            else:
+                scope = await self._whole_key(secret_hmac, now_ms=now_ms)
+            principal = self._principal(scope)
+            # The lifetime counts from before the query, so a revocation during it is not missed.
+            expires_at_ms = scope.bounds.expires_at_ms
+            self._cache.store(secret_hmac, principal, expires_at_ms=expires_at_ms, as_of_s=now_s)
+            self._note_use_of(scope.key, now_ms)
+        return principal
 
     async def create_account(self, name: str, *, is_prepaid: bool = False) -> Account:
         """
@@ -104,7 +124,7 @@ class Accounts:
             is_prepaid: It can spend what is topped up; otherwise it pays afterwards, without limit.
 
         Raises:
-            InvalidRequestError: An account has this name.
+            NameTakenError: An account has this name.
             StoreUnavailableError: The ledger cannot be written.
 
         """
@@ -117,7 +137,7 @@ class Accounts:
         try:
             return await self._database.write(insert)
         except ConflictError as error:
-            raise InvalidRequestError(
+            raise NameTakenError(
                 f"An account named '{name}' exists already.", param="name"
             ) from error
 
@@ -126,13 +146,22 @@ class Accounts:
         return await self._database.read(account_rows.fetch_customers)
 
     async def create_key(
-        self, account_id: int, name: str, *, expires_at_ms: int | None = None
+        self,
+        account_id: int,
+        name: str,
+        *,
+        expires_at_ms: int | None = None,
+        allowed_models: frozenset[str] | None = None,
     ) -> MintedKey:
         """
         Mint a key for an account.
 
+        Args:
+            expires_at_ms: The first moment at which the key is refused; None when it never is.
+            allowed_models: Ids of the models that the key may use; None when every model is.
+
         Raises:
-            InvalidRequestError: The account has a live key of this name, or does not exist.
+            NameTakenError: The account has a live key of this name, or does not exist.
             StoreUnavailableError: The ledger cannot be written.
 
         """
@@ -143,11 +172,12 @@ class Accounts:
             name=name,
             secret=secret,
             expires_at_ms=expires_at_ms,
+            allowed_models=allowed_models,
         )
         try:
             return MintedKey(secret, await self._database.write(insert))
         except ConflictError as error:
-            raise InvalidRequestError(
+            raise NameTakenError(
                 f"Account {account_id} has an API key named '{name}' already, or does not exist.",
                 param="name",
             ) from error
@@ -185,7 +215,7 @@ class Accounts:
         End a key: here at once, in other processes within a second.
 
         Raises:
-            InvalidRequestError: No live key has this name or id, or several have.
+            KeyNotFoundError: No live key has this name or id, or several have.
             StoreUnavailableError: The ledger cannot be written.
 
         """
@@ -196,7 +226,7 @@ class Accounts:
         if len(found) != 1:
             names = ", ".join(f"{key.name} (id {key.id})" for key in found or live) or "none"
             number = "Several live API keys are" if found else "No live API key is"
-            raise InvalidRequestError(
+            raise KeyNotFoundError(
                 f"{number} named '{name_or_id}'; there are: {names}.", param="name"
             )
         (key,) = found
@@ -209,7 +239,7 @@ class Accounts:
         """Wait for times of last use that are being written; call before the database closes."""
         await asyncio.gather(*self._background)
 
-    def _insert_key(
+    def _insert_key(  # noqa: PLR0913 - what a key row needs
         self,
         connection: Connection,
         *,
@@ -217,39 +247,46 @@ class Accounts:
         name: str,
         secret: str,
         expires_at_ms: int | None = None,
+        allowed_models: frozenset[str] | None = None,
     ) -> ApiKey:
+        secret_hmac = self._pepper.key_hmac(secret)
+        state = signing_state.signing_state(secret.encode())
         return key_rows.insert_key(
             connection,
             account_id=account_id,
             name=name,
             prefix=api_key.shown_part(secret),
-            secret_hmac=self._pepper.key_hmac(secret),
+            secret_hmac=secret_hmac,
+            sealed_signing_state=self._pepper.mask(secret_hmac, state),
             created_at_ms=self._clock.now_ms(),
             expires_at_ms=expires_at_ms,
+            allowed_models=allowed_models,
         )
 
-    async def _look_up(self, key_hmac: bytes, *, now_s: float, now_ms: int) -> Principal:
-        key = await self._database.read(partial(key_rows.fetch_by_hmac, secret_hmac=key_hmac))
+    async def _whole_key(self, secret_hmac: bytes, *, now_ms: int) -> Scope:
+        """What the key itself may do, as the widest of its scopes."""
+        key = await self._database.read(partial(key_rows.fetch_by_hmac, secret_hmac=secret_hmac))
         if key is None or key.revoked_at_ms is not None:
             raise _wrong_key()
         if key.expires_at_ms is not None and now_ms >= key.expires_at_ms:
             raise _wrong_key()
-        principal = Principal(
-            account_id=key.account_id,
-            key_id=key.id,
-            key_name=key.name,
-            cache_salt=self._pepper.cache_salt(key.account_id),
-        )
-        # The lifetime counts from before the query, so a revocation during it is not missed.
-        self._cache.store(key_hmac, principal, expires_at_ms=key.expires_at_ms, as_of_s=now_s)
-        if key.last_used_at_ms is None or now_ms >= key.last_used_at_ms + LAST_USED_STEP_MS:
-            self._note_use_later(key.id, now_ms)
-        return principal
+        return Scope(None, key, Bounds().within(key))
 
-    def _note_use_later(self, key_id: int, now_ms: int) -> None:
-        task = asyncio.create_task(self._note_use(key_id, now_ms))
-        self._background.add(task)  # the event loop itself would let it go
-        task.add_done_callback(self._background.discard)
+    def _principal(self, scope: Scope) -> Principal:
+        return Principal(
+            account_id=scope.key.account_id,
+            key_id=scope.key.id,
+            key_name=scope.key.name,
+            cache_salt=self._pepper.cache_salt(scope.key.account_id),
+            allowed_models=scope.bounds.allowed_models,
+            scope_id=scope.id,
+        )
+
+    def _note_use_of(self, key: ApiKey, now_ms: int) -> None:
+        if key.last_used_at_ms is None or now_ms >= key.last_used_at_ms + LAST_USED_STEP_MS:
+            task = asyncio.create_task(self._note_use(key.id, now_ms))
+            self._background.add(task)  # the event loop itself would let it go
+            task.add_done_callback(self._background.discard)
 
     async def _note_use(self, key_id: int, now_ms: int) -> None:
         note = partial(key_rows.note_use, key_id=key_id, used_at_ms=now_ms)

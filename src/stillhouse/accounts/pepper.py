@@ -64,5 +64,17 @@ class Pepper:
         """What an account's prompts are cached under, so that no other account ever finds them."""
         return self._code(b"cache-salt:", str(account_id)).hex()
 
+    def mask(self, key_hmac: bytes, state: bytes) -> bytes:
+        """
+        Encrypt 64 bytes that belong to an API key, or decrypt them: one is the other's inverse.
+
+        A stream cipher whose stream is used once: keys are random, so no two share their HMAC.
+        """
+        stream = b"".join(
+            hmac.digest(self._secret, b"signing-state:%d:" % part + key_hmac, "sha256")
+            for part in (0, 1)
+        )
+        return bytes(a ^ b for a, b in zip(state, stream, strict=True))
+
     def _code(self, use: bytes, text: str) -> bytes:
         return hmac.digest(self._secret, use + text.encode(), "sha256")

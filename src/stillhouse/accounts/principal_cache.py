@@ -19,6 +19,8 @@ class Principal:
 
     Args:
         cache_salt: Under which the engine may cache this account's prompts.
+        allowed_models: Ids of the models that may be used; None when every model may.
+        scope_id: Of the scoped token that speaks for the key; None when it is the key itself.
 
     """
 
@@ -26,6 +28,12 @@ class Principal:
     key_id: int
     key_name: str
     cache_salt: str
+    allowed_models: frozenset[str] | None = None
+    scope_id: int | None = None
+
+    def may_use(self, model_id: str) -> bool:
+        """Whether the key is for this model."""
+        return self.allowed_models is None or model_id in self.allowed_models
 
 
 @dataclass(frozen=True, slots=True)

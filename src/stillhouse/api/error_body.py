@@ -25,17 +25,27 @@ _KINDS: dict[type[errors.StillhouseError], _Kind] = {
     errors.ContextLengthError: _Kind(400, _INVALID, "context_length_exceeded"),
     errors.RequestTooLargeForEngineError: _Kind(400, _INVALID, "context_length_exceeded"),
     errors.BodyTooLargeError: _Kind(413, _INVALID, None),
+    errors.NameTakenError: _Kind(409, _INVALID, "name_taken"),
+    errors.KeyNotFoundError: _Kind(404, _INVALID, "api_key_not_found"),
     errors.AuthenticationError: _Kind(401, _INVALID, "invalid_api_key"),
     errors.PermissionDeniedError: _Kind(403, _INVALID, "permission_denied"),
     errors.ModelNotFoundError: _Kind(404, _INVALID, "model_not_found"),
     errors.InsufficientFundsError: _Kind(402, _INVALID, "insufficient_quota"),
     errors.RateLimitError: _Kind(429, _INVALID, "rate_limit_exceeded"),
     errors.OverloadedError: _Kind(429, _INVALID, "engine_overloaded"),
+    errors.IdempotencyMismatchError: _Kind(422, _INVALID, "idempotency_key_reused"),
+    errors.IdempotencyConflictError: _Kind(409, _INVALID, "idempotency_in_flight"),
     errors.EngineUnavailableError: _Kind(503, "server_error", "engine_unavailable"),
     errors.EngineCrashedError: _Kind(502, "server_error", "engine_crashed"),
     errors.StoreUnavailableError: _Kind(503, "server_error", "store_unavailable"),
     errors.StillhouseError: _Kind(500, "server_error", "internal_error"),
 }
+
+_SOON_OVER = (
+    errors.EngineUnavailableError,
+    errors.StoreUnavailableError,
+    errors.IdempotencyConflictError,
+)
 
 
 def status_of(error: errors.StillhouseError) -> int:
@@ -47,7 +57,7 @@ def headers_of(error: errors.StillhouseError) -> dict[str, str]:
     """Headers that go with *error*: when to come back, or how to authenticate (RFC 9110)."""
     if isinstance(error, errors.RateLimitError | errors.OverloadedError):
         return {"Retry-After": str(math.ceil(error.retry_after_s))}
-    if isinstance(error, errors.EngineUnavailableError | errors.StoreUnavailableError):
+    if isinstance(error, _SOON_OVER):
         return {"Retry-After": "1"}
     if isinstance(error, errors.AuthenticationError):
         return {"WWW-Authenticate": "Bearer"}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from stillhouse.billing import limits, transactions
+from stillhouse.billing.idempotency import Answer, Claim
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import Price, ServiceTier, Tariff
@@ -17,7 +18,7 @@ from stillhouse.billing.verify import Difference, find_differences
 from stillhouse.chat import TokenUsage
 from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError, StoreUnavailableError
-from stillhouse.store.database import Database
+from stillhouse.store.database import Connection, Database
 from stillhouse.store.keys import KeyLimit
 from stillhouse.store.requests import SETTLED, VOIDED, HeldRequest, Resolution
 
@@ -83,6 +84,27 @@ class Ledger:
             )
         )
 
+    async def publish_tiers(
+        self, tariffs: Mapping[str, Tariff]
+    ) -> dict[str, dict[ServiceTier, Price]]:
+        """Make *tariffs*, by model id, the prices of every tier, each with its own factor."""
+
+        def publish(connection: Connection) -> dict[str, dict[ServiceTier, Price]]:
+            by_tier = {
+                tier: transactions.publish(
+                    connection,
+                    tariffs={model: tariff.on(tier) for model, tariff in tariffs.items()},
+                    tier=tier,
+                    now_ms=self._clock.now_ms(),
+                )
+                for tier in ServiceTier
+            }
+            return {
+                model: {tier: by_tier[tier][model] for tier in ServiceTier} for model in tariffs
+            }
+
+        return await self._database.write(publish)
+
     async def sweep(self) -> int:
         """
         Void the holds that a killed server left; called once, before this server's first hold.
@@ -105,6 +127,8 @@ class Ledger:
         price: Price,
         prompt_tokens: int,
         max_tokens: int,
+        scope_id: int | None = None,
+        claim: Claim | None = None,
     ) -> Hold:
         """
         Reserve the highest possible cost before the engine starts.
@@ -116,10 +140,14 @@ class Ledger:
             request_id: Unique for ever; made by this server, never by a client.
             prompt_tokens: The exact length of the prompt.
             max_tokens: The most that will be generated, over all choices.
+            scope_id: Of a scoped token, whose own limit counts beside its key's and account's.
+            claim: The client's own name for the request, under which it runs only once.
 
         Raises:
-            InsufficientFundsError: The account's limit, less what is spent and held, is below it.
+            InsufficientFundsError: A limit, less what is spent and held under it, is below that.
             ConflictError: The request id exists.
+            IdempotencyConflictError: Another request of the account has this name.
+            IdempotencyMismatchError: And it asked for something else.
             StoreUnavailableError: The ledger cannot be written; nothing is reserved.
 
         Source:
@@ -134,6 +162,8 @@ class Ledger:
             price_version=price.version,
             hold_picousd=price.ceiling_picousd(prompt_tokens=prompt_tokens, max_tokens=max_tokens),
             now_ms=self._clock.now_ms(),
+            scope_id=scope_id,
+            claim=claim,
         )
         admission = asyncio.ensure_future(self._database.write(admit))
         try:
@@ -150,12 +180,16 @@ class Ledger:
         usage: TokenUsage,
         outcome: Outcome,
         usage_source: UsageSource = UsageSource.ENGINE,
+        answer: Answer | None = None,
     ) -> int:
         """
         Charge what was used and give back the rest of the hold.
 
         What was generated must be charged, so while the ledger cannot be written this tries again,
         for a minute.
+
+        Args:
+            answer: What the client is told, where it named its request: kept for repetitions.
 
         Returns:
             The cost in pico-dollars, which may be shown from now on. When the hold has been
@@ -184,7 +218,7 @@ class Ledger:
             usage_source=usage_source,
             resolved_at_ms=self._clock.now_ms(),
         )
-        return await self._resolve(hold.held, resolution)
+        return await self._resolve(hold.held, resolution, answer)
 
     async def void(
         self,
@@ -296,9 +330,11 @@ class Ledger:
         )
         await self._resolve(held, resolution)
 
-    async def _resolve(self, held: HeldRequest, resolution: Resolution) -> int:
+    async def _resolve(
+        self, held: HeldRequest, resolution: Resolution, answer: Answer | None = None
+    ) -> int:
         """Resolve a hold, trying again while that fails; a repetition is harmless."""
-        resolve = partial(transactions.resolve, held=held, resolution=resolution)
+        resolve = partial(transactions.resolve, held=held, resolution=resolution, answer=answer)
         for delay_s in _RETRY_DELAYS_S:
             try:
                 return await self._database.write(resolve)

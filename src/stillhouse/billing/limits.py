@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from stillhouse.errors import InsufficientFundsError, InvalidRequestError
 from stillhouse.money import format_usd
-from stillhouse.store import accounts, audit, balances, entries, keys, usage_days
-from stillhouse.store.balances import ACCOUNT, ALL_TIME, KEY, Balance, BalanceKey
+from stillhouse.store import accounts, audit, balances, entries, keys, scopes, usage_days
+from stillhouse.store.balances import ACCOUNT, ALL_TIME, KEY, SCOPE, Balance, BalanceKey
 from stillhouse.store.database import Connection
 from stillhouse.store.keys import KeyLimit
 
@@ -42,6 +42,24 @@ def reserve_on_key(
             f"This API key's spending limit of {format_usd(limit.amount_picousd)} "
             f"{_in_words(limit)} does not cover the request's highest possible cost, "
             f"{format_usd(amount_picousd)}."
+        )
+
+
+def reserve_on_scope(connection: Connection, scope_id: int, amount_picousd: int) -> None:
+    """
+    Hold an amount on a scope that has a limit of its own; others are limited by their key.
+
+    Raises:
+        InsufficientFundsError: The limit, less what is spent and held, is below the amount.
+
+    """
+    limit_picousd = scopes.fetch_limit_picousd(connection, scope_id)
+    if limit_picousd is None:
+        return
+    if not balances.reserve(connection, BalanceKey(SCOPE, scope_id, ALL_TIME), amount_picousd):
+        raise InsufficientFundsError(
+            f"This scoped token's spending limit of {format_usd(limit_picousd)} does not cover the "
+            f"request's highest possible cost, {format_usd(amount_picousd)}."
         )
 
 

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from fractions import Fraction
 from typing import Self
 
-from stillhouse.chat import TokenUsage
+from stillhouse.chat import ServiceTier, TokenUsage
 from stillhouse.money import price_picousd_per_token
 from stillhouse.store.prices import PriceRow, TokenPrices
 
+__all__ = ["MAX_PICOUSD_PER_TOKEN", "Price", "ServiceTier", "Tariff"]
+
 #: 1000 USD per million tokens; keeps every product below with a billion tokens within 64 bits.
 MAX_PICOUSD_PER_TOKEN = 10**9
-
-
-class ServiceTier(StrEnum):
-    """How soon a request's turn comes, and by how much that changes its price."""
-
-    DEFAULT = "default"
-    #: Goes first.
-    PRIORITY = "priority"
-    #: Waits until there is room.
-    FLEX = "flex"
 
 
 #: DeepInfra's factors (deepinfra.com/blog/priority-service-tier).

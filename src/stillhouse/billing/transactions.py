@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stillhouse.billing import limits
+from stillhouse.billing.idempotency import Answer, Claim, claim_in
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price, ServiceTier, Tariff
 from stillhouse.errors import InsufficientFundsError
-from stillhouse.store import balances, entries, prices, requests, usage_days
+from stillhouse.store import balances, entries, idempotency, prices, requests, usage_days
 from stillhouse.store.balances import BalanceKey
 from stillhouse.store.database import Connection
 from stillhouse.store.requests import HeldRequest, Resolution
@@ -48,13 +49,17 @@ def admit(  # noqa: PLR0913 - what a request row needs
     price_version: int,
     hold_picousd: int,
     now_ms: int,
+    scope_id: int | None = None,
+    claim: Claim | None = None,
 ) -> HeldRequest:
-    """Reserve *hold_picousd* on the account and on a limited key, and insert the request."""
+    """Reserve *hold_picousd* on the account and on a limited key and scope; insert the request."""
     of_account = BalanceKey(balances.ACCOUNT, account_id, balances.ALL_TIME)
     if not balances.reserve(connection, of_account, hold_picousd):
         raise InsufficientFundsError(NO_FUNDS)
     limits.reserve_on_key(connection, key_id, hold_picousd, now_ms=now_ms)
-    return requests.insert_held(
+    if scope_id is not None:
+        limits.reserve_on_scope(connection, scope_id, hold_picousd)
+    held = requests.insert_held(
         connection,
         request_id=request_id,
         account_id=account_id,
@@ -63,11 +68,29 @@ def admit(  # noqa: PLR0913 - what a request row needs
         hold_picousd=hold_picousd,
         created_at_ms=now_ms,
         lease_until_ms=now_ms + LEASE_MS,
+        scope_id=scope_id,
     )
+    if claim is not None:
+        claim_in(
+            connection, claim, account_id=account_id, request_number=held.number, now_ms=now_ms
+        )
+    return held
 
 
-def resolve(connection: Connection, *, held: HeldRequest, resolution: Resolution) -> int:
-    """Settle or void a request if nobody has yet; either way, return what it was resolved at."""
+def resolve(
+    connection: Connection,
+    *,
+    held: HeldRequest,
+    resolution: Resolution,
+    answer: Answer | None = None,
+) -> int:
+    """
+    Settle or void a request if nobody has yet; either way, return what it was resolved at.
+
+    Args:
+        answer: Kept for repetitions of a settled request; a voided one may run again.
+
+    """
     if not requests.resolve(connection, held.number, resolution):
         return requests.fetch_cost_picousd(connection, held.number)
     balances.release(connection, held, cost_picousd=resolution.cost_picousd)
@@ -78,6 +101,10 @@ def resolve(connection: Connection, *, held: HeldRequest, resolution: Resolution
         account_id=held.account_id,
         cost_picousd=resolution.cost_picousd,
     )
+    if resolution.state == requests.VOIDED:
+        idempotency.delete_of_request(connection, held.number)
+    elif answer is not None:
+        idempotency.keep_answer(connection, held.number, answer.encode())
     return resolution.cost_picousd
 
 

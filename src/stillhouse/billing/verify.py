@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from stillhouse.store import audit, balances, usage_days
+from stillhouse.store import audit, balances, idempotency, usage_days
 from stillhouse.store.database import Connection
 
 K = TypeVar("K")
@@ -39,6 +39,16 @@ def find_differences(connection: Connection, *, now_ms: int) -> list[Difference]
         *(
             Difference(f"request {request_id}", "holds money, but its lease has ended")
             for request_id in audit.fetch_overdue_holds(connection, now_ms=now_ms)
+        ),
+        *(
+            Difference(
+                f"request {request_id}", "has a charge without its kept answer, or the reverse"
+            )
+            for request_id in idempotency.fetch_wrong(connection)
+        ),
+        *(
+            Difference(f"request {request_id}", "was made with a scope of another key")
+            for request_id in audit.fetch_foreign_scopes(connection)
         ),
     ]
 

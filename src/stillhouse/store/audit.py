@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
-from stillhouse.store import accounts, balances, keys
+from stillhouse.store import accounts, balances, keys, scopes
 from stillhouse.store.balances import Balance, BalanceKey
 from stillhouse.store.entries import CHARGE, FUNDING_ACCOUNT_ID, REVENUE_ACCOUNT_ID, TOP_UP
 from stillhouse.store.requests import HELD, SETTLED
-from stillhouse.store.tables import entry, price_version, request, top_up
+from stillhouse.store.tables import entry, price_version, request, scope, top_up
 from stillhouse.store.usage_days import DAY_MS, DayKey, DaySums
 
 
@@ -120,6 +120,16 @@ def fetch_stray_entries(connection: Connection) -> list[Wrong]:
     ]
 
 
+def fetch_foreign_scopes(connection: Connection) -> list[str]:
+    """Ids of requests that were made with a scope of another key than their own."""
+    query = (
+        select(request.c.request_id)
+        .join_from(request, scope, request.c.scope_id == scope.c.id)
+        .where(request.c.key_id != scope.c.key_id)
+    )
+    return list(connection.scalars(query))
+
+
 def fetch_overdue_holds(connection: Connection, *, now_ms: int) -> list[str]:
     """Ids of requests that hold money past their lease, so that nobody can be working on them."""
     query = select(request.c.request_id).where(
@@ -132,10 +142,10 @@ def recompute_balances(
     connection: Connection, kept: Iterable[BalanceKey], days: Mapping[DayKey, DaySums]
 ) -> dict[BalanceKey, Balance]:
     """
-    Every account's balance, and those of *kept* that are a key's, from scratch.
+    Every account's and limited scope's balance, and those of *kept* that are a key's, from scratch.
 
-    An account has spent what its entries say; a key what its requests cost. Both hold what their
-    unresolved requests hold.
+    An account has spent what its entries say; a key or scope what its requests cost. They hold what
+    their unresolved requests hold.
 
     Args:
         days: What keys used, summed from their requests.
@@ -165,7 +175,7 @@ def recompute_balances(
                 sum_held_of_key(connection, key),
                 limit.amount_picousd if limit else None,
             )
-    return recomputed
+    return recomputed | _recompute_scopes(connection)
 
 
 def sum_held_of_key(connection: Connection, key: BalanceKey) -> int:
@@ -178,6 +188,22 @@ def sum_held_of_key(connection: Connection, key: BalanceKey) -> int:
         request.c.created_at_ms < end_day * DAY_MS,
     )
     return int(connection.execute(query).scalar_one())
+
+
+def _recompute_scopes(connection: Connection) -> dict[BalanceKey, Balance]:
+    limited = [row for row in scopes.fetch_all(connection) if row.limit_picousd is not None]
+    if not limited:
+        return {}
+    is_scoped = request.c.scope_id.is_not(None)
+    spent = _sum_by(connection, request.c.scope_id, request.c.cost_picousd, is_scoped)
+    is_held = and_(is_scoped, request.c.state == HELD)
+    held = _sum_by(connection, request.c.scope_id, request.c.hold_picousd, is_held)
+    return {
+        BalanceKey(balances.SCOPE, row.id, balances.ALL_TIME): Balance(
+            spent.get(row.id, 0), held.get(row.id, 0), row.limit_picousd
+        )
+        for row in limited
+    }
 
 
 def _cost_of_key(days: Mapping[DayKey, DaySums], key: BalanceKey) -> int:
@@ -197,4 +223,4 @@ def _sum_by(
 ) -> dict[int, int]:
     rows = connection.execute(select(group, func.sum(amount)).where(condition).group_by(group))
     # PostgreSQL sums bigints to a Decimal.
-    return {key: int(total) for key, total in rows}
+    return {key: int(total or 0) for key, total in rows}

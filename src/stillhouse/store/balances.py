@@ -1,8 +1,9 @@
 """
 What every holder has spent and holds.
 
-A holder is an account, or a key that has a limit of its own. The rows are derived from requests and
-entries; they exist so that the check of a limit and the hold under it are one statement.
+A holder is an account, or a key or a scope that has a limit of its own. The rows are derived from
+requests and entries; they exist so that the check of a limit and the hold under it are one
+statement.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from stillhouse.store.tables import balance
 
 ACCOUNT = "account"
 KEY = "key"
+SCOPE = "scope"
 
 #: The period of a balance that never starts anew.
 ALL_TIME = 0
@@ -73,6 +75,11 @@ _RELEASE = Prepared(
                 balance.c.holder_id == bindparam("the_key"),
                 balance.c.period.in_([bindparam("always"), bindparam("month")]),
             ),
+            and_(
+                balance.c.holder == SCOPE,
+                balance.c.holder_id == bindparam("the_scope"),
+                balance.c.period == ALL_TIME,
+            ),
         )
     )
     .values(
@@ -111,6 +118,7 @@ def release(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> 
     row = {
         "the_account": held.account_id,
         "the_key": held.key_id,
+        "the_scope": held.scope_id or 0,  # no row has the number 0
         "always": ALL_TIME,
         "month": month_of(held.created_at_ms),
         "hold": held.hold_picousd,

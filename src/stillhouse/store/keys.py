@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import api_key
@@ -23,7 +26,14 @@ class KeyLimit:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """An API key without its secret; `prefix` is the part of it that may be shown."""
+    """
+    An API key without its secret.
+
+    Args:
+        prefix: The part of the secret that may be shown.
+        allowed_models: None when every model is.
+
+    """
 
     id: int
     account_id: int
@@ -33,7 +43,23 @@ class KeyRow:
     last_used_at_ms: int | None
     expires_at_ms: int | None
     revoked_at_ms: int | None
+    allowed_models: frozenset[str] | None
     limit: KeyLimit | None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """
+    A key as one that signs tokens.
+
+    Args:
+        sealed_state: What its secret's first block leaves of HMAC-SHA-256, encrypted.
+
+    """
+
+    key: KeyRow
+    secret_hmac: bytes
+    sealed_state: bytes | None
 
 
 _SELECT = select(
@@ -45,11 +71,17 @@ _SELECT = select(
     api_key.c.last_used_at_ms,
     api_key.c.expires_at_ms,
     api_key.c.revoked_at_ms,
+    api_key.c.allowed_models,
     api_key.c.limit_picousd,
     api_key.c.limit_period,
 )
 _SELECT_BY_HMAC = _SELECT.where(api_key.c.secret_hmac == bindparam("of_hmac"))
 _SELECT_ALL = _SELECT.order_by(api_key.c.id)
+_SELECT_SIGNING = _SELECT.add_columns(api_key.c.secret_hmac, api_key.c.sealed_signing_state).where(
+    api_key.c.account_id == bindparam("of_account"),
+    api_key.c.name == bindparam("of_name"),
+    api_key.c.revoked_at_ms.is_(None),
+)
 _SELECT_LIMIT = Prepared(
     select(api_key.c.limit_picousd, api_key.c.limit_period).where(
         api_key.c.id == bindparam("of_id"), api_key.c.limit_picousd.is_not(None)
@@ -70,6 +102,8 @@ def insert_key(  # noqa: PLR0913 - one argument per column
     secret_hmac: bytes,
     created_at_ms: int,
     expires_at_ms: int | None = None,
+    allowed_models: frozenset[str] | None = None,
+    sealed_signing_state: bytes | None = None,
 ) -> KeyRow:
     """
     Insert a key.
@@ -83,8 +117,10 @@ def insert_key(  # noqa: PLR0913 - one argument per column
         "name": name,
         "prefix": prefix,
         "secret_hmac": secret_hmac,
+        "sealed_signing_state": sealed_signing_state,
         "created_at_ms": created_at_ms,
         "expires_at_ms": expires_at_ms,
+        "allowed_models": None if allowed_models is None else json.dumps(sorted(allowed_models)),
     }
     key_id = connection.execute(insert(api_key).returning(api_key.c.id), row).scalar_one()
     return KeyRow(
@@ -96,6 +132,7 @@ def insert_key(  # noqa: PLR0913 - one argument per column
         last_used_at_ms=None,
         expires_at_ms=expires_at_ms,
         revoked_at_ms=None,
+        allowed_models=allowed_models,
         limit=None,
     )
 
@@ -104,6 +141,17 @@ def fetch_by_hmac(connection: Connection, secret_hmac: bytes) -> KeyRow | None:
     """The key whose secret has this HMAC, revoked or not."""
     row = connection.execute(_SELECT_BY_HMAC, {"of_hmac": secret_hmac}).mappings().one_or_none()
     return _key(row) if row else None
+
+
+def fetch_signing_key(connection: Connection, account_id: int, name: str) -> SigningKey | None:
+    """The account's live key of this name, of which there is one at most."""
+    parameters = {"of_account": account_id, "of_name": name}
+    row = connection.execute(_SELECT_SIGNING, parameters).mappings().one_or_none()
+    if row is None:
+        return None
+    columns = dict(row)
+    secret_hmac, sealed_state = columns.pop("secret_hmac"), columns.pop("sealed_signing_state")
+    return SigningKey(_key(columns), secret_hmac, sealed_state)
 
 
 def fetch_all(connection: Connection) -> list[KeyRow]:
@@ -137,8 +185,12 @@ def revoke(connection: Connection, key_id: int, *, revoked_at_ms: int) -> None:
     connection.execute(_REVOKE, {"of_id": key_id, "revoked_at_ms": revoked_at_ms})
 
 
-def _key(row: RowMapping) -> KeyRow:
+def _key(row: Mapping[Any, Any]) -> KeyRow:
     columns = dict(row)
+    models = columns.pop("allowed_models")
     amount_picousd, period = columns.pop("limit_picousd"), columns.pop("limit_period")
-    limit = None if amount_picousd is None else KeyLimit(amount_picousd, period)
-    return KeyRow(**columns, limit=limit)
+    return KeyRow(
+        **columns,
+        allowed_models=None if models is None else frozenset(json.loads(models)),
+        limit=None if amount_picousd is None else KeyLimit(amount_picousd, period),
+    )

@@ -24,6 +24,7 @@ class HeldRequest:
         number: The row's own number; entries refer to it.
         hold_picousd: The highest possible cost, reserved until the request is resolved.
         created_at_ms: Decides which month's limit the request counts towards.
+        scope_id: The scoped token that it was made with; None when it was the key itself.
 
     """
 
@@ -33,6 +34,7 @@ class HeldRequest:
     price_version: int
     hold_picousd: int
     created_at_ms: int
+    scope_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ _INSERT = Prepared(
     "hold_picousd",
     "created_at_ms",
     "lease_until_ms",
+    "scope_id",
 )
 _RESOLVE = Prepared(
     update(request)
@@ -87,6 +90,7 @@ _SELECT_HELD = (
         request.c.price_version,
         request.c.hold_picousd,
         request.c.created_at_ms,
+        request.c.scope_id,
     )
     .where(request.c.state == HELD)
     .order_by(request.c.number)
@@ -103,6 +107,7 @@ def insert_held(  # noqa: PLR0913 - one argument per column
     hold_picousd: int,
     created_at_ms: int,
     lease_until_ms: int,
+    scope_id: int | None = None,
 ) -> HeldRequest:
     """
     Insert a request that holds *hold_picousd*.
@@ -120,9 +125,12 @@ def insert_held(  # noqa: PLR0913 - one argument per column
         "hold_picousd": hold_picousd,
         "created_at_ms": created_at_ms,
         "lease_until_ms": lease_until_ms,
+        "scope_id": scope_id,
     }
     number: int = _INSERT.run(connection, row).scalar_one()
-    return HeldRequest(number, account_id, key_id, price_version, hold_picousd, created_at_ms)
+    return HeldRequest(
+        number, account_id, key_id, price_version, hold_picousd, created_at_ms, scope_id
+    )
 
 
 def resolve(connection: Connection, number: int, resolution: Resolution) -> bool:

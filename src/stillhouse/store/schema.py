@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from stillhouse.errors import ConfigError
 
 #: The newest migration; here so that an up-to-date ledger opens without loading Alembic.
-HEAD = "0002"
+HEAD = "0003"
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 

@@ -60,6 +60,7 @@ api_key = Table(
     Column("name", Text, nullable=False),
     Column("prefix", Text, nullable=False),
     Column("secret_hmac", LargeBinary(32), nullable=False),
+    Column("sealed_signing_state", LargeBinary(64)),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("last_used_at_ms", BigInteger),
     Column("expires_at_ms", BigInteger),
@@ -80,6 +81,19 @@ api_key = Table(
         sqlite_where=text("revoked_at_ms IS NULL"),
         postgresql_where=text("revoked_at_ms IS NULL"),
     ),
+)
+
+#: A narrower right to spend a key's money: one signed token, from its minting or first use on.
+scope = Table(
+    "scope",
+    metadata,
+    Column("id", RowNumber, primary_key=True),
+    Column("key_id", BigInteger, ForeignKey("api_key.id"), nullable=False),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("limit_picousd", BigInteger),
+    Column("created_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("fingerprint"),
+    CheckConstraint("limit_picousd >= 0", name="limit"),
 )
 
 #: What a model's tokens cost from a moment on; never changed, only followed by another.
@@ -119,6 +133,7 @@ request = Table(
     Column("outcome", Text),
     Column("cost_picousd", BigInteger),
     Column("resolved_at_ms", BigInteger),
+    Column("scope_id", BigInteger, ForeignKey("scope.id")),
     UniqueConstraint("request_id"),
     CheckConstraint("hold_picousd >= 0", name="hold"),
     CheckConstraint("cost_picousd BETWEEN 0 AND hold_picousd", name="cost_within_hold"),
@@ -145,6 +160,23 @@ request = Table(
         sqlite_where=text("state = 'HELD'"),
         postgresql_where=text("state = 'HELD'"),
     ),
+)
+
+#: A client's name for one of its account's requests, by which a repetition is known; with the
+#: answer from the moment that the request is settled. Deleted when it is voided or long past.
+idempotency_key = Table(
+    "idempotency_key",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("account_id", BigInteger, ForeignKey("account.id"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("request_number", BigInteger, ForeignKey("request.number"), nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Column("answer", LargeBinary),
+    UniqueConstraint("account_id", "key"),
+    UniqueConstraint("request_number"),
+    Index(None, "expires_at_ms"),
 )
 
 #: What a customer paid in.
@@ -187,7 +219,7 @@ balance = Table(
     Column("held_picousd", BigInteger, nullable=False),
     Column("limit_picousd", BigInteger),
     PrimaryKeyConstraint("holder", "holder_id", "period"),
-    CheckConstraint("holder IN ('account', 'key')", name="holder"),
+    CheckConstraint("holder IN ('account', 'key', 'scope')", name="holder"),
     CheckConstraint("spent_picousd >= 0 AND held_picousd >= 0", name="positive"),
     CheckConstraint("spent_picousd + held_picousd <= limit_picousd", name="within_limit"),
     sqlite_with_rowid=False,

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,26 @@ async def test_key_is_its_accounts_principal(accounts: Accounts) -> None:
         principal.account_id,
         principal.key_id,
         principal.key_name,
+    )
+
+
+@pytest.mark.parametrize(
+    ("allowed_models", "may_use"),
+    [(None, True), (frozenset[str](), False), (frozenset({"a/b"}), True)],
+)
+async def test_key_is_for_the_models_it_names(
+    accounts: Accounts, *, allowed_models: frozenset[str] | None, may_use: bool
+) -> None:
+    """A key is for every model, or for those it names; naming none is not the same as all."""
+    account = await accounts.create_account("alice")
+    minted = await accounts.create_key(account.id, "laptop", allowed_models=allowed_models)
+    principal = await accounts.authenticate(minted.secret)
+    assert [minted.key] == [
+        replace(key, last_used_at_ms=None) for key in await accounts.list_keys()
+    ]
+    assert (may_use, allowed_models is None) == (
+        principal.may_use("a/b"),
+        principal.may_use("c/d"),
     )
 
 

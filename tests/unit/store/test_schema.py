@@ -69,7 +69,7 @@ HISTORY = """
     INSERT INTO api_key (id, account_id, name, prefix, secret_hmac, created_at_ms)
         VALUES (1, 3, 'k', 'sh_', x'00', 0);
     INSERT INTO request VALUES
-        (1, 'r', 3, 1, 1, 'SETTLED', 2, 0, NULL, 1, 0, 1, 'engine', 'stop', 2, 0);
+        (1, 'r', 3, 1, 1, 'SETTLED', 2, 0, NULL, 1, 0, 1, 'engine', 'stop', 2, 0, NULL);
     INSERT INTO entry VALUES (1, 'charge', 3, -2), (1, 'charge', 1, 2);
 """
 
@@ -92,11 +92,11 @@ def test_usage_of_the_first_schema_is_kept(tmp_path: Path) -> None:
         HISTORY
         + """
         INSERT INTO request VALUES
-            (2, 'r2', 3, 1, 1, 'SETTLED', 9, 86399999, NULL, 3, 2, 1, 'engine', 'stop', 4, 0),
-            (3, 'r3', 3, 1, 1, 'VOIDED', 9, 1, NULL, 3, 2, 1, 'engine', 'engine_error', 0, 0),
-            (4, 'r4', 3, 1, 1, 'HELD', 9, 2, 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+            (2, 'r2', 3, 1, 1, 'SETTLED', 9, 86399999, NULL, 3, 2, 1, 'engine', 'stop', 4, 0, NULL),
+            (3, 'r3', 3, 1, 1, 'VOIDED', 9, 1, NULL, 3, 2, 1, 'engine', 'engine_error', 0, 0, NULL),
+            (4, 'r4', 3, 1, 1, 'HELD', 9, 2, 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
             (5, 'r5', 3, 1, 1, 'VOIDED', 9, 86400000, NULL, NULL, NULL, NULL, NULL,
-             'gateway_lost', 0, 86400001);
+             'gateway_lost', 0, 86400001, NULL);
         """,
     )
     Database.open(path).close()

@@ -51,6 +51,7 @@ def _create_accounts() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("prefix", sa.Text, nullable=False),
         sa.Column("secret_hmac", sa.LargeBinary(32), nullable=False),
+        sa.Column("sealed_signing_state", sa.LargeBinary(64)),
         sa.Column("created_at_ms", sa.BigInteger, nullable=False),
         sa.Column("last_used_at_ms", sa.BigInteger),
         sa.Column("expires_at_ms", sa.BigInteger),
@@ -70,6 +71,16 @@ def _create_accounts() -> None:
         unique=True,
         sqlite_where=_LIVE,
         postgresql_where=_LIVE,
+    )
+    op.create_table(
+        "scope",
+        sa.Column("id", _ROW_NUMBER, primary_key=True),
+        sa.Column("key_id", sa.BigInteger, sa.ForeignKey("api_key.id"), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
+        sa.Column("limit_picousd", sa.BigInteger),
+        sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+        sa.UniqueConstraint("fingerprint"),
+        sa.CheckConstraint("limit_picousd >= 0", name="limit"),
     )
 
 
@@ -112,6 +123,7 @@ def _create_requests() -> None:
         sa.Column("outcome", sa.Text),
         sa.Column("cost_picousd", sa.BigInteger),
         sa.Column("resolved_at_ms", sa.BigInteger),
+        sa.Column("scope_id", sa.BigInteger, sa.ForeignKey("scope.id")),
         sa.UniqueConstraint("request_id"),
         sa.CheckConstraint("hold_picousd >= 0", name="hold"),
         sa.CheckConstraint("cost_picousd BETWEEN 0 AND hold_picousd", name="cost_within_hold"),
@@ -174,7 +186,7 @@ def _create_money() -> None:
         sa.Column("held_picousd", sa.BigInteger, nullable=False),
         sa.Column("limit_picousd", sa.BigInteger),
         sa.PrimaryKeyConstraint("holder", "holder_id", "period"),
-        sa.CheckConstraint("holder IN ('account', 'key')", name="holder"),
+        sa.CheckConstraint("holder IN ('account', 'key', 'scope')", name="holder"),
         sa.CheckConstraint("spent_picousd >= 0 AND held_picousd >= 0", name="positive"),
         sa.CheckConstraint("spent_picousd + held_picousd <= limit_picousd", name="within_limit"),
         sqlite_with_rowid=False,

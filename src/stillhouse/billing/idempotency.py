@@ -1,0 +1,165 @@
+"""A request that is sent twice runs once: one generation, one charge, the same answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+
+from stillhouse.chat import ServiceTier, TokenUsage
+from stillhouse.clock import Clock
+from stillhouse.errors import (
+    IdempotencyConflictError,
+    IdempotencyMismatchError,
+    InvalidRequestError,
+)
+from stillhouse.store import idempotency as rows
+from stillhouse.store.database import Connection, Database
+
+#: How long a key is remembered: as long as Stripe remembers one at least.
+LIFETIME_MS = 24 * 3600 * 1000
+
+#: More text than any context of today holds; a larger answer is charged, but not kept.
+MAX_ANSWER_BYTES = 4 << 20
+
+#: Deleted in one transaction, during which nobody else can write.
+PURGE_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """
+    A client's name for its request.
+
+    Args:
+        fingerprint: SHA-256 of what is asked; the same key with another one is a mistake.
+
+    """
+
+    key: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client was told, apart from what the ledger has in the request's row."""
+
+    content: str
+    reasoning: str
+    finish_reason: str
+
+    def encode(self) -> bytes:
+        """As the store keeps it: nothing, where it is too large."""
+        data = msgspec.json.encode(self)
+        return data if len(data) <= MAX_ANSWER_BYTES else b""
+
+
+@dataclass(frozen=True, slots=True)
+class PastRequest:
+    """A request that was answered before, with what it was answered."""
+
+    request_id: str
+    model: str
+    tier: ServiceTier
+    created_at_ms: int
+    usage: TokenUsage
+    cost_picousd: int
+    answer: Answer
+
+
+class PastRequests:
+    """The requests of the last day whose clients gave them a name."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def find(self, account_id: int, claim: Claim) -> PastRequest | None:
+        """
+        What the account was answered when it made this request before; None when it never has.
+
+        Raises:
+            IdempotencyConflictError: The first one is still running.
+            IdempotencyMismatchError: The key belongs to a request that asked for something else.
+            InvalidRequestError: The answer was too large to be kept.
+            StoreUnavailableError: The ledger cannot be read.
+
+        """
+        fetch = partial(
+            rows.fetch, account_id=account_id, key=claim.key, now_ms=self._clock.now_ms()
+        )
+        found = await self._database.read(fetch)
+        if found is None:
+            return None
+        if found.fingerprint != claim.fingerprint:
+            raise _mismatch(claim)
+        if found.answer is None:
+            raise _conflict()
+        if not found.answer:
+            raise InvalidRequestError(
+                f"This Idempotency-Key belongs to request {found.request_id}, which was charged. "
+                "Its answer was too large to be kept; ask again under another key.",
+                param="Idempotency-Key",
+            )
+        return PastRequest(
+            request_id=found.request_id,
+            model=found.model,
+            tier=ServiceTier(found.service_tier),
+            created_at_ms=found.created_at_ms,
+            usage=found.usage,
+            cost_picousd=found.cost_picousd,
+            answer=msgspec.json.decode(found.answer, type=Answer),
+        )
+
+    async def purge(self) -> int:
+        """Delete what has expired, in short transactions, and return how much that was."""
+        num_purged = 0
+        while True:
+            now_ms = self._clock.now_ms()
+            batch = partial(rows.delete_expired, now_ms=now_ms, at_most=PURGE_BATCH)
+            num_deleted = await self._database.write(batch)
+            num_purged += num_deleted
+            if num_deleted < PURGE_BATCH:
+                return num_purged
+
+
+def claim_in(
+    connection: Connection, claim: Claim, *, account_id: int, request_number: int, now_ms: int
+) -> None:
+    """
+    Name a request, in the transaction that holds its cost.
+
+    Raises:
+        IdempotencyConflictError: Another request has come first.
+        IdempotencyMismatchError: And it asked for something else.
+
+    """
+    is_first = rows.insert_key(
+        connection,
+        account_id=account_id,
+        key=claim.key,
+        fingerprint=claim.fingerprint,
+        request_number=request_number,
+        expires_at_ms=now_ms + LIFETIME_MS,
+        now_ms=now_ms,
+    )
+    if not is_first:
+        first = rows.fetch(connection, account_id=account_id, key=claim.key, now_ms=now_ms)
+        is_same = first is None or first.fingerprint == claim.fingerprint
+        raise _conflict() if is_same else _mismatch(claim)
+
+
+def _conflict() -> IdempotencyConflictError:
+    return IdempotencyConflictError(
+        "The first request with this Idempotency-Key is still running; its answer will be there "
+        "when it has ended"
+    )
+
+
+def _mismatch(claim: Claim) -> IdempotencyMismatchError:
+    return IdempotencyMismatchError(
+        f"The Idempotency-Key {claim.key!r} belongs to a request with another body; use a new key "
+        "for a new request",
+        param="Idempotency-Key",
+    )

@@ -1,0 +1,154 @@
+"""How much one account may ask at once and per minute, of each model by itself."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import islice
+
+from stillhouse.clock import Clock
+from stillhouse.errors import RateLimitError
+
+#: Nobody can know when a request in flight will end.
+_PLACE_RETRY_AFTER_S = 1.0
+
+_MINUTE_S = 60.0
+
+#: Clocks count in steps; who is early by less than this is not turned away.
+_TOLERANCE_S = 1e-3
+
+#: Accounts that are looked at for being at rest, whenever a request comes in.
+_NUM_SWEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRules:
+    """
+    What every account may do with every model.
+
+    Args:
+        max_outstanding: Requests in flight.
+        requests_per_minute: None is without limit.
+        tokens_per_minute: Of prompts and completions together; None is without limit.
+
+    """
+
+    max_outstanding: int = 200
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+class Limits:
+    """
+    Keeps every account within the rules.
+
+    A rate is a bucket that holds a minute's worth and refills steadily; a request is let in while
+    something is in it. The prompt's tokens are taken at once, the completion's when it has ended,
+    so that nobody pays for a `max_tokens` that is never used: the bucket may be overdrawn, and lets
+    nothing in until that is made up for, so that in the long run the rate holds.
+
+    What is remembered is bounded: an account with nothing in flight and full buckets is forgotten.
+    """
+
+    def __init__(self, rules: LimitRules, clock: Clock) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._accounts: OrderedDict[tuple[int, str], _Account] = OrderedDict()
+
+    def enter(self, account_id: int, model: str, *, prompt_tokens: int) -> None:
+        """
+        Let a request in; `leave` must follow when it has ended.
+
+        Raises:
+            RateLimitError: The account has too many in flight, or has used up its minute.
+
+        """
+        now_s = self._clock.monotonic_s()
+        account = self._accounts.get((account_id, model)) or _Account.under(self._rules)
+        self._refuse_too_much(account, model, now_s)
+        account.num_outstanding += 1
+        account.take(now_s, num_requests=1, num_tokens=prompt_tokens)
+        self._accounts[account_id, model] = account
+        self._forget_who_rests(now_s)
+
+    def leave(self, account_id: int, model: str, *, completion_tokens: int) -> None:
+        """End a request that was let in."""
+        account = self._accounts[account_id, model]
+        account.num_outstanding -= 1
+        account.take(self._clock.monotonic_s(), num_requests=0, num_tokens=completion_tokens)
+
+    def __len__(self) -> int:
+        """How many accounts are remembered, each once per model."""
+        return len(self._accounts)
+
+    def _refuse_too_much(self, account: _Account, model: str, now_s: float) -> None:
+        if account.num_outstanding >= self._rules.max_outstanding:
+            raise RateLimitError(
+                f"Rate limited: {account.num_outstanding} requests to {model} are in flight",
+                retry_after_s=_PLACE_RETRY_AFTER_S,
+            )
+        for name, bucket in (("requests", account.requests), ("tokens", account.tokens)):
+            if bucket and (wait_s := bucket.wait_s(now_s)):
+                raise RateLimitError(
+                    f"Rate limited: {bucket.per_minute} {name} per minute to {model}",
+                    retry_after_s=wait_s,
+                )
+
+    def _forget_who_rests(self, now_s: float) -> None:
+        for key in list(islice(self._accounts, _NUM_SWEPT)):
+            if self._accounts[key].is_at_rest(now_s):
+                del self._accounts[key]
+            else:
+                self._accounts.move_to_end(key)
+
+
+@dataclass(slots=True)
+class _Account:
+    """What one account has in flight at one model, and what is left of its minute."""
+
+    requests: _Bucket | None
+    tokens: _Bucket | None
+    num_outstanding: int = 0
+
+    @classmethod
+    def under(cls, rules: LimitRules) -> _Account:
+        return cls(_bucket(rules.requests_per_minute), _bucket(rules.tokens_per_minute))
+
+    def take(self, now_s: float, *, num_requests: int, num_tokens: int) -> None:
+        if self.requests:
+            self.requests.take(num_requests, now_s)
+        if self.tokens:
+            self.tokens.take(num_tokens, now_s)
+
+    def is_at_rest(self, now_s: float) -> bool:
+        buckets = (self.requests, self.tokens)
+        return self.num_outstanding == 0 and all(not b or b.is_full(now_s) for b in buckets)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """
+    Holds a minute's worth, known by the moment when it will be full again.
+
+    Source:
+        The generic cell rate algorithm, ITU-T I.371.
+
+    """
+
+    per_minute: int
+    _full_at_s: float = float("-inf")
+
+    def wait_s(self, now_s: float) -> float:
+        """How long until there is one in it; 0 when there is."""
+        one_at_s = self._full_at_s - _MINUTE_S + _MINUTE_S / self.per_minute
+        return one_at_s - now_s if one_at_s > now_s + _TOLERANCE_S else 0
+
+    def take(self, amount: int, now_s: float) -> None:
+        self._full_at_s = max(self._full_at_s, now_s) + amount * _MINUTE_S / self.per_minute
+
+    def is_full(self, now_s: float) -> bool:
+        return now_s >= self._full_at_s
+
+
+def _bucket(per_minute: int | None) -> _Bucket | None:
+    return None if per_minute is None else _Bucket(per_minute)
