@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import structlog
 from starlette.types import ASGIApp
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.first_key import FirstKey, ensure_first_key
+from stillhouse.api.account_routes import account_routes
 from stillhouse.api.chat_completions import ChatCompletions
 from stillhouse.api.model_list import ModelList
 from stillhouse.api.probes import Probes
 from stillhouse.api.routes import create_api
+from stillhouse.billing.idempotency import PastRequests
+from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.price import Tariff
+from stillhouse.billing.statement import Statements
 from stillhouse.clock import Clock, SystemClock
 from stillhouse.config import MIB, Config
 from stillhouse.engines.base import Engine
@@ -27,15 +33,23 @@ from stillhouse.engines.fake.settings import FakeSettings, Fault, FaultKind
 from stillhouse.engines.frames import Loading
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
+from stillhouse.errors import StoreUnavailableError
+from stillhouse.limits import LimitRules, Limits
 from stillhouse.metrics import Metrics
 from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel
 from stillhouse.serving.completions import Completions
+from stillhouse.serving.places import Places
+from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ServedModel, ServedModels
 from stillhouse.store.database import Database
+from stillhouse.store.database_clock import DatabaseClock
+
+log = structlog.get_logger()
 
 DATABASE_FILE = "stillhouse.db"
 WEIGHTS_FOLDER = "weights"
+_PURGE_INTERVAL_S = 600
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Progress = Callable[[Loading], None]
@@ -46,8 +60,10 @@ class Rooms:
     """Keys and money, as both the server and the commands use them."""
 
     database: Database
+    clock: DatabaseClock
     accounts: Accounts
     ledger: Ledger
+    statements: Statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +85,26 @@ class Service:
 
 @asynccontextmanager
 async def open_rooms(
-    home: Path, *, clock: Clock | None = None, is_server: bool = False
+    home: Path, *, url: str | None = None, clock: Clock | None = None, is_server: bool = False
 ) -> AsyncIterator[Rooms]:
     """
     Open the state under *home*; commands may do so while a server runs on it.
+
+    Args:
+        url: Of the ledger's database; None for the file under *home*.
 
     Raises:
         ConfigError: Another server already runs on it.
         StoreUnavailableError: The database cannot be opened.
 
     """
-    clock = clock or SystemClock()
-    with Database.open(home / DATABASE_FILE, is_server=is_server) as database:
+    with Database.open(url or home / DATABASE_FILE, is_server=is_server) as database:
+        clock = DatabaseClock(database, clock or SystemClock())
+        await clock.synchronise()
         accounts = await Accounts.open(database, clock, home)
         ledger = Ledger(database, clock)
         try:
-            yield Rooms(database, accounts, ledger)
+            yield Rooms(database, clock, accounts, ledger, Statements(database))
         finally:
             await ledger.close()
             await accounts.close()
@@ -121,15 +141,17 @@ async def open_service(
         OperatorError: Something must be changed first; the message says what.
 
     """
-    clock = clock or SystemClock()
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        rooms = await stack.enter_async_context(open_rooms(home, clock=clock, is_server=True))
-        await rooms.ledger.sweep()
+        rooms = await stack.enter_async_context(
+            open_rooms(home, url=config.store.url, clock=clock, is_server=True)
+        )
+        clock = rooms.clock
+        await stack.enter_async_context(_keeping_leases(rooms))
         first_key = await ensure_first_key(rooms.accounts, home)
         catalogue = load_catalogue(config, source)
         chats = _load_chats(catalogue, config, source)
-        prices = await rooms.ledger.publish_prices(_tariffs(chats))
+        prices = await rooms.ledger.publish_tiers(_tariffs(chats))
         served = {}
         for model_id, chat in chats.items():
             engine = _running(_make_engine(config, home, chat, on_progress))
@@ -137,24 +159,82 @@ async def open_service(
                 chat, await stack.enter_async_context(engine), prices[model_id]
             )
         models = ServedModels(catalogue, served)
+        past_requests = PastRequests(rooms.database, clock)
+        await stack.enter_async_context(_purging(past_requests))
         completions = Completions(
             models=models,
             ledger=rooms.ledger,
+            past_requests=past_requests,
+            places=_make_places(config, clock, metrics),
+            resolver=Resolver(patience_s=config.server.ledger_patience_s),
             clock=clock,
             metrics=metrics,
-            max_outstanding=config.max_outstanding,
             cancel_timeout_s=config.engine.supervision.cancel_timeout_s,
         )
         stack.push_async_callback(completions.drain, grace_s=0)
         api = create_api(
             accounts=rooms.accounts,
-            chat_completions=ChatCompletions(completions, clock, config.server.max_body_mib * MIB),
+            chat_completions=ChatCompletions(completions, config.server.max_body_mib * MIB),
+            account_routes=account_routes(
+                accounts=rooms.accounts,
+                statements=rooms.statements,
+                clock=clock,
+                rate_limit=config.limits.max_outstanding,
+                tpm_rate_limit=config.limits.tokens_per_minute,
+            ),
             model_list=ModelList(models, created=clock.now_ms() // 1000),
             probes=Probes(models, metrics, partial(rooms.database.write, _write_nothing)),
             metrics=metrics,
             has_public_metrics=config.server.host in _LOOPBACK_HOSTS,
         )
         yield Service(api, rooms, models, first_key)
+
+
+def _make_places(config: Config, clock: Clock, metrics: Metrics) -> Places:
+    return Places(
+        max_outstanding=config.max_outstanding,
+        limits=Limits(LimitRules(**config.limits.model_dump()), clock),
+        metrics=metrics,
+    )
+
+
+@asynccontextmanager
+async def _keeping_leases(rooms: Rooms) -> AsyncIterator[None]:
+    """Take over what a killed server left, and hold on to what this one holds."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_MS / 1000)
+            try:
+                await rooms.clock.synchronise()
+                await rooms.ledger.keep_leases()
+            except StoreUnavailableError as error:
+                log.warning("leases_not_renewed", reason=error.message)
+
+    if not rooms.database.is_shared:  # others may work on what is held there
+        await rooms.ledger.sweep()
+    task = asyncio.create_task(keep(), name="leases")
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+@asynccontextmanager
+async def _purging(past_requests: PastRequests) -> AsyncIterator[None]:
+    """Let answers be forgotten when their day is over."""
+
+    async def purge() -> None:
+        while True:
+            await asyncio.sleep(_PURGE_INTERVAL_S)
+            with suppress(StoreUnavailableError):  # the next time will do
+                await past_requests.purge()
+
+    task = asyncio.create_task(purge(), name="purge of past requests")
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def _load_chats(catalogue: Catalogue, config: Config, source: Path | None) -> dict[str, ChatModel]:

@@ -91,6 +91,19 @@ class EngineConfig(_Section):
     fake: FakeEngineConfig = FakeEngineConfig()
 
 
+class StoreConfig(_Section):
+    """
+    Where the ledger is.
+
+    Args:
+        url: Of a PostgreSQL database, which several gateways may share; None keeps the ledger in a
+            file in the home folder.
+
+    """
+
+    url: str | None = Field(default=None, pattern="^postgres(ql)?://")
+
+
 class LimitsConfig(_Section):
     """What one account may ask of one model; `limits.py` says how rates are counted."""
 
@@ -113,6 +126,7 @@ class Config(_Section):
 
     server: ServerConfig = ServerConfig()
     engine: EngineConfig = EngineConfig()
+    store: StoreConfig = StoreConfig()
     limits: LimitsConfig = LimitsConfig()
     models: dict[str, dict[str, Any]] = {DEMO_MODEL: {}}
     stand_ins: dict[str, str] = {}

@@ -70,6 +70,11 @@ def usd(picousd: int) -> Decimal:
     return (Decimal(picousd) / PICOUSD_PER_USD).normalize()
 
 
+def half_up(picousd: int, unit_picousd: int) -> int:
+    """An amount in coarser units, for interfaces that have no finer ones; a half goes up."""
+    return (picousd + unit_picousd // 2) // unit_picousd
+
+
 def format_usd(picousd: int) -> str:
     """The exact amount as plain digits, for people: ``$0.0000126``."""
     sign = "-" if picousd < 0 else ""

@@ -88,9 +88,9 @@ class FaultServer:
         return not self.is_dead
 
     def _is_up(self) -> bool:
-        if '"messages"' not in self._log.read_text():  # the banner's last line
+        if '"messages"' not in self.log_text():  # the banner's last line
             return False
-        match = _URL_LINE.search(self._log.read_text())
+        match = _URL_LINE.search(self.log_text())
         assert match
         self.port = int(match[1])
         return True
@@ -110,9 +110,13 @@ class FaultServer:
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers=self.headers, timeout=WAIT_S)
 
+    def log_text(self) -> str:
+        """All that it has said."""
+        return self._log.read_text()
+
     def alarms(self, event: str) -> list[dict[str, Any]]:
         """What the log says under *event*."""
-        lines = [line for line in self._log.read_text().splitlines() if line.startswith('{"')]
+        lines = [line for line in self.log_text().splitlines() if line.startswith('{"')]
         return [fact for fact in map(json.loads, lines) if fact["event"] == event]
 
     def outstanding(self) -> float:
@@ -134,8 +138,8 @@ class FaultServer:
                 self.process.wait(POLL_S)
             except subprocess.TimeoutExpired:
                 continue
-            assert may_die, f"the server died:\n{self._log.read_text()}"
-        raise AssertionError(f"it did not come true:\n{self._log.read_text()}")
+            assert may_die, f"the server died:\n{self.log_text()}"
+        raise AssertionError(f"it did not come true:\n{self.log_text()}")
 
     def kill(self) -> None:
         """End it without a word, if it lives."""
@@ -148,7 +152,7 @@ class FaultServer:
         if self.is_dead:
             return
         self.process.send_signal(signal.SIGTERM)
-        assert 0 == self.process.wait(WAIT_S), self._log.read_text()
+        assert 0 == self.process.wait(WAIT_S), self.log_text()
 
 
 def _start(

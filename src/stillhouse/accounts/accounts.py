@@ -16,12 +16,14 @@ from stillhouse.clock import Clock
 from stillhouse.errors import (
     AuthenticationError,
     ConfigError,
+    InvalidRequestError,
     KeyNotFoundError,
     NameTakenError,
     StoreUnavailableError,
 )
 from stillhouse.store import accounts as account_rows
 from stillhouse.store import keys as key_rows
+from stillhouse.store import pepper as pepper_row
 from stillhouse.store.accounts import AccountRow as Account
 from stillhouse.store.database import ConflictError, Connection, Database
 from stillhouse.store.keys import KeyRow as ApiKey
@@ -29,6 +31,8 @@ from stillhouse.store.keys import KeyRow as ApiKey
 __all__ = ["Account", "Accounts", "ApiKey", "Bounds", "MintedKey", "Principal", "Scope"]
 
 logger = logging.getLogger(__name__)
+
+MAX_NAME_LENGTH = 100
 
 #: How exact a key's time of last use is; finer would cost a write per request.
 LAST_USED_STEP_MS = 60_000
@@ -68,22 +72,34 @@ class Accounts:
     @classmethod
     async def open(cls, database: Database, clock: Clock, home: Path) -> Accounts:
         """
-        Read the pepper in *home*, or make it where there are no keys yet.
+        Read the pepper in *home*, or make it where the ledger has none yet.
 
         Raises:
-            ConfigError: The pepper is missing though there are keys, or others can read it.
-            StoreUnavailableError: The ledger cannot be read.
+            ConfigError: The pepper is missing or another than the ledger's keys were made with, or
+                others can read it.
+            StoreUnavailableError: The ledger cannot be used.
 
         """
         path = home / "pepper"
         pepper = Pepper.load(path)
-        keys = [] if pepper else await database.read(key_rows.fetch_all)
-        if keys:
+        known = await database.read(pepper_row.fetch_fingerprint)
+        has_keys = known is not None or bool(await database.read(key_rows.fetch_all))
+        if pepper is None and has_keys:
             raise ConfigError(
                 f"{path}: is missing, and without it none of the ledger's API keys can be checked. "
-                "Restore it from a backup."
+                "Restore it from a backup, or copy it from another gateway on the same ledger."
             )
-        return cls(database, clock, pepper or Pepper.load_or_create(path))
+        pepper = pepper or Pepper.load_or_create(path)
+        fingerprint = pepper.fingerprint()
+        if known is None:
+            ensure = partial(pepper_row.ensure_fingerprint, fingerprint=fingerprint)
+            known = await database.write(ensure)
+        if known != fingerprint:
+            raise ConfigError(
+                f"{path}: is not the pepper that the ledger's API keys were made with. "
+                "Restore it from a backup, or copy it from another gateway on the same ledger."
+            )
+        return cls(database, clock, pepper)
 
     async def authenticate(self, secret: str | None) -> Principal:
         """
@@ -165,6 +181,10 @@ class Accounts:
             StoreUnavailableError: The ledger cannot be written.
 
         """
+        if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+            raise InvalidRequestError(
+                f"A key's name is a line of 1 to {MAX_NAME_LENGTH} characters.", param="name"
+            )
         secret = api_key.mint()
         insert = partial(
             self._insert_key,
@@ -207,8 +227,37 @@ class Accounts:
 
     async def list_keys(self, account_id: int | None = None) -> list[ApiKey]:
         """Every key of one account or of all, revoked ones among them, oldest first."""
-        keys = await self._database.read(key_rows.fetch_all)
-        return [key for key in keys if account_id in (None, key.account_id)]
+        return await self._database.read(partial(key_rows.fetch_all, account_id=account_id))
+
+    async def find_account(self, name_or_id: str | int) -> Account:
+        """
+        An account by its name, or by its number.
+
+        Raises:
+            InvalidRequestError: There is none; the message says which there are.
+
+        """
+        accounts = await self.list_accounts()
+        found = [account for account in accounts if name_or_id in (account.name, account.id)]
+        if not found:
+            names = ", ".join(account.name for account in accounts) or "none"
+            raise InvalidRequestError(
+                f"No account is named '{name_or_id}'; there are: {names}.", param="account"
+            )
+        return found[0]
+
+    async def find_key(self, account_id: int, key_id: int) -> ApiKey:
+        """
+        One of an account's keys, revoked or not.
+
+        Raises:
+            KeyNotFoundError: The account has no such key.
+
+        """
+        for key in await self.list_keys(account_id):
+            if key.id == key_id:
+                return key
+        raise KeyNotFoundError(f"No API key has the id {key_id}.")
 
     async def revoke_key(self, name_or_id: str, *, account_id: int | None = None) -> ApiKey:
         """
@@ -230,10 +279,20 @@ class Accounts:
                 f"{number} named '{name_or_id}'; there are: {names}.", param="name"
             )
         (key,) = found
+        await self.revoke(key)
+        return key
+
+    async def revoke(self, key: ApiKey) -> None:
+        """
+        End a key: here at once, in other processes within a second.
+
+        Raises:
+            StoreUnavailableError: The ledger cannot be written.
+
+        """
         revoke = partial(key_rows.revoke, key_id=key.id, revoked_at_ms=self._clock.now_ms())
         await self._database.write(revoke)
         self._cache.forget_key(key.id)
-        return key
 
     async def close(self) -> None:
         """Wait for times of last use that are being written; call before the database closes."""

@@ -60,6 +60,10 @@ class Pepper:
         """What is stored of an API key: 32 bytes."""
         return self._code(b"api-key:", secret)
 
+    def fingerprint(self) -> bytes:
+        """By what the pepper is known, and cannot be learnt from: 32 bytes."""
+        return self._code(b"fingerprint:", "")
+
     def cache_salt(self, account_id: int) -> str:
         """What an account's prompts are cached under, so that no other account ever finds them."""
         return self._code(b"cache-salt:", str(account_id)).hex()

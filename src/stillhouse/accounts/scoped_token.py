@@ -16,11 +16,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 import jwt
 import msgspec
-from jwt.algorithms import Algorithm
+from jwt.algorithms import HMACAlgorithm
 
 from stillhouse.accounts import signing_state
 from stillhouse.errors import AuthenticationError
@@ -42,7 +41,7 @@ _UID = "sh:"
 _KID = re.compile(rf"{_UID}([0-9]{{1,18}}):([A-Za-z0-9+/]+={{0,2}})")
 
 
-class Claims(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=False):
+class Claims(msgspec.Struct, omit_defaults=True):
     """
     What a token says of itself; times in seconds since 1970, money in USD.
 
@@ -166,29 +165,22 @@ def _check(claims: Claims, account_id: int, *, now_s: float) -> None:
         raise ValueError("less than nothing")
 
 
-class _StateAlgorithm(Algorithm):
+class _StateAlgorithm(HMACAlgorithm):
     """HS256 whose key is the state that an API key left."""
 
-    def prepare_key(self, key: Any) -> Any:
+    def prepare_key(self, key: str | bytes) -> bytes:
+        assert isinstance(key, bytes)
         return key
 
-    def sign(self, msg: bytes, key: Any) -> bytes:
+    def sign(self, msg: bytes, key: bytes) -> bytes:
         return signing_state.sign(key, msg)
 
-    def verify(self, msg: bytes, key: Any, sig: bytes) -> bool:
+    def verify(self, msg: bytes, key: bytes, sig: bytes) -> bool:
         return signing_state.verify(key, msg, sig)
-
-    @staticmethod
-    def to_jwk(key_obj: Any, as_dict: bool = False) -> Any:
-        raise NotImplementedError
-
-    @staticmethod
-    def from_jwk(jwk: Any) -> Any:
-        raise NotImplementedError
 
 
 def _jws() -> jwt.PyJWS:
     """A reader and writer that knows one algorithm, whatever a token's header may ask for."""
     jws = jwt.PyJWS(algorithms=[])
-    jws.register_algorithm(_ALGORITHM, _StateAlgorithm())
+    jws.register_algorithm(_ALGORITHM, _StateAlgorithm(HMACAlgorithm.SHA256))
     return jws

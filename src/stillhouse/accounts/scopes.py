@@ -86,9 +86,7 @@ class Scopes:
         signing_key = await self._database.read(find)
         state = self._state_of(signing_key)
         if signing_key is None or state is None:
-            raise KeyNotFoundError(
-                f"No live API key is named '{key_name}'.", param="api_key_name"
-            )
+            raise KeyNotFoundError(f"No live API key is named '{key_name}'.", param="api_key_name")
         bounds = self._checked(asked, signing_key.key)
         assert bounds.expires_at_ms is not None, "a token's life is a year where nothing is asked"
         claims = Claims(

@@ -13,7 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from stillhouse.api import sse
+from stillhouse.api import idempotency_header, sse
 from stillhouse.api.openai_schema import (
     ChatCompletionIn,
     StreamOptions,
@@ -23,10 +23,11 @@ from stillhouse.api.openai_schema import (
 from stillhouse.api.request_body import read_body
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import Finish, TextDelta
-from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError
 from stillhouse.failpoint import failpoint
-from stillhouse.serving.completions import Completion, Completions
+from stillhouse.serving.completion import Completion
+from stillhouse.serving.completions import Completions
+from stillhouse.serving.replay import Replay
 
 _ID_ALPHABET = string.ascii_letters + string.digits
 
@@ -36,66 +37,78 @@ class ChatCompletions:
     """The endpoint, as an ASGI application: it must see the client leave, so it owns `receive`."""
 
     completions: Completions
-    clock: Clock
     max_body_bytes: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        body = await read_body(Request(scope, receive), max_bytes=self.max_body_bytes)
+        request = Request(scope, receive)
+        body = await read_body(request, max_bytes=self.max_body_bytes)
         asked = parse_chat_completion(body)
+        claim = idempotency_header.read_claim(request.headers, path=scope["path"], body=body)
         completion = await self.completions.open(
-            _new_completion_id(), scope["principal"], asked.to_request()
+            _new_completion_id(), scope["principal"], asked.to_request(), claim
         )
         async with _stopped_when_client_leaves(receive, completion):
             if asked.stream:
-                await self._stream(asked, completion, send)
+                await _stream(asked, completion, send)
             else:
-                await self._answer_whole(completion, send)
+                await _answer_whole(asked, completion, send)
 
-    async def _answer_whole(self, completion: Completion, send: Send) -> None:
-        content: list[str] = []
-        reasoning: list[str] = []
-        async for event in completion.events():
-            if isinstance(event, Finish):
-                answer = completion_out(
-                    completion_id=completion.request_id,
-                    created=self.clock.now_ms() // 1000,
-                    model=completion.model.chat.spec.id,
-                    content="".join(content),
-                    reasoning="".join(reasoning),
-                    finish=event,
-                )
-                await _send_start(send, 200, b"application/json")
-                await _send_body(send, msgspec.json.encode(answer), more=False)
-            else:
-                content.append(event.content)
-                reasoning.append(event.reasoning)
 
-    async def _stream(self, asked: ChatCompletionIn, completion: Completion, send: Send) -> None:
-        encoder = sse.ChunkEncoder(
-            completion_id=completion.request_id,
-            created=self.clock.now_ms() // 1000,
-            model=completion.model.chat.spec.id,
-        )
-        # Pulled before the first byte, so that an engine's refusal still has its HTTP status.
-        events = completion.events()
-        first = await anext(events)
-        await _send_start(send, 200, b"text/event-stream; charset=utf-8")
-        options = asked.stream_options or StreamOptions()
-        await _send_chunk(send, encoder.opening() + _encode(encoder, first, completion, options))
-        try:
-            async for event in events:
-                await _send_chunk(send, _encode(encoder, event, completion, options))
-        except StillhouseError as error:
-            await _send_body(send, sse.error_event(error), more=False)
+async def _answer_whole(
+    asked: ChatCompletionIn, completion: Completion | Replay, send: Send
+) -> None:
+    content: list[str] = []
+    reasoning: list[str] = []
+    async for event in completion.events():
+        if isinstance(event, Finish):
+            answer = completion_out(
+                completion_id=completion.head.request_id,
+                created=completion.head.created_s,
+                model=completion.head.model_id,
+                content="".join(content),
+                reasoning="".join(reasoning),
+                finish=event,
+                service_tier=_tier_to_echo(asked, completion),
+            )
+            await _send_start(send, b"application/json", completion)
+            await _send_body(send, msgspec.json.encode(answer), more=False)
         else:
-            await _send_body(send, sse.DONE, more=False)
+            content.append(event.content)
+            reasoning.append(event.reasoning)
+
+
+async def _stream(asked: ChatCompletionIn, completion: Completion | Replay, send: Send) -> None:
+    encoder = sse.ChunkEncoder(
+        completion_id=completion.head.request_id,
+        created=completion.head.created_s,
+        model=completion.head.model_id,
+        service_tier=_tier_to_echo(asked, completion),
+    )
+    # Pulled before the first byte, so that an engine's refusal still has its HTTP status.
+    events = completion.events()
+    first = await anext(events)
+    await _send_start(send, b"text/event-stream; charset=utf-8", completion)
+    options = asked.stream_options or StreamOptions()
+    await _send_chunk(send, encoder.opening() + _encode(encoder, first, completion, options))
+    try:
+        async for event in events:
+            await _send_chunk(send, _encode(encoder, event, completion, options))
+    except StillhouseError as error:
+        await _send_body(send, sse.error_event(error), more=False)
+    else:
+        await _send_body(send, sse.DONE, more=False)
+
+
+def _tier_to_echo(asked: ChatCompletionIn, completion: Completion | Replay) -> str | None:
+    """The tier that is charged, for those who asked for one; others look for no such field."""
+    return None if asked.service_tier is None else completion.head.tier.value
 
 
 def _encode(
     encoder: sse.ChunkEncoder,
     event: TextDelta | Finish,
-    completion: Completion,
+    completion: Completion | Replay,
     options: StreamOptions,
 ) -> bytes:
     if isinstance(event, TextDelta):
@@ -110,7 +123,7 @@ def _encode(
 
 @asynccontextmanager
 async def _stopped_when_client_leaves(
-    receive: Receive, completion: Completion
+    receive: Receive, completion: Completion | Replay
 ) -> AsyncIterator[None]:
     # A server goes on accepting what is sent to a client that has left; only receive() tells.
     async def watch() -> None:
@@ -129,9 +142,11 @@ async def _stopped_when_client_leaves(
         completion.stop(Outcome.CLIENT_DISCONNECT)
 
 
-async def _send_start(send: Send, status: int, content_type: bytes) -> None:
+async def _send_start(send: Send, content_type: bytes, completion: Completion | Replay) -> None:
     headers = [(b"content-type", content_type), (b"cache-control", b"no-store")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    if completion.is_replay:
+        headers.append(idempotency_header.REPLAYED)
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
 async def _send_chunk(send: Send, chunk: bytes) -> None:

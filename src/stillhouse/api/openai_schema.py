@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from stillhouse.chat import ChatRequest, Finish, Message, Role, SamplingWishes, TokenUsage
+from stillhouse.api.faults import brief, first_fault
+from stillhouse.chat import (
+    ChatRequest,
+    Finish,
+    Message,
+    Role,
+    SamplingWishes,
+    ServiceTier,
+    TokenUsage,
+)
 from stillhouse.errors import InvalidRequestError
 
 MAX_MESSAGES = 4096
@@ -93,13 +101,14 @@ class ChatCompletionIn(BaseModel):
     ] = []
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
     user: str | None = None
+    service_tier: Literal["auto", "default", "priority", "flex"] | None = None
 
     @model_validator(mode="after")
     def _refuse_what_is_not_built(self) -> ChatCompletionIn:
         for name, value in (self.model_extra or {}).items():
             if name in _NOT_BUILT and value not in _NOT_BUILT[name]:
                 raise InvalidRequestError(
-                    f"{name} is not supported yet, got {_brief(value)}; leave it out", param=name
+                    f"{name} is not supported yet, got {brief(value)}; leave it out", param=name
                 )
         return self
 
@@ -117,6 +126,9 @@ class ChatCompletionIn(BaseModel):
             ),
             max_tokens=self._max_tokens(),
             stop=tuple(self.stop),
+            tier=ServiceTier.DEFAULT
+            if self.service_tier in {None, "auto"}
+            else ServiceTier(self.service_tier),
         )
 
     def _max_tokens(self) -> int | None:
@@ -148,7 +160,6 @@ _NOT_BUILT: dict[str, tuple[object, ...]] = {
     "prompt_cache_options": (None,),
     "chat_template_kwargs": (None, {}),
     "chat_template": (None,),
-    "service_tier": (None, "default", "auto"),
     "fail_fast": (None, False),
     "modalities": (None, ["text"]),
     "audio": (None,),
@@ -166,22 +177,7 @@ def parse_chat_completion(body: bytes) -> ChatCompletionIn:
     try:
         return ChatCompletionIn.model_validate_json(body)
     except ValidationError as error:
-        raise _first_fault(error) from error
-
-
-def _first_fault(error: ValidationError) -> InvalidRequestError:
-    fault = error.errors(include_url=False)[0]
-    if fault["type"] == "json_invalid":
-        return InvalidRequestError(f"The request body is not valid JSON: {fault['msg']}")
-    param = ".".join(str(part) for part in fault["loc"]) or None
-    given = "" if fault["type"] == "missing" else f", got {_brief(fault['input'])}"
-    said = fault["msg"].removeprefix("Value error, ")
-    return InvalidRequestError(f"{param or 'body'}: {said}{given}", param=param)
-
-
-def _brief(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:80] + "…"
+        raise first_fault(error) from error
 
 
 def usage_out(usage: TokenUsage, cost_picousd: int) -> dict[str, Any]:
@@ -196,9 +192,22 @@ def usage_out(usage: TokenUsage, cost_picousd: int) -> dict[str, Any]:
 
 
 def completion_out(  # noqa: PLR0913  (the fields of the answer)
-    *, completion_id: str, created: int, model: str, content: str, reasoning: str, finish: Finish
+    *,
+    completion_id: str,
+    created: int,
+    model: str,
+    content: str,
+    reasoning: str,
+    finish: Finish,
+    service_tier: str | None = None,
 ) -> dict[str, Any]:
-    """A whole answer; `reasoning_content` is there when the model reasoned."""
+    """
+    A whole answer; `reasoning_content` is there when the model reasoned.
+
+    Args:
+        service_tier: The one that was used, where the request has asked for one.
+
+    """
     message: dict[str, Any] = {"role": "assistant", "content": content}
     if reasoning:
         message["reasoning_content"] = reasoning
@@ -210,4 +219,5 @@ def completion_out(  # noqa: PLR0913  (the fields of the answer)
         "model": model,
         "choices": [{"index": 0, "message": message, "finish_reason": finish.reason}],
         "usage": usage_out(finish.usage, finish.cost_picousd),
+        **({"service_tier": service_tier} if service_tier else {}),
     }

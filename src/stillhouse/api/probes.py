@@ -10,9 +10,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import StillhouseError, StoreUnavailableError
 from stillhouse.metrics import Metrics
 from stillhouse.serving.served_model import ServedModels
+
+#: A monitor's own patience often ends after a second. Engines are waited for longer: one step of a
+#: long prompt takes as long as it takes.
+_STORE_TIMEOUT_S = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Probes:
         """200 when every engine's own loop and the store answer, else 503 with what does not."""
         checks = {model.chat.spec.id: model.engine.health() for model in self.models}
         found = await asyncio.gather(
-            *(_describe(check) for check in (*checks.values(), self.check_store()))
+            *(_describe(check) for check in (*checks.values(), _in_time(self.check_store())))
         )
         report = dict(zip((*checks, "store"), found, strict=True))
         status = 200 if all(word == "ok" for word in found) else 503
@@ -46,6 +50,13 @@ class Probes:
     async def exposition(self, _request: Request) -> Response:
         """Every metric in Prometheus' text format."""
         return Response(self.metrics.exposition(), media_type="text/plain; version=0.0.4")
+
+
+async def _in_time(check: Awaitable[None]) -> None:
+    try:
+        await asyncio.wait_for(check, _STORE_TIMEOUT_S)
+    except TimeoutError as error:
+        raise StoreUnavailableError(f"did not answer within {_STORE_TIMEOUT_S} s") from error
 
 
 async def _describe(check: Awaitable[object]) -> str:

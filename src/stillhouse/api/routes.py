@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +25,7 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
     accounts: Accounts,
     chat_completions: ChatCompletions,
     model_list: ModelList,
+    account_routes: Sequence[Route],
     probes: Probes,
     metrics: Metrics,
     has_public_metrics: bool,
@@ -45,6 +48,7 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
             Route(f"{base}/models", model_list.list),
             Route(f"{base}/models/{{model:path}}", model_list.show),
         ]
+    routes += account_routes
     public_paths = PUBLIC_PATHS | {METRICS_PATH} if has_public_metrics else PUBLIC_PATHS
     router = Router(routes, default=_not_found, redirect_slashes=False)
     return Gate(router, accounts=accounts, metrics=metrics, public_paths=public_paths)

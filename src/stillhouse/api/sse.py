@@ -18,12 +18,21 @@ DONE = b"data: [DONE]\n\n"
 
 
 class ChunkEncoder:
-    """Encodes the events of one stream; all share its id, time and model."""
+    """
+    Encodes the events of one stream; all share its id, time and model.
 
-    def __init__(self, *, completion_id: str, created: int, model: str) -> None:
+    Args:
+        service_tier: The one that was used, where the request has asked for one.
+
+    """
+
+    def __init__(
+        self, *, completion_id: str, created: int, model: str, service_tier: str | None = None
+    ) -> None:
+        tier = f'"service_tier": {json.dumps(service_tier)}, ' if service_tier else ""
         self._head = (
             f'data: {{"id": {json.dumps(completion_id)}, "object": "chat.completion.chunk", '
-            f'"created": {created}, "model": {json.dumps(model)}, "choices": ['
+            f'"created": {created}, "model": {json.dumps(model)}, {tier}"choices": ['
         )
 
     def opening(self) -> bytes:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from stillhouse.billing import limits, transactions
 from stillhouse.billing.idempotency import Answer, Claim
+from stillhouse.billing.leases import Leases
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import Price, ServiceTier, Tariff
@@ -60,6 +62,7 @@ class Ledger:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._leases = Leases(database, clock)
         self._background: set[asyncio.Task[None]] = set()
 
     async def publish_prices(
@@ -109,14 +112,26 @@ class Ledger:
         """
         Void the holds that a killed server left; called once, before this server's first hold.
 
-        Nobody knows what those requests generated, and no client was told a cost: they are not
-        charged, and their tokens stay unknown.
+        In a database of its own those are all that there are; in a shared one, those whose lease
+        has ended. Nobody knows what those requests generated, and no client was told a cost: they
+        are not charged, and their tokens stay unknown.
 
         Returns:
             How many there were.
 
         """
-        return await self._database.write(partial(transactions.sweep, now_ms=self._clock.now_ms()))
+        until_ms = self._clock.now_ms() if self._database.is_shared else sys.maxsize
+        return await self._leases.sweep(until_ms=until_ms)
+
+    async def keep_leases(self) -> int:
+        """
+        Say which holds this server works on, and void what others left; `INTERVAL_MS` says when.
+
+        Raises:
+            StoreUnavailableError: The ledger cannot be written; the next time may do.
+
+        """
+        return await self._leases.keep()
 
     async def hold(  # noqa: PLR0913 - what a request row needs
         self,
@@ -171,6 +186,7 @@ class Ledger:
         except asyncio.CancelledError:
             self._keep(asyncio.create_task(self._void_admission(admission)))
             raise
+        self._leases.begin(held.number)
         return Hold(request_id, price, held)
 
     async def settle(
@@ -335,6 +351,11 @@ class Ledger:
     ) -> int:
         """Resolve a hold, trying again while that fails; a repetition is harmless."""
         resolve = partial(transactions.resolve, held=held, resolution=resolution, answer=answer)
+        cost_picousd = await self._write_at_last(resolve, held)
+        self._leases.end(held.number)
+        return cost_picousd
+
+    async def _write_at_last(self, resolve: Callable[[Connection], int], held: HeldRequest) -> int:
         for delay_s in _RETRY_DELAYS_S:
             try:
                 return await self._database.write(resolve)

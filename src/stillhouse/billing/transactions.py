@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stillhouse.billing import limits
 from stillhouse.billing.idempotency import Answer, Claim, claim_in
@@ -14,8 +14,8 @@ from stillhouse.store.balances import BalanceKey
 from stillhouse.store.database import Connection
 from stillhouse.store.requests import HeldRequest, Resolution
 
-#: Longer than any request takes. A hold that is older was left by somebody who is gone.
-LEASE_MS = 24 * 3600 * 1000
+#: A hold that nobody has said to work on for so long was left by a gateway that is gone.
+LEASE_MS = 30_000
 
 #: DeepInfra's words, which clients may look for.
 NO_FUNDS = "You need positive balance to do inference. Please add balance manually or setup top-up"
@@ -108,8 +108,13 @@ def resolve(
     return resolution.cost_picousd
 
 
-def sweep(connection: Connection, *, now_ms: int) -> int:
-    """Void every hold as left by a gateway that is gone, and return how many there were."""
+def renew(connection: Connection, *, numbers: Sequence[int], lease_until_ms: int) -> None:
+    """Say that requests are being worked on; those that are resolved stay as they are."""
+    requests.renew(connection, numbers, lease_until_ms=lease_until_ms)
+
+
+def sweep(connection: Connection, *, now_ms: int, lease_until_ms: int, at_most: int) -> int:
+    """Void holds whose lease ends no later than *lease_until_ms*, and return how many they were."""
     lost = Resolution(
         state=requests.VOIDED,
         outcome=Outcome.GATEWAY_LOST,
@@ -118,7 +123,7 @@ def sweep(connection: Connection, *, now_ms: int) -> int:
         usage_source=None,
         resolved_at_ms=now_ms,
     )
-    abandoned = requests.fetch_held(connection)
+    abandoned = requests.fetch_held(connection, lease_until_ms=lease_until_ms, at_most=at_most)
     for held in abandoned:
         resolve(connection, held=held, resolution=lost)
     return len(abandoned)

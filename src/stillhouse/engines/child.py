@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 import structlog
@@ -26,11 +25,11 @@ from stillhouse.engines.frames import (
     Steps,
     ToGateway,
 )
+from stillhouse.engines.streams import Stream, Streams
 from stillhouse.engines.worker_process import WorkerProcess
 from stillhouse.errors import (
     CheckpointError,
     ConfigError,
-    EngineCrashedError,
     EngineUnavailableError,
     InvalidRequestError,
     OperatorError,
@@ -40,18 +39,6 @@ from stillhouse.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-
-MAX_CRASHES_PER_REQUEST = 2
-MAX_REMEMBERED_CRASHES = 1024
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One sequence on its way back; its queue can hold no more than `max_tokens` steps."""
-
-    sequence_id: int
-    request_id: str
-    arrived: asyncio.Queue[GenerateStep | StillhouseError] = field(default_factory=asyncio.Queue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +97,9 @@ class ChildEngine:
         self._worker: WorkerProcess | None = None  # set exactly while requests are served
         self._is_serving = asyncio.Event()
         self._ready: Ready | None = None
-        self._next_id = 0
-        self._streams: dict[int, _Stream] = {}
-        self._sequence_ids: dict[str, int] = {}
+        self._streams = Streams()
+        self._last_ping_id = 0
         self._pings: dict[int, asyncio.Future[EngineHealth]] = {}
-        self._num_crashes: OrderedDict[str, int] = OrderedDict()
 
     # The engine protocol.
 
@@ -154,7 +139,7 @@ class ChildEngine:
         supervisor.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
-        self._fail_streams(lambda: EngineUnavailableError("The engine was stopped."))
+        self._streams.fail_all(lambda: EngineUnavailableError("The engine was stopped."))
 
     async def wait_until_serving(self) -> None:
         """Return when requests are served, which after a crash takes a restart."""
@@ -181,13 +166,13 @@ class ChildEngine:
                 if isinstance(arrived, StillhouseError):
                     raise arrived
                 if arrived.finish is not None:
-                    self._close(stream)
-                    self._num_crashes.pop(request.request_id, None)
+                    self._streams.close(stream)
+                    self._streams.absolve(request.request_id)
                 yield arrived
                 if arrived.finish is not None:
                     return
         finally:
-            if self._close(stream) and self._worker is not None:
+            if self._streams.close(stream) and self._worker is not None:
                 self._worker.send(Cancel(stream.sequence_id))
 
     def cancel(self, request_id: str) -> None:
@@ -197,7 +182,7 @@ class ChildEngine:
         Its iterator ends with `EngineFinish.CANCELLED` and the exact count of what was generated.
         An unknown or finished request is left alone.
         """
-        sequence_id = self._sequence_ids.get(request_id)
+        sequence_id = self._streams.sequence_id(request_id)
         if sequence_id is not None and self._worker is not None:
             self._worker.send(Cancel(sequence_id))
 
@@ -216,39 +201,16 @@ class ChildEngine:
                 f"The engine did not answer within {self._times.health_timeout_s:g} s."
             ) from error
 
-    # Streams.
-
-    def _open(self, request: GenerateRequest) -> _Stream:
+    def _open(self, request: GenerateRequest) -> Stream:
         if self._worker is None:
             raise EngineUnavailableError(self._absence())
-        if self._num_crashes.get(request.request_id, 0) >= MAX_CRASHES_PER_REQUEST:
-            raise InvalidRequestError(
-                f"This request was running in {MAX_CRASHES_PER_REQUEST} crashes of the engine; "
-                "it is not tried again."
-            )
-        if request.request_id in self._sequence_ids:
-            raise InvalidRequestError(f"A request {request.request_id!r} is running already.")
-        self._next_id += 1
+        stream = self._streams.open(request.request_id)
         try:
-            self._worker.send(Generate(self._next_id, request))
+            self._worker.send(Generate(stream.sequence_id, request))
         except FrameError as error:
+            self._streams.close(stream)
             raise InvalidRequestError(str(error)) from error
-        stream = _Stream(self._next_id, request.request_id)
-        self._streams[stream.sequence_id] = stream
-        self._sequence_ids[stream.request_id] = stream.sequence_id
         return stream
-
-    def _close(self, stream: _Stream) -> bool:
-        """Forget *stream*; return whether the worker may still be working on it."""
-        if self._streams.pop(stream.sequence_id, None) is None:
-            return False
-        del self._sequence_ids[stream.request_id]
-        return True
-
-    def _fail_streams(self, make_error: Callable[[], StillhouseError]) -> None:
-        for stream in list(self._streams.values()):
-            stream.arrived.put_nowait(make_error())
-            self._close(stream)
 
     def _absence(self) -> str:
         if self._supervisor is None:
@@ -273,7 +235,7 @@ class ChildEngine:
                     num_in_flight=len(self._streams),
                     restart_in_s=delay_s,
                 )
-                self._crash_streams()
+                self._streams.crash_all()
                 worker, delay_s = await self._relaunch(delay_s)
                 self._begin_serving(worker)
         finally:
@@ -317,14 +279,6 @@ class ChildEngine:
             if not answer.done():
                 answer.set_exception(EngineUnavailableError("The engine died."))
         self._pings.clear()
-
-    def _crash_streams(self) -> None:
-        for stream in self._streams.values():
-            num_crashes = self._num_crashes.pop(stream.request_id, 0)
-            self._num_crashes[stream.request_id] = num_crashes + 1
-        while len(self._num_crashes) > MAX_REMEMBERED_CRASHES:
-            self._num_crashes.popitem(last=False)
-        self._fail_streams(lambda: EngineCrashedError("The engine died during this request."))
 
     async def _relaunch(self, delay_s: float) -> tuple[WorkerProcess, float]:
         """Try until a worker serves; return it and the delay to use if it dies too soon."""
@@ -387,12 +341,12 @@ class ChildEngine:
         match message:
             case Steps():
                 for sequence_id, step in message.steps:
-                    if stream := self._streams.get(sequence_id):
+                    if stream := self._streams.find(sequence_id):
                         stream.arrived.put_nowait(step)
             case Refused():
-                if stream := self._streams.get(message.sequence_id):
+                if stream := self._streams.find(message.sequence_id):
                     stream.arrived.put_nowait(_refusal(message))
-                    self._close(stream)
+                    self._streams.close(stream)
             case Pong():
                 answer = self._pings.pop(message.ping_id, None)
                 if answer is not None and not answer.done():
@@ -405,8 +359,7 @@ class ChildEngine:
     async def _ping(self, *, timeout_s: float) -> EngineHealth:
         if self._worker is None:
             raise EngineUnavailableError(self._absence())
-        self._next_id += 1
-        ping_id = self._next_id
+        self._last_ping_id = ping_id = self._last_ping_id + 1
         answer: asyncio.Future[EngineHealth] = asyncio.get_running_loop().create_future()
         self._pings[ping_id] = answer
         self._worker.send(Ping(ping_id))

@@ -6,19 +6,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from stillhouse.billing.price import Price
-from stillhouse.chat import ChatRequest
+from stillhouse.chat import ChatRequest, ServiceTier
 from stillhouse.engines.base import Engine
 from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel, Prompt
 
+#: What an engine calls a tier: where not everything fits, the lower number goes first.
+ENGINE_PRIORITY = {ServiceTier.PRIORITY: -1, ServiceTier.DEFAULT: 0, ServiceTier.FLEX: 1}
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that answers requests: its words, its engine and its price."""
+    """A model that answers requests: its words, its engine and its prices by tier."""
 
     chat: ChatModel
     engine: Engine
-    price: Price
+    prices: Mapping[ServiceTier, Price]
+
+    @property
+    def price(self) -> Price:
+        """What a request costs that names no tier."""
+        return self.prices[ServiceTier.DEFAULT]
 
     @property
     def context_length(self) -> int:

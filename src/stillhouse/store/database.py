@@ -1,21 +1,21 @@
-"""The ledger's file: one door for writing, one for reading."""
+"""The ledger's database: one door for writing, one for reading."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from stillhouse.errors import ConfigError, StoreUnavailableError
 from stillhouse.store import schema, sqlite
-from stillhouse.store.file_lock import FileLock
+from stillhouse.store.backend import NUM_READERS, Backend
 from stillhouse.store.library_error import ConflictError, translated
 from stillhouse.store.writer import GroupWriter
 
@@ -23,66 +23,68 @@ __all__ = ["ConflictError", "Connection", "Database"]
 
 T = TypeVar("T")
 
-_NUM_READERS = 2
+#: A read that a lost connection fails sooner than this is tried on a new one.
+_RETRY_WITHIN_S = 0.1
 
 
 class Database:
     """
-    Durable transactions for many coroutines, in one file.
+    Durable transactions for many coroutines.
 
-    One process at a time serves a file; others, such as `stillhouse keys create`, open it beside
-    the server for a few short transactions.
+    A file of SQLite is served by one process at a time; others, such as `stillhouse keys create`,
+    open it beside the server for a few short transactions. A database of PostgreSQL is served by
+    any number of processes.
 
     Args:
         resources: Closed with the database.
 
     """
 
-    def __init__(self, writer: GroupWriter, reader: Engine, resources: ExitStack) -> None:
+    def __init__(self, writer: GroupWriter, backend: Backend, resources: ExitStack) -> None:
         self._writer = writer
-        self._reader = reader
+        self._backend = backend
         self._resources = resources
         self.is_closed = False
-        self._read_threads = ThreadPoolExecutor(_NUM_READERS, "ledger-reader")
+        self._read_threads = ThreadPoolExecutor(NUM_READERS, "ledger-reader")
         resources.callback(self._read_threads.shutdown)
 
     @classmethod
-    def open(cls, path: Path, *, is_server: bool = False) -> Database:
+    def open(cls, place: Path | str, *, is_server: bool = False) -> Database:
         """
         Open the ledger, making it or bringing its schema up to date where needed.
 
         Args:
-            path: The file; made with mode 0600 in a folder with mode 0700 where it is missing.
+            place: The URL of a PostgreSQL database, which exists; or SQLite's file, made with mode
+                0600 in a folder with mode 0700 where it is missing.
             is_server: Be the one process that serves this file.
 
         Raises:
-            ConfigError: Another process serves the file already, it cannot be made, or it is of a
-                newer stillhouse.
-            StoreUnavailableError: The file cannot be read or written.
+            ConfigError: Another process serves the file already, it cannot be made, the URL is
+                wrong, or the ledger is of a newer stillhouse.
+            StoreUnavailableError: The database cannot be read or written.
 
         """
         try:
             with ExitStack() as resources:
-                sqlite.create_private_file(path)
-                if is_server:
-                    _become_server(path, resources)
-                write_lock = FileLock(path.with_name(f"{path.name}.write-lock"))
-                resources.callback(write_lock.close)
-                turn = partial(write_lock.turn, timeout_s=sqlite.BUSY_TIMEOUT_MS / 1000)
-                engine = sqlite.create_writer(path, is_server=is_server)
-                resources.callback(engine.dispose)
-                reader = sqlite.create_reader(path, num_connections=_NUM_READERS)
-                resources.callback(reader.dispose)
-                schema.ensure_current(reader, engine, turn)
-                writer = GroupWriter(engine.connect(), turn)
+                if isinstance(place, Path):
+                    backend = sqlite.open_backend(place, resources, is_server=is_server)
+                else:
+                    backend = _open_postgresql(place, resources)
+                schema.ensure_current(backend)
+                writer = GroupWriter(backend)
                 resources.callback(writer.close)
-                return cls(writer, reader, resources.pop_all())
+                return cls(writer, backend, resources.pop_all())
         except OSError as error:
             raise ConfigError(
-                f"{path}: cannot be opened as the ledger: {error.strerror}"
+                f"{place}: cannot be opened as the ledger: {error.strerror}"
             ) from error
         except SQLAlchemyError as error:
             raise translated(error) from error
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers may use the ledger at the same time."""
+        return self._backend.is_shared
 
     @property
     def num_commits(self) -> int:
@@ -98,7 +100,8 @@ class Database:
 
         Raises:
             ConflictError: A row breaks a rule of the schema.
-            StoreUnavailableError: The ledger cannot be written; nothing was.
+            StoreUnavailableError: The ledger cannot be written. Nothing was; except that nobody
+                knows when a connection to PostgreSQL was lost at COMMIT and stayed so.
 
         """
         result: T = await self._writer.submit(work)
@@ -129,19 +132,29 @@ class Database:
         self.close()
 
     def _read(self, work: Callable[[Connection], T]) -> T:
+        last_retry_s = time.monotonic() + _RETRY_WITHIN_S
         try:
-            with self._reader.connect() as connection:
-                return work(connection)
+            try:
+                return self._run(work)
+            except DBAPIError as error:
+                if not error.connection_invalidated or time.monotonic() > last_retry_s:
+                    raise
+                # The connection was lost while nobody used it, and all others with it.
+                return self._run(work)
         except SQLAlchemyError as error:
             raise translated(error) from error
 
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        with self._backend.reader.connect() as connection:
+            return work(connection)
 
-def _become_server(path: Path, resources: ExitStack) -> None:
-    """Keep the lock of the one process that serves *path* until *resources* close."""
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
-    resources.callback(lock.close)
-    if not lock.try_acquire():
+
+def _open_postgresql(url: str, resources: ExitStack) -> Backend:
+    try:
+        from stillhouse.store import postgresql  # noqa: PLC0415 - its driver is an optional extra
+    except ImportError as error:
         raise ConfigError(
-            f"{path} is served by process {lock.holder()} already, and one ledger has one server. "
-            "Stop that process, or set STILLHOUSE_HOME to another folder."
-        )
+            f"store.url: PostgreSQL needs a driver ({error}). "
+            "Install it with: pip install 'stillhouse[postgresql]'"
+        ) from error
+    return postgresql.open_backend(url, resources)

@@ -77,9 +77,18 @@ def fetch(connection: Connection, *, account_id: int, key: str, now_ms: int) -> 
     row = connection.execute(_SELECT, names).one_or_none()
     if row is None:
         return None
-    *fields, prompt_tokens, cached_tokens, completion_tokens, cost_picousd = row
-    usage = TokenUsage(prompt_tokens or 0, cached_tokens or 0, completion_tokens or 0)
-    return KeyedRequest(*fields, usage, cost_picousd or 0)
+    return KeyedRequest(
+        fingerprint=row.fingerprint,
+        answer=row.answer,
+        request_id=row.request_id,
+        model=row.model,
+        service_tier=row.service_tier,
+        created_at_ms=row.created_at_ms,
+        usage=TokenUsage(
+            row.prompt_tokens or 0, row.cached_tokens or 0, row.completion_tokens or 0
+        ),
+        cost_picousd=row.cost_picousd or 0,
+    )
 
 
 def insert_key(  # noqa: PLR0913 - one argument per column

@@ -46,6 +46,11 @@ class KeyRow:
     allowed_models: frozenset[str] | None
     limit: KeyLimit | None
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether it may do less than its account may."""
+        return (self.expires_at_ms, self.allowed_models, self.limit) != (None, None, None)
+
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
@@ -77,6 +82,7 @@ _SELECT = select(
 )
 _SELECT_BY_HMAC = _SELECT.where(api_key.c.secret_hmac == bindparam("of_hmac"))
 _SELECT_ALL = _SELECT.order_by(api_key.c.id)
+_SELECT_OF_ACCOUNT = _SELECT_ALL.where(api_key.c.account_id == bindparam("of_account"))
 _SELECT_SIGNING = _SELECT.add_columns(api_key.c.secret_hmac, api_key.c.sealed_signing_state).where(
     api_key.c.account_id == bindparam("of_account"),
     api_key.c.name == bindparam("of_name"),
@@ -154,9 +160,11 @@ def fetch_signing_key(connection: Connection, account_id: int, name: str) -> Sig
     return SigningKey(_key(columns), secret_hmac, sealed_state)
 
 
-def fetch_all(connection: Connection) -> list[KeyRow]:
-    """Every key, revoked ones among them, oldest first."""
-    return [_key(row) for row in connection.execute(_SELECT_ALL).mappings()]
+def fetch_all(connection: Connection, account_id: int | None = None) -> list[KeyRow]:
+    """Every key of one account or of all, revoked ones among them, oldest first."""
+    query = _SELECT_ALL if account_id is None else _SELECT_OF_ACCOUNT
+    rows = connection.execute(query, {"of_account": account_id})
+    return [_key(row) for row in rows.mappings()]
 
 
 def fetch_limit(connection: Connection, key_id: int) -> KeyLimit | None:

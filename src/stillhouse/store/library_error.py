@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from stillhouse.errors import StillhouseError, StoreUnavailableError
 
@@ -15,12 +15,18 @@ def translated(error: Exception) -> Exception:
     """*error* itself, or what stands for it where SQLAlchemy raised it (then its cause)."""
     if not isinstance(error, SQLAlchemyError):
         return error
-    # The library's text quotes the statement and its parameters, which are nobody else's business.
-    reason = str(getattr(error, "orig", None) or type(error).__name__)
+    # The library's text quotes the statement and its parameters, and PostgreSQL's further lines the
+    # row; both are nobody else's business.
+    reason = str(getattr(error, "orig", None) or type(error).__name__).partition("\n")[0]
     ours: StillhouseError
-    if isinstance(error, IntegrityError):
+    if isinstance(error, IntegrityError | DataError):
         ours = ConflictError(f"The ledger refuses the row: {reason}")
     else:
         ours = StoreUnavailableError(f"The ledger cannot be used now: {reason}")
     ours.__cause__ = error
     return ours
+
+
+def is_deadlock(error: Exception) -> bool:
+    """Whether the same work may well succeed now: another transaction was in its way."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in {"40001", "40P01"}

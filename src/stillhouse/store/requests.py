@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -13,6 +14,9 @@ from stillhouse.store.tables import request
 HELD = "HELD"
 SETTLED = "SETTLED"
 VOIDED = "VOIDED"
+
+#: So many values stand in one statement; SQLite's own limit is 32,766, and PostgreSQL's 65,535.
+_MAX_VALUES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,14 @@ _SELECT_HELD = (
         request.c.created_at_ms,
         request.c.scope_id,
     )
-    .where(request.c.state == HELD)
+    .where(request.c.state == HELD, request.c.lease_until_ms <= bindparam("until"))
     .order_by(request.c.number)
+    .limit(bindparam("at_most"))
+)
+_RENEW = (
+    update(request)
+    .where(request.c.state == HELD, request.c.number.in_(bindparam("numbers", expanding=True)))
+    .values(lease_until_ms=bindparam("until"))
 )
 
 
@@ -156,6 +166,28 @@ def fetch_cost_picousd(connection: Connection, number: int) -> int:
     return cost
 
 
-def fetch_held(connection: Connection) -> list[HeldRequest]:
-    """Every unresolved request, oldest first."""
-    return [HeldRequest(*row) for row in connection.execute(_SELECT_HELD)]
+def fetch_costs_picousd(
+    connection: Connection, account_id: int, request_ids: Collection[str]
+) -> dict[str, int]:
+    """What those of an account's requests cost that are resolved, by request id."""
+    query = select(request.c.request_id, request.c.cost_picousd).where(
+        request.c.account_id == account_id,
+        request.c.request_id.in_(request_ids),
+        request.c.state != HELD,
+    )
+    return {row.request_id: row.cost_picousd for row in connection.execute(query)}
+
+
+def fetch_held(
+    connection: Connection, *, lease_until_ms: int, at_most: int
+) -> list[HeldRequest]:
+    """Unresolved requests whose lease ends no later than a moment, oldest first."""
+    rows = connection.execute(_SELECT_HELD, {"until": lease_until_ms, "at_most": at_most})
+    return [HeldRequest(*row) for row in rows]
+
+
+def renew(connection: Connection, numbers: Sequence[int], *, lease_until_ms: int) -> None:
+    """Let the leases of unresolved requests end at another moment."""
+    for start in range(0, len(numbers), _MAX_VALUES):
+        some = numbers[start : start + _MAX_VALUES]
+        connection.execute(_RENEW, {"numbers": some, "until": lease_until_ms})

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from stillhouse.errors import ConfigError
+from stillhouse.store.backend import Backend
+from stillhouse.store.patience import allow_time
 
 #: The newest migration; here so that an up-to-date ledger opens without loading Alembic.
-HEAD = "0003"
+HEAD = "0004"
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-def ensure_current(
-    reader: Engine, writer: Engine, turn: Callable[[], AbstractContextManager[None]]
-) -> None:
+def ensure_current(backend: Backend) -> None:
     """
     Run the migrations that this ledger has not seen, all in one transaction.
 
@@ -27,7 +25,7 @@ def ensure_current(
         ConfigError: A newer stillhouse has changed the schema.
 
     """
-    with reader.connect() as connection:
+    with backend.reader.connect() as connection:
         version = fetch_version(connection)
     if version == HEAD:
         return
@@ -36,7 +34,8 @@ def ensure_current(
             f"The ledger has schema {version}, and this stillhouse knows schemas up to {HEAD}. "
             "Install the version that wrote it, or a newer one."
         )
-    with turn(), writer.begin() as connection:
+    with backend.turn(), backend.writer.begin() as connection:
+        allow_time(connection)
         # Another process may have done it meanwhile; then Alembic finds nothing to do.
         _upgrade(connection)
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from stillhouse.errors import ConfigError
+from stillhouse.store.backend import NUM_READERS, Backend
+from stillhouse.store.file_lock import FileLock
 
 #: How long to wait for another process's transaction. Shorter than the second within which a
 #: request must be refused when the ledger cannot be written.
@@ -32,25 +38,48 @@ _READER_PRAGMAS = (*_PRAGMAS, "PRAGMA query_only = ON")
 _GUEST_PRAGMAS = (*_PRAGMAS, "PRAGMA wal_autocheckpoint = 0")
 
 
-def create_private_file(path: Path) -> None:
+def open_backend(path: Path, resources: ExitStack, *, is_server: bool) -> Backend:
+    """
+    Prepare connections to the file at *path*, which is made where it is missing.
+
+    Raises:
+        ConfigError: Another process serves it already.
+        OSError: It cannot be made.
+
+    """
+    _create_private_file(path)
+    if is_server:
+        _become_server(path, resources)
+    write_lock = FileLock(path.with_name(f"{path.name}.write-lock"))
+    resources.callback(write_lock.close)
+    writer = _create(
+        path, _PRAGMAS if is_server else _GUEST_PRAGMAS, begin="BEGIN IMMEDIATE", num_connections=1
+    )
+    resources.callback(writer.dispose)
+    reader = _create(path, _READER_PRAGMAS, begin="BEGIN", num_connections=NUM_READERS)
+    resources.callback(reader.dispose)
+    turn = partial(write_lock.turn, timeout_s=BUSY_TIMEOUT_MS / 1000)
+    return Backend(writer, reader, is_shared=False, turn=turn)
+
+
+def _create_private_file(path: Path) -> None:
     """Make *path* and its folder readable by their owner alone; SQLite's own files follow it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
-def create_writer(path: Path, *, is_server: bool) -> Engine:
-    """An engine for the one connection of this process that writes."""
-    return _create(path, _PRAGMAS if is_server else _GUEST_PRAGMAS, begin="BEGIN IMMEDIATE")
+def _become_server(path: Path, resources: ExitStack) -> None:
+    """Keep the lock of the one process that serves *path* until *resources* close."""
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    resources.callback(lock.close)
+    if not lock.try_acquire():
+        raise ConfigError(
+            f"{path} is served by process {lock.holder()} already, and one ledger has one server. "
+            "Stop that process, or set STILLHOUSE_HOME to another folder."
+        )
 
 
-def create_reader(path: Path, *, num_connections: int) -> Engine:
-    """An engine whose transactions see one state of the ledger and cannot change it."""
-    return _create(path, _READER_PRAGMAS, begin="BEGIN", num_connections=num_connections)
-
-
-def _create(
-    path: Path, pragmas: tuple[str, ...], *, begin: str, num_connections: int = 1
-) -> Engine:
+def _create(path: Path, pragmas: tuple[str, ...], *, begin: str, num_connections: int) -> Engine:
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),
         # A connection is made by one thread and used by another, never by two at once.

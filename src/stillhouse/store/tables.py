@@ -51,6 +51,9 @@ account = Table(
     CheckConstraint("kind IN ('customer', 'house')", name="kind"),
 )
 
+#: The one row says which pepper the keys' HMACs were made with.
+pepper = Table("pepper", metadata, Column("fingerprint", LargeBinary(32), primary_key=True))
+
 #: A secret that spends an account's money; only its HMAC is kept.
 api_key = Table(
     "api_key",

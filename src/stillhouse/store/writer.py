@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from sqlalchemy import Connection
 
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.failpoint import failpoint
-from stillhouse.store.library_error import translated
+from stillhouse.store.backend import TRANSACTION_ID, Backend
+from stillhouse.store.library_error import is_deadlock, translated
 
 #: So many transactions share one fsync at most; the first of them waits for the last.
 MAX_GROUP = 128
 
 #: More waiting than this cannot be written before their callers give up.
 MAX_WAITING = 10_000
+
+#: A transaction whose connection is lost, or that another stands in the way of, is tried so often.
+_NUM_ATTEMPTS = 3
+
+#: Nothing is tried again when it took longer than this to fail: its callers have waited enough.
+_RETRY_WITHIN_S = 0.1
 
 Work = Callable[[Connection], Any]
 
@@ -35,15 +42,28 @@ class _Job:
     error: Exception | None = None
 
     def run(self, connection: Connection) -> None:
-        """Do the work in a savepoint, so that a failure undoes this work alone."""
-        # `begin_nested` does the same, at six times the price of the two statements.
-        connection.exec_driver_sql("SAVEPOINT job")
-        try:
-            self.result = self.work(connection)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting caller's
-            connection.exec_driver_sql("ROLLBACK TO job")
-            self.error = translated(error)
-        connection.exec_driver_sql("RELEASE job")
+        """
+        Do the work in a savepoint, so that a failure undoes this work alone.
+
+        Raises:
+            DBAPIError: The connection is lost, and with it all work of this transaction.
+
+        """
+        for _ in range(_NUM_ATTEMPTS):
+            # `begin_nested` does the same, at six times the price of the two statements.
+            connection.exec_driver_sql("SAVEPOINT job")
+            try:
+                self.result, self.error = self.work(connection), None
+                connection.exec_driver_sql("RELEASE job")
+            except Exception as error:
+                if connection.invalidated:
+                    raise
+                connection.exec_driver_sql("ROLLBACK TO job")
+                connection.exec_driver_sql("RELEASE job")
+                self.error = translated(error)
+                if is_deadlock(error):
+                    continue
+            return
 
     def resolve(self) -> None:
         """Wake the caller; on the future's own loop."""
@@ -61,21 +81,18 @@ class GroupWriter:
 
     While one group's COMMIT waits for the disk the next group gathers, so that the number of
     fsyncs follows the disk's speed and not the number of requests.
-
-    Args:
-        connection: Used by this thread alone from now on; `close` closes it.
-        turn: Entered around every group's transaction, to keep other processes out.
-
     """
 
-    def __init__(
-        self, connection: Connection, turn: Callable[[], AbstractContextManager[None]]
-    ) -> None:
-        self._connection = connection
-        self._turn = turn
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._connection: Connection | None = backend.writer.connect()
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = threading.Lock()
         self._is_closed = False
+        #: Those that waited first, and whose group's turn was over before theirs came.
+        self._left_over: list[_Job] = []
+        #: The transaction whose COMMIT was sent last, and how many of its group it holds.
+        self._sent: tuple[str | None, int] = (None, 0)
         self.num_commits = 0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -106,36 +123,99 @@ class GroupWriter:
                 self._is_closed = True
                 self._queue.put(None)
         self._thread.join()
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def _run(self) -> None:
         while group := self._next_group():
             try:
-                self._commit(group)
+                num_written = self._write(group)
             except Exception as error:  # noqa: BLE001 - a dead thread would leave callers waiting
-                # Nothing of the group was committed, whatever became of each transaction.
+                # Who has come meanwhile would only wait as long for the same news.
+                group += self._all_waiting()
+                num_written = len(group)
                 for job in group:
                     job.error = translated(error)
-            _resolve(group)
+            self._left_over = group[num_written:]
+            _resolve(group[:num_written])
 
     def _next_group(self) -> list[_Job]:
         """Wait for a transaction and take along those behind it; empty when the writer closes."""
-        group: list[_Job] = []
-        while (job := self._queue.get()) is not None:
+        group = self._left_over
+        while len(group) < MAX_GROUP and (not group or not self._queue.empty()):
+            job = self._queue.get()
+            if job is None:
+                if group:
+                    self._queue.put(None)  # the end, found behind this group, is still to come
+                break
             group.append(job)
-            if len(group) == MAX_GROUP or self._queue.empty():
-                return group
-        if group:
-            self._queue.put(None)  # the end, found behind this group, is still to come
         return group
 
-    def _commit(self, group: Sequence[_Job]) -> None:
-        with self._turn(), self._connection.begin():
-            for job in group:
-                job.run(self._connection)
-            failpoint("before-commit")
+    def _all_waiting(self) -> list[_Job]:
+        waiting = []
+        try:
+            while (job := self._queue.get_nowait()) is not None:
+                waiting.append(job)
+        except Empty:
+            return waiting
+        self._queue.put(None)
+        return waiting
+
+    def _write(self, group: Sequence[_Job]) -> int:
+        """
+        Commit *group* from its beginning, as far as one turn reaches, and return how far that is.
+
+        When the connection is lost this is tried again on a new one.
+
+        Raises:
+            Exception: Nothing was committed; or, when the connection was lost at COMMIT and no new
+                one could be made in time, nobody knows.
+
+        """
+        self._sent = (None, 0)
+        last_retry_s = time.monotonic() + _RETRY_WITHIN_S
+        for _ in range(_NUM_ATTEMPTS - 1):
+            try:
+                return self._commit(group)
+            except Exception:
+                if self._has_connection() or time.monotonic() > last_retry_s:
+                    raise
+        return self._commit(group)
+
+    def _commit(self, group: Sequence[_Job]) -> int:
+        with self._backend.turn():
+            connection = self._connect()
+            with connection.begin():
+                unanswered, num_written = self._sent
+                if unanswered and self._backend.was_committed(connection, unanswered):
+                    return num_written
+                self._sent = (None, 0)
+                num_written = self._run_jobs(connection, group)
+                failpoint("before-commit")
+                self._sent = (connection.info.get(TRANSACTION_ID), num_written)
         failpoint("after-commit")
         self.num_commits += 1
+        return num_written
+
+    def _run_jobs(self, connection: Connection, group: Sequence[_Job]) -> int:
+        end_s = time.monotonic() + self._backend.max_turn_s
+        for num_run, job in enumerate(group, start=1):
+            job.run(connection)
+            if time.monotonic() >= end_s:
+                return num_run
+        return len(group)
+
+    def _has_connection(self) -> bool:
+        return self._connection is not None and not self._connection.invalidated
+
+    def _connect(self) -> Connection:
+        """The connection; a new one in the place of one that was lost."""
+        if self._connection is not None and self._connection.invalidated:
+            self._connection.close()
+            self._connection = None
+        if self._connection is None:
+            self._connection = self._backend.writer.connect()
+        return self._connection
 
 
 def _resolve(group: Sequence[_Job]) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,26 +19,6 @@ from stillhouse.errors import (
     StoreUnavailableError,
 )
 from stillhouse.store.database import Database
-
-
-@pytest.fixture
-def clock() -> FrozenClock:
-    return FrozenClock()
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    with Database.open(tmp_path / "ledger.db", is_server=True) as database:
-        yield database
-
-
-@pytest.fixture
-async def accounts(
-    database: Database, clock: FrozenClock, tmp_path: Path
-) -> AsyncIterator[Accounts]:
-    accounts = await Accounts.open(database, clock, tmp_path)
-    yield accounts
-    await accounts.close()
 
 
 async def test_key_is_its_accounts_principal(accounts: Accounts) -> None:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import openvino as ov
 
+from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.openvino.graph import build_graph
+from stillhouse.engines.openvino.scheduler import Slice
+from stillhouse.engines.openvino.sequence import Sequence
 from stillhouse.engines.openvino.settings import Precision
 from stillhouse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence as List
-
     from numpy.typing import NDArray
 
     from stillhouse.engines.openvino.architecture import Architecture
-    from stillhouse.engines.openvino.scheduler import Slice
     from stillhouse.engines.openvino.weights import PackedWeights
 
 F32_PROPERTIES: dict[str, Any] = {
@@ -94,7 +94,27 @@ class Decoder:
             self._request.set_tensor(cache.name, ov.Tensor(memory, shape, cache.kind))
         self.num_blocks = num_blocks
 
-    def run(self, batch: List[Slice]) -> NDArray[np.float32]:
+    def warm_up(self) -> None:
+        """
+        Generate two tokens, so that the first request does not wait for kernels to be made.
+
+        Raises:
+            RuntimeError: The processor lacks what the compiled graph needs, or the weights are no
+                numbers.
+
+        """
+        request = GenerateRequest("warm-up", [0, 0], 2)
+        sequence = Sequence(0, request, block_size=self.block_size, generator=None)
+        sequence.block_ids.append(0)
+        while sequence.finish is None:
+            part = Slice(sequence, sequence.num_uncomputed)
+            logits = self.run([part])
+            if len(logits) != 1 or not np.isfinite(logits).all():
+                raise RuntimeError(f"the first logits are {logits}, which are none")
+            sequence.num_computed += part.num_tokens
+            sequence.append(int(logits[0].argmax()))
+
+    def run(self, batch: list[Slice]) -> NDArray[np.float32]:
         """
         Compute *batch* and return the logits of the sequences whose next token is sampled.
 
@@ -113,7 +133,7 @@ class Decoder:
         return logits.reshape(-1, logits.shape[-1])
 
 
-def batch_inputs(batch: List[Slice]) -> dict[str, NDArray[Any]]:
+def batch_inputs(batch: list[Slice]) -> dict[str, NDArray[Any]]:
     """Return the graph's inputs for *batch*, as `graph.build_graph` lists them."""
     token_ids, positions, sampled = array("q"), array("q"), array("q")
     past_lens, block_ids = array("i"), array("i")

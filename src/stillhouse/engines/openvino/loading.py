@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from stillhouse.engines.frames import Loading
 from stillhouse.engines.openvino.architecture import read_architecture
 from stillhouse.engines.openvino.decoder import Decoder
 from stillhouse.engines.openvino.machine import available_memory_bytes, num_physical_cores
 from stillhouse.engines.openvino.runner import Runner
+from stillhouse.engines.openvino.settings import EngineSettings, Precision
 from stillhouse.engines.openvino.weights_cache import load_weights
 from stillhouse.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stillhouse.engines.openvino.settings import EngineSettings
-
 KV_CACHE_SHARE = 0.25  # of the memory that is free, where no size is set
 
 
 def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]) -> Runner:
     """
-    Read, quantise, build and compile what *settings* name.
+    Read, quantise, compile and try out what *settings* name.
 
     Raises:
         CheckpointError: The model's files are missing or not what they should be.
@@ -32,19 +33,35 @@ def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]
     architecture = read_architecture(settings.checkpoint_dir)
     num_threads = settings.num_threads or num_physical_cores()
     weights = load_weights(settings, architecture, num_threads=num_threads, on_progress=on_progress)
+    limit = settings.context_length or architecture.context_length
+    context_length = min(limit, architecture.context_length)
+
+    def make_decoder(precision: Precision) -> Decoder:
+        decoder = Decoder(architecture, weights, num_threads=num_threads, precision=precision)
+        decoder.allocate_cache(_num_blocks(settings, decoder, context_length))
+        decoder.warm_up()
+        return decoder
+
     on_progress(Loading("compiling the graph", 0, 1))
-    decoder = Decoder(architecture, weights, num_threads=num_threads, precision=settings.precision)
+    decoder = _first_that_runs(make_decoder, settings.precision)
     on_progress(Loading("compiling the graph", 1, 1))
-    context_length = min(
-        architecture.context_length, settings.context_length or architecture.context_length
-    )
-    decoder.allocate_cache(_num_blocks(settings, decoder, context_length))
     return Runner(
         decoder,
         settings,
         vocab_size=architecture.vocab_size,
         context_length=min(context_length, decoder.num_blocks * decoder.block_size),
     )
+
+
+def _first_that_runs(make_decoder: Callable[[Precision], Decoder], precision: Precision) -> Decoder:
+    """Fall back to float32 where the processor lacks the kernels that OpenVINO chose by itself."""
+    try:
+        return make_decoder(precision)
+    except RuntimeError as error:  # the only kind that OpenVINO raises
+        if precision is Precision.F32:
+            raise ConfigError(f"OpenVINO cannot run this model on this machine: {error}") from error
+        structlog.get_logger().warning("engine_falls_back_to_f32", reason=str(error)[-300:])
+    return _first_that_runs(make_decoder, Precision.F32)
 
 
 def _num_blocks(settings: EngineSettings, decoder: Decoder, context_length: int) -> int:

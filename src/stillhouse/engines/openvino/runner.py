@@ -113,6 +113,7 @@ class Runner:
 
         """
         batch = self._scheduler.schedule()
+        assert batch, "There is work, but none of it can advance. This is a bug."
         logits = self._decoder.run(batch)
         receive()
         return self._publish(batch, logits)

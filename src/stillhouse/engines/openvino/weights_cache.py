@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import structlog
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from stillhouse.engines.frames import Loading
     from stillhouse.engines.openvino.architecture import Architecture
-    from stillhouse.engines.openvino.settings import EngineSettings, WeightFormat
+    from stillhouse.engines.openvino.settings import EngineSettings
 
 FORMAT_VERSION = 1
 MAGIC = b"stillhouse-weights"
@@ -45,90 +48,112 @@ def load_weights(
         ConfigError: The cache cannot be written.
 
     """
-    checkpoint_dir, weight_format = settings.checkpoint_dir, settings.weights
-    index, num_bytes = lay_out(architecture, weight_format, start=HEADER_BYTES)
-    fingerprint = _fingerprint(checkpoint_dir, weight_format)
-    header = (MAGIC + hashlib.sha256(f"{fingerprint} {index}".encode()).digest()).ljust(
-        HEADER_BYTES
-    )
-    path = (
-        settings.cache_dir / f"{_family(checkpoint_dir, weight_format)}-{fingerprint[:16]}.weights"
-    )
+    index, num_bytes = lay_out(architecture, settings.weights, start=HEADER_BYTES)
+    cache = _CacheFile.of(settings, layout=str(index), num_bytes=num_bytes)
 
-    def fill(content: np.memmap[tuple[int], np.dtype[np.uint8]]) -> None:
-        stored = open_checkpoint(checkpoint_dir)
-        check_tensors(checkpoint_dir, architecture, stored)
+    def fill(content: NDArray[np.uint8]) -> None:
+        stored = open_checkpoint(settings.checkpoint_dir)
+        check_tensors(settings.checkpoint_dir, architecture, stored)
         weights = PackedWeights(index, content)
         pack(weights, stored, num_threads=num_threads, on_progress=on_progress)
-        content[:HEADER_BYTES] = np.frombuffer(header, np.uint8)
 
-    if not _is_sound(path, header, num_bytes):
+    if not cache.is_sound():
         try:
-            _write_once(path, header, num_bytes, fill)
+            cache.make(fill)
         except OSError as error:
-            raise ConfigError(f"cache_dir: {path} cannot be written: {error.strerror}.") from error
-        _forget_older(path, _family(checkpoint_dir, weight_format))
+            reason = error.strerror
+            raise ConfigError(f"cache_dir: {cache.path} cannot be written: {reason}.") from error
+        cache.forget_older()
     # Copy on write, though nothing is written: OpenVINO refuses memory that is read-only.
-    return PackedWeights(index, np.memmap(path, np.uint8, mode="c"))
+    return PackedWeights(index, np.memmap(cache.path, np.uint8, mode="c"))
 
 
-def _family(checkpoint_dir: Path, weight_format: WeightFormat) -> str:
-    """Return what the caches of one checkpoint in one format have in common, however it changed."""
-    place = hashlib.sha256(str(checkpoint_dir.resolve()).encode()).hexdigest()
-    return f"{checkpoint_dir.resolve().name}-{weight_format}-{place[:8]}"
+@dataclass(frozen=True, slots=True)
+class _CacheFile:
+    """
+    The packed weights of one checkpoint in one format.
+
+    Args:
+        family: How the names of all its versions begin, however the checkpoint changed.
+        header: What a sound file begins with.
+        num_bytes: How long a sound file is.
+
+    """
+
+    path: Path
+    family: str
+    header: bytes
+    num_bytes: int
+
+    @classmethod
+    def of(cls, settings: EngineSettings, *, layout: str, num_bytes: int) -> Self:
+        """
+        Return where the weights are, or would be.
+
+        Raises:
+            CheckpointError: The checkpoint's files are not there.
+
+        """
+        place = settings.checkpoint_dir.resolve()
+        family = f"{place.name}-{settings.weights}-{_digest(str(place)).hex()[:8]}"
+        fingerprint = _fingerprint(settings)
+        path = settings.cache_dir / f"{family}-{fingerprint[:16]}.weights"
+        header = MAGIC + _digest(f"{FORMAT_VERSION} {fingerprint} {layout}")
+        return cls(path, family, header.ljust(HEADER_BYTES), num_bytes)
+
+    def is_sound(self) -> bool:
+        """Return whether the file is there and whole."""
+        try:
+            with self.path.open("rb") as file:
+                is_ours = file.read(HEADER_BYTES) == self.header
+            return is_ours and self.path.stat().st_size == self.num_bytes
+        except OSError:
+            return False
+
+    def make(self, fill: Callable[[NDArray[np.uint8]], None]) -> None:
+        """Let *fill* write the file under another name, which it loses when it is durable."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        with part.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another worker may be packing the same checkpoint
+            if self.is_sound():
+                return
+            file.truncate(0)
+            # A disk that is full says so here; later it would be a SIGBUS in the middle of a copy.
+            os.posix_fallocate(file.fileno(), 0, self.num_bytes)
+            content = np.memmap(part, np.uint8, mode="r+")
+            content[:HEADER_BYTES] = np.frombuffer(self.header, np.uint8)
+            fill(content)
+            content.flush()
+            os.fsync(file.fileno())
+            part.replace(self.path)
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def forget_older(self) -> None:
+        """Remove what the same checkpoint was packed to before it changed."""
+        for older in self.path.parent.glob(f"{self.family}-*.weights"):
+            if older != self.path:
+                structlog.get_logger().info("weights_cache_removed", path=str(older))
+                older.unlink(missing_ok=True)
 
 
-def _fingerprint(checkpoint_dir: Path, weight_format: WeightFormat) -> str:
-    digest = hashlib.sha256(f"{FORMAT_VERSION} {weight_format}".encode())
+def _fingerprint(settings: EngineSettings) -> str:
+    """Return what changes when the checkpoint does, without reading its gigabytes."""
+    parts = [str(settings.weights)]
     try:
-        digest.update((checkpoint_dir / "config.json").read_bytes())
-        for path in checkpoint_files(checkpoint_dir):
+        config = (settings.checkpoint_dir / "config.json").read_bytes()
+        parts.append(hashlib.sha256(config).hexdigest())
+        for path in checkpoint_files(settings.checkpoint_dir):
             status = path.stat()
-            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode())
+            parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
     except OSError as error:
         raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    return digest.hexdigest()
+    return _digest("\n".join(parts)).hex()
 
 
-def _is_sound(path: Path, header: bytes, num_bytes: int) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEADER_BYTES) == header and path.stat().st_size == num_bytes
-    except OSError:
-        return False
-
-
-def _write_once(
-    path: Path,
-    header: bytes,
-    num_bytes: int,
-    fill: Callable[[np.memmap[tuple[int], np.dtype[np.uint8]]], None],
-) -> None:
-    """Let *fill* write the file under another name, which it loses only when it is durable."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # another worker may be packing the same checkpoint
-        if _is_sound(path, header, num_bytes):
-            return
-        file.truncate(0)
-        # A disk that is full says so here; later it would be a SIGBUS in the middle of a copy.
-        os.posix_fallocate(file.fileno(), 0, num_bytes)
-        content = np.memmap(part, np.uint8, mode="r+")
-        fill(content)
-        content.flush()
-        os.fsync(file.fileno())
-        part.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _forget_older(path: Path, family: str) -> None:
-    """Remove what the same checkpoint was packed to before it changed."""
-    for older in path.parent.glob(f"{family}-*.weights"):
-        if older != path:
-            structlog.get_logger().info("weights_cache_removed", path=str(older))
-            older.unlink(missing_ok=True)
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

@@ -10,6 +10,7 @@ import pytest
 
 from stillhouse.chat import SamplingParams, TokenUsage
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep
+from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
@@ -94,6 +95,19 @@ def test_a_cache_too_small_for_one_block_is_refused(make_runner):
     """The error names the setting, its value and what a block takes."""
     with pytest.raises(ConfigError, match=r"kv_cache_bytes is 1000; one block of 32 .* 32768"):
         make_runner(kv_cache_bytes=1000)
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE"])
+async def test_an_older_processor_is_served_too(isa, tmp_path, monkeypatch):
+    """Where OpenVINO's own choice of kernels does not run, float32 does, and nobody need know."""
+    write_checkpoint(tmp_path, LLAMA_CONFIG)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)  # oneDNN then hides what the processor has more
+    settings = EngineSettings(checkpoint_dir=tmp_path, cache_dir=tmp_path, num_threads=1)
+    engine = openvino_engine(settings)
+    await engine.start()
+    steps = [step async for step in engine.generate(REQUEST)]
+    await engine.stop()
+    assert 5 == steps[-1].usage.completion_tokens
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):

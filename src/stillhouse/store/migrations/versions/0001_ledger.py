@@ -19,13 +19,15 @@ _LIVE = sa.text("revoked_at_ms IS NULL")
 
 
 def upgrade() -> None:
-    """Create every table, and where the database is SQLite the triggers that keep history."""
+    """Create every table, and the triggers that keep history."""
     _create_accounts()
     _create_prices()
     _create_requests()
     _create_money()
     if op.get_bind().dialect.name == "sqlite":
         _create_triggers()
+    else:
+        _create_postgresql_triggers()
 
 
 def _create_accounts() -> None:
@@ -44,6 +46,9 @@ def _create_accounts() -> None:
     op.bulk_insert(
         accounts, [{"id": 1, "name": "revenue", **house}, {"id": 2, "name": "funding", **house}]
     )
+    if op.get_bind().dialect.name == "postgresql":
+        # A number that was given by hand is not counted there.
+        op.execute("SELECT setval(pg_get_serial_sequence('account', 'id'), 2)")
     op.create_table(
         "api_key",
         sa.Column("id", _ROW_NUMBER, primary_key=True),
@@ -206,4 +211,34 @@ def _forbid(deed: str, table: str, reason: str, *, when: str = "1") -> None:
     op.execute(
         f"CREATE TRIGGER {table}_{deed.lower()}_forbidden BEFORE {deed} ON {table} "
         f"WHEN {when} BEGIN SELECT RAISE(ABORT, '{reason}'); END"
+    )
+
+
+def _create_postgresql_triggers() -> None:
+    """As `_create_triggers`; what may not be deleted may not be truncated either."""
+    op.execute(
+        """
+        CREATE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION USING MESSAGE = TG_ARGV[0], ERRCODE = 'integrity_constraint_violation';
+        END
+        $$
+        """
+    )
+    for table in ("entry", "price_version", "top_up"):
+        for deed in ("UPDATE", "DELETE"):
+            _forbid_on_postgresql(f"{deed} ON {table} FOR EACH ROW", f"{table} is append-only")
+    for table in ("entry", "price_version", "top_up", "request"):
+        _forbid_on_postgresql(f"TRUNCATE ON {table}", f"{table} is append-only")
+    _forbid_on_postgresql(
+        "UPDATE ON request FOR EACH ROW WHEN (OLD.state <> 'HELD')",
+        "a resolved request never changes",
+    )
+    _forbid_on_postgresql("DELETE ON request FOR EACH ROW", "requests are kept")
+
+
+def _forbid_on_postgresql(deed: str, reason: str) -> None:
+    verb, _, table, *_ = deed.lower().split()
+    op.execute(
+        f"CREATE TRIGGER {table}_{verb}_forbidden BEFORE {deed} EXECUTE FUNCTION forbid('{reason}')"
     )

@@ -13,15 +13,11 @@ def upgrade() -> None:
     """Create the table, empty: no request has had a key until now."""
     op.create_table(
         "idempotency_key",
-        sa.Column(
-            "number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True
-        ),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
         sa.Column("account_id", sa.BigInteger, sa.ForeignKey("account.id"), nullable=False),
         sa.Column("key", sa.Text, nullable=False),
         sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
-        sa.Column(
-            "request_number", sa.BigInteger, sa.ForeignKey("request.number"), nullable=False
-        ),
+        sa.Column("request_number", sa.BigInteger, sa.ForeignKey("request.number"), nullable=False),
         sa.Column("expires_at_ms", sa.BigInteger, nullable=False),
         sa.Column("answer", sa.LargeBinary),
         sa.UniqueConstraint("account_id", "key"),

@@ -1,0 +1,114 @@
+"""The bodies of the account endpoints, in DeepInfra's dialect."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Annotated, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from starlette.requests import Request
+
+from stillhouse.accounts.accounts import Bounds
+from stillhouse.api.faults import first_fault
+from stillhouse.api.request_body import read_body
+from stillhouse.errors import InvalidRequestError
+from stillhouse.money import picousd
+
+MAX_BODY_BYTES = 256 * 1024
+MAX_REQUEST_IDS = 1000
+
+B = TypeVar("B", bound="BodyIn")
+
+
+def _in_picousd(usd: object) -> int | None:
+    if usd is None:
+        return None
+    if isinstance(usd, bool) or not isinstance(usd, int | Decimal):
+        raise ValueError("should be an amount in USD")  # noqa: TRY004  (pydantic wants this one)
+    return picousd(Decimal(usd))
+
+
+class BodyIn(BaseModel):
+    """A body whose unknown fields are let through, and whose known ones are of their type."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class ApiTokenIn(BodyIn):
+    """``POST /v1/api-tokens``."""
+
+    name: str
+
+
+class ScopedJwtIn(BodyIn):
+    """
+    ``POST /v1/scoped-jwt``.
+
+    Args:
+        expires_delta: In seconds from now.
+        expires_at: In seconds since 1970.
+        spending_limit: In USD.
+
+    """
+
+    api_key_name: str = Field(min_length=1, max_length=256)
+    models: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=256)]],
+            Field(min_length=1, max_length=64),
+        ]
+        | None
+    ) = None
+    expires_delta: int | None = Field(default=None, ge=1, le=10**10)
+    expires_at: int | None = Field(default=None, ge=1, le=10**12)
+    spending_limit: Annotated[int | None, BeforeValidator(_in_picousd)] = None
+
+    @model_validator(mode="after")
+    def _refuse_two_ends(self) -> ScopedJwtIn:
+        if self.expires_delta is not None and self.expires_at is not None:
+            raise InvalidRequestError(
+                "Give expires_delta or expires_at, not both.", param="expires_at"
+            )
+        return self
+
+    def to_bounds(self, *, now_ms: int) -> Bounds:
+        """What is asked for."""
+        expires_at_ms = None if self.expires_at is None else self.expires_at * 1000
+        if self.expires_delta is not None:
+            expires_at_ms = now_ms + self.expires_delta * 1000
+        models = None if self.models is None else frozenset(self.models)
+        return Bounds(models, expires_at_ms, self.spending_limit)
+
+
+class RequestCostsIn(BodyIn):
+    """``POST /v1/request-costs``."""
+
+    request_ids: list[Annotated[str, Field(max_length=256)]] = Field(
+        alias="requestIds", max_length=MAX_REQUEST_IDS
+    )
+
+
+async def read_json(request: Request, kind: type[B]) -> B:
+    """
+    The body of a request.
+
+    Raises:
+        InvalidRequestError: It is too long, not JSON, or a field is missing or wrong.
+
+    """
+    body = await read_body(request, max_bytes=MAX_BODY_BYTES)
+    try:
+        # Unlike pydantic's own parser, this one reads an amount as it is written.
+        return kind.model_validate(json.loads(body, parse_float=Decimal))
+    except ValidationError as error:
+        raise first_fault(error) from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"The request body is not valid JSON: {error}") from error

@@ -1,0 +1,151 @@
+"""A month's invoice, from what the ledger charged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import NamedTuple, Self
+
+from stillhouse.errors import InvalidRequestError
+from stillhouse.store import statement as rows
+from stillhouse.store.database import Database
+from stillhouse.store.requests import fetch_costs_picousd
+from stillhouse.store.statement import PricedUsage
+from stillhouse.store.usage import Span
+from stillhouse.store.usage_days import DAY_MS, day_of
+
+
+class Month(NamedTuple):
+    """A calendar month in UTC: it begins with its first moment and ends before the next one's."""
+
+    year: int
+    month: int
+
+    @classmethod
+    def of(cls, at_ms: int) -> Self:
+        """The month of a moment."""
+        moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+        return cls(moment.year, moment.month)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """
+        Read a month that is written as 2026-11.
+
+        Raises:
+            InvalidRequestError: It is not.
+
+        """
+        try:
+            day = date.fromisoformat(f"{text}-01")
+            assert text == f"{day:%Y-%m}"
+        except (ValueError, AssertionError) as error:
+            message = f"'{text}' is not a month; write it as 2026-11"
+            raise InvalidRequestError(message, param="month") from error
+        return cls(day.year, day.month)
+
+    def __str__(self) -> str:
+        return f"{self.year:04}-{self.month:02}"
+
+    def later(self, num_months: int) -> Month:
+        """The month that comes so many months later, or earlier when that is negative."""
+        year, month = divmod(self.year * 12 + self.month - 1 + num_months, 12)
+        return Month(year, month + 1)
+
+    @property
+    def begin_ms(self) -> int:
+        """Its first moment."""
+        return (date(self.year, self.month, 1) - date(1970, 1, 1)).days * DAY_MS
+
+    @property
+    def end_ms(self) -> int:
+        """The first moment that is no longer within."""
+        return self.later(1).begin_ms
+
+
+class TokenItem(NamedTuple):
+    """Tokens of one kind at one rate, and what they come to."""
+
+    kind: str
+    num_tokens: int
+    rate_picousd: int
+
+    @property
+    def amount_picousd(self) -> int:
+        """Exact: one integer product."""
+        return self.num_tokens * self.rate_picousd
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What an account used of one model at one version of its price."""
+
+    usage: PricedUsage
+
+    @property
+    def items(self) -> tuple[TokenItem, TokenItem, TokenItem]:
+        """The tokens of each kind; those of a prompt are found in the cache or computed."""
+        sums, price = self.usage.sums, self.usage.per_token
+        return (
+            TokenItem("input", sums.prompt_tokens - sums.cached_tokens, price.input_picousd),
+            TokenItem("cached_input", sums.cached_tokens, price.cached_input_picousd),
+            TokenItem("output", sums.completion_tokens, price.output_picousd),
+        )
+
+    @property
+    def cost_picousd(self) -> int:
+        """What was charged."""
+        return self.usage.sums.cost_picousd
+
+    @property
+    def waived_picousd(self) -> int:
+        """What was used and not charged: above the highest cost that a request was admitted at."""
+        return sum(item.amount_picousd for item in self.items) - self.cost_picousd
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A month's invoice: of one account, of one key, or of all."""
+
+    month: Month
+    lines: tuple[Line, ...]
+
+    @property
+    def cost_picousd(self) -> int:
+        """The exact sum of the lines."""
+        return sum(line.cost_picousd for line in self.lines)
+
+
+class Statements:
+    """What was charged, for those who pay."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of(
+        self, month: Month, *, account_id: int | None = None, key_id: int | None = None
+    ) -> Statement:
+        """
+        The invoice of requests that were admitted in a month: of an account, of a key, or of all.
+
+        Raises:
+            StoreUnavailableError: The ledger cannot be read.
+
+        """
+        span = Span(day_of(month.begin_ms), day_of(month.end_ms))
+        fetch = partial(rows.fetch_by_price, span=span, account_id=account_id, key_id=key_id)
+        used = await self._database.read(fetch)
+        return Statement(month, tuple(Line(usage) for usage in used if usage.sums.num_settled))
+
+    async def costs_picousd(self, account_id: int, request_ids: Collection[str]) -> dict[str, int]:
+        """
+        What those of an account's requests cost that have ended, by request id.
+
+        Raises:
+            StoreUnavailableError: The ledger cannot be read.
+
+        """
+        fetch = partial(fetch_costs_picousd, account_id=account_id, request_ids=request_ids)
+        return await self._database.read(fetch)

@@ -1,0 +1,104 @@
+"""The sequences that a gateway waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stillhouse.engines.base import GenerateStep
+from stillhouse.errors import EngineCrashedError, InvalidRequestError, StillhouseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_CRASHES_PER_REQUEST = 2
+MAX_REMEMBERED_CRASHES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """
+    One sequence on its way back.
+
+    Args:
+        sequence_id: Never used twice, as a request's own id may be.
+        arrived: What the consumer has not taken yet; never more than `max_tokens` steps.
+
+    """
+
+    sequence_id: int
+    request_id: str
+    arrived: asyncio.Queue[GenerateStep | StillhouseError] = field(default_factory=asyncio.Queue)
+
+
+class Streams:
+    """
+    Open streams by sequence and by request, and which requests were open in a crash.
+
+    Used by one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._last_id = 0
+        self._streams: dict[int, Stream] = {}
+        self._sequence_ids: dict[str, int] = {}
+        self._num_crashes: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def open(self, request_id: str) -> Stream:
+        """
+        Return a new stream.
+
+        Raises:
+            InvalidRequestError: The request is open already, or was in two crashes.
+
+        """
+        if self._num_crashes.get(request_id, 0) >= MAX_CRASHES_PER_REQUEST:
+            raise InvalidRequestError(
+                f"This request was running in {MAX_CRASHES_PER_REQUEST} crashes of the engine; "
+                "it is not tried again."
+            )
+        if request_id in self._sequence_ids:
+            raise InvalidRequestError(f"A request {request_id!r} is running already.")
+        self._last_id += 1
+        stream = Stream(self._last_id, request_id)
+        self._streams[stream.sequence_id] = stream
+        self._sequence_ids[request_id] = stream.sequence_id
+        return stream
+
+    def close(self, stream: Stream) -> bool:
+        """Forget *stream*; return whether it was still open."""
+        if self._streams.pop(stream.sequence_id, None) is None:
+            return False
+        del self._sequence_ids[stream.request_id]
+        return True
+
+    def find(self, sequence_id: int) -> Stream | None:
+        """Return the open stream of a sequence."""
+        return self._streams.get(sequence_id)
+
+    def sequence_id(self, request_id: str) -> int | None:
+        """Return which sequence an open request is."""
+        return self._sequence_ids.get(request_id)
+
+    def absolve(self, request_id: str) -> None:
+        """Forget the crashes of a request that has come to its end."""
+        self._num_crashes.pop(request_id, None)
+
+    def fail_all(self, make_error: Callable[[], StillhouseError]) -> None:
+        """End every open stream with an error of its own."""
+        for stream in list(self._streams.values()):
+            stream.arrived.put_nowait(make_error())
+            self.close(stream)
+
+    def crash_all(self) -> None:
+        """End every open stream as crashed, and remember which requests they were of."""
+        for request_id in self._sequence_ids:
+            self._num_crashes[request_id] = self._num_crashes.pop(request_id, 0) + 1
+        while len(self._num_crashes) > MAX_REMEMBERED_CRASHES:
+            self._num_crashes.popitem(last=False)
+        self.fail_all(lambda: EngineCrashedError("The engine died during this request."))

@@ -1,0 +1,43 @@
+"""What the metrics are told of one completion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stillhouse.billing.outcome import Outcome
+from stillhouse.chat import TokenUsage
+from stillhouse.clock import Clock
+from stillhouse.engines.base import GenerateStep
+from stillhouse.metrics import Metrics
+
+
+@dataclass(slots=True)
+class Watch:
+    """Counts and times one completion for the metrics."""
+
+    clock: Clock
+    metrics: Metrics
+    model_id: str
+    _started_s: float = 0.0
+    _has_token: bool = False
+
+    def __post_init__(self) -> None:
+        self._started_s = self.clock.monotonic_s()
+
+    def saw(self, step: GenerateStep) -> None:
+        """Take an engine's next step into account."""
+        if step.token_ids and not self._has_token:
+            self._has_token = True
+            waited_s = self.clock.monotonic_s() - self._started_s
+            self.metrics.first_token_s.labels(self.model_id).observe(waited_s)
+
+    def closed(self, outcome: Outcome, usage: TokenUsage, cost_picousd: int) -> None:
+        """Count what the completion came to, once its row is durable."""
+        self.metrics.requests.labels(self.model_id, outcome).inc()
+        self.metrics.cost_picousd.labels(self.model_id).inc(cost_picousd)
+        for kind, count in (
+            ("prompt", usage.prompt_tokens),
+            ("cached", usage.cached_tokens),
+            ("completion", usage.completion_tokens),
+        ):
+            self.metrics.tokens.labels(self.model_id, kind).inc(count)

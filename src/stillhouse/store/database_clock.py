@@ -1,0 +1,60 @@
+"""The database's time, which all gateways on it agree about."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from stillhouse.clock import Clock
+from stillhouse.store.database import Database
+
+#: A measurement whose answer took longer says too little about when it was made.
+_MAX_ROUND_TRIP_S = 0.5
+
+_NOW_MS = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+
+
+class DatabaseClock:
+    """
+    What time it is in the ledger, where months begin and leases end.
+
+    In a database of this server's own that is the machine's time. In a shared one it is the
+    database's, asked for now and then and continued with the machine's monotonic clock: two
+    gateways whose clocks differ by an hour still mean the same moment, to within a round trip.
+    """
+
+    def __init__(self, database: Database, machine: Clock) -> None:
+        self._database = database
+        self._machine = machine
+        #: What the database's clock said, or would have, when the monotonic clock began.
+        self._start_ms: float | None = None
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970-01-01 UTC."""
+        if self._start_ms is None:
+            return self._machine.now_ms()
+        return round(self._start_ms + self._machine.monotonic_s() * 1000)
+
+    def monotonic_s(self) -> float:
+        """Seconds from an arbitrary start that never jump back."""
+        return self._machine.monotonic_s()
+
+    async def synchronise(self) -> None:
+        """
+        Ask what time it is; to be called before the clock is used, and again now and then.
+
+        Raises:
+            StoreUnavailableError: The database cannot be read; the clock goes on.
+
+        """
+        if not self._database.is_shared:
+            return
+        before_s = self._machine.monotonic_s()
+        now_ms = await self._database.read(_fetch_now_ms)
+        after_s = self._machine.monotonic_s()
+        if self._start_ms is None or after_s - before_s <= _MAX_ROUND_TRIP_S:
+            self._start_ms = now_ms - (before_s + after_s) / 2 * 1000
+
+
+def _fetch_now_ms(connection: Connection) -> int:
+    now_ms: int = connection.execute(_NOW_MS).scalar_one()
+    return now_ms

@@ -1,0 +1,20 @@
+"""By what the right pepper is known; the pepper itself is never in the ledger."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select
+
+from stillhouse.store.tables import pepper
+
+
+def fetch_fingerprint(connection: Connection) -> bytes | None:
+    """The fingerprint of the pepper that the ledger's keys are made with, once there is one."""
+    return connection.scalars(select(pepper.c.fingerprint)).one_or_none()
+
+
+def ensure_fingerprint(connection: Connection, fingerprint: bytes) -> bytes:
+    """The fingerprint that the ledger knows; *fingerprint* from now on if it knew none."""
+    known = fetch_fingerprint(connection)
+    if known is None:
+        connection.execute(insert(pepper), {"fingerprint": fingerprint})
+    return known or fingerprint

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from stillhouse.accounts.accounts import Accounts
+from stillhouse.clock import FrozenClock
+from stillhouse.store.database import Database
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock()
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    with Database.open(tmp_path / "ledger.db", is_server=True) as database:
+        yield database
+
+
+@pytest.fixture
+async def accounts(
+    database: Database, clock: FrozenClock, tmp_path: Path
+) -> AsyncIterator[Accounts]:
+    accounts = await Accounts.open(database, clock, tmp_path)
+    yield accounts
+    await accounts.close()

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillhouse.accounts.accounts import Principal
+from stillhouse.billing.idempotency import Claim, PastRequests
+from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.price import Tariff
+from stillhouse.chat import ChatEvent, ChatRequest, Message, Role, TokenUsage
+from stillhouse.clock import FrozenClock
+from stillhouse.config import DEMO_MODEL
+from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.limits import LimitRules, Limits
+from stillhouse.metrics import Metrics
+from stillhouse.models.catalogue import Catalogue
+from stillhouse.models.chat_model import ChatModel
+from stillhouse.serving.completion import Completion
+from stillhouse.serving.completions import Completions
+from stillhouse.serving.places import Places
+from stillhouse.serving.replay import Replay
+from stillhouse.serving.resolver import Resolver
+from stillhouse.serving.served_model import ServedModel, ServedModels
+from stillhouse.store.database import Database
+from tests.unit.billing.conftest import insert_customer
+
+HELLO = (Message(Role.USER, "Hello!"),)
+WORD_ID = 500  # all letters in the demo model's vocabulary
+TARIFF = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
+
+
+class SteppedEngine:
+    """An engine that makes its first token at once, and the others when its gate is open."""
+
+    context_length = 4096
+
+    def __init__(self) -> None:
+        self.requests: list[GenerateRequest] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+        self._cancelled: set[str] = set()
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def health(self) -> EngineHealth:
+        return EngineHealth(0, 0, 0, 0, 0)
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateStep]:
+        self.requests.append(request)
+        for number in range(1, request.max_tokens + 1):
+            if number > 1:
+                await self.gate.wait()
+            if self.failure:
+                raise self.failure
+            usage = TokenUsage(len(request.prompt_token_ids), 0, number)
+            if request.request_id in self._cancelled:
+                yield GenerateStep((WORD_ID,), usage, EngineFinish.CANCELLED)
+                return
+            finish = EngineFinish.LENGTH if number == request.max_tokens else None
+            yield GenerateStep((WORD_ID,), usage, finish)
+
+    def cancel(self, request_id: str) -> None:
+        self._cancelled.add(request_id)
+        self.gate.set()
+
+
+@dataclass
+class Serving:
+    """Everything behind HTTP, with a real ledger, the demo model's words and a stepped engine."""
+
+    path: Path
+    database: Database
+    ledger: Ledger
+    past_requests: PastRequests
+    completions: Completions
+    engine: SteppedEngine
+    model: ServedModel
+    metrics: Metrics
+    clock: FrozenClock
+    principal: Principal
+    numbers: count[int] = field(default_factory=count)
+
+    async def open(
+        self, *, claim: Claim | None = None, principal: Principal | None = None, **fields: Any
+    ) -> Completion | Replay:
+        request = ChatRequest(**{"model": DEMO_MODEL, "messages": HELLO, "max_tokens": 3} | fields)
+        return await self.completions.open(
+            f"request-{next(self.numbers)}", principal or self.principal, request, claim
+        )
+
+    async def answer(self, **fields: Any) -> list[ChatEvent]:
+        """A whole answer, to the durable cost."""
+        return await events_of(await self.open(**fields))
+
+    async def rows(self, columns: str = "state, outcome, completion_tokens") -> list[tuple[Any]]:
+        query = f"SELECT {columns} FROM request ORDER BY number"
+        return await self.database.read(
+            lambda connection: [tuple(row) for row in connection.exec_driver_sql(query)]
+        )
+
+    async def num_claims(self) -> int:
+        query = "SELECT count(*) FROM idempotency_key"
+        return await self.database.read(
+            lambda connection: connection.exec_driver_sql(query).scalar_one()
+        )
+
+    def outstanding(self) -> float | None:
+        return self.metrics.registry.get_sample_value(
+            "stillhouse_outstanding_requests", {"model": DEMO_MODEL}
+        )
+
+
+async def events_of(completion: Completion | Replay) -> list[ChatEvent]:
+    return [event async for event in completion.events()]
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    return Catalogue.load()
+
+
+@pytest.fixture(scope="session")
+def chat(catalogue: Catalogue) -> ChatModel:
+    return ChatModel.load(catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL]))
+
+
+@pytest.fixture
+def rules() -> LimitRules:
+    """A test module overrides this."""
+    return LimitRules()
+
+
+@pytest.fixture
+async def serving(
+    tmp_path: Path, catalogue: Catalogue, chat: ChatModel, rules: LimitRules
+) -> AsyncIterator[Serving]:
+    """A new service; when the test has ended, its ledger must be right and nothing held."""
+    clock, metrics, engine = FrozenClock(), Metrics(), SteppedEngine()
+    path = tmp_path / "ledger.db"
+    with Database.open(path, is_server=True) as database:
+        ledger = Ledger(database, clock)
+        past_requests = PastRequests(database, clock)
+        prices = await ledger.publish_tiers({DEMO_MODEL: TARIFF})
+        account_id, key_id = await database.write(insert_customer("customer"))
+        model = ServedModel(chat, engine, prices[DEMO_MODEL])
+        completions = Completions(
+            models=ServedModels(catalogue, {DEMO_MODEL: model}),
+            ledger=ledger,
+            past_requests=past_requests,
+            places=Places(max_outstanding=256, limits=Limits(rules, clock), metrics=metrics),
+            resolver=Resolver(patience_s=0.2),
+            clock=clock,
+            metrics=metrics,
+            cancel_timeout_s=5,
+        )
+        principal = Principal(account_id, key_id, "key", "salt")
+        yield Serving(
+            path,
+            database,
+            ledger,
+            past_requests,
+            completions,
+            engine,
+            model,
+            metrics,
+            clock,
+            principal,
+        )
+        await completions.drain(grace_s=5)
+        await ledger.close()
+        assert [] == await ledger.verify()
+        assert 0 == await ledger.sweep()
