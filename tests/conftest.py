@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
-from tests.postgresql import run_postgresql
+from tests.postgresql import PostgreSQL, run_postgresql
 
 FAIL_ON_SKIP_VARIABLE = "STILLHOUSE_FAIL_ON_SKIP"
 
@@ -15,6 +16,15 @@ def postgresql():
     """A PostgreSQL cluster, each of whose databases is used by one test."""
     with run_postgresql() as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a ledger of the test's own is to be: a file, then the same test on a database."""
+    if request.param == "sqlite":
+        return tmp_path / "ledger.db"
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.create_ledger()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,7 +11,11 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from stillhouse.store.database import Database
 
 _names = count(1)
 
@@ -22,6 +26,7 @@ class PostgreSQL:
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._binaries = binaries
         self.folder = folder
+        self._empty_ledger: object = None
 
     def run(self, program: str, *arguments: str) -> None:
         """Run one of the server's own programs; as root it runs as nobody, as it must."""
@@ -34,10 +39,24 @@ class PostgreSQL:
             check=True,
         )
 
-    def create_database(self) -> str:
-        """Make an empty database and return its URL."""
+    def create_database(self, *, template: str = "template1") -> str:
+        """Make a database, empty unless there is a *template*, and return its URL."""
         name = f"test_{next(_names)}"
-        self.run("createdb", "--host", str(self.folder), name)
+        # Connected anew each time: what is open would be in the way of a test that stops the server.
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    def create_ledger(self) -> str:
+        """Make a database with the ledger's tables; migrating every one would take a second."""
+        if self._empty_ledger is None:
+            url = self.create_database()
+            Database.open(url).close()
+            self._empty_ledger = conninfo_to_dict(url)["dbname"]
+        return self.create_database(template=str(self._empty_ledger))
+
+    def url(self, name: str) -> str:
+        """Where a database is."""
         return f"postgresql://stillhouse@/{name}?host={self.folder}"
 
 
@@ -68,7 +87,11 @@ def _running(server: PostgreSQL) -> Iterator[PostgreSQL]:
     folder = server.folder
     data = str(folder / "data")
     server.run("initdb", "--auth=trust", "--username=stillhouse", "--no-sync", data)
-    settings = f"-c listen_addresses='' -c unix_socket_directories={folder} -c max_connections=200"
+    # No test cuts the power, so nothing has to wait for the disk.
+    settings = (
+        f"-c listen_addresses='' -c unix_socket_directories={folder} "
+        "-c max_connections=200 -c fsync=off"
+    )
     log = str(folder / "log")
     server.run("pg_ctl", "--pgdata", data, "--wait", "--log", log, "--options", settings, "start")
     try:

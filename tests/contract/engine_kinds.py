@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stillhouse.engines.child import ChildEngine
+from stillhouse.engines.fake.engine import fake_engine
+from stillhouse.engines.fake.settings import FakeSettings
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
@@ -53,7 +55,25 @@ def openvino_on_random_weights(directory: Path) -> Callable[[EngineShape], Child
     return make
 
 
-ENGINE_KINDS = {"openvino": openvino_on_random_weights}
+def fake(directory: Path) -> Callable[[EngineShape], ChildEngine]:
+    """Return a maker of fake engines with the same vocabulary and context."""
+    write_checkpoint(directory / "checkpoint", LLAMA_CONFIG)
+
+    def make(shape: EngineShape) -> ChildEngine:
+        settings = FakeSettings(
+            checkpoint_dir=directory / "checkpoint",
+            word_ids=(0, LLAMA_CONFIG["vocab_size"] - 1),
+            token_interval_s=0.001,  # so that a cancel can come in between
+            slots=shape.max_sequences,
+            num_blocks=shape.num_blocks,
+            block_size=BLOCK_SIZE,
+        )
+        return fake_engine(settings)
+
+    return make
+
+
+ENGINE_KINDS = {"openvino": openvino_on_random_weights, "fake": fake}
 
 
 def running(make: Callable[[EngineShape], ChildEngine]) -> RunningEngine:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from tests.faults.fault_server import CHAT, HELLO, WAIT_S, FaultServer
@@ -19,18 +19,23 @@ class BareClient:
     One request for a completion, sent.
 
     Args:
+        headers: Beside those that every request has.
         fields: What the body has beside model and message.
 
     """
 
-    def __init__(self, server: FaultServer, **fields: Any) -> None:
+    def __init__(
+        self, server: FaultServer, headers: Mapping[str, str] | None = None, /, **fields: Any
+    ) -> None:
         body = json.dumps(HELLO | {"stream": True} | fields)
         self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
         self._file = self._socket.makefile("rb")
         head = (
             f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             f"Authorization: {server.headers['Authorization']}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            f"Content-Length: {len(body)}\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+            + "\r\n"
         )
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)

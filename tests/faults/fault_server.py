@@ -144,7 +144,7 @@ class FaultServer:
     def kill(self) -> None:
         """End it without a word, if it lives."""
         self.process.kill()
-        self.process.wait()
+        self.process.wait(WAIT_S)
         self._probe.close()
 
     def stop(self) -> None:

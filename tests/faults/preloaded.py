@@ -39,7 +39,7 @@ class Life:
         os.environ.update(self.environment)
         importlib.reload(failpoint)  # which has read the environment of before
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+        os.dup2(os.open(self.log, os.O_WRONLY | os.O_APPEND), 1)
         os.dup2(1, 2)
         sys.argv = ["stillhouse", *self.arguments]
         stillhouse()
@@ -70,6 +70,7 @@ class Preloaded:
         self, arguments: Sequence[str], environment: dict[str, str], log: Path
     ) -> ForkedProcess:
         """Run the program with *arguments*."""
+        log.write_text("")  # before the test looks for what this life has to say
         life = Life(list(arguments), environment, str(log))
         return ForkedProcess(int(self.ask(asdict(life))), self)
 

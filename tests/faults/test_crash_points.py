@@ -9,6 +9,7 @@ import pytest
 from stillhouse.failpoint import EXIT_CODE
 from tests.faults.bare_client import BareClient
 from tests.faults.fault_server import (
+    WAIT_S,
     FaultServer,
     assert_ledger_is_right,
     assert_nothing_is_held,
@@ -73,7 +74,7 @@ def test_a_crash_at_any_point_loses_nothing_shown(home, preloaded, point):
     server = FaultServer(home, failpoint=point, preloaded=preloaded)
     try:
         events = ask(server) if server.comes_up() else []
-        assert EXIT_CODE == server.process.wait()
+        assert EXIT_CODE == server.process.wait(WAIT_S)
     finally:
         server.kill()
     assert_home_is_sound(home)
@@ -98,7 +99,7 @@ def test_a_crash_of_the_first_start_is_mended_by_the_second(tmp_path, preloaded,
     dead = FaultServer(home, failpoint=f"{side}-commit:{commit}", preloaded=preloaded)
     try:
         assert not dead.comes_up()
-        assert EXIT_CODE == dead.process.wait()
+        assert EXIT_CODE == dead.process.wait(WAIT_S)
     finally:
         dead.kill()
     server = FaultServer(home, preloaded=preloaded)

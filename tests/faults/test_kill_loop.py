@@ -58,7 +58,7 @@ class Journal:
                 )
             self._has_more.notify_all()
 
-    def has_soon(self, num_events) -> bool:
+    def has_soon(self, num_events):
         """Return when so many events have been seen by all clients together."""
         with self._has_more:
             return self._has_more.wait_for(lambda: self._num_events >= num_events, WAIT_S)

@@ -28,7 +28,6 @@ def wait_s(limits) -> float:
     try:
         enter(limits)
     except RateLimitError as error:
-        assert error.message.startswith("Rate limited")
         return error.retry_after_s
     return 0
 

@@ -331,12 +331,12 @@ def look_up(rng: random.Random, style: str) -> Conversation:
 
 
 MAKERS: dict[Callable[[random.Random, str], Conversation], float] = {
-    talk: 0.16,
-    unknown: 0.15,
-    add: 0.23,
-    methods: 0.09,
-    technique: 0.07,
-    look_up: 0.30,
+    talk: 0.11,
+    unknown: 0.12,
+    add: 0.28,
+    methods: 0.06,
+    technique: 0.05,
+    look_up: 0.38,
 }
 STYLE_WEIGHTS = {"plain": 4, "chef": 3, "pirate": 2, "poet": 1.5, "robot": 1.5}
 

@@ -259,13 +259,12 @@ class Accounts:
                 return key
         raise KeyNotFoundError(f"No API key has the id {key_id}.")
 
-    async def revoke_key(self, name_or_id: str, *, account_id: int | None = None) -> ApiKey:
+    async def find_live_key(self, name_or_id: str, *, account_id: int | None = None) -> ApiKey:
         """
-        End a key: here at once, in other processes within a second.
+        The one live key of an account, or of all, that has this name, or else this id.
 
         Raises:
-            KeyNotFoundError: No live key has this name or id, or several have.
-            StoreUnavailableError: The ledger cannot be written.
+            KeyNotFoundError: There is none, or several; the message names those there are.
 
         """
         live = [key for key in await self.list_keys(account_id) if key.revoked_at_ms is None]
@@ -278,7 +277,18 @@ class Accounts:
             raise KeyNotFoundError(
                 f"{number} named '{name_or_id}'; there are: {names}.", param="name"
             )
-        (key,) = found
+        return found[0]
+
+    async def revoke_key(self, name_or_id: str, *, account_id: int | None = None) -> ApiKey:
+        """
+        End a key by its name or id: here at once, in other processes within a second.
+
+        Raises:
+            KeyNotFoundError: No live key has this name or id, or several have.
+            StoreUnavailableError: The ledger cannot be written.
+
+        """
+        key = await self.find_live_key(name_or_id, account_id=account_id)
         await self.revoke(key)
         return key
 

@@ -16,7 +16,7 @@ from stillhouse.serving.served_model import ServedModels
 
 #: A monitor's own patience often ends after a second. Engines are waited for longer: one step of a
 #: long prompt takes as long as it takes.
-_STORE_TIMEOUT_S = 0.9
+_STORE_TIMEOUT_S = 0.8
 
 
 @dataclass(frozen=True, slots=True)

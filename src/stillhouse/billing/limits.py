@@ -11,6 +11,9 @@ from stillhouse.store.balances import ACCOUNT, ALL_TIME, KEY, SCOPE, Balance, Ba
 from stillhouse.store.database import Connection
 from stillhouse.store.keys import KeyLimit
 
+#: DeepInfra's words, which clients may look for.
+NO_FUNDS = "You need positive balance to do inference. Please add balance manually or setup top-up"
+
 
 class LimitPeriod(StrEnum):
     """When a key's spending limit starts anew."""
@@ -38,11 +41,8 @@ def reserve_on_key(
     if not balances.has_row(connection, of_key):  # the key's first request in this month
         _begin(connection, of_key, limit)
     if not balances.reserve(connection, of_key, amount_picousd):
-        raise InsufficientFundsError(
-            f"This API key's spending limit of {format_usd(limit.amount_picousd)} "
-            f"{_in_words(limit)} does not cover the request's highest possible cost, "
-            f"{format_usd(amount_picousd)}."
-        )
+        whose = f"API key's spending limit of {format_usd(limit.amount_picousd)} {_in_words(limit)}"
+        raise not_covered(f"This {whose}", amount_picousd)
 
 
 def reserve_on_scope(connection: Connection, scope_id: int, amount_picousd: int) -> None:
@@ -57,10 +57,16 @@ def reserve_on_scope(connection: Connection, scope_id: int, amount_picousd: int)
     if limit_picousd is None:
         return
     if not balances.reserve(connection, BalanceKey(SCOPE, scope_id, ALL_TIME), amount_picousd):
-        raise InsufficientFundsError(
-            f"This scoped token's spending limit of {format_usd(limit_picousd)} does not cover the "
-            f"request's highest possible cost, {format_usd(amount_picousd)}."
-        )
+        whose = f"This scoped token's spending limit of {format_usd(limit_picousd)}"
+        raise not_covered(whose, amount_picousd)
+
+
+def not_covered(whose: str, amount_picousd: int) -> InsufficientFundsError:
+    """The refusal of a request that a balance or limit does not cover."""
+    return InsufficientFundsError(
+        f"{NO_FUNDS}. {whose} does not cover the request's highest possible cost, "
+        f"{format_usd(amount_picousd)}."
+    )
 
 
 def set_key_limit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -10,11 +11,15 @@ from typing import NamedTuple, Self
 
 from stillhouse.errors import InvalidRequestError
 from stillhouse.store import statement as rows
+from stillhouse.store.balances import ACCOUNT, Balance
+from stillhouse.store.balances import fetch_all as fetch_balances
 from stillhouse.store.database import Database
 from stillhouse.store.requests import fetch_costs_picousd
 from stillhouse.store.statement import PricedUsage
 from stillhouse.store.usage import Span
 from stillhouse.store.usage_days import DAY_MS, day_of
+
+_MONTH = re.compile(r"(?!0000)([0-9]{4})-(0[1-9]|1[0-2])")
 
 
 class Month(NamedTuple):
@@ -38,13 +43,12 @@ class Month(NamedTuple):
             InvalidRequestError: It is not.
 
         """
-        try:
-            day = date.fromisoformat(f"{text}-01")
-            assert text == f"{day:%Y-%m}"
-        except (ValueError, AssertionError) as error:
-            message = f"'{text}' is not a month; write it as 2026-11"
-            raise InvalidRequestError(message, param="month") from error
-        return cls(day.year, day.month)
+        match = _MONTH.fullmatch(text)
+        if match is None:
+            raise InvalidRequestError(
+                f"'{text}' is not a month; write it as 2026-11", param="month"
+            )
+        return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.year:04}-{self.month:02}"
@@ -138,6 +142,17 @@ class Statements:
         fetch = partial(rows.fetch_by_price, span=span, account_id=account_id, key_id=key_id)
         used = await self._database.read(fetch)
         return Statement(month, tuple(Line(usage) for usage in used if usage.sums.num_settled))
+
+    async def balances(self) -> dict[int, Balance]:
+        """
+        What every account has spent, holds and may spend, by its id.
+
+        Raises:
+            StoreUnavailableError: The ledger cannot be read.
+
+        """
+        kept = await self._database.read(fetch_balances)
+        return {key.holder_id: balance for key, balance in kept.items() if key.holder == ACCOUNT}
 
     async def costs_picousd(self, account_id: int, request_ids: Collection[str]) -> dict[str, int]:
         """

@@ -8,7 +8,6 @@ from stillhouse.billing import limits
 from stillhouse.billing.idempotency import Answer, Claim, claim_in
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price, ServiceTier, Tariff
-from stillhouse.errors import InsufficientFundsError
 from stillhouse.store import balances, entries, idempotency, prices, requests, usage_days
 from stillhouse.store.balances import BalanceKey
 from stillhouse.store.database import Connection
@@ -16,9 +15,6 @@ from stillhouse.store.requests import HeldRequest, Resolution
 
 #: A hold that nobody has said to work on for so long was left by a gateway that is gone.
 LEASE_MS = 30_000
-
-#: DeepInfra's words, which clients may look for.
-NO_FUNDS = "You need positive balance to do inference. Please add balance manually or setup top-up"
 
 
 def publish(
@@ -55,7 +51,7 @@ def admit(  # noqa: PLR0913 - what a request row needs
     """Reserve *hold_picousd* on the account and on a limited key and scope; insert the request."""
     of_account = BalanceKey(balances.ACCOUNT, account_id, balances.ALL_TIME)
     if not balances.reserve(connection, of_account, hold_picousd):
-        raise InsufficientFundsError(NO_FUNDS)
+        raise limits.not_covered("What is left on this account", hold_picousd)
     limits.reserve_on_key(connection, key_id, hold_picousd, now_ms=now_ms)
     if scope_id is not None:
         limits.reserve_on_scope(connection, scope_id, hold_picousd)

@@ -1,34 +1,69 @@
-"""``stillhouse keys``: make, list and revoke API keys."""
+"""``stillhouse keys``: make, list, limit and revoke API keys."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from stillhouse.accounts.accounts import ApiKey, MintedKey
-from stillhouse.app import open_rooms
-from stillhouse.cli.options import HomeOption, JsonOption
-from stillhouse.config import home_directory
+from stillhouse.accounts.first_key import ACCOUNT_NAME
+from stillhouse.app import Rooms
+from stillhouse.billing.limits import LimitPeriod
+from stillhouse.cli.arguments import duration_ms, usd_amount
+from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
+from stillhouse.cli.rooms import in_rooms
+from stillhouse.errors import InvalidRequestError
+from stillhouse.money import format_usd
 
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
-DEFAULT_ACCOUNT = "default"
+app = typer.Typer(help="Make, list, limit and revoke API keys.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="The key's name or id.")]
+MonthlyOption = Annotated[
+    bool, typer.Option("--monthly", help="The limit begins anew with each month (UTC).")
+]
 
 
 @app.command()
-def create(
+def create(  # noqa: PLR0913  (one argument per option)
     name: Annotated[str, typer.Argument(help="What the key is for.")],
-    account: Annotated[str, typer.Option(help="Whose key it is.")] = DEFAULT_ACCOUNT,
+    account: Annotated[str, typer.Option(help="Whose key it is.")] = ACCOUNT_NAME,
+    spending_limit_usd: Annotated[
+        int | None, typer.Option(parser=usd_amount, metavar="USD", help="The most it may spend.")
+    ] = None,
+    monthly: MonthlyOption = False,
+    models: Annotated[
+        str | None, typer.Option(metavar="M,…", help="The models it is for; without it, all.")
+    ] = None,
+    expires: Annotated[
+        int | None,
+        typer.Option(parser=duration_ms, metavar="30d", help="How long it works."),
+    ] = None,
+    config: ConfigOption = None,
     home: HomeOption = None,
 ) -> None:
     """Make a key; it alone is printed on standard output, and never shown again."""
-    minted = asyncio.run(_create(name, account, home))
+    if monthly and spending_limit_usd is None:
+        raise typer.BadParameter("--monthly says when --spending-limit-usd begins anew")
+
+    async def mint(rooms: Rooms) -> MintedKey:
+        minted = await rooms.accounts.create_key(
+            await _account_id(rooms, account),
+            name,
+            expires_at_ms=None if expires is None else rooms.clock.now_ms() + expires,
+            allowed_models=None if models is None else frozenset(models.split(",")),
+        )
+        if spending_limit_usd is not None:  # before anybody knows the key
+            await rooms.ledger.set_key_limit(
+                minted.key.id, spending_limit_usd, period=_period(is_monthly=monthly)
+            )
+        return minted
+
+    minted = in_rooms(config, home, mint)
     Console(stderr=True).print(
         f"Key [bold]{minted.key.name}[/bold] of account {account}. It is shown once:"
     )
@@ -36,47 +71,133 @@ def create(
 
 
 @app.command("list")
-def list_(home: HomeOption = None, as_json: JsonOption = False) -> None:
+def list_(
+    account: AccountOption = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show every key: its name and first characters, never the secret."""
-    keys = asyncio.run(_list(home))
+
+    async def fetch(rooms: Rooms) -> list[dict[str, Any]]:
+        names = {known.id: known.name for known in await rooms.accounts.list_accounts()}
+        account_id = account and (await rooms.accounts.find_account(account)).id
+        keys = await rooms.accounts.list_keys(account_id or None)
+        now_ms = rooms.clock.now_ms()
+        return [_row(key, names[key.account_id], now_ms=now_ms) for key in keys]
+
+    rows = in_rooms(config, home, fetch)
     if as_json:
-        typer.echo(json.dumps([asdict(key) for key in keys], indent=2))
+        typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("id", "name", "key", "created", "last used", "state")
-    for key in keys:
-        state = "revoked" if key.revoked_at_ms else "active"
-        created, used = _day(key.created_at_ms), _day(key.last_used_at_ms)
-        table.add_row(str(key.id), key.name, f"{key.prefix}…", created, used, state)
+    table = Table(
+        "id", "account", "name", "key", "models", "limit", "expires", "last used", "state"
+    )
+    for row in rows:
+        table.add_row(*_cells(row))
     Console().print(table)
 
 
 @app.command()
 def revoke(
-    name: Annotated[str, typer.Argument(help="The key's name or id.")], home: HomeOption = None
+    name: NameArgument,
+    account: AccountOption = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
 ) -> None:
-    """End a key; a running server refuses it within a second."""
-    key = asyncio.run(_revoke(name, home))
+    """End a key and the scoped tokens it signed; a running server refuses them within a second."""
+
+    async def end(rooms: Rooms) -> ApiKey:
+        account_id = account and (await rooms.accounts.find_account(account)).id
+        return await rooms.accounts.revoke_key(name, account_id=account_id or None)
+
+    key = in_rooms(config, home, end)
     Console(stderr=True).print(f"Key [bold]{key.name}[/bold] ({key.prefix}…) is revoked.")
 
 
-async def _create(name: str, account_name: str, home: HomeOption) -> MintedKey:
-    async with open_rooms(home_directory(home)) as rooms:
-        known = {account.name: account for account in await rooms.accounts.list_accounts()}
-        account = known.get(account_name) or await rooms.accounts.create_account(account_name)
-        return await rooms.accounts.create_key(account.id, name)
+@app.command()
+def limit(  # noqa: PLR0913  (one argument per option)
+    name: NameArgument,
+    usd: Annotated[
+        int | None,
+        typer.Argument(parser=usd_amount, metavar="USD", help="The most that it may spend."),
+    ] = None,
+    monthly: MonthlyOption = False,
+    none: Annotated[bool, typer.Option("--none", help="Take the limit away.")] = False,
+    account: AccountOption = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Limit what a key spends; what it has spent already counts."""
+    if (usd is None) is not none:
+        raise typer.BadParameter("give an amount in USD, or --none")
+
+    async def change(rooms: Rooms) -> ApiKey:
+        account_id = account and (await rooms.accounts.find_account(account)).id
+        key = await rooms.accounts.find_live_key(name, account_id=account_id or None)
+        await rooms.ledger.set_key_limit(key.id, usd, period=_period(is_monthly=monthly))
+        return key
+
+    key = in_rooms(config, home, change)
+    may_spend = "without a limit" if usd is None else f"{format_usd(usd)}{' a month' * monthly}"
+    Console(stderr=True).print(f"Key [bold]{key.name}[/bold] may spend {may_spend}.")
 
 
-async def _list(home: HomeOption) -> list[ApiKey]:
-    async with open_rooms(home_directory(home)) as rooms:
-        return await rooms.accounts.list_keys()
+async def _account_id(rooms: Rooms, name: str) -> int:
+    """The account's id; the one that a new installation begins with is made where it is missing."""
+    try:
+        return (await rooms.accounts.find_account(name)).id
+    except InvalidRequestError:
+        if name != ACCOUNT_NAME:
+            raise
+        return (await rooms.accounts.create_account(name)).id
 
 
-async def _revoke(name: str, home: HomeOption) -> ApiKey:
-    async with open_rooms(home_directory(home)) as rooms:
-        return await rooms.accounts.revoke_key(name)
+def _period(*, is_monthly: bool) -> LimitPeriod:
+    return LimitPeriod.MONTH if is_monthly else LimitPeriod.TOTAL
 
 
-def _day(at_ms: int | None) -> str:
+def _row(key: ApiKey, account: str, *, now_ms: int) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "account": account,
+        "name": key.name,
+        "prefix": key.prefix,
+        "allowed_models": None if key.allowed_models is None else sorted(key.allowed_models),
+        "limit_picousd": key.limit and key.limit.amount_picousd,
+        "limit_period": key.limit and key.limit.period,
+        "created_at_ms": key.created_at_ms,
+        "last_used_at_ms": key.last_used_at_ms,
+        "expires_at_ms": key.expires_at_ms,
+        "revoked_at_ms": key.revoked_at_ms,
+        "state": _state(key, now_ms=now_ms),
+    }
+
+
+def _state(key: ApiKey, *, now_ms: int) -> str:
+    if key.revoked_at_ms is not None:
+        return "revoked"
+    is_over = key.expires_at_ms is not None and key.expires_at_ms <= now_ms
+    return "expired" if is_over else "active"
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    limit_picousd, models = row["limit_picousd"], row["allowed_models"]
+    a_month = " a month" if row["limit_period"] == LimitPeriod.MONTH else ""
+    return [
+        str(row["id"]),
+        row["account"],
+        row["name"],
+        f"{row['prefix']}…",
+        "all" if models is None else ", ".join(models),
+        "" if limit_picousd is None else f"{format_usd(limit_picousd)}{a_month}",
+        _minute(row["expires_at_ms"]),
+        _minute(row["last_used_at_ms"]),
+        row["state"],
+    ]
+
+
+def _minute(at_ms: int | None) -> str:
     if at_ms is None:
         return "never"
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")

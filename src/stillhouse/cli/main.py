@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from stillhouse.cli import chat, doctor, keys, models, serve, usage
+from stillhouse.cli import accounts, chat, doctor, keys, ledger, models, serve, statement, usage
 from stillhouse.errors import StillhouseError
 
 app = typer.Typer(
@@ -19,9 +19,12 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(chat.chat)
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
 app.command()(models.models)
 app.command()(usage.usage)
+app.command()(statement.statement)
+app.add_typer(ledger.app, name="ledger")
 app.command()(doctor.doctor)
 
 

@@ -17,4 +17,7 @@ HomeOption = Annotated[
     Path | None,
     typer.Option("--home", envvar=HOME_VARIABLE, help="Folder that holds all state."),
 ]
+AccountOption = Annotated[
+    str | None, typer.Option("--account", help="The account's name; without it, every account.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

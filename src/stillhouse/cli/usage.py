@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from stillhouse.app import open_rooms
+from stillhouse.app import Rooms
 from stillhouse.billing.usage import UsageGrouping, UsageLine
-from stillhouse.cli.options import HomeOption, JsonOption
-from stillhouse.config import home_directory
+from stillhouse.cli.arguments import day_ms
+from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
+from stillhouse.cli.rooms import in_rooms
 from stillhouse.money import format_usd
 
 
-def usage(
+def usage(  # noqa: PLR0913  (one argument per option)
     by: Annotated[UsageGrouping, typer.Option(help="What a line stands for.")] = UsageGrouping.KEY,
+    from_: Annotated[
+        int | None, typer.Option("--from", parser=day_ms, metavar="DAY", help="First day (UTC).")
+    ] = None,
+    to: Annotated[
+        int | None,
+        typer.Option(parser=day_ms, metavar="DAY", help="First day that is not counted any more."),
+    ] = None,
+    account: AccountOption = None,
+    config: ConfigOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show tokens and costs from the ledger."""
-    lines = asyncio.run(_usage(by, home))
+
+    async def fetch(rooms: Rooms) -> list[UsageLine]:
+        account_id = account and (await rooms.accounts.find_account(account)).id
+        return await rooms.ledger.usage(
+            by=by, from_ms=from_ or 0, to_ms=to, account_id=account_id or None
+        )
+
+    lines = in_rooms(config, home, fetch)
     if as_json:
         typer.echo(json.dumps([asdict(line) for line in lines], indent=2))
         return
-    table = Table(by.value, "requests", "prompt", "cached", "completion", "cost")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    numbers = ("requests", "prompt", "cached", "completion", "cost")
+    table = Table(by.value, *(Column(name, justify="right") for name in numbers))
     for line in lines:
         table.add_row(
             line.heading,
@@ -41,8 +56,3 @@ def usage(
             format_usd(line.cost_picousd),
         )
     Console().print(table)
-
-
-async def _usage(by: UsageGrouping, home: HomeOption) -> list[UsageLine]:
-    async with open_rooms(home_directory(home)) as rooms:
-        return await rooms.ledger.usage(by=by)

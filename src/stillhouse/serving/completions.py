@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 _LONG_CONVERSATION_CHARS = 20_000
 #: A ledger that is down is told of within a second, authentication included.
-_LEDGER_TIMEOUT_S = 0.9
+_LEDGER_TIMEOUT_S = 0.8
 #: A process that ends gives a ledger that is down so long to come back.
 _LAST_CHANCE_S = 10
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -58,6 +59,15 @@ class Resolution:
     usage: TokenUsage | None
     usage_source: str | None
     resolved_at_ms: int
+
+
+class Counted(NamedTuple):
+    """Who counted how many generated tokens of a request; None where nobody has."""
+
+    request_id: str
+    state: str
+    completion_tokens: int | None
+    usage_source: str | None
 
 
 _INSERT = Prepared(
@@ -178,9 +188,15 @@ def fetch_costs_picousd(
     return {row.request_id: row.cost_picousd for row in connection.execute(query)}
 
 
-def fetch_held(
-    connection: Connection, *, lease_until_ms: int, at_most: int
-) -> list[HeldRequest]:
+def fetch_counts(connection: Connection) -> list[Counted]:
+    """What is on record of every request's generated tokens, oldest first."""
+    columns = (request.c[name] for name in Counted._fields)
+    return [
+        Counted(*row) for row in connection.execute(select(*columns).order_by(request.c.number))
+    ]
+
+
+def fetch_held(connection: Connection, *, lease_until_ms: int, at_most: int) -> list[HeldRequest]:
     """Unresolved requests whose lease ends no later than a moment, oldest first."""
     rows = connection.execute(_SELECT_HELD, {"until": lease_until_ms, "at_most": at_most})
     return [HeldRequest(*row) for row in rows]

@@ -16,8 +16,8 @@ def clock() -> FrozenClock:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    with Database.open(tmp_path / "ledger.db", is_server=True) as database:
+async def database(place: Path | str) -> AsyncIterator[Database]:
+    with Database.open(place, is_server=True) as database:
         yield database
 
 

@@ -72,11 +72,14 @@ class Books:
         """Change rows as somebody would who has the file and no scruples."""
 
         def change(connection: Connection) -> None:
-            names = connection.exec_driver_sql(
-                "SELECT name FROM sqlite_master WHERE type = 'trigger'"
-            ).scalars()
-            for name in list(names):
-                connection.exec_driver_sql(f"DROP TRIGGER {name}")
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+            else:
+                names = connection.exec_driver_sql(
+                    "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+                ).scalars()
+                for name in list(names):
+                    connection.exec_driver_sql(f"DROP TRIGGER {name}")
             for statement in statements:
                 connection.exec_driver_sql(statement)
 
@@ -106,9 +109,9 @@ def insert_customer(
 
 
 @pytest.fixture
-async def books(tmp_path: Path) -> AsyncIterator[Books]:
+async def books(place: Path | str) -> AsyncIterator[Books]:
     """A new ledger, which the test may spoil."""
-    with Database.open(tmp_path / "ledger.db", is_server=True) as database:
+    with Database.open(place, is_server=True) as database:
         books = await Books.open(database)
         yield books
         await books.ledger.close()

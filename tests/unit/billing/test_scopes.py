@@ -106,7 +106,7 @@ async def test_scope_without_a_limit_is_limited_by_its_key(verified: Books) -> N
     key_limit=st.none() | st.integers(min_value=0, max_value=6),
     uses=st.lists(st.integers(min_value=0, max_value=3), max_size=12),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_scopes_never_spend_more_than_anything_above_them(
     tmp_path_factory: pytest.TempPathFactory,
     limits: list[int | None],

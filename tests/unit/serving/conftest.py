@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Serving:
     async def open(
         self, *, claim: Claim | None = None, principal: Principal | None = None, **fields: Any
     ) -> Completion | Replay:
-        request = ChatRequest(**{"model": DEMO_MODEL, "messages": HELLO, "max_tokens": 3} | fields)
+        request = replace(ChatRequest(DEMO_MODEL, HELLO, max_tokens=3), **fields)
         return await self.completions.open(
             f"request-{next(self.numbers)}", principal or self.principal, request, claim
         )

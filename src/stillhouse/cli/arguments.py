@@ -1,0 +1,47 @@
+"""Amounts, durations and days as people write them on a command line."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+
+import typer
+
+from stillhouse.money import picousd
+
+_UNITS = {
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+_DURATION = re.compile(r"([0-9]{1,6})([mhdw])")
+_EPOCH = date(1970, 1, 1)
+
+
+def usd_amount(text: str) -> int:
+    """An amount in USD such as 12.50, in pico-dollars; never by way of a float."""
+    try:
+        return picousd(text.removeprefix("$"))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def duration_ms(text: str) -> int:
+    """A duration such as 30d, in milliseconds."""
+    match = _DURATION.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise typer.BadParameter(f"'{text}' is no duration; write 45m, 12h, 30d or 8w")
+    return int(match[1]) * _UNITS[match[2]] // timedelta(milliseconds=1)
+
+
+def day_ms(text: str) -> int:
+    """The first moment (UTC) of a day such as 2026-11-22, or of a month such as 2026-11."""
+    full = text if text.count("-") > 1 else f"{text}-01"
+    try:
+        day = date.fromisoformat(full)
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != full:  # ISO 8601 knows other ways to write a day
+        raise typer.BadParameter(f"'{text}' is no day; write 2026-11-22 or 2026-11")
+    return (day - _EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from stillhouse.chat import ServiceTier
+from stillhouse.config import DEMO_MODEL
+from stillhouse.errors import (
+    InsufficientFundsError,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitError,
+)
+from stillhouse.limits import LimitRules
+from stillhouse.serving.places import Places
+from tests.unit.billing.conftest import insert_customer
+from tests.unit.serving.conftest import events_of
+
+
+@pytest.fixture
+def rules():
+    return LimitRules(max_outstanding=2, requests_per_minute=4, tokens_per_minute=1000)
+
+
+async def test_an_account_has_so_many_in_flight(serving):
+    """One more than the limit is refused, another account is not, and an end makes room."""
+    serving.engine.gate.clear()
+    first, _ = [await serving.open() for _ in range(2)]
+    with pytest.raises(RateLimitError, match="Rate limited") as refusal:
+        await serving.open()
+    account_id, key_id = await serving.database.write(insert_customer("other"))
+    await serving.open(principal=replace(serving.principal, account_id=account_id, key_id=key_id))
+    serving.engine.gate.set()
+    await events_of(first)
+    await serving.completions.drain(grace_s=5)
+
+    assert 1 == refusal.value.retry_after_s
+    await serving.answer()
+
+
+async def test_a_refusal_leaves_its_place(serving):
+    """Requests that their account cannot pay take no place from those that it can."""
+    await serving.ledger.set_key_limit(serving.principal.key_id, 0)
+    for _ in range(3):
+        with pytest.raises(InsufficientFundsError, match="You need positive balance"):
+            await serving.open()
+
+    assert 0 == serving.outstanding()
+
+
+async def test_a_minutes_tokens_are_prompt_and_completion(serving):
+    """What was generated counts from the moment that it ended."""
+    used_tokens = (await serving.answer(max_tokens=1000))[-1].usage.total_tokens
+    await serving.completions.drain(grace_s=5)
+    with pytest.raises(RateLimitError, match="1000 tokens per minute") as refusal:
+        await serving.open()
+
+    assert pytest.approx((used_tokens - 999) * 60 / 1000) == refusal.value.retry_after_s
+    serving.clock.advance(refusal.value.retry_after_s)
+    await serving.answer()
+
+
+def test_a_model_has_so_many_places(serving):
+    """Where all accounts together are too many, the model is busy for each."""
+    places = Places(
+        max_outstanding=2, limits=serving.completions._places._limits, metrics=serving.metrics
+    )
+    taken = [places.take(account_id, "demo/a", prompt_tokens=1) for account_id in (3, 4)]
+    with pytest.raises(OverloadedError, match="Model busy"):
+        places.take(5, "demo/a", prompt_tokens=1)
+    places.take(5, "demo/b", prompt_tokens=1)
+    taken[0].give_back()
+
+    places.take(5, "demo/a", prompt_tokens=1)
+
+
+async def test_a_key_for_other_models_is_refused(serving):
+    """The refusal names what the key may use; nothing is held."""
+    principal = replace(serving.principal, allowed_models=frozenset({"a/b", "c/d"}))
+    with pytest.raises(PermissionDeniedError, match="a/b, c/d"):
+        await serving.open(principal=principal)
+
+    assert [] == await serving.rows()
+
+
+async def test_a_key_for_this_model_is_let_in(serving):
+    """A list that has the model is no hindrance."""
+    principal = replace(serving.principal, allowed_models=frozenset({DEMO_MODEL}))
+    await serving.answer(principal=principal)
+
+    assert 1 == len(await serving.rows())
+
+
+@pytest.mark.parametrize(
+    ("tier", "factor", "priority"),
+    [
+        (ServiceTier.PRIORITY, Fraction(3, 2), -1),
+        (ServiceTier.DEFAULT, Fraction(1), 0),
+        (ServiceTier.FLEX, Fraction(4, 5), 1),
+    ],
+)
+async def test_a_tier_has_its_turn_its_price_and_its_record(serving, tier, factor, priority):
+    """Priority goes first at one and a half times the price, flex last at four fifths."""
+    opened = await serving.open(tier=tier)
+    finish = (await events_of(opened))[-1]
+    query = "SELECT service_tier FROM request JOIN price_version ON price_version = version"
+    recorded = await serving.database.read(
+        lambda connection: connection.exec_driver_sql(query).scalar_one()
+    )
+
+    assert serving.model.price.cost_picousd(finish.usage) * factor == finish.cost_picousd
+    assert [priority] == [request.priority for request in serving.engine.requests]
+    assert (tier, tier) == (opened.head.tier, recorded)

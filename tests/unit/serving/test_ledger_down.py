@@ -1,0 +1,128 @@
+"""Another process keeps the ledger locked: nothing new begins, and what runs is settled later."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing, contextmanager
+
+import pytest
+
+from stillhouse.billing.idempotency import Claim
+from stillhouse.chat import TextDelta
+from stillhouse.errors import EngineCrashedError, StoreUnavailableError
+from tests.unit.serving.conftest import events_of
+
+CLAIM = Claim("order-7", b"f" * 32)
+SETTLED = ("SETTLED", "length", 3)
+
+
+@contextmanager
+def ledger_down(serving):
+    """Nobody can write for the length of the block."""
+    with closing(sqlite3.connect(serving.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def running(serving, **fields):
+    """A completion that has told its first token and waits."""
+    serving.engine.gate.clear()
+    completion = await serving.open(**fields)
+    events = completion.events()
+    assert isinstance(await anext(events), TextDelta)
+    return completion, events
+
+
+async def test_new_requests_are_refused_within_a_second(serving):
+    """Without a ledger nothing is generated: the refusal comes in time, and nothing stays held."""
+    with ledger_down(serving):
+        async with asyncio.timeout(1):
+            with pytest.raises(StoreUnavailableError):
+                await serving.open()
+
+    assert 0 == serving.outstanding()
+    assert [] == serving.engine.requests
+    await serving.answer()
+    assert SETTLED == (await serving.rows())[-1]
+
+
+async def test_a_repetition_is_answered_all_the_same(serving):
+    """What is in the ledger can be read: a past answer needs no writing."""
+    answer = await serving.answer(claim=CLAIM)
+    with ledger_down(serving):
+        assert answer[-1] == (await serving.answer(claim=CLAIM))[-1]
+
+
+async def test_a_running_answer_ends_and_is_settled_later(serving):
+    """Its client has the text, is told that the cost cannot be, and is charged once later."""
+    completion, events = await running(serving)
+    with ledger_down(serving):
+        serving.engine.gate.set()
+        with pytest.raises(StoreUnavailableError, match="answer is complete"):
+            [event async for event in events]
+        assert 1 == serving.outstanding()
+        assert [("HELD", None, None)] == await serving.rows()
+    await serving.completions.drain(grace_s=10)
+
+    assert [SETTLED] == await serving.rows()
+    cost_picousd = serving.model.price.cost_picousd(completion.usage)
+    assert [(cost_picousd,)] == await serving.rows("cost_picousd")
+    assert 0 == serving.outstanding()
+
+
+async def test_the_name_of_a_running_answer_waits_with_it(serving):
+    """Until it is settled, a repetition is refused; then it gets the answer of the one charge."""
+    _, events = await running(serving, claim=CLAIM)
+    with ledger_down(serving):
+        serving.engine.gate.set()
+        with pytest.raises(StoreUnavailableError):
+            [event async for event in events]
+    await serving.completions.drain(grace_s=10)
+
+    assert (await serving.open(claim=CLAIM)).is_replay
+    assert [SETTLED] == await serving.rows()
+
+
+async def test_a_failed_answer_is_told_at_once_and_voided_later(serving):
+    """Our engine's failure is not kept from the client until the ledger is back."""
+    _, events = await running(serving)
+    with ledger_down(serving):
+        serving.engine.failure = EngineCrashedError("it died")
+        serving.engine.gate.set()
+        with pytest.raises(EngineCrashedError):
+            [event async for event in events]
+    await serving.completions.drain(grace_s=10)
+
+    assert [("VOIDED", "engine_error", 1)] == await serving.rows()
+
+
+async def test_a_server_that_ends_meanwhile_leaves_it_to_the_next(serving, monkeypatch):
+    """When the ledger stays down, shutting down does not hang; the next start charges nothing."""
+    monkeypatch.setattr("stillhouse.serving.completions._LAST_CHANCE_S", -4.9)
+    completion, _ = await running(serving)
+    with ledger_down(serving):
+        serving.engine.gate.set()
+        await serving.completions.drain(grace_s=0)
+        assert [("HELD", None, None)] == await serving.rows()
+    # What the dead server had handed to the database was given up with it.
+    await serving.ledger.sweep()
+
+    assert [("VOIDED", "gateway_lost", None)] == await serving.rows()
+    assert 0 == serving.outstanding()
+    assert 3 == completion.usage.completion_tokens
+
+
+async def test_it_tries_until_the_ledger_is_back(serving, monkeypatch):
+    """The ledger's own minute of attempts is not the last of them."""
+    monkeypatch.setattr("stillhouse.billing.ledger._RETRY_DELAYS_S", ())
+    monkeypatch.setattr("stillhouse.serving.resolver._PAUSE_S", 0)
+    completion, _ = await running(serving)
+    with ledger_down(serving):
+        serving.engine.gate.set()
+        with pytest.raises(StoreUnavailableError):
+            await events_of(completion)
+    await serving.completions.drain(grace_s=10)
+
+    assert [SETTLED] == await serving.rows()
