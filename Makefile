@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check lock demo-model clean
+.PHONY: run test test-slow check lock demo-model clean
 
 run: .venv/run.stamp
 	@$(BIN)/stillhouse serve
 
 test: .venv/dev.stamp
 	$(BIN)/pytest
+
+# What takes minutes: two hundred rounds of kill -9 against a client's journal.
+test-slow: .venv/dev.stamp
+	STILLHOUSE_KILL_ROUNDS=200 $(BIN)/pytest tests/faults/test_kill_loop.py
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check

@@ -24,7 +24,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     if request.param == "sqlite":
         return tmp_path / "ledger.db"
     server: PostgreSQL = request.getfixturevalue("postgresql")
-    return server.create_ledger()
+    return server.empty_ledger()
 
 
 @pytest.hookimpl(wrapper=True)

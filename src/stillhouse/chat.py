@@ -143,16 +143,17 @@ class TextDelta:
 @dataclass(frozen=True, slots=True)
 class Finish:
     """
-    The last event of a completion, after its cost is durable.
+    The last event of a completion.
 
     Args:
-        cost_picousd: What was charged, in pico-dollars.
+        cost_picousd: What was charged, in pico-dollars, durable by now. None where the ledger is
+            down: it is charged when it is back, and nobody is told a cost before.
 
     """
 
     reason: FinishReason
     usage: TokenUsage
-    cost_picousd: int
+    cost_picousd: int | None
 
 
 ChatEvent = TextDelta | Finish

@@ -13,6 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from stillhouse.accounts.accounts import Principal
 from stillhouse.api import idempotency_header, sse
 from stillhouse.api.openai_schema import (
     ChatCompletionIn,
@@ -44,9 +45,12 @@ class ChatCompletions:
         request = Request(scope, receive)
         body = await read_body(request, max_bytes=self.max_body_bytes)
         asked = parse_chat_completion(body)
-        claim = idempotency_header.read_claim(request.headers, path=scope["path"], body=body)
+        principal: Principal = scope["principal"]
+        claim = idempotency_header.read_claim(
+            request.headers, path=scope["path"], body=body, scope_id=principal.scope_id
+        )
         completion = await self.completions.open(
-            _new_completion_id(), scope["principal"], asked.to_request(), claim
+            _new_completion_id(), principal, asked.to_request(), claim
         )
         async with _stopped_when_client_leaves(receive, completion):
             if asked.stream:

@@ -17,9 +17,14 @@ MAX_LENGTH = 255
 REPLAYED = (b"idempotent-replayed", b"true")
 
 
-def read_claim(headers: Headers, *, path: str, body: bytes) -> Claim | None:
+def read_claim(
+    headers: Headers, *, path: str, body: bytes, scope_id: int | None = None
+) -> Claim | None:
     """
     The client's own name for its request; None when it gives none.
+
+    Args:
+        scope_id: Of a scoped token: what was said to one is not repeated to another.
 
     Raises:
         InvalidRequestError: It is empty, too long, or has characters that cannot be printed.
@@ -34,7 +39,8 @@ def read_claim(headers: Headers, *, path: str, body: bytes) -> Claim | None:
             f" such as {key[:20]!r}",
             param=NAME,
         )
-    return Claim(key, hashlib.sha256(path.encode() + b"\n" + _canonical(body)).digest())
+    place = f"{path}\n{scope_id}\n".encode()
+    return Claim(key, hashlib.sha256(place + _canonical(body)).digest())
 
 
 def _canonical(body: bytes) -> bytes:

@@ -180,13 +180,13 @@ def parse_chat_completion(body: bytes) -> ChatCompletionIn:
         raise first_fault(error) from error
 
 
-def usage_out(usage: TokenUsage, cost_picousd: int) -> dict[str, Any]:
+def usage_out(usage: TokenUsage, cost_picousd: int | None) -> dict[str, Any]:
     """Usage in DeepInfra's order of keys; the cost is the float nearest to the exact amount."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "total_tokens": usage.total_tokens,
         "completion_tokens": usage.completion_tokens,
-        "estimated_cost": cost_picousd / 10**12,
+        "estimated_cost": None if cost_picousd is None else cost_picousd / 10**12,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
 

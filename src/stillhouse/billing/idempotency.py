@@ -159,7 +159,7 @@ def _conflict() -> IdempotencyConflictError:
 
 def _mismatch(claim: Claim) -> IdempotencyMismatchError:
     return IdempotencyMismatchError(
-        f"The Idempotency-Key {claim.key!r} belongs to a request with another body; use a new key "
-        "for a new request",
+        f"The Idempotency-Key {claim.key!r} belongs to a request with another body, path or scope; "
+        "use a new key for a new request",
         param="Idempotency-Key",
     )

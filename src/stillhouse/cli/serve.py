@@ -155,7 +155,8 @@ def _curl(url: str, model: str) -> str:
 
 def _log_to_stderr() -> None:
     renderer = (
-        structlog.dev.ConsoleRenderer()
+        # The default shows local variables, among them what clients have written.
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if sys.stderr.isatty() and not os.environ.get("NO_COLOR")
         else structlog.processors.JSONRenderer()
     )

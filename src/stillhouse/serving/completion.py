@@ -79,10 +79,10 @@ class Completion:
         """
         Yield the answer's text as it comes, then `Finish`, whose cost is durable by then.
 
+        While the ledger is down it waits for a while, and then says `Finish` without a cost.
+
         Raises:
-            StoreUnavailableError: The answer is whole, but the ledger is down; what was generated
-                is charged when it is back.
-            ServingError: The engine failed; nothing is charged.
+            ServingError: The engine failed, or the server ends; nothing is charged.
 
         """
         while (event := await self._events.get()) is not None:
@@ -121,9 +121,8 @@ class Completion:
         try:
             finish = await self._read_engine()
             await self._settle(finish)
-        except StoreUnavailableError as error:  # the process ends, and the sweep finds the hold
-            log.exception("settle failed", request_id=self.request_id)
-            self._events.put_nowait(error)
+        except StoreUnavailableError as error:
+            self._leave_to_sweep(error)
         except StillhouseError as error:
             await self._void(error)
         except Exception:
@@ -179,7 +178,9 @@ class Completion:
             usage_source=self._count.source,
             answer=self._answer(reason),
         )
-        cost_picousd = await self._resolver.resolve(settle, on_delay=self._tell_of_delay)
+        cost_picousd = await self._resolver.resolve(
+            settle, on_delay=partial(self._finish, reason, None)
+        )
         self._watch.closed(outcome, self.usage, cost_picousd)
         log.info(
             "completion",
@@ -191,7 +192,12 @@ class Completion:
             completion_tokens=self.usage.completion_tokens,
             cost_picousd=cost_picousd,
         )
+        self._finish(reason, cost_picousd)
+
+    def _finish(self, reason: FinishReason, cost_picousd: int | None) -> None:
+        """End the client's answer; the first time counts."""
         self._events.put_nowait(Finish(reason, self.usage, cost_picousd))
+        self._events.put_nowait(None)
 
     def _outcome(self, finish: EngineFinish) -> Outcome:
         if finish is EngineFinish.CANCELLED:
@@ -202,14 +208,6 @@ class Completion:
 
     def _answer(self, reason: FinishReason) -> Answer | None:
         return None if self._transcript is None else self._transcript.close(reason)
-
-    def _tell_of_delay(self) -> None:
-        self._events.put_nowait(
-            StoreUnavailableError(
-                "The answer is complete, but the ledger is down; its cost is charged when it is "
-                "back"
-            )
-        )
 
     async def _void(self, error: StillhouseError) -> None:
         tell = partial(self._events.put_nowait, error)
@@ -222,8 +220,13 @@ class Completion:
         )
         try:
             await self._resolver.resolve(void, on_delay=tell)
+        except StillhouseError as outage:
+            self._leave_to_sweep(outage)
+        else:
             self._watch.closed(Outcome.ENGINE_ERROR, self.usage, 0)
-        except StillhouseError:
-            # The row stays held; the sweep at the next start resolves it.
-            log.exception("void failed", request_id=self.request_id)
-        tell()
+            tell()
+
+    def _leave_to_sweep(self, error: StillhouseError) -> None:
+        """The process ends before the ledger is back: the next start's sweep voids the hold."""
+        log.error("hold_left_to_sweep", request_id=self.request_id, reason=error.message)
+        self._events.put_nowait(error)

@@ -25,8 +25,8 @@ class Resolver:
     What waits is bounded: a request keeps its place until its hold is resolved.
 
     Args:
-        patience_s: A client is kept waiting for its cost for so long; then it is told that the
-            ledger is down, and the hold is resolved behind its back.
+        patience_s: A client is kept waiting for its cost for so long; then it is let go without
+            it, and the hold is resolved behind its back.
 
     """
 

@@ -15,7 +15,7 @@ from stillhouse.store.patience import PATIENCE_S
 from stillhouse.store.postgresql_connection import Dialler, PatientConnection
 
 #: The ledger's lock; any number will do that no other program takes in the same database.
-_LOCK = int.from_bytes(b"stillhou")
+LOCK = int.from_bytes(b"stillhou")
 
 _SETTINGS = {
     # COMMIT returns when the disk has it, whatever the server's default is.
@@ -31,7 +31,7 @@ _SETTINGS = {
 #: As long as a gateway may keep the others waiting: some forty requests.
 _MAX_TURN_S = 0.03
 
-_LOCK_AND_NAME = f"SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock({_LOCK})"  # noqa: S608
+_LOCK_AND_NAME = f"SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock({LOCK})"  # noqa: S608
 _WAS_COMMITTED = text("SELECT pg_xact_status(CAST(:transaction_id AS xid8))")
 
 

@@ -19,6 +19,7 @@ from stillhouse.errors import (
     StoreUnavailableError,
 )
 from stillhouse.store.database import Database
+from tests.ledger_place import stored_bytes
 
 
 async def test_key_is_its_accounts_principal(accounts: Accounts) -> None:
@@ -102,13 +103,13 @@ async def test_revoked_key_is_refused_at_once(accounts: Accounts) -> None:
 
 
 async def test_key_revoked_elsewhere_is_refused_within_a_second(
-    accounts: Accounts, clock: FrozenClock, tmp_path: Path
+    accounts: Accounts, clock: FrozenClock, tmp_path: Path, place: Path | str
 ) -> None:
     """A key revoked from the command line stops working in the server within a second."""
     account = await accounts.create_account("alice")
     secret = (await accounts.create_key(account.id, "laptop")).secret
     await accounts.authenticate(secret)
-    with Database.open(tmp_path / "ledger.db") as guest:
+    with Database.open(place) as guest:
         await (await Accounts.open(guest, clock, tmp_path)).revoke_key("laptop")
     clock.advance(1)
     with pytest.raises(AuthenticationError):
@@ -130,15 +131,14 @@ async def test_expired_key_is_refused_to_the_millisecond(
 
 
 async def test_secret_is_nowhere_in_the_ledger(
-    accounts: Accounts, database: Database, tmp_path: Path
+    accounts: Accounts, database: Database, place: Path | str
 ) -> None:
     """Whoever steals the ledger's files finds no key in them."""
     account = await accounts.create_account("alice")
     secret = (await accounts.create_key(account.id, "laptop")).secret
     await accounts.authenticate(secret)
-    files = [tmp_path / "ledger.db", tmp_path / "ledger.db-wal"]
-    assert not any(secret.encode() in file.read_bytes() for file in files)
-    assert any(b"laptop" in file.read_bytes() for file in files)
+    assert secret.encode() not in stored_bytes(place)
+    assert b"laptop" in stored_bytes(place)
 
 
 async def test_caches_are_salted_by_account(accounts: Accounts) -> None:
@@ -237,7 +237,7 @@ async def test_pepper_is_private_and_kept(
 
 
 async def test_another_process_makes_a_key_beside_the_server(
-    accounts: Accounts, tmp_path: Path
+    accounts: Accounts, tmp_path: Path, place: Path | str
 ) -> None:
     """A key made by the command line while the server runs works in the server."""
     account = await accounts.create_account("alice")
@@ -248,14 +248,15 @@ async def test_another_process_makes_a_key_beside_the_server(
         "from stillhouse.store.database import Database\n"
         "async def main():\n"
         "    home = pathlib.Path(sys.argv[1])\n"
-        "    with Database.open(home / 'ledger.db') as database:\n"
+        "    place = sys.argv[3] if '://' in sys.argv[3] else pathlib.Path(sys.argv[3])\n"
+        "    with Database.open(place) as database:\n"
         "        accounts = await Accounts.open(database, SystemClock(), home)\n"
         "        print((await accounts.create_key(int(sys.argv[2]), 'cli')).secret)\n"
         "asyncio.run(main())\n"
     )
     made = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-c", program, str(tmp_path), str(account.id)],
+        [sys.executable, "-c", program, str(tmp_path), str(account.id), str(place)],
         check=True,
         capture_output=True,
         text=True,

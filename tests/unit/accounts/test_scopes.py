@@ -25,6 +25,8 @@ from stillhouse.clock import FrozenClock
 from stillhouse.errors import AuthenticationError, InvalidRequestError, KeyNotFoundError
 from stillhouse.store import scopes as scope_rows
 from stillhouse.store.database import Database
+from tests.ledger_place import stored_bytes
+from tests.ledger_place import stored_bytes
 
 HOUR_S = 3600
 MODELS = st.none() | st.frozensets(st.sampled_from("abcd"))
@@ -207,13 +209,15 @@ FORGERIES: dict[str, Callable[[Customer], str]] = {
 }
 
 
-@pytest.mark.parametrize("forgery", FORGERIES)
-async def test_forged_token_is_refused(
-    customer: Customer, database: Database, forgery: str
-) -> None:
+async def test_forged_tokens_are_refused(customer: Customer, database: Database) -> None:
     """A token that is not signed by its key, or not for now, is refused and leaves no trace."""
-    with pytest.raises(AuthenticationError, match="Invalid or expired scoped token"):
-        await customer.who(FORGERIES[forgery](customer))
+    told = {}
+    for kind, forge in FORGERIES.items():
+        try:
+            told[kind] = str(await customer.who(forge(customer)))
+        except AuthenticationError as error:
+            told[kind] = error.message
+    assert dict.fromkeys(FORGERIES, "Invalid or expired scoped token") == told
     assert [] == await limits(database)
 
 
@@ -241,12 +245,12 @@ async def test_revoked_key_ends_its_tokens(customer: Customer) -> None:
 
 
 async def test_key_revoked_elsewhere_ends_its_tokens_within_a_second(
-    customer: Customer, tmp_path: Path
+    customer: Customer, tmp_path: Path, place: Path | str
 ) -> None:
     """A key revoked from the command line takes its tokens with it, within a second."""
     token = customer.sign()
     await customer.who(token)
-    with Database.open(tmp_path / "ledger.db") as guest:
+    with Database.open(place) as guest:
         beside = await Accounts.open(guest, customer.clock, tmp_path)
         await beside.revoke_key(customer.key.name)
     customer.clock.advance(LIFETIME_S)
@@ -360,16 +364,19 @@ async def test_only_a_live_key_of_the_account_signs(customer: Customer) -> None:
             await customer.accounts.scopes.mint(account_id, name, Bounds())
 
 
-async def test_ledger_holds_nothing_to_sign_with(customer: Customer, tmp_path: Path) -> None:
+async def test_ledger_holds_nothing_to_sign_with(
+    customer: Customer, tmp_path: Path, place: Path | str
+) -> None:
     """Neither a key nor the state that signs for it stands in the ledger's files."""
     await customer.who(customer.sign(spending_limit=1))
     pepper = Pepper.load(tmp_path / "pepper")  # the one thing that opens it, and not in the ledger
     assert pepper
-    files = b"".join(
-        path.read_bytes() for path in (tmp_path / "ledger.db", tmp_path / "ledger.db-wal")
-    )
-    kept = signing_state.signing_state(customer.secret.encode())
-    assert customer.secret.encode() not in files
-    assert kept not in files
-    assert kept[:32] not in files
-    assert pepper.mask(pepper.key_hmac(customer.secret), kept) in files
+    state = signing_state.signing_state(customer.secret.encode())
+    sealed = pepper.mask(pepper.key_hmac(customer.secret), state)
+    stored = stored_bytes(place)
+    assert {False} == {
+        written in stored
+        for secret in (customer.secret.encode(), state, state[:32], state[32:])
+        for written in (secret, secret.hex().encode())
+    }
+    assert sealed in stored or sealed.hex().encode() in stored

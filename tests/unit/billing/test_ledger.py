@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,12 @@ from stillhouse.billing import ledger
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import ServiceTier, Tariff
+from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import TokenUsage
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.money import format_usd
 from stillhouse.store.database import ConflictError
+from tests.ledger_place import locked
 from tests.unit.billing.conftest import MODEL, TARIFF, Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
@@ -161,6 +162,7 @@ async def test_sweep_voids_what_nobody_will_settle(verified: Books) -> None:
     settled = await verified.hold()
     await verified.ledger.settle(settled, usage=USAGE, outcome=Outcome.STOP)
     await verified.hold(request_id="abandoned")
+    verified.clock.advance(LEASE_MS / 1000)
     restarted = Ledger(verified.database, verified.clock)
     assert 1 == await restarted.sweep()
     assert 0 == await restarted.sweep()
@@ -231,17 +233,15 @@ class Alarm(logging.Handler):
         self.rung.set()
 
 
-async def test_settle_outlasts_an_outage(verified: Books, tmp_path: Path) -> None:
+async def test_settle_outlasts_an_outage(verified: Books, place: Path | str) -> None:
     """A request that ends while the ledger cannot be written is charged once it can be."""
     hold = await verified.hold()
     alarm = Alarm()
     logging.getLogger(ledger.__name__).addHandler(alarm)
-    intruder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
-    intruder.execute("BEGIN IMMEDIATE")
-    settling = asyncio.create_task(verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP))
-    await alarm.rung.wait()
-    intruder.execute("ROLLBACK")
-    intruder.close()
+    with locked(place):
+        settle = verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
+        settling = asyncio.create_task(settle)
+        await asyncio.wait_for(alarm.rung.wait(), timeout=30)
     logging.getLogger(ledger.__name__).removeHandler(alarm)
     assert COST_PICOUSD == await settling
 

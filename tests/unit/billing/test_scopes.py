@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillhouse.billing.ledger import Hold
+from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
+from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import TokenUsage
 from stillhouse.errors import InsufficientFundsError
 from stillhouse.store import scopes
@@ -148,7 +149,9 @@ async def test_killed_server_gives_scopes_their_holds_back(verified: Books) -> N
     """What a dead server held under a token's limit is free again after the sweep."""
     scope_id = await scope_of(verified, CEILING_PICOUSD)
     await hold(verified, scope_id)
-    assert 1 == await verified.ledger.sweep()
+    verified.clock.advance(LEASE_MS / 1000)
+    restarted = Ledger(verified.database, verified.clock)
+    assert 1 == await restarted.sweep()
     assert 1 == await num_admitted(verified, [scope_id])
 
 

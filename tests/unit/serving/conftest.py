@@ -13,6 +13,7 @@ from stillhouse.accounts.accounts import Principal
 from stillhouse.billing.idempotency import Claim, PastRequests
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.price import Tariff
+from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import ChatEvent, ChatRequest, Message, Role, TokenUsage
 from stillhouse.clock import FrozenClock
 from stillhouse.config import DEMO_MODEL
@@ -77,7 +78,7 @@ class SteppedEngine:
 class Serving:
     """Everything behind HTTP, with a real ledger, the demo model's words and a stepped engine."""
 
-    path: Path
+    place: Path | str
     database: Database
     ledger: Ledger
     past_requests: PastRequests
@@ -141,12 +142,11 @@ def rules() -> LimitRules:
 
 @pytest.fixture
 async def serving(
-    tmp_path: Path, catalogue: Catalogue, chat: ChatModel, rules: LimitRules
+    place: Path | str, catalogue: Catalogue, chat: ChatModel, rules: LimitRules
 ) -> AsyncIterator[Serving]:
     """A new service; when the test has ended, its ledger must be right and nothing held."""
     clock, metrics, engine = FrozenClock(), Metrics(), SteppedEngine()
-    path = tmp_path / "ledger.db"
-    with Database.open(path, is_server=True) as database:
+    with Database.open(place, is_server=True) as database:
         ledger = Ledger(database, clock)
         past_requests = PastRequests(database, clock)
         prices = await ledger.publish_tiers({DEMO_MODEL: TARIFF})
@@ -164,7 +164,7 @@ async def serving(
         )
         principal = Principal(account_id, key_id, "key", "salt")
         yield Serving(
-            path,
+            place,
             database,
             ledger,
             past_requests,
@@ -177,5 +177,6 @@ async def serving(
         )
         await completions.drain(grace_s=5)
         await ledger.close()
+        clock.advance(LEASE_MS / 1000)
         assert [] == await ledger.verify()
         assert 0 == await ledger.sweep()

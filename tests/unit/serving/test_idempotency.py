@@ -8,6 +8,7 @@ import pytest
 
 from stillhouse.billing.idempotency import LIFETIME_MS, Answer, Claim
 from stillhouse.billing.outcome import Outcome
+from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import Finish
 from stillhouse.errors import (
     EngineCrashedError,
@@ -131,6 +132,7 @@ async def test_a_lost_gateway_frees_the_name(serving):
         max_tokens=1,
         claim=CLAIM,
     )
+    serving.clock.advance(LEASE_MS / 1000)
     await serving.ledger.sweep()
     await serving.answer(claim=CLAIM)
 

@@ -6,11 +6,14 @@ import asyncio
 import sqlite3
 from contextlib import closing, contextmanager
 
+import psycopg
 import pytest
 
 from stillhouse.billing.idempotency import Claim
+from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import TextDelta
 from stillhouse.errors import EngineCrashedError, StoreUnavailableError
+from stillhouse.store import postgresql
 from tests.unit.serving.conftest import events_of
 
 CLAIM = Claim("order-7", b"f" * 32)
@@ -20,10 +23,14 @@ SETTLED = ("SETTLED", "length", 3)
 @contextmanager
 def ledger_down(serving):
     """Nobody can write for the length of the block."""
-    with closing(sqlite3.connect(serving.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
+    if isinstance(serving.place, str):
+        with closing(psycopg.connect(serving.place)) as other:
+            other.execute("SELECT pg_advisory_xact_lock(%s)", [postgresql._LOCK])
+            yield
+    else:
+        with closing(sqlite3.connect(serving.place, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
 
 
 async def running(serving, **fields):
@@ -105,8 +112,10 @@ async def test_a_server_that_ends_meanwhile_leaves_it_to_the_next(serving, monke
     with ledger_down(serving):
         serving.engine.gate.set()
         await serving.completions.drain(grace_s=0)
+        with pytest.raises(StoreUnavailableError):  # and so do all writes that wait before it
+            await serving.database.write(lambda _connection: None)
         assert [("HELD", None, None)] == await serving.rows()
-    # What the dead server had handed to the database was given up with it.
+    serving.clock.advance(LEASE_MS / 1000)
     await serving.ledger.sweep()
 
     assert [("VOIDED", "gateway_lost", None)] == await serving.rows()

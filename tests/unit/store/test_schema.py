@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -80,13 +81,13 @@ def run_script(path: Path, script: str) -> None:
     connection.close()
 
 
-def test_usage_of_the_first_schema_is_kept(tmp_path: Path) -> None:
+async def test_usage_of_the_first_schema_is_kept(tmp_path: Path) -> None:
     """A ledger of the first version opens with the second, and its usage is summed by day."""
     path = tmp_path / "ledger.db"
-    engine = sqlite.create_writer(path, is_server=True)
-    with engine.begin() as connection:
-        schema._upgrade(connection, "0001")
-    engine.dispose()
+    with ExitStack() as resources:
+        backend = sqlite.open_backend(path, resources, is_server=True)
+        with backend.writer.begin() as connection:
+            schema._upgrade(connection, "0001")
     run_script(
         path,
         HISTORY
@@ -99,12 +100,9 @@ def test_usage_of_the_first_schema_is_kept(tmp_path: Path) -> None:
              'gateway_lost', 0, 86400001, NULL);
         """,
     )
-    Database.open(path).close()
-    engine = sqlite.create_reader(path, num_connections=1)
-    with engine.connect() as connection:
-        sums = usage_days.fetch_all(connection)
-        assert usage_days.recompute(connection) == sums
-    engine.dispose()
+    with Database.open(path) as database:
+        sums = await database.read(usage_days.fetch_all)
+        assert sums == await database.read(usage_days.recompute)
     assert {
         DayKey(day=0, key_id=1, price_version=1): DaySums(2, 1, 4, 2, 2, 6),
         DayKey(day=1, key_id=1, price_version=1): DaySums(0, 1, 0, 0, 0, 0),

@@ -42,6 +42,7 @@ def distinct_logits(size: int, *, spread: float):
         SamplingParams(temperature=1.0, top_k=TILE),
         SamplingParams(temperature=1.0, min_p=0.3),
         SamplingParams(temperature=0.8, top_k=40, top_p=0.8, min_p=0.05),
+        SamplingParams(temperature=1.0, top_k=40, min_p=0.9),
     ],
 )
 @pytest.mark.parametrize("spread", [0.5, 12.0])

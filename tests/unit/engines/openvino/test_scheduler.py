@@ -101,6 +101,7 @@ class Bench:
 class Arrival:
     at_step: int
     prefix: int
+    tail: int
     num_own: int
     max_tokens: int
     salt: str
@@ -112,6 +113,7 @@ arrivals = st.builds(
     Arrival,
     at_step=st.integers(0, 12),
     prefix=st.integers(0, 3),
+    tail=st.integers(0, 2),
     num_own=st.integers(1, 14),
     max_tokens=st.integers(1, 12),
     salt=st.sampled_from(["", "a"]),
@@ -140,9 +142,9 @@ def test_whatever_arrives_is_served_from_its_own_history(
     )
     cancels = {}
     for step in range(31):
-        for number, arrival in enumerate(plan):
+        for arrival in plan:
             if arrival.at_step == step:
-                prompt = [7] * (BLOCK_SIZE * arrival.prefix) + [number] * arrival.num_own
+                prompt = [7] * (BLOCK_SIZE * arrival.prefix) + [arrival.tail] * arrival.num_own
                 sequence = bench.add(
                     prompt, arrival.max_tokens, salt=arrival.salt, priority=arrival.priority
                 )
@@ -179,15 +181,26 @@ def test_an_important_prompt_is_computed_before_others():
 
 
 def test_an_important_arrival_takes_the_place_of_the_less_important():
-    """With every slot taken, who has a lower priority makes room and comes back later."""
+    """Who makes room comes back later to its own blocks, which are not counted as cached."""
     bench = Bench(64, max_sequences=1)
-    slow = bench.add([1, 2, 3], 20, priority=1)
+    slow = bench.add(list(range(2 * BLOCK_SIZE + 1)), 4, priority=1)
     bench.step()
-    urgent = bench.add([4, 5, 6], 2, priority=0)
+    urgent = bench.add([4, 5, 6], 1, priority=0)
     assert [urgent] == [part.sequence for part in bench.step()]
     assert SequenceState.WAITING is slow.state
-    bench.run()
-    assert 23 == slow.num_tokens
+    assert [Slice(slow, 2)] == bench.scheduler.schedule()
+    assert 0 == slow.num_cached
+
+
+def test_the_last_token_of_a_prompt_is_always_computed():
+    """A prompt that is cached as a whole still needs its last token's logits."""
+    bench = Bench(64)
+    prompt = list(range(2 * BLOCK_SIZE))
+    bench.add(prompt, 1)
+    bench.step()
+    again = bench.add(prompt, 1)
+    assert [Slice(again, BLOCK_SIZE)] == bench.scheduler.schedule()
+    assert BLOCK_SIZE == again.num_cached
 
 
 def test_equals_do_not_push_each_other_out():
