@@ -12,6 +12,9 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 PICOUSD_PER_USD = 10**12
 MICROUSD_PER_USD = 10**6
 
+#: Raises where the usual one, of 28 digits, would round.
+_EXACT = Context(prec=40, traps=[Inexact, InvalidOperation])
+
 #: The largest single amount: a ninth of what 64 bits hold.
 MAX_PICOUSD = 10**6 * PICOUSD_PER_USD
 
@@ -29,9 +32,11 @@ def price_picousd_per_token(usd_per_million_tokens: str | Decimal) -> int:
 
     """
     try:
-        price = Decimal(usd_per_million_tokens) * MICROUSD_PER_USD
-    except InvalidOperation as error:
-        raise ValueError(f"{usd_per_million_tokens!r} is not a price in USD") from error
+        price = _EXACT.multiply(Decimal(usd_per_million_tokens), MICROUSD_PER_USD)
+    except (InvalidOperation, Inexact) as error:
+        raise ValueError(
+            f"{usd_per_million_tokens!r} is not a price in USD that can be charged exactly"
+        ) from error
     if not price.is_finite() or price < 0 or price != price.to_integral_value():
         raise ValueError(
             f"price {usd_per_million_tokens} USD per million tokens must be at least 0 and have "
@@ -53,10 +58,9 @@ def picousd(usd: str | Decimal) -> int:
             pico-dollar.
 
     """
-    exact = Context(prec=40, traps=[Inexact, InvalidOperation])
     try:
-        amount = exact.multiply(Decimal(usd), PICOUSD_PER_USD)
-        if 0 <= amount <= MAX_PICOUSD and amount == amount.to_integral_value(context=exact):
+        amount = _EXACT.multiply(Decimal(usd), PICOUSD_PER_USD)
+        if 0 <= amount <= MAX_PICOUSD and amount == amount.to_integral_value():
             return int(amount)
     except (InvalidOperation, Inexact):
         pass

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 
 import httpx
 import pytest
 
-from stillhouse.app import open_rooms
+from stillhouse.app import DATABASE_FILE, open_rooms
 from stillhouse.config import DEMO_MODEL
 from tests.faults.bare_client import BareClient
 from tests.faults.fault_server import (
@@ -19,9 +18,10 @@ from tests.faults.fault_server import (
     HELLO,
     INPUT_PICOUSD,
     OUTPUT_PICOUSD,
-    last_row,
+    rows,
     run_fault_server,
 )
+from tests.ledger_place import locked
 
 MAX_OUTSTANDING, PER_MINUTE = 3, 20
 CONFIG = f"""
@@ -153,25 +153,21 @@ def test_no_tier_asked_none_told(server):
     assert (422, "service_tier") == (refused.status_code, refused.json()["error"]["param"])
 
 
-@contextmanager
-def ledger_down(server):
-    """Another process keeps the ledger from being written."""
-    path = server.home / "stillhouse.db"
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
-
-
 def test_ledger_down(server):
     """New requests are refused within a second, the running one ends and is settled once, later."""
-    with customer(server, limit_picousd=10**12) as client, BareClient(server, max_tokens=40) as old:
-        old.read(2)
-        with ledger_down(server):
+    with (
+        customer(server, limit_picousd=10**12) as client,
+        BareClient(server, max_tokens=40) as stream,
+        BareClient(server, max_tokens=40, stream=False) as whole,
+    ):
+        stream.read(2)
+        server.wait_until(lambda: server.outstanding() == 2)
+        with locked(server.home / DATABASE_FILE):
             refused = [ask(client) for _ in range(3)]
             probes = [httpx.get(server.url + path).status_code for path in ("/livez", "/readyz")]
-            *_, last = old.events()
-            assert "HELD" == last_row(server.home).state
+            *_, finish, done = stream.events()
+            answer = whole.body()
+            assert ["HELD", "HELD"] == [row.state for row in rows(server.home).values()][-2:]
         server.wait_until(lambda: server.outstanding() == 0)
         served = ask(client)
 
@@ -179,6 +175,11 @@ def test_ledger_down(server):
     assert {"1"} == {answer.headers["retry-after"] for answer in refused}
     assert min(answer.elapsed.total_seconds() for answer in refused) < 1
     assert [200, 503] == probes
-    assert last
-    assert "store_unavailable" == last["error"]["code"]
+    assert (None, None) == (done, finish["usage"]["estimated_cost"])
+    assert (
+        "length" == finish["choices"][0]["finish_reason"] == answer["choices"][0]["finish_reason"]
+    )
+    assert (40, None) == tuple(
+        answer["usage"][name] for name in ("completion_tokens", "estimated_cost")
+    )
     assert (200, DEMO_MODEL) == (served.status_code, served.json()["model"])

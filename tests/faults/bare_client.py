@@ -56,6 +56,10 @@ class BareClient:
                 data = line.removeprefix(b"data: ").strip()
                 yield None if data == b"[DONE]" else json.loads(data)
 
+    def body(self) -> Any:
+        """The whole answer's JSON."""
+        return json.loads(self._file.read().partition(b"\r\n\r\n")[2])
+
     def read(self, num_events: int) -> list[dict[str, Any] | None]:
         """Read exactly so many events."""
         events = self.events()

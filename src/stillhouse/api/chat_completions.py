@@ -75,8 +75,10 @@ async def _answer_whole(
                 finish=event,
                 service_tier=_tier_to_echo(asked, completion),
             )
-            await _send_start(send, b"application/json", completion)
-            await _send_body(send, msgspec.json.encode(answer), more=False)
+            body = msgspec.json.encode(answer)
+            length = (b"content-length", b"%d" % len(body))
+            await _send_start(send, b"application/json", completion, length)
+            await _send_body(send, body, more=False)
         else:
             content.append(event.content)
             reasoning.append(event.reasoning)
@@ -146,8 +148,10 @@ async def _stopped_when_client_leaves(
         completion.stop(Outcome.CLIENT_DISCONNECT)
 
 
-async def _send_start(send: Send, content_type: bytes, completion: Completion | Replay) -> None:
-    headers = [(b"content-type", content_type), (b"cache-control", b"no-store")]
+async def _send_start(
+    send: Send, content_type: bytes, completion: Completion | Replay, *more: tuple[bytes, bytes]
+) -> None:
+    headers = [(b"content-type", content_type), (b"cache-control", b"no-store"), *more]
     if completion.is_replay:
         headers.append(idempotency_header.REPLAYED)
     await send({"type": "http.response.start", "status": 200, "headers": headers})

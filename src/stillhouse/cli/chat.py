@@ -109,4 +109,7 @@ def _cost_line(usage: dict[str, Any]) -> str:
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
     counts = f"{usage['prompt_tokens']} + {usage['completion_tokens']} tokens"
     known = f" ({cached} cached)" if cached else ""
-    return f"{counts}{known} · ${usage['estimated_cost']:.10f}".rstrip("0")
+    cost = usage["estimated_cost"]
+    if cost is None:
+        return f"{counts}{known} · cost to follow: the server's ledger is down"
+    return f"{counts}{known} · ${cost:.10f}".rstrip("0")

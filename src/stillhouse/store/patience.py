@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 #: Less than the second within which a request must be refused when the ledger cannot be used.
-PATIENCE_S = 0.7
+PATIENCE_S = 0.6
 
 #: For what reads or writes much, while nobody's request waits for it.
 LONG_PATIENCE_S = 600.0

@@ -21,7 +21,7 @@ _SETTINGS = {
     # COMMIT returns when the disk has it, whatever the server's default is.
     "synchronous_commit": "on",
     # Waiting for other gateways ends before this one's patience does, and keeps the connection.
-    "lock_timeout": "600ms",
+    "lock_timeout": "500ms",
     # A gateway that stops in mid-transaction, or whose network does, gives up the ledger's lock.
     "idle_in_transaction_session_timeout": "1s",
     # So does one that was killed while a statement of its runs.

@@ -156,7 +156,10 @@ async def test_sums_are_rebuilt_from_history(books: Books, loss: str) -> None:
     for customer in (books, prepaid):
         await settle(customer)
         await customer.hold()
-    sums = "SELECT * FROM balance JOIN usage_day WHERE holder = 'account'"
+    sums = (
+        "SELECT * FROM balance CROSS JOIN usage_day WHERE holder = 'account' "
+        "ORDER BY holder_id, day, key_id"
+    )
     right = await books.rows(sums)
     await books.tamper(loss)
     rebuilt = Ledger(books.database, books.clock)

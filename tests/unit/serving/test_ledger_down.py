@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from contextlib import closing, contextmanager
 
-import psycopg
 import pytest
 
 from stillhouse.billing.idempotency import Claim
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import TextDelta
-from stillhouse.errors import EngineCrashedError, StoreUnavailableError
-from stillhouse.store import postgresql
+from stillhouse.chat import Finish, FinishReason, TextDelta
+from stillhouse.errors import (
+    EngineCrashedError,
+    IdempotencyConflictError,
+    StoreUnavailableError,
+)
+from tests.ledger_place import locked
 from tests.unit.serving.conftest import events_of
 
 CLAIM = Claim("order-7", b"f" * 32)
 SETTLED = ("SETTLED", "length", 3)
-
-
-@contextmanager
-def ledger_down(serving):
-    """Nobody can write for the length of the block."""
-    if isinstance(serving.place, str):
-        with closing(psycopg.connect(serving.place)) as other:
-            other.execute("SELECT pg_advisory_xact_lock(%s)", [postgresql._LOCK])
-            yield
-    else:
-        with closing(sqlite3.connect(serving.place, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            yield
 
 
 async def running(serving, **fields):
@@ -44,7 +32,7 @@ async def running(serving, **fields):
 
 async def test_new_requests_are_refused_within_a_second(serving):
     """Without a ledger nothing is generated: the refusal comes in time, and nothing stays held."""
-    with ledger_down(serving):
+    with locked(serving.place):
         async with asyncio.timeout(1):
             with pytest.raises(StoreUnavailableError):
                 await serving.open()
@@ -58,17 +46,17 @@ async def test_new_requests_are_refused_within_a_second(serving):
 async def test_a_repetition_is_answered_all_the_same(serving):
     """What is in the ledger can be read: a past answer needs no writing."""
     answer = await serving.answer(claim=CLAIM)
-    with ledger_down(serving):
+    with locked(serving.place):
         assert answer[-1] == (await serving.answer(claim=CLAIM))[-1]
 
 
 async def test_a_running_answer_ends_and_is_settled_later(serving):
-    """Its client has the text, is told that the cost cannot be, and is charged once later."""
+    """Its client has the whole answer without a cost, and is charged once later."""
     completion, events = await running(serving)
-    with ledger_down(serving):
+    with locked(serving.place):
         serving.engine.gate.set()
-        with pytest.raises(StoreUnavailableError, match="answer is complete"):
-            [event async for event in events]
+        *_, finish = [event async for event in events]
+        assert Finish(FinishReason.LENGTH, completion.usage, cost_picousd=None) == finish
         assert 1 == serving.outstanding()
         assert [("HELD", None, None)] == await serving.rows()
     await serving.completions.drain(grace_s=10)
@@ -82,10 +70,11 @@ async def test_a_running_answer_ends_and_is_settled_later(serving):
 async def test_the_name_of_a_running_answer_waits_with_it(serving):
     """Until it is settled, a repetition is refused; then it gets the answer of the one charge."""
     _, events = await running(serving, claim=CLAIM)
-    with ledger_down(serving):
+    with locked(serving.place):
         serving.engine.gate.set()
-        with pytest.raises(StoreUnavailableError):
-            [event async for event in events]
+        assert [event async for event in events][-1].cost_picousd is None
+        with pytest.raises(IdempotencyConflictError):
+            await serving.open(claim=CLAIM)
     await serving.completions.drain(grace_s=10)
 
     assert (await serving.open(claim=CLAIM)).is_replay
@@ -95,7 +84,7 @@ async def test_the_name_of_a_running_answer_waits_with_it(serving):
 async def test_a_failed_answer_is_told_at_once_and_voided_later(serving):
     """Our engine's failure is not kept from the client until the ledger is back."""
     _, events = await running(serving)
-    with ledger_down(serving):
+    with locked(serving.place):
         serving.engine.failure = EngineCrashedError("it died")
         serving.engine.gate.set()
         with pytest.raises(EngineCrashedError):
@@ -109,7 +98,7 @@ async def test_a_server_that_ends_meanwhile_leaves_it_to_the_next(serving, monke
     """When the ledger stays down, shutting down does not hang; the next start charges nothing."""
     monkeypatch.setattr("stillhouse.serving.completions._LAST_CHANCE_S", -4.9)
     completion, _ = await running(serving)
-    with ledger_down(serving):
+    with locked(serving.place):
         serving.engine.gate.set()
         await serving.completions.drain(grace_s=0)
         with pytest.raises(StoreUnavailableError):  # and so do all writes that wait before it
@@ -128,10 +117,9 @@ async def test_it_tries_until_the_ledger_is_back(serving, monkeypatch):
     monkeypatch.setattr("stillhouse.billing.ledger._RETRY_DELAYS_S", ())
     monkeypatch.setattr("stillhouse.serving.resolver._PAUSE_S", 0)
     completion, _ = await running(serving)
-    with ledger_down(serving):
+    with locked(serving.place):
         serving.engine.gate.set()
-        with pytest.raises(StoreUnavailableError):
-            await events_of(completion)
+        assert (await events_of(completion))[-1].cost_picousd is None
     await serving.completions.drain(grace_s=10)
 
     assert [SETTLED] == await serving.rows()
