@@ -103,7 +103,8 @@ class FaultProxy:
     def take_fault(self, data: bytes) -> CommitFault | None:
         """What is to happen to these bytes on their way to the server; asked by the lines."""
         with self._lock:
-            if self._fault is None or b"COMMIT" not in data:
+            # As a statement of its own; BEGIN has the word in it too.
+            if self._fault is None or b"COMMIT\0" not in data:
                 return None
             fault, self._fault = self._fault, None
             self._is_cut |= self._is_cut_after_fault

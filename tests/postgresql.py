@@ -79,6 +79,11 @@ class PostgreSQL:
                 connection.execute(_EMPTY)
         return self._ledger
 
+    @property
+    def socket(self) -> Path:
+        """Where the server listens."""
+        return self.folder / ".s.PGSQL.5432"
+
     def url(self, name: str) -> str:
         """Where a database is."""
         return f"postgresql://stillhouse@/{name}?host={self.folder}"

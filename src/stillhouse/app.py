@@ -22,7 +22,6 @@ from stillhouse.api.routes import create_api
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
-from stillhouse.billing.price import Tariff
 from stillhouse.billing.statement import Statements
 from stillhouse.clock import Clock, SystemClock
 from stillhouse.config import MIB, Config
@@ -151,7 +150,9 @@ async def open_service(
         first_key = await ensure_first_key(rooms.accounts, home)
         catalogue = load_catalogue(config, source)
         chats = _load_chats(catalogue, config, source)
-        prices = await rooms.ledger.publish_tiers(_tariffs(chats))
+        prices = await rooms.ledger.publish_tiers(
+            {id_: chat.spec.price for id_, chat in chats.items()}
+        )
         served = {}
         for model_id, chat in chats.items():
             engine = _running(_make_engine(config, home, chat, on_progress))
@@ -242,17 +243,6 @@ def _load_chats(catalogue: Catalogue, config: Config, source: Path | None) -> di
         spec.id: ChatModel.load(spec, base_dir=source and source.parent)
         for spec in catalogue.specs
         if spec.id in config.models
-    }
-
-
-def _tariffs(chats: dict[str, ChatModel]) -> dict[str, Tariff]:
-    return {
-        model_id: Tariff(
-            input_picousd=chat.spec.price.input_picousd,
-            cached_input_picousd=chat.spec.price.cached_input_picousd,
-            output_picousd=chat.spec.price.output_picousd,
-        )
-        for model_id, chat in chats.items()
     }
 
 

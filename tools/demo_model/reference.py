@@ -61,10 +61,11 @@ class Reference:
                 cache[n] = (k, v)
             else:
                 cache.append((k, v))
-            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-            scores = q @ k.transpose(-1, -2) / self.config["head_dim"] ** 0.5
-            scores = scores.masked_fill(~seen[:, None], float("-inf"))
-            mixed = (scores.softmax(-1).nan_to_num() @ v).transpose(1, 2).flatten(2)
+            folded = q.unflatten(1, (-1, groups)).flatten(2, 3)
+            scores = folded @ k.transpose(-1, -2) / self.config["head_dim"] ** 0.5
+            scores = scores.masked_fill(~seen.repeat(1, groups, 1)[:, None], float("-inf"))
+            mixed = scores.softmax(-1).nan_to_num() @ v
+            mixed = mixed.unflatten(2, (groups, -1)).flatten(1, 2).transpose(1, 2).flatten(2)
             x = x + mixed @ self.weights[f"{at}.self_attn.o_proj.weight"].T
             y = self._norm(x, f"{at}.post_attention_layernorm.weight")
             gate = torch.nn.functional.silu(y @ self.weights[f"{at}.mlp.gate_proj.weight"].T)

@@ -14,15 +14,16 @@ from stillhouse.billing.idempotency import Answer, Claim
 from stillhouse.billing.leases import Leases
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome, UsageSource
-from stillhouse.billing.price import Price, ServiceTier, Tariff
+from stillhouse.billing.price import Price
 from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, day_of, fetch_usage
 from stillhouse.billing.verify import Difference, find_differences
-from stillhouse.chat import TokenUsage
+from stillhouse.chat import ServiceTier, TokenUsage
 from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError, StoreUnavailableError
 from stillhouse.store.database import Connection, Database
 from stillhouse.store.keys import KeyLimit
 from stillhouse.store.requests import SETTLED, VOIDED, HeldRequest, Resolution
+from stillhouse.tariff import Tariff
 
 logger = logging.getLogger(__name__)
 

@@ -91,7 +91,7 @@ class Line:
     @property
     def items(self) -> tuple[TokenItem, TokenItem, TokenItem]:
         """The tokens of each kind; those of a prompt are found in the cache or computed."""
-        sums, price = self.usage.sums, self.usage.per_token
+        sums, price = self.usage.sums, self.usage.tariff
         return (
             TokenItem("input", sums.prompt_tokens - sums.cached_tokens, price.input_picousd),
             TokenItem("cached_input", sums.cached_tokens, price.cached_input_picousd),

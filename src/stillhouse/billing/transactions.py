@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from stillhouse.billing import limits
 from stillhouse.billing.idempotency import Answer, Claim, claim_in
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.price import Price, ServiceTier, Tariff
+from stillhouse.billing.price import Price
+from stillhouse.chat import ServiceTier
 from stillhouse.store import balances, entries, idempotency, prices, requests, usage_days
 from stillhouse.store.balances import BalanceKey
 from stillhouse.store.database import Connection
 from stillhouse.store.requests import HeldRequest, Resolution
+from stillhouse.tariff import Tariff
 
 #: A hold that nobody has said to work on for so long was left by a gateway that is gone.
 LEASE_MS = 30_000
@@ -24,12 +26,12 @@ def publish(
     published = {}
     for model, tariff in tariffs.items():
         newest = prices.fetch_newest(connection, model, tier)
-        if newest is None or newest.per_token != tariff.per_token:
+        if newest is None or newest.tariff != tariff:
             newest = prices.insert_version(
                 connection,
                 model=model,
                 service_tier=tier,
-                per_token=tariff.per_token,
+                tariff=tariff,
                 valid_from_ms=now_ms,
             )
         published[model] = Price.of(newest)

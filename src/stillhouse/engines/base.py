@@ -9,7 +9,6 @@ from typing import Protocol
 
 from stillhouse.chat import SamplingParams, TokenUsage
 
-
 GREEDY = SamplingParams(temperature=0)
 
 

@@ -9,19 +9,11 @@ from stillhouse.chat import SamplingParams
 from stillhouse.errors import ConfigError
 from stillhouse.models.dialects import DIALECTS
 from stillhouse.money import price_picousd_per_token
+from stillhouse.tariff import Tariff
 
 Table = Mapping[str, object]
 
 MAX_OUTPUT_TOKENS = 16_384  # DeepInfra's cap where a request names none
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What one token costs, in pico-dollars (1e-12 USD)."""
-
-    input_picousd: int
-    cached_input_picousd: int
-    output_picousd: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +36,7 @@ class ModelSpec:
 
     id: str
     dialect: str
-    price: Price
+    price: Tariff
     aliases: tuple[str, ...] = ()
     version: str | None = None
     checkpoint: str | None = None
@@ -95,10 +87,10 @@ def read_model_spec(model_id: str, table: Table, *, source: str) -> ModelSpec:
     return spec
 
 
-def _read_price(fields: _Fields) -> Price:
+def _read_price(fields: _Fields) -> Tariff:
     prices = fields.table("usd_per_million_tokens")
     input_picousd = prices.price("input")
-    price = Price(
+    price = Tariff(
         input_picousd=input_picousd,
         # Without a price of their own, cached tokens cost what any input costs.
         cached_input_picousd=prices.price("cached_input", default_picousd=input_picousd),

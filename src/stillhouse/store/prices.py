@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 
 from sqlalchemy import Connection, bindparam, insert, select
 
 from stillhouse.store.tables import price_version
+from stillhouse.tariff import Tariff
 
-
-class TokenPrices(NamedTuple):
-    """What one token of each kind costs, in pico-dollars."""
-
-    input_picousd: int
-    cached_input_picousd: int
-    output_picousd: int
+#: The columns of `price_version` that make a tariff, in the order that `read_tariff` takes them.
+TARIFF_COLUMNS = tuple(field.name for field in fields(Tariff))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +21,18 @@ class PriceRow:
     version: int
     model: str
     service_tier: str
-    per_token: TokenPrices
+    tariff: Tariff
+
+
+def read_tariff(row: Sequence[int]) -> Tariff:
+    """The tariff in the values of `TARIFF_COLUMNS`."""
+    return Tariff(**dict(zip(TARIFF_COLUMNS, row, strict=True)))
 
 
 _SELECT_NEWEST = (
     select(
         price_version.c.version,
-        price_version.c.input_picousd,
-        price_version.c.cached_input_picousd,
-        price_version.c.output_picousd,
+        *(price_version.c[name] for name in TARIFF_COLUMNS),
     )
     .where(
         price_version.c.model == bindparam("of_model"),
@@ -49,7 +48,7 @@ def fetch_newest(connection: Connection, model: str, service_tier: str) -> Price
     row = connection.execute(
         _SELECT_NEWEST, {"of_model": model, "of_tier": service_tier}
     ).one_or_none()
-    return PriceRow(row[0], model, service_tier, TokenPrices(*row[1:])) if row else None
+    return PriceRow(row[0], model, service_tier, read_tariff(row[1:])) if row else None
 
 
 def insert_version(
@@ -57,16 +56,16 @@ def insert_version(
     *,
     model: str,
     service_tier: str,
-    per_token: TokenPrices,
+    tariff: Tariff,
     valid_from_ms: int,
 ) -> PriceRow:
     """Insert the price that holds for *model* on a tier from now on."""
     row = {
         "model": model,
         "service_tier": service_tier,
-        **per_token._asdict(),
+        **asdict(tariff),
         "valid_from_ms": valid_from_ms,
     }
     query = insert(price_version).returning(price_version.c.version)
     version = connection.execute(query, row).scalar_one()
-    return PriceRow(version, model, service_tier, per_token)
+    return PriceRow(version, model, service_tier, tariff)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from stillhouse.store.prices import TokenPrices
+from stillhouse.store.prices import TARIFF_COLUMNS, read_tariff
 from stillhouse.store.tables import account, api_key, price_version, usage_day
 from stillhouse.store.usage import Span
 from stillhouse.store.usage_days import DaySums
+from stillhouse.tariff import Tariff
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class PricedUsage:
     model: str
     price_version: int
     service_tier: str
-    per_token: TokenPrices
+    tariff: Tariff
     sums: DaySums
 
 
@@ -39,7 +40,7 @@ def fetch_by_price(
         price_version.c.model,
         price_version.c.version,
         price_version.c.service_tier,
-        *(price_version.c[name] for name in TokenPrices._fields),
+        *(price_version.c[name] for name in TARIFF_COLUMNS),
     )
     query = (
         select(*about, *(func.sum(usage_day.c[name]) for name in DaySums._fields))
@@ -57,6 +58,6 @@ def fetch_by_price(
     if key_id is not None:
         query = query.where(usage_day.c.key_id == key_id)
     return [
-        PricedUsage(name, model, version, tier, TokenPrices(*row[:3]), DaySums(*map(int, row[3:])))
+        PricedUsage(name, model, version, tier, read_tariff(row[:3]), DaySums(*map(int, row[3:])))
         for name, model, version, tier, *row in connection.execute(query)
     ]

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from stillhouse.billing.ledger import Hold, Ledger
-from stillhouse.billing.price import Price, Tariff
+from stillhouse.billing.price import Price
 from stillhouse.clock import FrozenClock
 from stillhouse.store import accounts, keys
 from stillhouse.store.database import Connection, Database
+from stillhouse.tariff import Tariff
 
 MODEL = "stillhouse/demo-r1"
 TARIFF = Tariff.from_usd_per_million(input_usd="0.59", output_usd="0.79")

@@ -9,12 +9,13 @@ import pytest
 from stillhouse.billing import ledger
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome, UsageSource
-from stillhouse.billing.price import ServiceTier, Tariff
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import TokenUsage
+from stillhouse.chat import ServiceTier, TokenUsage
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.money import format_usd
 from stillhouse.store.database import ConflictError
+from stillhouse.tariff import Tariff
+from tests.alarm import alarm
 from tests.ledger_place import locked
 from tests.unit.billing.conftest import MODEL, TARIFF, Books
 
@@ -222,27 +223,13 @@ async def test_free_model_moves_no_money(verified: Books) -> None:
     assert [] == await verified.rows("SELECT * FROM entry")
 
 
-class Alarm(logging.Handler):
-    """Tells a waiting test that something was logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rung = asyncio.Event()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.rung.set()
-
-
 async def test_settle_outlasts_an_outage(verified: Books, place: Path | str) -> None:
     """A request that ends while the ledger cannot be written is charged once it can be."""
     hold = await verified.hold()
-    alarm = Alarm()
-    logging.getLogger(ledger.__name__).addHandler(alarm)
-    with locked(place):
+    with locked(place), alarm(ledger.logger) as rung:
         settle = verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
         settling = asyncio.create_task(settle)
-        await asyncio.wait_for(alarm.rung.wait(), timeout=30)
-    logging.getLogger(ledger.__name__).removeHandler(alarm)
+        await asyncio.wait_for(rung.wait(), timeout=30)
     assert COST_PICOUSD == await settling
 
 

@@ -33,13 +33,14 @@ from hypothesis.stateful import (
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.price import Price, Tariff
+from stillhouse.billing.price import Price
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.billing.usage import UsageGrouping
 from stillhouse.chat import TokenUsage
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import InsufficientFundsError, StoreUnavailableError
 from stillhouse.store.database import ConflictError, Connection, Database
+from stillhouse.tariff import Tariff
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.billing.naive_ledger import NaiveLedger, NaiveRequest
 

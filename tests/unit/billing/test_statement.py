@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.price import Tariff
 from stillhouse.billing.statement import Month, Statements
 from stillhouse.chat import TokenUsage
+from stillhouse.tariff import Tariff
 from tests.unit.billing.conftest import MODEL, Books
 
 MONTHS = st.builds(

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from stillhouse.app import open_rooms
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.price import ServiceTier, Tariff
-from stillhouse.chat import TokenUsage
+from stillhouse.chat import ServiceTier, TokenUsage
 from stillhouse.cli.main import app
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import InvalidRequestError, KeyNotFoundError, StillhouseError
+from stillhouse.tariff import Tariff
 
 MODEL = "a/model"
 TARIFF = Tariff.from_usd_per_million(input_usd="0.59", output_usd="0.79", cached_input_usd="0.1")

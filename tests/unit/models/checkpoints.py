@@ -7,7 +7,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from stillhouse.chat import Message, Role
 from stillhouse.models.chat_model import ChatModel
-from stillhouse.models.model_spec import ModelSpec, Price
+from stillhouse.models.model_spec import ModelSpec
+from stillhouse.tariff import Tariff
 from tests.unit.models.templates import R1
 
 BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
@@ -18,6 +19,14 @@ TEXT = (
     "The lamb rests for ten minutes. Let me think about the second method, my friend. "
     "Hello! How are you? Sous vide, grillé, très bien, 羊肉, 🚀 and 12 + 34 = 46.\n\n"
 ) * 4
+
+
+def tariff(input_picousd: int, cached_input_picousd: int, output_picousd: int) -> Tariff:
+    return Tariff(
+        input_picousd=input_picousd,
+        cached_input_picousd=cached_input_picousd,
+        output_picousd=output_picousd,
+    )
 
 
 def trained_tokenizer() -> Tokenizer:
@@ -72,7 +81,7 @@ def spec(
     return ModelSpec(
         id="test/model",
         dialect=dialect,
-        price=Price(1, 1, 1),
+        price=tariff(1, 1, 1),
         checkpoint=str(path),
         context_length=context_length,
     )

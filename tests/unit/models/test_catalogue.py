@@ -5,7 +5,7 @@ import pytest
 from stillhouse.chat import SamplingParams
 from stillhouse.errors import ConfigError, ModelNotFoundError
 from stillhouse.models.catalogue import SEED_STAND_INS, Catalogue
-from stillhouse.models.model_spec import Price
+from tests.unit.models.checkpoints import tariff
 
 DEMO = "stillhouse/demo-r1"
 R1_70B = "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"
@@ -20,10 +20,26 @@ OWN = {
 @pytest.mark.parametrize(
     ("model_id", "price", "context_length"),
     [
-        (DEMO, Price(200_000, 200_000, 600_000), None),
-        (R1_70B, Price(200_000, 200_000, 600_000), 131_072),
-        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", Price(270_000, 270_000, 270_000), 131_072),
-        (V31, Price(270_000, 216_000, 1_000_000), 163_840),
+        (
+            DEMO,
+            tariff(200_000, 200_000, 600_000),
+            None,
+        ),
+        (
+            R1_70B,
+            tariff(200_000, 200_000, 600_000),
+            131_072,
+        ),
+        (
+            "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B",
+            tariff(270_000, 270_000, 270_000),
+            131_072,
+        ),
+        (
+            V31,
+            tariff(270_000, 216_000, 1_000_000),
+            163_840,
+        ),
     ],
 )
 def test_built_in_models_have_their_published_price_and_context(model_id, price, context_length):
@@ -118,7 +134,11 @@ def test_own_entry_stands_beside_the_built_in_ones(tmp_path):
     catalogue = Catalogue.load(path)
     spec = catalogue.resolve("own", loaded={"me/own"})
 
-    assert ("me", Price(123_456, 0, 700_000), 40) == (
+    assert (
+        "me",
+        tariff(123_456, 0, 700_000),
+        40,
+    ) == (
         spec.owner,
         spec.price,
         spec.recommended.top_k,

@@ -13,7 +13,7 @@ from stillhouse.errors import (
     InvalidRequestError,
 )
 from stillhouse.models.chat_model import ChatModel, Prompt
-from stillhouse.models.model_spec import ModelSpec, Price
+from stillhouse.models.model_spec import ModelSpec
 from tests.unit.models.checkpoints import (
     ADDED_TOKENS,
     ASSISTANT,
@@ -26,6 +26,7 @@ from tests.unit.models.checkpoints import (
     load,
     spec,
     system,
+    tariff,
     trained_tokenizer,
     user,
     write_checkpoint,
@@ -279,7 +280,11 @@ def test_reasoning_dialect_needs_its_marks(tmp_path):
 
 def test_entry_without_a_checkpoint_is_refused():
     """A catalogue entry that only names a model cannot be loaded, and says what is missing."""
-    entry = ModelSpec(id="a/b", dialect="plain", price=Price(1, 1, 1))
+    entry = ModelSpec(
+        id="a/b",
+        dialect="plain",
+        price=tariff(1, 1, 1),
+    )
 
     with pytest.raises(ConfigError, match=r'models\."a/b"\.checkpoint is missing'):
         ChatModel.load(entry)

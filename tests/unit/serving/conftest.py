@@ -12,7 +12,6 @@ import pytest
 from stillhouse.accounts.accounts import Principal
 from stillhouse.billing.idempotency import Claim, PastRequests
 from stillhouse.billing.ledger import Ledger
-from stillhouse.billing.price import Tariff
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import ChatEvent, ChatRequest, Message, Role, TokenUsage
 from stillhouse.clock import FrozenClock
@@ -29,6 +28,7 @@ from stillhouse.serving.replay import Replay
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ServedModel, ServedModels
 from stillhouse.store.database import Database
+from stillhouse.tariff import Tariff
 from tests.unit.billing.conftest import insert_customer
 
 HELLO = (Message(Role.USER, "Hello!"),)

@@ -92,7 +92,7 @@ async def test_readers_see_what_was_committed_and_cannot_write(database: Databas
     """A read sees every write that was acknowledged before it, and is refused to change any."""
     await database.write(insert_account("seen"))
     assert ["seen"] == await names(database)
-    with pytest.raises(StoreUnavailableError, match="read-?only"):
+    with pytest.raises(StoreUnavailableError, match=r"read-?only"):
         await database.read(insert_account("written by a reader"))
 
 

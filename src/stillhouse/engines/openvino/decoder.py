@@ -107,7 +107,7 @@ class Decoder:
         sequence = Sequence(0, request, block_size=self.block_size, generator=None)
         sequence.block_ids.append(0)
         while sequence.finish is None:
-            part = Slice(sequence, sequence.num_uncomputed)
+            part = Slice.of(sequence, sequence.num_uncomputed)
             logits = self.run([part])
             if len(logits) != 1 or not np.isfinite(logits).all():
                 raise RuntimeError(f"the first logits are {logits}, which are none")
@@ -141,7 +141,7 @@ def batch_inputs(batch: list[Slice]) -> dict[str, NDArray[Any]]:
     longest = 0
     for part in batch:
         sequence = part.sequence
-        begin, end = sequence.num_computed, sequence.num_computed + part.num_tokens
+        begin, end = part.begin, part.begin + part.num_tokens
         token_ids.extend(sequence.token_ids[begin:end])
         positions.extend(range(begin, end))
         past_lens.append(begin)

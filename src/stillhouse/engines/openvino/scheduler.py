@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from stillhouse.engines.openvino.sequence import SequenceState
 
@@ -27,15 +27,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The next *num_tokens* uncomputed tokens of a sequence."""
+    """
+    Tokens of a sequence that a step computes.
+
+    All of it is noted when the step is scheduled: by the time the step is done, a cancel may
+    have taken the sequence's state away.
+
+    Args:
+        begin: How many tokens were computed before.
+        is_sampled: Whether the sequence's next token comes out of this step.
+
+    """
 
     sequence: Sequence
+    begin: int
     num_tokens: int
+    is_sampled: bool
 
-    @property
-    def is_sampled(self) -> bool:
-        """Whether the sequence's next token comes out of this step."""
-        return self.num_tokens == self.sequence.num_uncomputed
+    @classmethod
+    def of(cls, sequence: Sequence, num_tokens: int) -> Self:
+        """Return the next *num_tokens* of what is not computed yet."""
+        is_sampled = num_tokens == sequence.num_uncomputed
+        return cls(sequence, sequence.num_computed, num_tokens, is_sampled)
 
 
 class Scheduler:
@@ -143,11 +156,11 @@ class Scheduler:
         batch = []
         for sequence in self._running:
             if sequence.num_uncomputed == 1:
-                batch.append(Slice(sequence, 1))
+                batch.append(Slice.of(sequence, 1))
                 continue
             num_tokens = min(sequence.num_uncomputed, self._prefill_chunk_tokens, budget)
             if num_tokens:
-                batch.append(Slice(sequence, num_tokens))
+                batch.append(Slice.of(sequence, num_tokens))
                 budget -= num_tokens
         return batch
 

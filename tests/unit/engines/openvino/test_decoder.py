@@ -65,7 +65,7 @@ def logits_after_each_token(decoder: Decoder, token_ids: list[int]) -> NDArray[n
     for end in [middle, *range(middle + 1, len(token_ids) + 1)]:
         sequence = make_sequence(decoder, token_ids[:end], [5, 2, 7])
         sequence.num_computed = 0 if end == middle else end - 1
-        part = Slice(sequence, sequence.num_uncomputed)
+        part = Slice.of(sequence, sequence.num_uncomputed)
         rows.append(decoder.run([part])[0].copy())
     return np.array(rows)
 
@@ -102,9 +102,9 @@ def test_a_batch_computes_each_sequence_alone(tmp_path):
     prompts = [[7, 8, 9], list(range(40)), [5] * 33]
     tables = [[3], [0, 6], [1, 4]]
     sequences = [make_sequence(decoder, p, t) for p, t in zip(prompts, tables, strict=True)]
-    decoder.run([Slice(sequences[1], 39)])
+    decoder.run([Slice.of(sequences[1], 39)])
     sequences[1].num_computed = 39
-    batch = [Slice(sequences[0], 3), Slice(sequences[1], 1), Slice(sequences[2], 20)]
+    batch = [Slice.of(sequences[0], 3), Slice.of(sequences[1], 1), Slice.of(sequences[2], 20)]
     actual = decoder.run(batch)
     expected = [reference_logits(config, weights, p)[-1] for p in prompts[:2]]
     np.testing.assert_allclose(actual, expected, atol=2e-4 * np.abs(expected).max())

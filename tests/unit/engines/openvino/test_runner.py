@@ -61,6 +61,19 @@ def test_a_cancel_that_comes_during_the_computation_is_honoured(make_runner):
     assert [] == runner.cancel(1)
 
 
+def test_a_cancel_does_not_shift_the_others_logits(make_runner):
+    """Who stands behind a cancelled request in the batch still gets the tokens it gets alone."""
+    first, second = REQUEST, replace(REQUEST, prompt_token_ids=[50, 60], cache_salt="other")
+    alone = make_runner()
+    alone.add(2, second)
+    expected = [alone.step(nothing), alone.step(nothing)]
+    runner = make_runner()
+    runner.add(1, first)
+    runner.add(2, second)
+    assert expected[0] == runner.step(nothing)[1:]
+    assert expected[1] == runner.step(lambda: runner.cancel(1) and None)
+
+
 def test_a_request_that_comes_during_the_computation_is_served(make_runner):
     """What arrives in the middle of a step is part of the next."""
     runner = make_runner()

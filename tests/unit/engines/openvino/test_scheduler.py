@@ -58,9 +58,8 @@ class Bench:
             self.write(part)
         for part in batch:
             self.check_memory(part)
-            is_sampled = part.is_sampled
             self.scheduler.advance(part)
-            if is_sampled:
+            if part.is_sampled:
                 part.sequence.append(1000 + part.sequence.num_tokens % 3)
             if part.sequence.finish is not None:
                 self.scheduler.remove(part.sequence)
@@ -188,7 +187,7 @@ def test_an_important_arrival_takes_the_place_of_the_less_important():
     urgent = bench.add([4, 5, 6], 1, priority=0)
     assert [urgent] == [part.sequence for part in bench.step()]
     assert SequenceState.WAITING is slow.state
-    assert [Slice(slow, 2)] == bench.scheduler.schedule()
+    assert [Slice.of(slow, 2)] == bench.scheduler.schedule()
     assert 0 == slow.num_cached
 
 
@@ -199,7 +198,7 @@ def test_the_last_token_of_a_prompt_is_always_computed():
     bench.add(prompt, 1)
     bench.step()
     again = bench.add(prompt, 1)
-    assert [Slice(again, BLOCK_SIZE)] == bench.scheduler.schedule()
+    assert [Slice.of(again, BLOCK_SIZE)] == bench.scheduler.schedule()
     assert BLOCK_SIZE == again.num_cached
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.billing.price import MAX_PICOUSD_PER_TOKEN, ServiceTier, Tariff
-from stillhouse.chat import TokenUsage
+from stillhouse.chat import ServiceTier, TokenUsage
 from stillhouse.money import PICOUSD_PER_USD, format_usd
+from stillhouse.tariff import MAX_PICOUSD_PER_TOKEN, Tariff
 
 MAX_TOKENS = 10**9
 microusd = st.integers(min_value=0, max_value=MAX_PICOUSD_PER_TOKEN)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from stillhouse import app
+from stillhouse.billing.idempotency import LIFETIME_MS, Answer, Claim, PastRequests
+from stillhouse.billing.ledger import Hold, Ledger
+from stillhouse.billing.outcome import Outcome
+from stillhouse.chat import TokenUsage
+from stillhouse.errors import IdempotencyConflictError
+from stillhouse.store.database import Database
+
+CLAIM = Claim("order-7", b"f" * 32)
+USAGE = TokenUsage(149, 0, 338)
+
+
+async def hold(books, ledger, *, request_id, claim=CLAIM):
+    return await ledger.hold(
+        request_id=request_id,
+        account_id=books.account_id,
+        key_id=books.key_id,
+        price=books.price,
+        prompt_tokens=149,
+        max_tokens=338,
+        claim=claim,
+    )
+
+
+async def settle(books, held, *, answer):
+    await books.ledger.settle(held, usage=USAGE, outcome=Outcome.STOP, answer=answer)
+
+
+async def test_of_many_at_two_gateways_one_is_first(verified, place):
+    """Two processes on one ledger admit one of forty requests of the same name."""
+    with Database.open(place) as database:
+        beside = Ledger(database, verified.clock)
+        results = await asyncio.gather(
+            *(
+                hold(verified, (verified.ledger, beside)[number % 2], request_id=f"r{number}")
+                for number in range(40)
+            ),
+            return_exceptions=True,
+        )
+        await beside.close()
+
+    assert 1 == sum(isinstance(result, Hold) for result in results)
+    assert 39 == sum(isinstance(result, IdempotencyConflictError) for result in results)
+
+
+async def test_the_other_gateway_knows_the_answer(verified, place):
+    """What one process was told, another repeats, with the numbers of the ledger's row."""
+    held = await hold(verified, verified.ledger, request_id="r1")
+    answer = Answer("It is 7.", "3 + 4 is 7", "stop")
+    await settle(verified, held, answer=answer)
+    with Database.open(place) as database:
+        past = await PastRequests(database, verified.clock).find(verified.account_id, CLAIM)
+
+    assert past
+    assert ("r1", verified.price.model, verified.price.tier) == (
+        past.request_id,
+        past.model,
+        past.tier,
+    )
+    assert (USAGE, verified.price.cost_picousd(USAGE)) == (past.usage, past.cost_picousd)
+    assert (answer, verified.clock.now_ms()) == (past.answer, past.created_at_ms)
+
+
+async def test_settling_again_keeps_the_first_answer(verified):
+    """A repeated settlement, as after a lost acknowledgement, changes nothing."""
+    held = await hold(verified, verified.ledger, request_id="r1")
+    first = Answer("first", "", "stop")
+    await settle(verified, held, answer=first)
+    await settle(verified, held, answer=replace(first, content="second"))
+    past = await PastRequests(verified.database, verified.clock).find(verified.account_id, CLAIM)
+
+    assert first == (past and past.answer)
+
+
+async def test_verify_finds_a_charge_without_its_answer(books):
+    """A name that was answered without a charge, or the reverse, is a difference."""
+    held = await hold(books, books.ledger, request_id="r1")
+    await settle(books, held, answer=None)
+    await hold(books, books.ledger, request_id="r2", claim=Claim("order-8", b""))
+    await books.tamper("UPDATE idempotency_key SET answer = '{}' WHERE key = 'order-8'")
+
+    assert ["request r1", "request r2"] == sorted(
+        difference.subject for difference in await books.ledger.verify()
+    )
+
+
+async def test_answers_are_forgotten_by_themselves(verified, monkeypatch):
+    """A running server deletes what has expired, without being asked."""
+    monkeypatch.setattr(app, "_PURGE_INTERVAL_S", 0)
+    held = await hold(verified, verified.ledger, request_id="r1")
+    await settle(verified, held, answer=Answer("", "", "stop"))
+    verified.clock.advance(LIFETIME_MS / 1000)
+    async with app._purging(PastRequests(verified.database, verified.clock)), asyncio.timeout(10):
+        while await verified.rows("SELECT 1 FROM idempotency_key"):
+            pass
+
+    assert [("SETTLED",)] == await verified.rows("SELECT state FROM request")
