@@ -252,6 +252,15 @@ def test_account_paths_are_for_keys(server, alice, method, path):
         assert 403 == client.request(method, path, json={}).status_code
 
 
+def test_other_methods(alice):
+    """A method that a path does not know is a 405 in OpenAI's envelope, with those it knows."""
+    refused = alice.put("/v1/api-tokens", json={})
+    assert (405, "GET, HEAD, POST") == (refused.status_code, refused.headers["allow"])
+    assert "method_not_allowed" == error_of(refused)["code"]
+    assert 405 == alice.get(CHAT).status_code
+    assert 200 == alice.head("/v1/me").status_code
+
+
 def test_no_key_reaches_another_account(alice, bob):
     """Nothing of another account can be seen or ended, whichever of its ids one knows."""
     request_id = alice.post(CHAT, json=HELLO).json()["id"]

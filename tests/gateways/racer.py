@@ -38,17 +38,17 @@ async def race(url: str) -> None:
                 except InsufficientFundsError:
                     return False
                 except StoreUnavailableError as error:  # on a machine that is too busy to answer
-                    print(error, file=sys.stderr)
+                    print(error, file=sys.stderr)  # noqa: T201
                 else:
                     return True
 
-        print("ready", flush=True)
+        print("ready", flush=True)  # noqa: T201
         while line := await asyncio.to_thread(sys.stdin.readline):
             account_id, key_id, number = map(int, line.split())
             admitted = await asyncio.gather(
                 *(is_admitted(account_id, key_id) for _ in range(number))
             )
-            print(sum(admitted), flush=True)
+            print(sum(admitted), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

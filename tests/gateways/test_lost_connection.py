@@ -143,7 +143,7 @@ async def test_hold_that_nobody_knows_of_is_given_back(
 async def test_settle_outlasts_an_outage_that_began_at_its_commit(
     books: Books, proxy: FaultProxy, fault: CommitFault
 ) -> None:
-    """A settle that cannot be asked about for a while is tried until it is known, and counts once."""
+    """A settle that is in doubt for a while is tried until it is certain, and counts once."""
     hold = await books.hold()
     proxy.fail_next_commit(fault, then_cut=True)
     with alarm(ledger.logger) as rung:

@@ -37,12 +37,20 @@ def test_models_are_tables_by_id(tmp_path):
     assert "int4" == config.engine.weights
 
 
+def test_ledger_is_a_file_unless_a_url_is_given(tmp_path):
+    """Without a word about it the ledger stays in the home folder."""
+    url = "postgresql://stillhouse@db.example/ledger"
+    assert None is load_config(None).store.url
+    assert url == load_config(written(tmp_path, f'[store]\nurl = "{url}"\n')).store.url
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("[server]\nprot = 1", ["server.prot", "host", "port"]),
         ("[sever]\n", ["'sever'", "server", "engine"]),
         ("[server]\nport = 99999", ["server.port", "99999", "65535"]),
+        ('[store]\nurl = "mysql://x/y"', ["store.url", "mysql", "postgres"]),
         ('[engine]\nweights = "int2"', ["engine.weights", "int2", "int8"]),
         ("[engine.supervision]\nhang_timeout_s = 0", ["engine.supervision.hang_timeout_s"]),
         ("[engine.fake]\nslot = 1", ["engine.fake.slot", "slots", "witness_log"]),

@@ -140,10 +140,12 @@ class Accounts:
             is_prepaid: It can spend what is topped up; otherwise it pays afterwards, without limit.
 
         Raises:
+            InvalidRequestError: The name is empty, too long or more than a line.
             NameTakenError: An account has this name.
             StoreUnavailableError: The ledger cannot be written.
 
         """
+        _check_name(name)
         insert = partial(
             account_rows.insert_customer,
             name=name,
@@ -177,14 +179,12 @@ class Accounts:
             allowed_models: Ids of the models that the key may use; None when every model is.
 
         Raises:
+            InvalidRequestError: The name is empty, too long or more than a line.
             NameTakenError: The account has a live key of this name, or does not exist.
             StoreUnavailableError: The ledger cannot be written.
 
         """
-        if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-            raise InvalidRequestError(
-                f"A key's name is a line of 1 to {MAX_NAME_LENGTH} characters.", param="name"
-            )
+        _check_name(name)
         secret = api_key.mint()
         insert = partial(
             self._insert_key,
@@ -363,6 +363,14 @@ class Accounts:
             await self._database.write(note)
         except StoreUnavailableError as error:
             logger.warning("when key %d was last used is not recorded: %s", key_id, error)
+
+
+def _check_name(name: str) -> None:
+    """A name is shown in tables and signed in tokens."""
+    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidRequestError(
+            f"A name is a line of 1 to {MAX_NAME_LENGTH} characters.", param="name"
+        )
 
 
 def _wrong_key() -> AuthenticationError:

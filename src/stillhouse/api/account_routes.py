@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.api.api_tokens import ApiTokens
+from stillhouse.api.json_route import Endpoint, resource
 from stillhouse.api.me import Me
 from stillhouse.api.own_account import for_keys
 from stillhouse.api.payment import Payment
@@ -34,20 +35,18 @@ def account_routes(
     tokens = ApiTokens(accounts)
     scoped_jwt = ScopedJwt(accounts, clock)
     payment = Payment(accounts, statements, clock)
-    endpoints = [
-        ("GET", "/v1/me", me.show),
-        ("GET", "/v1/me/rate_limit", me.show_rate_limit),
-        ("GET", "/v1/api-tokens", tokens.list),
-        ("POST", "/v1/api-tokens", tokens.create),
-        ("GET", "/v1/api-tokens/{api_token}", tokens.show),
-        ("DELETE", "/v1/api-tokens/{api_token}", tokens.revoke),
-        ("GET", "/v1/scoped-jwt", scoped_jwt.show),
-        ("POST", "/v1/scoped-jwt", scoped_jwt.create),
-        ("POST", "/v1/request-costs", payment.request_costs),
-        ("GET", "/payment/usage", payment.usage),
-        ("GET", "/payment/usage/tokens", payment.usage),  # tokens are all that is sold here
-        ("GET", "/payment/usage/{api_token}", payment.usage_of_key),
-    ]
     return [
-        Route(path, for_keys(endpoint), methods=[method]) for method, path, endpoint in endpoints
+        _own("/v1/me", GET=me.show),
+        _own("/v1/me/rate_limit", GET=me.show_rate_limit),
+        _own("/v1/api-tokens", GET=tokens.list, POST=tokens.create),
+        _own("/v1/api-tokens/{api_token}", GET=tokens.show, DELETE=tokens.revoke),
+        _own("/v1/scoped-jwt", GET=scoped_jwt.show, POST=scoped_jwt.create),
+        _own("/v1/request-costs", POST=payment.request_costs),
+        _own("/payment/usage", GET=payment.usage),
+        _own("/payment/usage/tokens", GET=payment.usage),  # tokens are all that is sold here
+        _own("/payment/usage/{api_token}", GET=payment.usage_of_key),
     ]
+
+
+def _own(path: str, **endpoints: Endpoint) -> Route:
+    return resource(path, **{method: for_keys(serve) for method, serve in endpoints.items()})

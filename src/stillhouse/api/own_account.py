@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from stillhouse.accounts.accounts import Accounts, ApiKey, Principal
+from stillhouse.api.json_route import Endpoint
 from stillhouse.errors import PermissionDeniedError
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def for_keys(endpoint: Endpoint) -> Endpoint:

@@ -12,6 +12,7 @@ from stillhouse.accounts.accounts import Accounts
 from stillhouse.api import error_body
 from stillhouse.api.chat_completions import ChatCompletions
 from stillhouse.api.gate import Gate
+from stillhouse.api.json_route import JsonRoute
 from stillhouse.api.model_list import ModelList
 from stillhouse.api.probes import Probes
 from stillhouse.metrics import Metrics
@@ -37,16 +38,16 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
         has_public_metrics: Serve metrics without a key: for a server that only this machine sees.
 
     """
-    routes = [
-        Route(METRICS_PATH, probes.exposition),
-        Route("/livez", probes.livez),
-        Route("/readyz", probes.readyz),
+    routes: list[Route] = [
+        JsonRoute(METRICS_PATH, probes.exposition),
+        JsonRoute("/livez", probes.livez),
+        JsonRoute("/readyz", probes.readyz),
     ]
     for base in ("/v1/openai", "/v1"):
         routes += [
-            Route(f"{base}/chat/completions", chat_completions, methods=["POST"]),
-            Route(f"{base}/models", model_list.list),
-            Route(f"{base}/models/{{model:path}}", model_list.show),
+            JsonRoute(f"{base}/chat/completions", chat_completions, methods=["POST"]),
+            JsonRoute(f"{base}/models", model_list.list),
+            JsonRoute(f"{base}/models/{{model:path}}", model_list.show),
         ]
     routes += account_routes
     public_paths = PUBLIC_PATHS | {METRICS_PATH} if has_public_metrics else PUBLIC_PATHS

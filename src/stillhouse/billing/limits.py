@@ -10,6 +10,7 @@ from stillhouse.store import accounts, audit, balances, entries, keys, scopes, u
 from stillhouse.store.balances import ACCOUNT, ALL_TIME, KEY, SCOPE, Balance, BalanceKey
 from stillhouse.store.database import Connection
 from stillhouse.store.keys import KeyLimit
+from stillhouse.store.patience import allow_time
 
 #: DeepInfra's words, which clients may look for.
 NO_FUNDS = "You need positive balance to do inference. Please add balance manually or setup top-up"
@@ -117,6 +118,7 @@ def rebuild(connection: Connection) -> None:
 
     A key's next request begins its balance where that is missing.
     """
+    allow_time(connection)
     days = usage_days.recompute(connection)
     usage_days.delete_all(connection)
     usage_days.insert_all(connection, days)

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from stillhouse.store import usage as rows
 from stillhouse.store.database import Connection
+from stillhouse.store.patience import allow_time
 from stillhouse.store.usage import Span, UsageLine
 from stillhouse.store.usage_days import day_of
 
@@ -31,4 +32,5 @@ def fetch_usage(
     connection: Connection, by: UsageGrouping, span: Span, account_id: int | None
 ) -> list[UsageLine]:
     """Sum the requests of one account, or of all, that were admitted within *span*."""
+    allow_time(connection)
     return _FETCH[by](connection, span, account_id)

@@ -35,6 +35,14 @@ def duration_ms(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]] // timedelta(milliseconds=1)
 
 
+def model_ids(text: str) -> frozenset[str]:
+    """Ids of models between commas."""
+    ids = [part.strip() for part in text.split(",")]
+    if not all(ids):
+        raise typer.BadParameter(f"'{text}' is no list of models; write a/b,c/d")
+    return frozenset(ids)
+
+
 def day_ms(text: str) -> int:
     """The first moment (UTC) of a day such as 2026-11-22, or of a month such as 2026-11."""
     full = text if text.count("-") > 1 else f"{text}-01"

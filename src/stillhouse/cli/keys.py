@@ -14,7 +14,7 @@ from stillhouse.accounts.accounts import ApiKey, MintedKey
 from stillhouse.accounts.first_key import ACCOUNT_NAME
 from stillhouse.app import Rooms
 from stillhouse.billing.limits import LimitPeriod
-from stillhouse.cli.arguments import duration_ms, usd_amount
+from stillhouse.cli.arguments import duration_ms, model_ids, usd_amount
 from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
 from stillhouse.cli.rooms import in_rooms
 from stillhouse.errors import InvalidRequestError
@@ -37,7 +37,10 @@ def create(  # noqa: PLR0913  (one argument per option)
     ] = None,
     monthly: MonthlyOption = False,
     models: Annotated[
-        str | None, typer.Option(metavar="M,…", help="The models it is for; without it, all.")
+        frozenset[str] | None,
+        typer.Option(
+            parser=model_ids, metavar="M,…", help="The models it is for; without it, all."
+        ),
     ] = None,
     expires: Annotated[
         int | None,
@@ -55,7 +58,7 @@ def create(  # noqa: PLR0913  (one argument per option)
             await _account_id(rooms, account),
             name,
             expires_at_ms=None if expires is None else rooms.clock.now_ms() + expires,
-            allowed_models=None if models is None else frozenset(models.split(",")),
+            allowed_models=models,
         )
         if spending_limit_usd is not None:  # before anybody knows the key
             await rooms.ledger.set_key_limit(

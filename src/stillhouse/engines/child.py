@@ -75,6 +75,8 @@ class ChildEngine:
 
     One task, the supervisor, owns the worker: it launches it, hands its messages to the waiting
     streams, and launches the next one when it dies. Everything runs on one event loop.
+    That loop's thread should live as long as the process: Linux ends a worker together with the
+    thread that spawned it.
 
     Args:
         command: The worker's program and arguments; its socket's number is appended.

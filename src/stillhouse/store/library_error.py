@@ -29,4 +29,13 @@ def translated(error: Exception) -> Exception:
 
 def is_deadlock(error: Exception) -> bool:
     """Whether the same work may well succeed now: another transaction was in its way."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) in {"40001", "40P01"}
+    return _sqlstate(error) in {"40001", "40P01"}
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether another process was writing for longer than a request can wait."""
+    return isinstance(error, StoreUnavailableError) or _sqlstate(error) == "55P03"
+
+
+def _sqlstate(error: Exception) -> str | None:
+    return getattr(getattr(error, "orig", None), "sqlstate", None)

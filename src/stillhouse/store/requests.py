@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from stillhouse.chat import TokenUsage
+from stillhouse.store.patience import allow_time
 from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import request
 
@@ -190,6 +191,7 @@ def fetch_costs_picousd(
 
 def fetch_counts(connection: Connection) -> list[Counted]:
     """What is on record of every request's generated tokens, oldest first."""
+    allow_time(connection)
     columns = (request.c[name] for name in Counted._fields)
     return [
         Counted(*row) for row in connection.execute(select(*columns).order_by(request.c.number))

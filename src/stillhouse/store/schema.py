@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from stillhouse.errors import ConfigError
+from stillhouse.errors import ConfigError, StoreUnavailableError
 from stillhouse.store.backend import Backend
+from stillhouse.store.library_error import is_busy
 from stillhouse.store.patience import allow_time
 
 #: The newest migration; here so that an up-to-date ledger opens without loading Alembic.
 HEAD = "0004"
+
+#: So long a server waits at its start for another one that migrates.
+_PATIENCE_S = 60.0
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -23,21 +28,31 @@ def ensure_current(backend: Backend) -> None:
 
     Raises:
         ConfigError: A newer stillhouse has changed the schema.
+        StoreUnavailableError: Another process has been writing for too long.
 
     """
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while not _is_current(backend):
+        try:
+            with backend.turn(), backend.writer.begin() as connection:
+                allow_time(connection)
+                # Another process may have done it meanwhile; then Alembic finds nothing to do.
+                _upgrade(connection)
+        except (OperationalError, StoreUnavailableError) as error:
+            # Most likely another process is migrating, and longer than a request would wait.
+            if not is_busy(error) or time.monotonic() > deadline_s:
+                raise
+
+
+def _is_current(backend: Backend) -> bool:
     with backend.reader.connect() as connection:
         version = fetch_version(connection)
-    if version == HEAD:
-        return
     if version is not None and version > HEAD:
         raise ConfigError(
             f"The ledger has schema {version}, and this stillhouse knows schemas up to {HEAD}. "
             "Install the version that wrote it, or a newer one."
         )
-    with backend.turn(), backend.writer.begin() as connection:
-        allow_time(connection)
-        # Another process may have done it meanwhile; then Alembic finds nothing to do.
-        _upgrade(connection)
+    return version == HEAD
 
 
 def fetch_version(connection: Connection) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from stillhouse.store.patience import allow_time
 from stillhouse.store.prices import TARIFF_COLUMNS, read_tariff
 from stillhouse.store.tables import account, api_key, price_version, usage_day
 from stillhouse.store.usage import Span
@@ -35,6 +36,7 @@ def fetch_by_price(
     connection: Connection, span: Span, *, account_id: int | None = None, key_id: int | None = None
 ) -> list[PricedUsage]:
     """One row per account, model and price version, in that order; of one account or key or all."""
+    allow_time(connection)
     about = (
         account.c.name,
         price_version.c.model,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 
 from stillhouse.accounts import api_key
 from stillhouse.accounts.accounts import LAST_USED_STEP_MS, Accounts
+from stillhouse.accounts.pepper import Pepper
 from stillhouse.accounts.principal_cache import LIFETIME_S
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import (
@@ -220,6 +222,20 @@ async def test_lost_pepper_is_a_configuration_error(
     with pytest.raises(ConfigError, match="pepper: is missing"):
         await Accounts.open(database, clock, tmp_path)
     assert not (tmp_path / "pepper").exists()
+
+
+async def test_other_pepper_is_a_configuration_error(
+    accounts: Accounts, database: Database, clock: FrozenClock, tmp_path: Path
+) -> None:
+    """A gateway that shares the ledger but not the pepper would refuse every key, and says why."""
+    home = tmp_path / "second gateway"
+    with pytest.raises(ConfigError, match=r"pepper: is missing.* copy it from another gateway"):
+        await Accounts.open(database, clock, home)
+    Pepper.load_or_create(home / "pepper")
+    with pytest.raises(ConfigError, match=r"pepper: is not the pepper .* copy it from another"):
+        await Accounts.open(database, clock, home)
+    shutil.copy(tmp_path / "pepper", home / "pepper")
+    await Accounts.open(database, clock, home)
 
 
 async def test_pepper_is_private_and_kept(

@@ -8,7 +8,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.cli.arguments import day_ms, duration_ms, usd_amount
+from stillhouse.cli.arguments import day_ms, duration_ms, model_ids, usd_amount
 from stillhouse.money import MAX_PICOUSD, format_usd
 
 DAY_MS = 86_400_000
@@ -53,6 +53,19 @@ def test_no_durations(text):
     """A duration without a unit, or of nothing, is refused."""
     with pytest.raises(typer.BadParameter):
         duration_ms(text)
+
+
+@pytest.mark.parametrize("text", ["a/b,c/d", "c/d, a/b"])
+def test_models(text):
+    """Models are named between commas, in any order."""
+    assert {"a/b", "c/d"} == model_ids(text)
+
+
+@pytest.mark.parametrize("text", ["", ",", "a/b,", " "])
+def test_no_models(text):
+    """A list that names nothing somewhere is refused, as it might mean every model or none."""
+    with pytest.raises(typer.BadParameter):
+        model_ids(text)
 
 
 @given(st.dates())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import text
 
 from stillhouse.errors import ConfigError, StoreUnavailableError
 from stillhouse.store.database import Connection, Database
-from tests.unit.store.account_names import insert_account
+from tests.unit.store.account_names import insert_account, names
 
 
 @pytest.fixture
@@ -68,3 +69,27 @@ async def test_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
     path.write_text("these are not the rows you are looking for" * 100)
     with pytest.raises(StoreUnavailableError, match="not a database"):
         Database.open(path)
+
+
+async def test_full_disk_refuses_and_recovers(database: Database) -> None:
+    """What no longer fits on the disk is refused whole; what fits again is written."""
+
+    def limit_pages(connection: Connection, number: int) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {number}")
+
+    def num_pages(connection: Connection) -> int:
+        number: int = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        return number
+
+    most = await database.read(num_pages)
+    await database.write(lambda connection: limit_pages(connection, most))
+    accepted: list[str] = []
+    with pytest.raises(StoreUnavailableError, match="full"):  # noqa: PT012 - the disk says when
+        for number in count():
+            name = f"{number}" * 100
+            await database.write(insert_account(name))
+            accepted.append(name)
+    assert accepted == await names(database)
+    await database.write(lambda connection: limit_pages(connection, 2**30))
+    await database.write(insert_account("fits again"))
+    assert [*accepted, "fits again"] == await names(database)

@@ -8,7 +8,7 @@ import pytest
 from stillhouse.chat import SamplingParams
 from stillhouse.engines.openvino.sampler import TILE, make_generator, sample
 
-NUM_DRAWS = 20_000
+NUM_DRAWS = 1500
 
 
 def expected_probabilities(logits, sampling: SamplingParams):
@@ -31,7 +31,7 @@ def distinct_logits(size: int, *, spread: float):
     return (spread * generator.permutation(size) / size).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", [1, 5, TILE, 3 * TILE + 17])
+@pytest.mark.parametrize("size", [1, TILE, 3 * TILE + 17])
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -50,7 +50,7 @@ def test_draws_follow_the_distribution(sampling, size, spread):
     """Over many draws each token comes as often as its probability says, by chi-squared."""
     logits = distinct_logits(size, spread=spread)
     generator = np.random.Generator(np.random.PCG64(7))
-    draws = [sample(logits, sampling, generator) for _ in range(NUM_DRAWS // 8)]
+    draws = [sample(logits, sampling, generator) for _ in range(NUM_DRAWS)]
     counts = np.bincount(draws, minlength=size)
     expected = expected_probabilities(logits, sampling) * len(draws)
     assert not counts[expected == 0].any()
