@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import string
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ from stillhouse.failpoint import failpoint
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.replay import Replay
-
-_ID_ALPHABET = string.ascii_letters + string.digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,4 +165,4 @@ async def _send_body(send: Send, body: bytes, *, more: bool = True) -> None:
 
 
 def _new_completion_id() -> str:
-    return "chatcmpl-" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(24))
+    return f"chatcmpl-{secrets.token_hex(16)}"

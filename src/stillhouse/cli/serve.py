@@ -67,6 +67,7 @@ async def _run_http(service: Service, config: Config, listener: socket.socket) -
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=config.server.shutdown_grace_s,
         )
     )

@@ -20,6 +20,12 @@ from tests.unit.serving.conftest import events_of
 
 
 @pytest.fixture
+def place(tmp_path):
+    """Which database it is makes no difference here."""
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
 def rules():
     return LimitRules(max_outstanding=2, requests_per_minute=4, tokens_per_minute=1000)
 

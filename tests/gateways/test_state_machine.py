@@ -1,0 +1,87 @@
+"""The random histories of `tests/unit/billing/test_state_machine.py`, on two gateways at once."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule, run_state_machine_as_test
+from psycopg.conninfo import conninfo_to_dict
+
+from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.transactions import LEASE_MS
+from stillhouse.store.database import Database
+from tests.fault_proxy import CommitFault, FaultProxy
+from tests.postgresql import PostgreSQL
+from tests.unit.billing.test_state_machine import LedgerMachine
+
+#: A history takes ten times as long here as in a file.
+NUM_EXAMPLES = max(4, int(os.environ.get("STILLHOUSE_LEDGER_EXAMPLES", "0")) // 10)
+
+
+class GatewaysMachine(LedgerMachine):
+    """Whatever can happen to a ledger, with gateways that take turns and a network that fails."""
+
+    def __init__(self, server: PostgreSQL) -> None:
+        self.proxy = FaultProxy(server.socket)
+        name = conninfo_to_dict(server.empty_ledger())["dbname"]
+        self.url = f"postgresql://stillhouse@127.0.0.1:{self.proxy.port}/{name}"
+        super().__init__()
+
+    def open(self) -> None:
+        self.database, self.other_database = Database.open(self.url), Database.open(self.url)
+        self.ledger = Ledger(self.database, self.clock)
+        self.other_ledger = Ledger(self.other_database, self.clock)
+
+    def teardown(self) -> None:
+        self.do(self.other_ledger.close())
+        self.other_database.close()
+        super().teardown()
+        self.proxy.close()
+
+    @rule()
+    def take_turns(self) -> None:
+        """What follows happens on the other gateway."""
+        self.database, self.other_database = self.other_database, self.database
+        self.ledger, self.other_ledger = self.other_ledger, self.ledger
+
+    @rule(fault=st.sampled_from(CommitFault))
+    def lose_commit(self, fault: CommitFault) -> None:
+        """The next COMMIT is not answered, whether or not it is done."""
+        self.proxy.fail_next_commit(fault)
+
+    @rule()
+    def break_connections(self) -> None:
+        self.proxy.blink()
+
+    @rule()
+    def restart(self) -> None:
+        """Start a gateway anew, and void what has outlived its lease: nothing else."""
+        self.do(self.ledger.close())
+        self.ledger = Ledger(self.database, self.clock)
+        expired = [
+            request_id
+            for request_id, request in self.naive.requests.items()
+            if request.state == "HELD" and request.admitted_at_ms + LEASE_MS <= self.clock.now_ms()
+        ]
+        for request_id in expired:
+            self.naive.void(request_id, None)
+        assert len(expired) == self.do(self.ledger.sweep())
+
+    # These are about a file.
+    crash_and_restart = None  # type: ignore[assignment]
+    fill_disk = None  # type: ignore[assignment]
+
+
+def test_two_gateways_with_any_history_agree_with_a_naive_ledger(postgresql: PostgreSQL) -> None:
+    """Whatever happens, in whatever order, on whichever gateway, every sum is what it must be."""
+    run_state_machine_as_test(
+        lambda: GatewaysMachine(postgresql),
+        settings=settings(
+            max_examples=NUM_EXAMPLES,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
