@@ -1,3 +1,5 @@
+"""``python -m stillhouse`` is the command ``stillhouse``."""
+
 from stillhouse.cli.main import main
 
 main()

@@ -1,3 +1,5 @@
+"""The models that are known, and the names that lead to them."""
+
 from __future__ import annotations
 
 import tomllib

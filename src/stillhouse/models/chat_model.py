@@ -1,3 +1,5 @@
+"""A loaded model's words: conversations to tokens, and tokens back to words."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

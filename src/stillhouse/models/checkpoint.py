@@ -1,3 +1,5 @@
+"""The files of a Hugging Face checkpoint that turn words into tokens and back."""
+
 from __future__ import annotations
 
 import json

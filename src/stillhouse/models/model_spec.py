@@ -1,3 +1,5 @@
+"""One entry of the catalogue, read and checked key by key."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

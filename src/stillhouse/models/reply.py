@@ -1,3 +1,5 @@
+"""One completion decoded as its tokens come: characters, reasoning, content, stop strings."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,3 +1,5 @@
+"""Ends a text before the first of some strings, however the text arrives in pieces."""
+
 from __future__ import annotations
 
 import re

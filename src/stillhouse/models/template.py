@@ -1,3 +1,5 @@
+"""A chat template rendered so that request text stays apart from the template's own."""
+
 from __future__ import annotations
 
 import re

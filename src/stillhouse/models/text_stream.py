@@ -1,3 +1,5 @@
+"""Tokens into text as they come, never splitting a character."""
+
 from __future__ import annotations
 
 import codecs

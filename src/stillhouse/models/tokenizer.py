@@ -1,3 +1,5 @@
+"""Byte-level BPE in two halves: ordinary text, and added tokens that only templates may use."""
+
 from __future__ import annotations
 
 import json

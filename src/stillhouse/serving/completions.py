@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from stillhouse.accounts.accounts import Principal
 from stillhouse.billing.idempotency import Claim, PastRequest, PastRequests
-from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
+from stillhouse.billing.price import Price
 from stillhouse.chat import ChatRequest
 from stillhouse.clock import Clock
 from stillhouse.engines.base import GenerateRequest
@@ -95,38 +96,28 @@ class Completions:
         if claim and (past := await self._find_past(principal, claim)):
             return Replay(past)
         prompt = await _encode(model, request)
-        max_tokens = model.most_tokens(request, prompt)
+        generate = GenerateRequest(
+            request_id=request_id,
+            prompt_token_ids=prompt.token_ids,
+            max_tokens=model.most_tokens(request, prompt),
+            sampling=request.sampling.over(model.chat.spec.recommended),
+            stop_token_ids=model.chat.stop_token_ids,
+            cache_salt=principal.cache_salt,
+            priority=ENGINE_PRIORITY[request.tier],
+        )
+        reply = model.chat.reply(prompt, request.stop)
         place = self._places.take(
             principal.account_id, model.chat.spec.id, prompt_tokens=len(prompt.token_ids)
         )
         try:
-            hold = await _in_time(
-                self._ledger.hold(
-                    request_id=request_id,
-                    account_id=principal.account_id,
-                    key_id=principal.key_id,
-                    scope_id=principal.scope_id,
-                    price=model.prices[request.tier],
-                    prompt_tokens=len(prompt.token_ids),
-                    max_tokens=max_tokens,
-                    claim=claim,
-                )
-            )
+            hold = await self._hold(principal, model.prices[request.tier], generate, claim)
         except BaseException:
             place.give_back()
             raise
         completion = Completion(
             model=model,
-            generate=GenerateRequest(
-                request_id=request_id,
-                prompt_token_ids=prompt.token_ids,
-                max_tokens=max_tokens,
-                sampling=request.sampling.over(model.chat.spec.recommended),
-                stop_token_ids=model.chat.stop_token_ids,
-                cache_salt=principal.cache_salt,
-                priority=ENGINE_PRIORITY[request.tier],
-            ),
-            reply=model.chat.reply(prompt, request.stop),
+            generate=generate,
+            reply=reply,
             hold=hold,
             ledger=self._ledger,
             resolver=self._resolver,
@@ -134,6 +125,7 @@ class Completions:
             transcript=Transcript() if claim else None,
             cancel_timeout_s=self._cancel_timeout_s,
         )
+        # From the hold to here nothing waits and nothing refuses: what is held is always run.
         self._start(completion, place)
         return completion
 
@@ -157,6 +149,22 @@ class Completions:
         task = asyncio.create_task(completion.run(), name=f"completion {completion.request_id}")
         self._running[task] = completion
         task.add_done_callback(ended)
+
+    async def _hold(
+        self, principal: Principal, price: Price, generate: GenerateRequest, claim: Claim | None
+    ) -> Hold:
+        return await _in_time(
+            self._ledger.hold(
+                request_id=generate.request_id,
+                account_id=principal.account_id,
+                key_id=principal.key_id,
+                scope_id=principal.scope_id,
+                price=price,
+                prompt_tokens=len(generate.prompt_token_ids),
+                max_tokens=generate.max_tokens,
+                claim=claim,
+            )
+        )
 
     async def _find_past(self, principal: Principal, claim: Claim) -> PastRequest | None:
         return await _in_time(self._past_requests.find(principal.account_id, claim))

@@ -9,6 +9,7 @@ from stillhouse.chat import ServiceTier
 from stillhouse.config import DEMO_MODEL
 from stillhouse.errors import (
     InsufficientFundsError,
+    InvalidRequestError,
     OverloadedError,
     PermissionDeniedError,
     RateLimitError,
@@ -119,3 +120,12 @@ async def test_a_tier_has_its_turn_its_price_and_its_record(serving, tier, facto
     assert serving.model.price.cost_picousd(finish.usage) * factor == finish.cost_picousd
     assert [priority] == [request.priority for request in serving.engine.requests]
     assert (tier, tier) == (opened.head.tier, recorded)
+
+
+async def test_what_cannot_be_run_is_refused_before_it_holds_anything(serving):
+    """A fault that only the words' own room can see costs neither money nor a place."""
+    with pytest.raises(InvalidRequestError):
+        await serving.open(stop=("x" * 10_000,))
+
+    assert [] == await serving.rows()
+    assert serving.outstanding() is None

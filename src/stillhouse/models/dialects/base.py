@@ -1,3 +1,5 @@
+"""How one family of models writes its answers."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
