@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import TokenUsage
 from stillhouse.errors import StoreUnavailableError
+from stillhouse.store.database import Database
 from tests.unit.billing.conftest import Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
@@ -92,8 +94,9 @@ class Outage:
 async def test_outage_of_the_database_is_nobodys_death(verified: Books, num_missed: int) -> None:
     """After an outage every gateway has a lease's time to come back before others sweep."""
     outage = Outage(verified)
-    early = Ledger(outage, verified.clock)
-    late = Ledger(outage, verified.clock)
+    database = cast("Database", outage)
+    early = Ledger(database, verified.clock)
+    late = Ledger(database, verified.clock)
     for _ in range(2 * NUM_TICKS):
         await tick(verified, early, late)
     hold = await late.hold(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from stillhouse.errors import ConfigError, StoreUnavailableError
-from stillhouse.store import schema
+from stillhouse.store import accounts, schema
 from stillhouse.store.database import ConflictError, Connection, Database
 from stillhouse.store.tables import metadata
 from tests.postgresql import PostgreSQL
@@ -101,6 +102,35 @@ async def test_every_connection_is_durable_and_cannot_hang(database: Database) -
     assert ["on", "500ms", "1s", "repeatable read"] == await database.read(settings)
 
 
+def is_waiting_for_a_lock(observer: psycopg.Connection[tuple[int]]) -> bool:
+    row = observer.execute(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchone()
+    return row != (0,)
+
+
+async def test_transactions_of_two_gateways_never_overlap(url: str, database: Database) -> None:
+    """What one gateway reads in a transaction that writes, no other changes before its end."""
+    may_end = threading.Event()
+
+    def insert_slowly(connection: Connection) -> None:
+        insert_account("first")(connection)
+        loop.call_soon_threadsafe(is_inside.set)
+        assert may_end.wait(timeout=30)
+
+    loop, is_inside = asyncio.get_running_loop(), asyncio.Event()
+    with Database.open(url) as other, psycopg.connect(url, autocommit=True) as observer:
+        first = asyncio.create_task(database.write(insert_slowly))
+        await is_inside.wait()
+        second = asyncio.create_task(other.write(accounts.fetch_customers))
+        while not second.done() and not is_waiting_for_a_lock(observer):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)  # the server can only be asked
+        may_end.set()
+        await first
+        assert ["first"] == [row.name for row in await second]
+
+
 async def test_deadlock_with_another_program_is_tried_again(url: str, database: Database) -> None:
     """A transaction that the server ends for a deadlock is done again, and nobody notices."""
     for name in ("a", "b"):
@@ -118,12 +148,10 @@ async def test_deadlock_with_another_program_is_tried_again(url: str, database: 
             connection.exec_driver_sql("SET LOCAL deadlock_timeout = '10ms'")
             connection.exec_driver_sql(rename, ("a%",))
             if num_runs == 1:
-                blocked.set()
+                loop.call_soon_threadsafe(blocked.set)
             connection.exec_driver_sql(rename, ("b%",))
 
-        blocked = asyncio.Event()
-        blocked.set = lambda: loop.call_soon_threadsafe(asyncio.Event.set, blocked)  # type: ignore[method-assign]
-        loop = asyncio.get_running_loop()
+        loop, blocked = asyncio.get_running_loop(), asyncio.Event()
         writing = asyncio.create_task(database.write(rename_both))
         await blocked.wait()
         await asyncio.to_thread(intruder.execute, rename, ["a%"])
