@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from stillhouse.errors import ConfigError, StoreUnavailableError
 from stillhouse.store import schema, sqlite
@@ -45,6 +46,7 @@ class Database:
         self._backend = backend
         self._resources = resources
         self.is_closed = False
+        self._last_outage_s = -math.inf
         self._read_threads = ThreadPoolExecutor(NUM_READERS, "ledger-reader")
         resources.callback(self._read_threads.shutdown)
 
@@ -118,7 +120,7 @@ class Database:
         if self.is_closed:
             raise StoreUnavailableError("The ledger is closed.")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._read_threads, self._read, work)
+        return await loop.run_in_executor(self._read_threads, self._read, work, time.monotonic())
 
     def close(self) -> None:
         """Write what waits, then close the file; closing again does nothing."""
@@ -131,7 +133,10 @@ class Database:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _read(self, work: Callable[[Connection], T]) -> T:
+    def _read(self, work: Callable[[Connection], T], asked_s: float) -> T:
+        if asked_s < self._last_outage_s:
+            # Whoever waited for a thread meanwhile would only wait again as long for the same news.
+            raise StoreUnavailableError("The ledger cannot be used now: it did not answer others.")
         last_retry_s = time.monotonic() + _RETRY_WITHIN_S
         try:
             try:
@@ -142,6 +147,8 @@ class Database:
                 # The connection was lost while nobody used it, and all others with it.
                 return self._run(work)
         except SQLAlchemyError as error:
+            if isinstance(error, OperationalError):
+                self._last_outage_s = time.monotonic()
             raise translated(error) from error
 
     def _run(self, work: Callable[[Connection], T]) -> T:
