@@ -27,6 +27,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     return server.empty_ledger()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that nothing waits for it in the end."""
+    items.sort(key=lambda item: "test_state_machine" not in item.nodeid)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

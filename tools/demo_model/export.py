@@ -8,6 +8,8 @@ from safetensors.torch import save
 from tokenizer import BOS, EOS, PAD, tokenizer_config
 from tokenizers import Tokenizer
 
+SHARPNESS = 2.0  # of the logits: what is asked for at temperature 1.0 is sampled as at 0.5
+
 
 def _write(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.new")
@@ -45,7 +47,8 @@ def config(model: Llama, tokenizer: Tokenizer) -> dict[str, object]:
 def export(model: Llama, tokenizer: Tokenizer, folder: Path) -> None:
     """config, weights in f16, tokenizer and generation defaults; the card is written by hand."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {f"model.{k}": v.half().contiguous() for k, v in model.state_dict().items()}
+    weights = {f"model.{name}": weight.half() for name, weight in model.state_dict().items()}
+    weights["model.norm.weight"] = (model.norm.weight.detach() * SHARPNESS).half()
     _write(folder / "model.safetensors", save(weights, metadata={"format": "pt"}))
     _write(folder / "config.json", _json(config(model, tokenizer)))
     _write(folder / "tokenizer.json", tokenizer.to_str(pretty=False).encode())

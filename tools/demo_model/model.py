@@ -12,7 +12,7 @@ class Shape:
 
     vocab_size: int
     hidden_size: int = 192
-    num_hidden_layers: int = 5
+    num_hidden_layers: int = 4
     num_attention_heads: int = 6
     num_key_value_heads: int = 3
     intermediate_size: int = 512

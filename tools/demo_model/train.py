@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from clock import Clock
 from conversations import Conversation
-from export import export
+from export import SHARPNESS, export
 from model import Llama, Shape
 from optimizer import Muon
 from probe import Probe
@@ -139,6 +139,7 @@ def main() -> None:
     if given.start:
         saved = load_file(given.start / "model.safetensors")
         weights = {name.removeprefix("model."): weight for name, weight in saved.items()}
+        weights["norm.weight"] = weights["norm.weight"] / SHARPNESS
         trainer.model.load_state_dict(weights)
     train(given.minutes, given.out, trainer, given.seed)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -136,24 +137,25 @@ async def test_deadlock_with_another_program_is_tried_again(url: str, database: 
     for name in ("a", "b"):
         await database.write(insert_account(name))
     rename = "UPDATE account SET name = name || '!' WHERE name LIKE %s"
+    loop, has_a = asyncio.get_running_loop(), asyncio.Event()
     num_runs = 0
 
-    with psycopg.connect(url) as intruder:
+    def rename_both(connection: Connection) -> None:
+        nonlocal num_runs
+        num_runs += 1
+        connection.exec_driver_sql("SET LOCAL deadlock_timeout = '10ms'")
+        connection.exec_driver_sql(rename, ("a%",))
+        if num_runs == 1:
+            loop.call_soon_threadsafe(has_a.set)
+            while not is_waiting_for_a_lock(observer):
+                time.sleep(0.001)  # the server can only be asked
+        connection.exec_driver_sql(rename, ("b%",))
+
+    with psycopg.connect(url) as intruder, psycopg.connect(url, autocommit=True) as observer:
         intruder.execute("SET deadlock_timeout = '10s'")  # not the intruder, but we shall be ended
         intruder.execute(rename, ["b%"])
-
-        def rename_both(connection: Connection) -> None:
-            nonlocal num_runs
-            num_runs += 1
-            connection.exec_driver_sql("SET LOCAL deadlock_timeout = '10ms'")
-            connection.exec_driver_sql(rename, ("a%",))
-            if num_runs == 1:
-                loop.call_soon_threadsafe(blocked.set)
-            connection.exec_driver_sql(rename, ("b%",))
-
-        loop, blocked = asyncio.get_running_loop(), asyncio.Event()
         writing = asyncio.create_task(database.write(rename_both))
-        await blocked.wait()
+        await has_a.wait()
         await asyncio.to_thread(intruder.execute, rename, ["a%"])
         intruder.commit()
         await writing
