@@ -10,14 +10,14 @@ run: .venv/run.stamp
 
 # Everything, on two cores: the histories of the ledger's state machine on one, all else on the other.
 test: .venv/dev.stamp
-	STILLHOUSE_LEDGER_EXAMPLES=500 $(BIN)/pytest --numprocesses 2 --dist worksteal
+	STILLHOUSE_LEDGER_EXAMPLES=500 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What takes minutes: two hundred rounds of kill -9 against a client's journal.
 test-slow: .venv/dev.stamp
 	STILLHOUSE_KILL_ROUNDS=200 $(BIN)/pytest tests/faults/test_kill_loop.py
 
 check: lint
-	$(BIN)/pytest --numprocesses 2 tests/unit
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from stillhouse.app import open_rooms
-from tests.e2e.running_server import RunningServer, run_server
+from tests.e2e.running_server import RunningServer, run_server, verify_ledger
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +16,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with run_server(home) as running:
         yield running
     asyncio.run(assert_ledger_is_right(home))
+
+
+@pytest.fixture(autouse=True)
+def _every_test_is_a_billing_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test did to the shared server, nothing in its ledger contradicts itself."""
+    yield
+    if "server" in request.fixturenames:
+        asyncio.run(verify_ledger(request.getfixturevalue("server").home))
 
 
 async def assert_ledger_is_right(home):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from stillhouse.app import open_rooms
 
 START_TIMEOUT_S = 120
 _URL_LINE = re.compile(r"on (http://\S+)")
@@ -60,7 +63,7 @@ def environment(home: Path) -> dict[str, str]:
 
 @contextmanager
 def run_server(home: Path, *options: str) -> Iterator[RunningServer]:
-    """Start a server on a free port and wait for its banner; stop it with SIGTERM."""
+    """Start a server on a free port; stop it with SIGTERM, and find its ledger right."""
     process = subprocess.Popen(
         [sys.executable, "-m", "stillhouse", "serve", "--port", "0", *options],
         env=environment(home),
@@ -77,6 +80,13 @@ def run_server(home: Path, *options: str) -> Iterator[RunningServer]:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         log.close()
+    asyncio.run(verify_ledger(home))
+
+
+async def verify_ledger(home: Path) -> None:
+    """Nothing in the ledger under *home* contradicts itself."""
+    async with open_rooms(home) as rooms:
+        assert [] == await rooms.ledger.verify()
 
 
 def _wait_for_banner(process: subprocess.Popen[str], log: Path) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
-import socket
 import stat
 import time
 from pathlib import Path
@@ -88,22 +88,6 @@ def test_client_that_hangs_up_is_charged_what_was_generated(server):
     )
 
 
-def test_client_that_hangs_up_before_the_answer(server):
-    """Without a stream too, a client that leaves ends its generation."""
-    key = server.command("keys", "create", "left-early").stdout.strip()
-    body = json.dumps(HELLO | {"temperature": 2, "max_tokens": 1500})
-    host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(
-            f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
-        )
-        wait_until(lambda: 0 < outstanding(server))
-    wait_until(lambda: 0 == outstanding(server))
-
-    assert requests_by_key(server)["left-early"]["completion_tokens"] < 1500
-
-
 def outstanding(server) -> float:
     for line in httpx.get(server.url + "/metrics").text.splitlines():
         if line.startswith("stillhouse_outstanding_requests{"):
@@ -128,7 +112,7 @@ def test_restart_keeps_keys_and_ledger(tmp_path):
         assert 2 == requests_by_key(second)["first-key"]["num_requests"]
 
 
-async def test_killed_server_leaves_a_ledger_that_can_be_made_right(tmp_path):
+def test_killed_server_leaves_a_ledger_that_can_be_made_right(tmp_path):
     """After kill -9 in mid-stream, the next start resolves what was held."""
     home = tmp_path / "state"
     body = HELLO | {"stream": True, "temperature": 2, "max_tokens": 1500}
@@ -142,27 +126,18 @@ async def test_killed_server_leaves_a_ledger_that_can_be_made_right(tmp_path):
         first.process.wait()
     with run_server(home):
         pass
-    await assert_ledger_is_right(home)
+    asyncio.run(assert_ledger_is_right(home))
 
 
-def test_killed_engine_is_an_error_event_and_charges_nothing(tmp_path):
-    """When the engine dies in mid-stream the client is told, pays nothing, and is soon served."""
-    body = HELLO | {"stream": True, "temperature": 2, "max_tokens": 1500}
+def test_killed_engine_is_started_again(tmp_path):
+    """An engine that dies is replaced without a restart; what is cut off is in tests/faults."""
     with run_server(tmp_path / "state") as server, server.client() as client:
-        with client.stream("POST", CHAT, json=body) as response:
-            lines = response.iter_lines()
-            next(lines)
-            for child in children(server.process.pid):
-                os.kill(child, signal.SIGKILL)
-            rest = [line for line in lines if line]
+        for child in children(server.process.pid):
+            os.kill(child, signal.SIGKILL)
+        wait_until(lambda: httpx.get(server.url + "/readyz").status_code == 503)
         wait_until(lambda: httpx.get(server.url + "/readyz").status_code == 200)
-        again = client.post(CHAT, json=HELLO).json()["usage"]
 
-        assert "error" in json.loads(rest[-1].removeprefix("data: "))
-        assert "data: [DONE]" not in rest
-        line = requests_by_key(server)["first-key"]
-        assert round(again["estimated_cost"] * 10**12) == line["cost_picousd"]
-        assert (1, 1) == (line["num_requests"], line["num_voided"])
+        assert 200 == client.post(CHAT, json=HELLO).status_code
 
 
 def children(pid: int) -> list[int]:
