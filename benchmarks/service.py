@@ -2,10 +2,11 @@
 What the service adds to its engine: tokens per second, time to first token, milliseconds a request.
 
 The real server, called over HTTP, beside the same engine called without one, in the same run and
-interleaved. The model is random weights in the shape of Llama-3.2-1B (`--model demo`: the demo
-model, whose steps are so short that everything around them shows).
+interleaved. Streams run on random weights in the shape of Llama-3.2-1B; short requests on the demo
+model, whose steps take so little that everything around them shows.
 
     python benchmarks/service.py --rounds 5
+    python benchmarks/service.py --rounds 5 --model demo
 """
 
 from __future__ import annotations
@@ -136,7 +137,8 @@ async def main() -> None:
         async with both_sides(options.model, Path(folder)) as sides:
             if options.model == "1b":
                 await compare_streams(sides, rounds=options.rounds, num_tokens=options.tokens)
-            await compare_requests(sides, rounds=options.rounds)
+            else:
+                await compare_requests(sides, rounds=options.rounds)
 
 
 async def compare_streams(sides: Sides, *, rounds: int, num_tokens: int) -> None:
