@@ -5,6 +5,7 @@ Every error that stillhouse raises on purpose, as one tree.
       RequestError                     the caller must change something
         InvalidRequestError            a field has a value that cannot be honoured
           BodyTooLargeError            the body has more bytes than allowed
+          UnsupportedFeatureError      the model cannot do what is asked for
           NameTakenError               something of this name exists already
           KeyNotFoundError             no live key has this name or id, or several have
           ContextLengthError           the prompt does not fit into the model's context
@@ -54,6 +55,10 @@ class InvalidRequestError(RequestError):
 
 class BodyTooLargeError(InvalidRequestError):
     """The body has more bytes than allowed."""
+
+
+class UnsupportedFeatureError(InvalidRequestError):
+    """The model cannot do what is asked for, however it is asked."""
 
 
 class NameTakenError(InvalidRequestError):

@@ -21,6 +21,22 @@ class EngineFinish(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Grammar:
+    """
+    What a completion must be, to the letter; an end token is drawn only where it is complete.
+
+    Args:
+        text: A grammar as llguidance reads it: a JSON object with the key ``grammars``. It has
+            been compiled once, under limits of time and memory, before an engine sees it.
+        after_token_id: It binds what follows the first such token of the completion; None: all.
+
+    """
+
+    text: str
+    after_token_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """
     A sequence to be continued.
@@ -33,6 +49,9 @@ class GenerateRequest:
         stop_token_ids: Any of these ends the sequence; it is itself reported and counted.
         cache_salt: Requests share cached prefixes only with requests of the same salt.
         priority: Lower goes first where not everything fits.
+        top_logprobs: Report each new token's log probability, and this many of the likeliest
+            ones at its place; None reports none.
+        grammar: Only tokens that it allows are drawn.
 
     """
 
@@ -43,6 +62,23 @@ class GenerateRequest:
     stop_token_ids: tuple[int, ...] = ()
     cache_salt: str = ""
     priority: int = 0
+    top_logprobs: int | None = None
+    grammar: Grammar | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepLogprobs:
+    """
+    How likely one new token was, by the model alone: before penalties, temperature and grammar.
+
+    Args:
+        logprob: Natural logarithm of its probability.
+        top: The likeliest token ids with their log probabilities, likeliest first.
+
+    """
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +90,14 @@ class GenerateStep:
         token_ids: New tokens, in order; may be empty in the last step.
         usage: The engine's own count so far, exact at every step.
         finish: Set on the last step, and only there.
+        logprobs: One for each new token where the request asks for them, else none.
 
     """
 
     token_ids: tuple[int, ...]
     usage: TokenUsage
     finish: EngineFinish | None = None
+    logprobs: tuple[StepLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +121,11 @@ class Engine(Protocol):
     @property
     def context_length(self) -> int:
         """Most tokens that one sequence can have, prompt and completion together."""
+        ...
+
+    @property
+    def max_sequences(self) -> int:
+        """Most sequences that it works on at once; others wait."""
         ...
 
     async def start(self) -> None:
@@ -109,6 +152,8 @@ class Engine(Protocol):
             EngineUnavailableError: The engine is starting, restarting or stopped.
             EngineCrashedError: The engine died during this request.
             RequestTooLargeForEngineError: Its KV cache can never hold the request.
+            InvalidRequestError: A value cannot be honoured; or, in the middle of the sequence, its
+                grammar takes more work than is allowed.
 
         """
         ...
