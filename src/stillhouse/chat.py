@@ -297,6 +297,21 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class StepLogprobs:
+    """
+    How likely one new token was, by the model alone: before penalties, temperature and grammar.
+
+    Args:
+        logprob: Natural logarithm of its probability.
+        top: The likeliest token ids with their log probabilities, likeliest first.
+
+    """
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Logprob:
     """
     How likely a token was.

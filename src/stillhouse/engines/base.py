@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from stillhouse.chat import SamplingParams, TokenUsage
+from stillhouse.chat import SamplingParams, StepLogprobs, TokenUsage
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -64,21 +64,6 @@ class GenerateRequest:
     priority: int = 0
     top_logprobs: int | None = None
     grammar: Grammar | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepLogprobs:
-    """
-    How likely one new token was, by the model alone: before penalties, temperature and grammar.
-
-    Args:
-        logprob: Natural logarithm of its probability.
-        top: The likeliest token ids with their log probabilities, likeliest first.
-
-    """
-
-    logprob: float
-    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stillhouse.chat import Message, Role
+from stillhouse.chat import ChatRequest, Message, Role, TextRequest
 from stillhouse.clock import Clock
-from stillhouse.errors import CheckpointError, ConfigError, ContextLengthError, InvalidRequestError
+from stillhouse.errors import (
+    CheckpointError,
+    ConfigError,
+    ContextLengthError,
+    InvalidRequestError,
+    UnsupportedFeatureError,
+)
 from stillhouse.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from stillhouse.models.dialects import DIALECTS
 from stillhouse.models.dialects.base import Dialect, MarkIds, opens_in_reasoning
@@ -30,6 +36,23 @@ class Prompt:
 
     token_ids: list[int]
     opens_in_reasoning: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """
+    What the answer must be, to the letter.
+
+    Args:
+        grammar: As llguidance reads it; not compiled yet.
+        after_token_id: It binds what follows the first such token; None: the whole answer.
+        param: The request's field that asks for it.
+
+    """
+
+    grammar: str
+    after_token_id: int | None
+    param: str
 
 
 class ChatModel:
@@ -86,7 +109,7 @@ class ChatModel:
         """Longest prompt that leaves room for one token of an answer."""
         return self.context_length - 1
 
-    def encode(self, messages: Sequence[Message]) -> Prompt:
+    def encode(self, request: ChatRequest | TextRequest) -> Prompt:
         """
         The prompt that asks for the next answer; nothing is ever cut off silently.
 
@@ -94,11 +117,14 @@ class ChatModel:
 
         Raises:
             ContextLengthError: The prompt is longer than `max_prompt_tokens`.
-            InvalidRequestError: The template refuses the conversation; it is empty or ends with an
-                answer.
+            InvalidRequestError: The template refuses the conversation; or it is empty.
+            UnsupportedFeatureError: The model has no words for what is asked.
             CheckpointError: The template fails.
 
         """
+        if isinstance(request, TextRequest):
+            raise UnsupportedFeatureError("Raw prompts are not supported yet", param="prompt")
+        messages = request.messages
         self._check(messages)
         segments = self._template.render([self._as_history(message) for message in messages])
         token_ids = self._tokenizer.encode(segments)
@@ -109,9 +135,35 @@ class ChatModel:
         in_reasoning = self._marks is not None and opens_in_reasoning(token_ids, self._marks)
         return Prompt(token_ids, opens_in_reasoning=in_reasoning)
 
-    def reply(self, prompt: Prompt, stop: Sequence[str] = ()) -> Reply:
+    def constraint(
+        self, request: ChatRequest | TextRequest, prompt: Prompt
+    ) -> Constraint | None:
         """
-        A decoder for one completion of *prompt*.
+        What the answer's form is bound to; None where it is free.
+
+        Raises:
+            InvalidRequestError: A schema or regular expression is beyond what is allowed.
+            UnsupportedFeatureError: The model cannot be bound so.
+
+        """
+        if request.response_format is None:
+            return None
+        raise UnsupportedFeatureError("Not supported yet", param="response_format")
+
+    def reply(
+        self,
+        prompt: Prompt,
+        request: ChatRequest | TextRequest,
+        *,
+        request_id: str,
+        choice: int = 0,
+    ) -> Reply:
+        """
+        A decoder for one answer to *prompt*.
+
+        Args:
+            request_id: Ids of tool calls are derived from it, so that a replay has the same ones.
+            choice: Which of the request's answers, from 0.
 
         Raises:
             InvalidRequestError: Too many stop strings, an empty one, or one that is too long.
@@ -121,7 +173,8 @@ class ChatModel:
             self._tokenizer.token_bytes,
             marks=self._marks,
             in_reasoning=prompt.opens_in_reasoning,
-            stop=stop,
+            stop=request.stop,
+            choice=choice,
         )
 
     def _as_history(self, message: Message) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from stillhouse.chat import TextDelta
+from stillhouse.chat import FinishReason, StepLogprobs, TextDelta
 from stillhouse.models.dialects.base import MarkIds
 from stillhouse.models.stop_strings import StopStrings
 from stillhouse.models.text_stream import TextStream
@@ -23,6 +23,7 @@ class Reply:
         marks: Ids of the reasoning marks; None where the model has none.
         in_reasoning: The prompt has opened the reasoning.
         stop: Strings that end the content; reasoning may hold them.
+        choice: Which of the request's answers it is, from 0.
 
     Raises:
         InvalidRequestError: Too many stop strings, an empty one, or one that is too long.
@@ -36,7 +37,9 @@ class Reply:
         marks: MarkIds | None,
         in_reasoning: bool,
         stop: Sequence[str],
+        choice: int = 0,
     ) -> None:
+        self.choice = choice
         self.reasoning_tokens = 0
         self._stream = TextStream(token_bytes)
         self._stop = StopStrings(stop)
@@ -52,8 +55,38 @@ class Reply:
         """A stop string was met: nothing more will be shown, and the engine may be stopped."""
         return self._stop.met
 
-    def push(self, token_ids: Iterable[int]) -> TextDelta:
-        """The text that these tokens make certain; both parts may be empty."""
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that was met."""
+        return self._stop.met_string
+
+    def finish_reason(self, *, at_limit: bool) -> FinishReason:
+        """
+        Why the answer ended, once it has.
+
+        Args:
+            at_limit: The engine made as many tokens as were allowed, and no end token.
+
+        """
+        return FinishReason.LENGTH if at_limit and not self.stopped else FinishReason.STOP
+
+    def opening(self) -> TextDelta:
+        """What is told before the first token comes."""
+        return TextDelta(choice=self.choice)
+
+    def push(
+        self,
+        token_ids: Iterable[int],
+        logprobs: Sequence[StepLogprobs] = (),  # noqa: ARG002  (told from the next change on)
+    ) -> TextDelta:
+        """
+        What these tokens make certain; all of it may be empty.
+
+        Args:
+            token_ids: The next ones, in order.
+            logprobs: One for each of them, where the request asks for them.
+
+        """
         content: list[str] = []
         reasoning: list[str] = []
         for token_id in token_ids:
@@ -66,15 +99,15 @@ class Reply:
                 content.append(self._push_content(text))
             if is_mark:
                 self._turn()
-        return TextDelta("".join(content), "".join(reasoning))
+        return TextDelta("".join(content), "".join(reasoning), choice=self.choice)
 
     def finish(self) -> TextDelta:
         """What was held back, once the last token has been pushed."""
         rest = self._stream.flush()
         if self._in_reasoning:
-            return TextDelta(reasoning=self._reasoning.push(rest))
+            return TextDelta(reasoning=self._reasoning.push(rest), choice=self.choice)
         content = self._push_content(rest)
-        return TextDelta(content + self._stop.flush())
+        return TextDelta(content + self._stop.flush(), choice=self.choice)
 
     def _turns(self, token_id: int, marks: MarkIds) -> bool:
         if self._in_reasoning:

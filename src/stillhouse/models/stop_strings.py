@@ -29,7 +29,12 @@ class StopStrings:
         self._beginning = re.compile("|".join(re.escape(string[0]) for string in self._strings))
         self._max_held = max(map(len, self._strings), default=1) - 1
         self._held = ""
-        self.met = False
+        self.met_string: str | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether one of them was complete."""
+        return self.met_string is not None
 
     def push(self, text: str) -> str:
         """What of the text so far is certain to be shown, and has not been returned yet."""
@@ -40,9 +45,9 @@ class StopStrings:
         pending = self._held + text
         if not self._beginning.search(pending):  # most tokens of most answers
             return pending
-        start = self._first_start(pending)
-        if start is not None:
-            self.met = True
+        first = self._first_in(pending)
+        if first is not None:
+            start, self.met_string = first
             self._held = ""
             return pending[:start]
         end = self._certain_end(pending)
@@ -54,9 +59,9 @@ class StopStrings:
         held, self._held = self._held, ""
         return held
 
-    def _first_start(self, text: str) -> int | None:
-        found = [(start + len(s), start) for s in self._strings if (start := text.find(s)) >= 0]
-        return min(found)[1] if found else None
+    def _first_in(self, text: str) -> tuple[int, str] | None:
+        found = [(start + len(s), start, s) for s in self._strings if (start := text.find(s)) >= 0]
+        return min(found)[1:] if found else None
 
     def _certain_end(self, text: str) -> int:
         """Where the first stretch begins that may, with what follows, become a stop string."""

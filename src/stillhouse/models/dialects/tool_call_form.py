@@ -1,0 +1,91 @@
+"""How one family of models writes tool calls: the one description that grammar and parser read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+#: Most calls in one answer, where a form allows several.
+MAX_CALLS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallForm:
+    """
+    How one family of models writes tool calls.
+
+    An answer with calls is some text, which may be empty, and then::
+
+        begin  call  separator  call …  end
+        call = call_begin  NAME  before_arguments  ARGUMENTS  call_end
+
+    NAME is the function's name, made of letters, digits, ``_``, ``.`` and ``-``, so that it needs
+    no escapes anywhere; ARGUMENTS is a JSON object.
+
+    Args:
+        begin: Before the first call.
+        call_begin: Before each name.
+        before_arguments: Between a name and its arguments.
+        call_end: After each call's arguments.
+        separator: Between two calls.
+        end: After the last call.
+        marks: The pieces of all those texts that are one token each, where the vocabulary has such
+            an added token; where it has none, they are written as ordinary text.
+        max_calls: Most calls in one answer.
+
+    """
+
+    call_begin: str
+    before_arguments: str
+    call_end: str
+    begin: str = ""
+    separator: str = ""
+    end: str = ""
+    marks: tuple[str, ...] = ()
+    max_calls: int = MAX_CALLS
+
+    @property
+    def opening(self) -> str:
+        """What every answer's calls begin with, up to the first name."""
+        return self.begin + self.call_begin
+
+    def pieces(self, text: str) -> list[tuple[str, bool]]:
+        """*text* (one of the form's own) cut at the marks; each piece with whether it is one."""
+        if not self.marks:
+            return [(text, False)] if text else []
+        parts = re.split("(" + "|".join(map(re.escape, self.marks)) + ")", text)
+        return [(part, part in self.marks) for part in parts if part]
+
+
+#: DeepSeek-V3.1, as its chat template writes earlier calls.
+DEEPSEEK_V31_CALLS = ToolCallForm(
+    begin="<｜tool▁calls▁begin｜>",
+    call_begin="<｜tool▁call▁begin｜>",
+    before_arguments="<｜tool▁sep｜>",
+    call_end="<｜tool▁call▁end｜>",
+    end="<｜tool▁calls▁end｜>",
+    marks=(
+        "<｜tool▁calls▁begin｜>",
+        "<｜tool▁call▁begin｜>",
+        "<｜tool▁sep｜>",
+        "<｜tool▁call▁end｜>",
+        "<｜tool▁calls▁end｜>",
+    ),
+)
+
+#: Hermes 2 Pro, and after it Qwen2.5 and Qwen3.
+HERMES_CALLS = ToolCallForm(
+    call_begin='<tool_call>\n{"name": "',
+    before_arguments='", "arguments": ',
+    call_end="}\n</tool_call>",
+    separator="\n",
+    marks=("<tool_call>", "</tool_call>"),
+)
+
+#: Llama 3.1 and later: the whole answer is one call, without any mark.
+LLAMA3_CALLS = ToolCallForm(
+    call_begin='{"name": "',
+    before_arguments='", "parameters": ',
+    call_end="}",
+    max_calls=1,
+)
