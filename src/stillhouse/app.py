@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.first_key import FirstKey, ensure_first_key
 from stillhouse.api.account_routes import account_routes
-from stillhouse.api.chat_completions import ChatCompletions
+from stillhouse.api.doors import door_routes
 from stillhouse.api.model_list import ModelList
 from stillhouse.api.probes import Probes
 from stillhouse.api.routes import create_api
@@ -175,7 +175,7 @@ async def open_service(
         stack.push_async_callback(completions.drain, grace_s=0)
         api = create_api(
             accounts=rooms.accounts,
-            chat_completions=ChatCompletions(completions, config.server.max_body_mib * MIB),
+            door_routes=door_routes(completions, max_body_bytes=config.server.max_body_mib * MIB),
             account_routes=account_routes(
                 accounts=rooms.accounts,
                 statements=rooms.statements,

@@ -213,6 +213,7 @@ class GenerationRequest:
     Args:
         max_tokens: Most tokens to generate; None takes what the context leaves, up to 16384.
         stop: The answer ends before any of these texts.
+        stop_token_ids: Any of these tokens ends the answer, beside the model's own.
         n: How many answers to give.
         top_logprobs: How many of the likeliest tokens to report at each place, with their log
             probabilities, beside the one that was drawn; None reports nothing.
@@ -225,6 +226,7 @@ class GenerationRequest:
     sampling: SamplingWishes = SamplingWishes()
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
     n: int = 1
     top_logprobs: int | None = None
     response_format: ResponseFormat | None = None
@@ -410,3 +412,15 @@ class Finish:
 
 
 ChatEvent = TextDelta | ChoiceEnd | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceAnswer:
+    """One whole answer, as its deltas told it."""
+
+    content: str
+    reasoning: str
+    tool_calls: tuple[ToolCall, ...]
+    logprobs: tuple[TokenLogprobs, ...]
+    reason: FinishReason
+    stop_string: str | None = None

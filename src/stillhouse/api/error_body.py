@@ -42,6 +42,21 @@ _KINDS: dict[type[errors.StillhouseError], _Kind] = {
     errors.StillhouseError: _Kind(500, "server_error", "internal_error"),
 }
 
+ANTHROPIC_PREFIX = "/anthropic/"
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "invalid_request_error",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
 _SOON_OVER = (
     errors.EngineUnavailableError,
     errors.StoreUnavailableError,
@@ -65,11 +80,31 @@ def headers_of(error: errors.StillhouseError) -> dict[str, str]:
     return {}
 
 
-def body_of(error: errors.StillhouseError) -> bytes:
-    """``{"error": {"message", "type", "param", "code"}}``, as OpenAI's clients parse it."""
+def body_of(error: errors.StillhouseError, *, path: str = "") -> bytes:
+    """
+    *error* as the clients of *path* parse it.
+
+    That is ``{"error": {"message", "type", "param", "code"}}`` for OpenAI's, and
+    ``{"type": "error", "error": {"type", "message"}}`` for Anthropic's.
+    """
+    if path.startswith(ANTHROPIC_PREFIX):
+        return anthropic_body_of(error)
     kind = _kind_of(error)
     param = error.param if isinstance(error, errors.InvalidRequestError) else None
     return envelope(error.message, type_=kind.type, param=param, code=kind.code)
+
+
+def anthropic_body_of(error: errors.StillhouseError) -> bytes:
+    """
+    *error* in Anthropic's envelope.
+
+    Source:
+        docs.anthropic.com, API, Errors: the types that go with each status.
+    """
+    type_ = _ANTHROPIC_TYPES.get(status_of(error), "api_error")
+    return msgspec.json.encode(
+        {"type": "error", "error": {"type": type_, "message": error.message}}
+    )
 
 
 def envelope(message: str, *, type_: str, param: str | None, code: str | None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection
 
 import structlog
@@ -22,10 +23,13 @@ class Gate:
     """
     ASGI application around another one: authenticates, and turns what is raised into answers.
 
-    The `Principal` stands in ``scope["principal"]`` for what is inside.
+    The `Principal` stands in ``scope["principal"]`` for what is inside, and the request's own id in
+    ``scope["request_id"]``; every response carries it as ``x-request-id``. A client's id is never
+    taken for it: two requests could have the same.
 
     Args:
         public_paths: The only paths that are served without a key.
+        public_prefixes: What stands below these is served without a key as well.
 
     """
 
@@ -36,25 +40,31 @@ class Gate:
         accounts: Accounts,
         metrics: Metrics,
         public_paths: Collection[str],
+        public_prefixes: Collection[str] = (),
     ) -> None:
         self._app = app
         self._accounts = accounts
         self._metrics = metrics
         self._public_paths = frozenset(public_paths)
+        self._public_prefixes = tuple(public_prefixes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; anything else is not spoken here."""
         if scope["type"] != "http":
             return
         has_started = False
+        scope["request_id"] = secrets.token_hex(16)
+        id_header = (b"x-request-id", scope["request_id"].encode())
 
         async def noting_send(message: Message) -> None:
             nonlocal has_started
-            has_started = has_started or message["type"] == "http.response.start"
+            if message["type"] == "http.response.start":
+                has_started = True
+                message["headers"] = [*message.get("headers", ()), id_header]
             await send(message)
 
         try:
-            if scope["path"] not in self._public_paths:
+            if not self._is_public(scope["path"]):
                 secret = _secret_in(Headers(scope=scope))
                 scope["principal"] = await self._accounts.authenticate(secret)
             await self._app(scope, receive, noting_send)
@@ -63,12 +73,15 @@ class Gate:
         except StillhouseError as error:
             if has_started:  # too late for a status: the connection is cut, which a client notices
                 raise
-            await self._refuse(error, scope, receive, send)
+            await self._refuse(error, scope, receive, noting_send)
         except Exception:
             log.exception("request failed", path=scope["path"])
             if has_started:
                 raise
-            await self._refuse(ServingError("Internal error"), scope, receive, send)
+            await self._refuse(ServingError("Internal error"), scope, receive, noting_send)
+
+    def _is_public(self, path: str) -> bool:
+        return path in self._public_paths or path.startswith(self._public_prefixes)
 
     async def _refuse(
         self, error: StillhouseError, scope: Scope, receive: Receive, send: Send
@@ -76,7 +89,7 @@ class Gate:
         status = error_body.status_of(error)
         self._metrics.refused.labels(str(status)).inc()
         response = Response(
-            error_body.body_of(error),
+            error_body.body_of(error, path=scope["path"]),
             status_code=status,
             headers=error_body.headers_of(error),
             media_type="application/json",
@@ -85,10 +98,15 @@ class Gate:
 
 
 def _secret_in(headers: Headers) -> str | None:
-    """The key in ``Authorization: Bearer`` (any case, RFC 6750) or DeepInfra's ``xi-api-key``."""
+    """
+    The key that the request brings.
+
+    In ``Authorization: Bearer`` (any case, RFC 6750), in DeepInfra's ``xi-api-key``, or in
+    ``x-api-key``, which Anthropic's clients send.
+    """
     if authorization := headers.get("authorization"):
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise AuthenticationError("Not authenticated: use 'Authorization: Bearer <key>'")
         return secret.strip()
-    return headers.get("xi-api-key")
+    return headers.get("xi-api-key") or headers.get("x-api-key")

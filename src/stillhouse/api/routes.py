@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.api import error_body
-from stillhouse.api.chat_completions import ChatCompletions
+from stillhouse.api.doors import OPENAI_BASES
 from stillhouse.api.gate import Gate
 from stillhouse.api.json_route import JsonRoute
 from stillhouse.api.model_list import ModelList
@@ -18,13 +18,14 @@ from stillhouse.api.probes import Probes
 from stillhouse.metrics import Metrics
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/v1/openai/models", "/v1/models"})
+PUBLIC_PREFIXES = ("/v1/openai/models/", "/v1/models/")
 METRICS_PATH = "/metrics"
 
 
 def create_api(  # noqa: PLR0913  (one argument per room that answers)
     *,
     accounts: Accounts,
-    chat_completions: ChatCompletions,
+    door_routes: Sequence[Route],
     model_list: ModelList,
     account_routes: Sequence[Route],
     probes: Probes,
@@ -43,16 +44,21 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
         JsonRoute("/livez", probes.livez),
         JsonRoute("/readyz", probes.readyz),
     ]
-    for base in ("/v1/openai", "/v1"):
+    for base in OPENAI_BASES:
         routes += [
-            JsonRoute(f"{base}/chat/completions", chat_completions, methods=["POST"]),
             JsonRoute(f"{base}/models", model_list.list),
             JsonRoute(f"{base}/models/{{model:path}}", model_list.show),
         ]
-    routes += account_routes
+    routes += [*door_routes, *account_routes]
     public_paths = PUBLIC_PATHS | {METRICS_PATH} if has_public_metrics else PUBLIC_PATHS
     router = Router(routes, default=_not_found, redirect_slashes=False)
-    return Gate(router, accounts=accounts, metrics=metrics, public_paths=public_paths)
+    return Gate(
+        router,
+        accounts=accounts,
+        metrics=metrics,
+        public_paths=public_paths,
+        public_prefixes=PUBLIC_PREFIXES,
+    )
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from stillhouse.chat import ServiceTier, TokenUsage
+from stillhouse.chat import ChoiceAnswer, ServiceTier, TokenUsage
 from stillhouse.clock import Clock
 from stillhouse.errors import (
     IdempotencyConflictError,
@@ -45,9 +45,8 @@ class Claim:
 class Answer:
     """What a client was told, apart from what the ledger has in the request's row."""
 
-    content: str
-    reasoning: str
-    finish_reason: str
+    choices: tuple[ChoiceAnswer, ...]
+    reasoning_tokens: int
 
     def encode(self) -> bytes:
         """As the store keeps it: nothing, where it is too large."""

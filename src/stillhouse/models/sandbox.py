@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import jinja2
@@ -18,8 +19,8 @@ from jinja2.visitor import NodeTransformer
 
 MAX_RANGE = 4096
 MAX_TEXT_CHARS = 1 << 20
-BUDGET_KEY = "steps left"
-"""Not an identifier, so that no template can name it."""
+BUDGET_KEY, JSON_KEY = "steps left", "json writer"
+"""No identifiers, so that no template can name them."""
 
 # What chat templates use, without those that make long text from a small number (center, indent,
 # format, wordwrap, ...), break out of plain text (safe, xmlattr, ...) or are not deterministic.
@@ -109,7 +110,8 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
     The environment of transformers' chat templates, with a bound on their work and on their text.
 
     Every round of a loop, call of a macro and text put together is counted on the rendering's
-    `Budget`, which stands in the context under `BUDGET_KEY`.
+    `Budget`, which stands in the context under `BUDGET_KEY`. What `tojson` writes goes through the
+    function under `JSON_KEY`, which takes the value and a function that writes it.
 
     Args:
         functions: Functions that templates may call, besides `range`, `namespace` and `dict`.
@@ -247,11 +249,38 @@ def _replace(text: str, old: str, new: str) -> str:
     return str(text).replace(old, new)
 
 
-def _tojson(value: Any, indent: int | None = None) -> str:
+@jinja2.pass_context
+def _tojson(  # noqa: PLR0913  (the parameters are those of transformers)
+    context: Context,
+    value: Any,
+    ensure_ascii: bool = False,  # noqa: FBT001, FBT002  (as above)
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,  # noqa: FBT001, FBT002  (as above)
+) -> Any:
     """As in transformers: plain characters, no HTML escapes."""
     if indent is not None and not 0 <= indent <= 8:
         raise SecurityError("tojson indents by at most 8")
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    if separators is not None and max(map(len, separators)) > 8:
+        raise SecurityError("tojson separates by at most 8 characters")
+    encoder = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+    text = context.parent[JSON_KEY](value, partial(_write_json, encoder))
+    _budget(context).spend_text(len(text))
+    return text
+
+
+def _write_json(encoder: json.JSONEncoder, value: Any, max_chars: int) -> str:
+    """Raises OverflowError instead of writing more than *max_chars*."""
+    parts: list[str] = []
+    # Written whole, without indents, it is as fast as it gets and never much longer than its text.
+    for part in [encoder.encode(value)] if encoder.indent is None else encoder.iterencode(value):
+        max_chars -= len(part)
+        if max_chars < 0:
+            raise OverflowError
+        parts.append(part)
+    return "".join(parts)
 
 
 def bounded(chunks: Iterator[str], *, max_chars: int) -> str:

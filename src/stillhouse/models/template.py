@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jinja2
+from jinja2.exceptions import SecurityError
 
-from stillhouse.chat import Message, Role
+from stillhouse.chat import Message, Role, Tool, ToolCall
 from stillhouse.clock import Clock
 from stillhouse.errors import CheckpointError, InvalidRequestError
-from stillhouse.models.sandbox import BUDGET_KEY, Budget, TemplateSandbox, bounded
+from stillhouse.models.hidden_texts import HiddenTexts, Place
+from stillhouse.models.sandbox import BUDGET_KEY, JSON_KEY, Budget, TemplateSandbox, bounded
 from stillhouse.models.tokenizer import Segment
 
 MAX_SOURCE_CHARS = 1 << 17  # the longest in use, for tools, have some 20 000
 STEPS, STEPS_PER_MESSAGE = 20_000, 100  # the templates in use take some 10 per message
-CHARS, CHARS_PER_MESSAGE = 1 << 16, 1 << 10
-OPEN, CLOSE = "\x02", "\x03"
-PLACEHOLDER = re.compile(f"{OPEN}([^:{OPEN}{CLOSE}]*):([0-9]{{1,9}}){CLOSE}")
+STEPS_PER_TOOL, STEPS_PER_TEXT = 1000, 10
+CHARS, CHARS_PER_MESSAGE, CHARS_PER_TEXT = 1 << 16, 1 << 10, 1 << 7
 MAX_DATE_FORMAT_CHARS = 64
+
+NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
+TRIAL_TOOL = Tool(
+    "get_weather",
+    "Tells how the weather is.",
+    {
+        "type": "object",
+        "properties": {"city": {"type": "string", "description": "Where."}},
+        "required": ["city"],
+    },
+)
+TRIAL_CALLS = (
+    Message(Role.SYSTEM, "Be brief."),
+    Message(Role.USER, "How is the weather in Oslo?"),
+    Message(Role.ASSISTANT, "", tool_calls=(ToolCall("call_1", "get_weather", '{"city": "Oslo"}'),)),
+    Message(Role.TOOL, "It rains.", tool_call_id="call_1"),
+)
 
 
 class ChatTemplate:
@@ -31,8 +47,7 @@ class ChatTemplate:
     The template never sees what was said: each text is stood for by an unguessable placeholder
     with the text's own outer white space around it, so that ``| trim`` still works. What the
     template does with placeholders is checked afterwards, and anything but writing each of them
-    out whole is refused. Only control characters delimit them, because those do not survive
-    `tojson` or any other escaping.
+    out whole, or as JSON, is refused.
 
     Args:
         source: The template.
@@ -59,37 +74,67 @@ class ChatTemplate:
         self._steps_per_round = 1 + len(source) // 4096
         self._template = self._compile(source)
         self._try_out()
+        self.writes_calls = self._can_render(TRIAL_CALLS)
+        self.writes_tools = self._can_render(TRIAL_CALLS, tools=(TRIAL_TOOL,))
 
-    def render(self, messages: Sequence[Message]) -> list[Segment]:
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        preface: Sequence[Segment] = (),
+        variables: Mapping[str, object] | None = None,
+    ) -> list[Segment]:
         """
         The prompt that asks for the next answer, in order.
 
+        Args:
+            tools: Functions for the template to describe.
+            preface: A further system text, after those of the request.
+            variables: What else the template is told.
+
         Raises:
-            InvalidRequestError: The template refuses the conversation, or leaves part of it out.
-            CheckpointError: The template fails, or does something else to a text than write it.
+            InvalidRequestError: The template refuses the conversation, leaves part of it out, or
+                fails on it.
+            CheckpointError: The template does something else to a text than write it, or too much.
 
         """
-        nonce = secrets.token_urlsafe(16)
-        variables = self._special_tokens | {
-            "messages": [_hidden(message, nonce, n) for n, message in enumerate(messages)],
+        texts = HiddenTexts()
+        context = self._special_tokens | {
+            **(variables or {}),
+            "messages": _hidden_messages(messages, preface, texts),
             "add_generation_prompt": True,
-            "tools": None,
+            "tools": [_hidden_tool(tool, n, texts) for n, tool in enumerate(tools)] or None,
             "documents": None,
-            BUDGET_KEY: Budget(
-                STEPS + STEPS_PER_MESSAGE * len(messages), steps_per_round=self._steps_per_round
-            ),
         }
-        max_chars = CHARS + CHARS_PER_MESSAGE * len(messages)
+        context[BUDGET_KEY] = Budget(
+            STEPS
+            + STEPS_PER_MESSAGE * len(messages)
+            + STEPS_PER_TOOL * len(tools)
+            + STEPS_PER_TEXT * texts.count,
+            steps_per_round=self._steps_per_round,
+        )
+        context[JSON_KEY] = texts.as_json
+        max_chars = CHARS + CHARS_PER_MESSAGE * len(messages) + CHARS_PER_TEXT * texts.count
         try:
-            text = bounded(self._template.generate(variables), max_chars=max_chars)
+            text = bounded(self._template.generate(context), max_chars=max_chars)
+        except SecurityError as error:
+            raise self._broken(error) from error
         except _RefusedByTemplateError as refusal:
             raise InvalidRequestError(
                 f"The model's chat template refuses this conversation: {refusal}",
                 param="messages",
             ) from refusal
         except _FAILURES as error:
-            raise self._broken(error) from error
-        return self._segments(text, messages, nonce)
+            raise InvalidRequestError(
+                "The model's chat template fails on this conversation with "
+                f"{type(error).__name__}: {error}",
+                param="messages",
+            ) from error
+        segments = texts.take_apart(text)
+        if segments is None:
+            raise CheckpointError(f"{self._name}: changes or cuts the text of messages")
+        return segments
 
     def _compile(self, source: str) -> jinja2.Template:
         if len(source) > MAX_SOURCE_CHARS:
@@ -111,27 +156,12 @@ class ChatTemplate:
         except InvalidRequestError as error:
             raise CheckpointError(f"{self._name}: {error.message}") from error
 
-    def _segments(self, text: str, messages: Sequence[Message], nonce: str) -> list[Segment]:
-        """Template text and request text in turn, once every placeholder is accounted for."""
-        template_texts, nonces, numbers = _take_apart(text)
-        are_ours = set(nonces) <= {nonce} and max(numbers, default=0) < len(messages)
-        if not are_ours or any(OPEN in part or CLOSE in part for part in template_texts):
-            raise CheckpointError(f"{self._name}: changes or cuts the text of messages")
-        self._check_complete(set(numbers), messages)
-        segments = [Segment(template_texts[0], is_template=True)]
-        for number, template_text in zip(numbers, template_texts[1:], strict=True):
-            segments.append(Segment(messages[number].content.strip(), is_template=False))
-            segments.append(Segment(template_text, is_template=True))
-        return segments
-
-    def _check_complete(self, written: set[int], messages: Sequence[Message]) -> None:
-        for index, message in enumerate(messages):
-            if index not in written and message.content.strip():
-                raise InvalidRequestError(
-                    f"The model's chat template has no place for messages[{index}] (role "
-                    f"{message.role}) in this conversation; leave it out, or join it with another",
-                    param="messages",
-                )
+    def _can_render(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> bool:
+        try:
+            self.render(messages, tools=tools)
+        except (InvalidRequestError, CheckpointError):
+            return False
+        return True
 
     def _strftime_now(self, date_format: str) -> str:
         if self._clock is None or len(date_format) > MAX_DATE_FORMAT_CHARS:
@@ -164,16 +194,63 @@ def _raise_exception(message: object) -> NoReturn:
     raise _RefusedByTemplateError(str(message))
 
 
-def _take_apart(text: str) -> tuple[list[str], list[str], list[int]]:
-    """What stands around placeholders, and each one's nonce and number."""
-    parts = PLACEHOLDER.split(text)
-    return parts[::3], parts[1::3], [int(number) for number in parts[2::3]]
+def _hidden_messages(
+    messages: Sequence[Message], preface: Sequence[Segment], texts: HiddenTexts
+) -> list[dict[str, Any]]:
+    """The conversation in OpenAI's shape, as the template sees it."""
+    hidden = [_hidden_message(message, index, texts) for index, message in enumerate(messages)]
+    if preface:
+        # Families that have one write it as if there were always a system text before it.
+        after = [n + 1 for n, message in enumerate(messages) if message.role is Role.SYSTEM]
+        content = texts.hide_segments(preface, Place("tools"))
+        further = [{"role": Role.SYSTEM.value, "content": content}]
+        if not after:
+            further.insert(0, {"role": Role.SYSTEM.value, "content": ""})
+        position = max(after, default=0)
+        hidden[position:position] = further
+    return hidden
 
 
-def _hidden(message: Message, nonce: str, index: int) -> dict[str, str]:
-    """The message as the template sees it, its words replaced by a placeholder."""
-    content = message.content
-    words = content.strip()
-    before, _, after = content.partition(words) if words else (content, "", "")
-    placeholder = f"{OPEN}{nonce}:{index}{CLOSE}" if words else ""
-    return {"role": message.role.value, "content": f"{before}{placeholder}{after}"}
+def _hidden_message(message: Message, index: int, texts: HiddenTexts) -> dict[str, Any]:
+    name = f"messages[{index}]"
+    hidden: dict[str, Any] = {
+        "role": message.role.value,
+        "content": texts.hide(message.content, Place(f"{name} (role {message.role})")),
+    }
+    if message.reasoning:
+        place = Place(f"{name}.reasoning_content", is_needed=False)
+        hidden["reasoning_content"] = texts.hide(message.reasoning, place)
+    if message.tool_calls:
+        hidden["tool_calls"] = [
+            _hidden_call(call, f"{name}.tool_calls[{number}]", texts)
+            for number, call in enumerate(message.tool_calls)
+        ]
+    if message.tool_call_id is not None:
+        place = Place(f"{name}.tool_call_id", is_needed=False)
+        hidden["tool_call_id"] = texts.hide(message.tool_call_id, place)
+    return hidden
+
+
+def _hidden_call(call: ToolCall, name: str, texts: HiddenTexts) -> dict[str, Any]:
+    arguments = call.arguments.strip() or "{}"
+    return {
+        "id": texts.hide(call.id, Place(f"{name}.id", is_needed=False)),
+        "type": "function",
+        "function": {
+            "name": texts.hide(call.name, Place(f"{name}.function.name")),
+            "arguments": texts.hide_json(arguments, Place(f"{name}.function.arguments")),
+        },
+    }
+
+
+def _hidden_tool(tool: Tool, index: int, texts: HiddenTexts) -> dict[str, Any]:
+    name = f"tools[{index}].function"
+    parameters = NO_PARAMETERS if tool.parameters is None else tool.parameters
+    return {
+        "type": "function",
+        "function": {
+            "name": texts.hide(tool.name, Place(f"{name}.name")),
+            "description": texts.hide(tool.description, Place(f"{name}.description")),
+            "parameters": texts.hide_tree(parameters, Place(f"{name}.parameters")),
+        },
+    }

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
 from stillhouse.billing.idempotency import Answer
 from stillhouse.billing.ledger import Hold, Ledger
-from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import ChatEvent, Finish, FinishReason, TextDelta, TokenUsage
-from stillhouse.engines.base import EngineFinish, GenerateRequest
+from stillhouse.billing.outcome import Outcome, UsageSource
+from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, FinishReason, TokenUsage
+from stillhouse.engines.base import GenerateRequest
 from stillhouse.errors import ServingError, StillhouseError, StoreUnavailableError
 from stillhouse.models.reply import Reply
-from stillhouse.serving.replay import AnswerHead, Transcript
+from stillhouse.serving.choice import Choice
+from stillhouse.serving.replay import AnswerHead
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ServedModel
-from stillhouse.serving.token_count import TokenCount
+from stillhouse.serving.transcript import Transcript
 from stillhouse.serving.watch import Watch
 
 log = structlog.get_logger()
@@ -33,7 +35,8 @@ class Completion:
     await in a response's own ``finally`` would be cancelled with it, and the row lost.
 
     Args:
-        transcript: Of a request that its client has named, and may repeat.
+        sequences: What the engine is asked for each answer, and what reads it.
+        is_named: The client has named the request, and may repeat it.
 
     """
 
@@ -43,41 +46,47 @@ class Completion:
         self,
         *,
         model: ServedModel,
-        generate: GenerateRequest,
-        reply: Reply,
+        sequences: Sequence[tuple[GenerateRequest, Reply]],
         hold: Hold,
         ledger: Ledger,
         resolver: Resolver,
         watch: Watch,
-        transcript: Transcript | None,
+        is_named: bool,
         cancel_timeout_s: float,
     ) -> None:
-        self.request_id = generate.request_id
+        self.request_id = sequences[0][0].request_id
         self.head = AnswerHead(
-            request_id=generate.request_id,
+            request_id=self.request_id,
             created_s=hold.held.created_at_ms // 1000,
             model_id=model.chat.spec.id,
             tier=hold.price.tier,
+            n=len(sequences),
         )
-        self._engine = model.engine
-        self._generate = generate
-        self._count = TokenCount(generate)
-        self._reply = reply
         self._hold = hold
         self._ledger = ledger
         self._resolver = resolver
         self._watch = watch
-        self._transcript = transcript
-        self._cancel_timeout_s = cancel_timeout_s
+        self._transcript = Transcript(len(sequences)) if is_named else None
         self._stopped_by: Outcome | None = None
-        self._usage_when_stopped = self._count.usage
-        self._patience: asyncio.Timeout | None = None  # set exactly while the engine is read
+        self._num_running = len(sequences)
+        self._last_choice = 0
+        self._choices = [
+            Choice(
+                engine=model.engine,
+                generate=generate,
+                reply=reply,
+                watch=watch,
+                tell=self._tell,
+                cancel_timeout_s=cancel_timeout_s,
+            )
+            for generate, reply in sequences
+        ]
         # Bounded by the request's own max_tokens: one event per engine step at most.
         self._events: asyncio.Queue[ChatEvent | StillhouseError | None] = asyncio.Queue()
 
     async def events(self) -> AsyncIterator[ChatEvent]:
         """
-        Yield the answer's text as it comes, then `Finish`, whose cost is durable by then.
+        Yield the answers' text as it comes, then `Finish`, whose cost is durable by then.
 
         While the ledger is down it waits for a while, and then says `Finish` without a cost.
 
@@ -92,8 +101,17 @@ class Completion:
 
     @property
     def usage(self) -> TokenUsage:
-        """The tokens counted up to now."""
-        return self._count.usage
+        """The tokens counted up to now; the prompt, which the answers share, once."""
+        first, *others = (choice.usage for choice in self._choices)
+        if not others:
+            return first
+        completion_tokens = first.completion_tokens + sum(u.completion_tokens for u in others)
+        return replace(first, completion_tokens=completion_tokens)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many of the completion's tokens up to now were reasoning."""
+        return sum(choice.reasoning_tokens for choice in self._choices)
 
     @property
     def cost_so_far_picousd(self) -> int:
@@ -110,17 +128,14 @@ class Completion:
             return
         if self._stopped_by is None:
             self._stopped_by = outcome
-            self._usage_when_stopped = self.usage
-            self._engine.cancel(self.request_id)
-            if self._patience is not None:
-                now_s = asyncio.get_running_loop().time()
-                self._patience.reschedule(now_s + self._cancel_timeout_s)
+            for choice in self._choices:
+                choice.stop()
 
     async def run(self) -> None:
         """Drive the engine to its last step and settle; called once, by `Completions`."""
         try:
-            finish = await self._read_engine()
-            await self._settle(finish)
+            last = await self._run_choices()
+            await self._settle(last)
         except StoreUnavailableError as error:
             self._leave_to_sweep(error)
         except StillhouseError as error:
@@ -131,55 +146,44 @@ class Completion:
         finally:
             self._events.put_nowait(None)
 
-    async def _read_engine(self) -> EngineFinish:
+    async def _run_choices(self) -> ChoiceEnd:
+        """Run all answers side by side, and return the end of the last one to end."""
+        if len(self._choices) == 1:  # most requests, and a task less
+            return await self._run_choice(self._choices[0])
         try:
-            async with asyncio.timeout(None) as self._patience:
-                return await self._read_steps()
-        except TimeoutError:
-            log.error(  # noqa: TRY400  (an alarm about the engine; the trace says nothing of it)
-                "engine_ignores_cancel",
-                request_id=self.request_id,
-                waited_s=self._cancel_timeout_s,
-                tokens_not_charged=self.usage.completion_tokens
-                - self._usage_when_stopped.completion_tokens,
-            )
-            self._count.go_back_to(self._usage_when_stopped)
-            return EngineFinish.CANCELLED
-        finally:
-            self._patience = None
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._run_choice(choice)) for choice in self._choices]
+        except ExceptionGroup as failures:  # one answer that fails fails them all
+            raise failures.exceptions[0] from failures
+        return next(end for task in tasks if (end := task.result()).choice == self._last_choice)
 
-    async def _read_steps(self) -> EngineFinish:
-        finish: EngineFinish | None = None
-        async for step in self._engine.generate(self._generate):
-            self._count.saw(step)
-            self._watch.saw(step)
-            self._tell(self._reply.push(step.token_ids))
-            if self._reply.stopped and step.finish is None:
-                self.stop(Outcome.STOP)
-            finish = step.finish
-        assert finish is not None, "an engine's last step carries its finish. This is a bug."
-        self._tell(self._reply.finish())
-        return finish
+    async def _run_choice(self, choice: Choice) -> ChoiceEnd:
+        await choice.run()
+        end = ChoiceEnd(choice.reason, choice.index, choice.stop_string)
+        self._num_running -= 1
+        if self._num_running:
+            self._tell(end)
+        else:
+            self._last_choice = choice.index
+        return end
 
-    def _tell(self, delta: TextDelta) -> None:
-        if delta:
-            self._events.put_nowait(delta)
-            if self._transcript is not None:
-                self._transcript.add(delta)
+    def _tell(self, event: ChatEvent) -> None:
+        self._events.put_nowait(event)
+        if self._transcript is not None:
+            self._transcript.add(event)
 
-    async def _settle(self, finish: EngineFinish) -> None:
-        outcome = self._outcome(finish)
-        reason = FinishReason.LENGTH if outcome is Outcome.LENGTH else FinishReason.STOP
+    async def _settle(self, last: ChoiceEnd) -> None:
+        outcome = self._outcome()
         settle = partial(
             self._ledger.settle,
             self._hold,
             usage=self.usage,
             outcome=outcome,
-            usage_source=self._count.source,
-            answer=self._answer(reason),
+            usage_source=self._usage_source,
+            answer=self._answer(last),
         )
         cost_picousd = await self._resolver.resolve(
-            settle, on_delay=partial(self._finish, reason, None)
+            settle, on_delay=partial(self._finish, last, None)
         )
         self._watch.closed(outcome, self.usage, cost_picousd)
         log.info(
@@ -192,22 +196,37 @@ class Completion:
             completion_tokens=self.usage.completion_tokens,
             cost_picousd=cost_picousd,
         )
-        self._finish(reason, cost_picousd)
+        self._finish(last, cost_picousd)
 
-    def _finish(self, reason: FinishReason, cost_picousd: int | None) -> None:
+    def _finish(self, last: ChoiceEnd, cost_picousd: int | None) -> None:
         """End the client's answer; the first time counts."""
-        self._events.put_nowait(Finish(reason, self.usage, cost_picousd))
+        finish = Finish(
+            last.reason,
+            self.usage,
+            cost_picousd,
+            reasoning_tokens=self.reasoning_tokens,
+            choice=last.choice,
+            stop_string=last.stop_string,
+        )
+        self._events.put_nowait(finish)
         self._events.put_nowait(None)
 
-    def _outcome(self, finish: EngineFinish) -> Outcome:
-        if finish is EngineFinish.CANCELLED:
-            return self._stopped_by or Outcome.CANCELLED
-        if self._reply.stopped or finish is EngineFinish.STOP:
-            return Outcome.STOP
-        return Outcome.LENGTH
+    @property
+    def _usage_source(self) -> UsageSource:
+        sources = {choice.usage_source for choice in self._choices}
+        return UsageSource.ENGINE if sources == {UsageSource.ENGINE} else UsageSource.GATEWAY_COUNT
 
-    def _answer(self, reason: FinishReason) -> Answer | None:
-        return None if self._transcript is None else self._transcript.close(reason)
+    def _outcome(self) -> Outcome:
+        if any(choice.was_cancelled for choice in self._choices):
+            return self._stopped_by or Outcome.CANCELLED
+        is_cut = any(choice.reason is FinishReason.LENGTH for choice in self._choices)
+        return Outcome.LENGTH if is_cut else Outcome.STOP
+
+    def _answer(self, last: ChoiceEnd) -> Answer | None:
+        if self._transcript is None:
+            return None
+        self._transcript.add(last)
+        return Answer(self._transcript.close(), self.reasoning_tokens)
 
     async def _void(self, error: StillhouseError) -> None:
         tell = partial(self._events.put_nowait, error)
@@ -216,7 +235,7 @@ class Completion:
             self._hold,
             outcome=Outcome.ENGINE_ERROR,
             usage=self.usage,
-            usage_source=self._count.source,
+            usage_source=self._usage_source,
         )
         try:
             await self._resolver.resolve(void, on_delay=tell)

@@ -1,9 +1,10 @@
-"""The straight line: one chat completion, from an authenticated request to its ledger row."""
+"""The straight line: one completion, from an authenticated request to its ledger row."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import TypeVar
 
 from stillhouse.accounts.accounts import Principal
@@ -11,15 +12,17 @@ from stillhouse.billing.idempotency import Claim, PastRequest, PastRequests
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
-from stillhouse.chat import ChatRequest
+from stillhouse.chat import ChatRequest, TextRequest
 from stillhouse.clock import Clock
-from stillhouse.engines.base import GenerateRequest
+from stillhouse.engines.base import GenerateRequest, Grammar
 from stillhouse.errors import PermissionDeniedError, StoreUnavailableError
 from stillhouse.metrics import Metrics
 from stillhouse.models.chat_model import Prompt
+from stillhouse.models.grammar_compiler import GrammarCompiler
+from stillhouse.models.reply import Reply
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.places import Place, Places
-from stillhouse.serving.replay import Replay, Transcript
+from stillhouse.serving.replay import Replay
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ENGINE_PRIORITY, ServedModel, ServedModels
 from stillhouse.serving.watch import Watch
@@ -50,6 +53,7 @@ class Completions:
         ledger: Ledger,
         past_requests: PastRequests,
         places: Places,
+        grammars: GrammarCompiler,
         resolver: Resolver,
         clock: Clock,
         metrics: Metrics,
@@ -59,6 +63,7 @@ class Completions:
         self._ledger = ledger
         self._past_requests = past_requests
         self._places = places
+        self._grammars = grammars
         self._resolver = resolver
         self._clock = clock
         self._metrics = metrics
@@ -70,7 +75,7 @@ class Completions:
         self,
         request_id: str,
         principal: Principal,
-        request: ChatRequest,
+        request: ChatRequest | TextRequest,
         claim: Claim | None = None,
     ) -> Completion | Replay:
         """
@@ -83,8 +88,8 @@ class Completions:
             ModelNotFoundError: No loaded model answers to its name.
             PermissionDeniedError: The key is for other models.
             IdempotencyConflictError: The first request with its name is still running.
-            InvalidRequestError: Its messages cannot be rendered, or exceed the context, or its name
-                belongs to a request with another body.
+            InvalidRequestError: Its messages cannot be rendered, or exceed the context, or its
+                schema cannot be compiled, or its name belongs to a request with another body.
             InsufficientFundsError: The account does not cover its highest possible cost.
             OverloadedError: Too many requests are in flight for the model.
             RateLimitError: Too many of them are the account's, or it has used up its minute.
@@ -96,33 +101,33 @@ class Completions:
         if claim and (past := await self._find_past(principal, claim)):
             return Replay(past)
         prompt = await _encode(model, request)
-        generate = GenerateRequest(
-            request_id=request_id,
-            prompt_token_ids=prompt.token_ids,
-            max_tokens=model.most_tokens(request, prompt),
-            sampling=request.sampling.over(model.chat.spec.recommended),
-            stop_token_ids=model.chat.stop_token_ids,
-            cache_salt=principal.cache_salt,
-            priority=ENGINE_PRIORITY[request.tier],
-        )
-        reply = model.chat.reply(prompt, request.stop)
         place = self._places.take(
-            principal.account_id, model.chat.spec.id, prompt_tokens=len(prompt.token_ids)
+            principal.account_id,
+            model.chat.spec.id,
+            prompt_tokens=len(prompt.token_ids),
+            at_most=model.engine.max_sequences if request.fail_fast else None,
         )
         try:
-            hold = await self._hold(principal, model.prices[request.tier], generate, claim)
+            sequences = _sequences(
+                request_id,
+                request,
+                model,
+                prompt,
+                grammar=await self._compile(model, request, prompt),
+                cache_salt=principal.cache_salt,
+            )
+            hold = await self._hold(principal, model.prices[request.tier], sequences, claim)
         except BaseException:
             place.give_back()
             raise
         completion = Completion(
             model=model,
-            generate=generate,
-            reply=reply,
+            sequences=sequences,
             hold=hold,
             ledger=self._ledger,
             resolver=self._resolver,
             watch=Watch(self._clock, self._metrics, model.chat.spec.id),
-            transcript=Transcript() if claim else None,
+            is_named=claim is not None,
             cancel_timeout_s=self._cancel_timeout_s,
         )
         # From the hold to here nothing waits and nothing refuses: what is held is always run.
@@ -150,18 +155,32 @@ class Completions:
         self._running[task] = completion
         task.add_done_callback(ended)
 
+    async def _compile(
+        self, model: ServedModel, request: ChatRequest | TextRequest, prompt: Prompt
+    ) -> Grammar | None:
+        constraint = model.chat.constraint(request, prompt)
+        if constraint is None:
+            return None
+        await self._grammars.check(constraint.grammar, param=constraint.param)
+        return Grammar(constraint.grammar, constraint.after_token_id)
+
     async def _hold(
-        self, principal: Principal, price: Price, generate: GenerateRequest, claim: Claim | None
+        self,
+        principal: Principal,
+        price: Price,
+        sequences: list[tuple[GenerateRequest, Reply]],
+        claim: Claim | None,
     ) -> Hold:
+        first = sequences[0][0]
         return await _in_time(
             self._ledger.hold(
-                request_id=generate.request_id,
+                request_id=first.request_id,
                 account_id=principal.account_id,
                 key_id=principal.key_id,
                 scope_id=principal.scope_id,
                 price=price,
-                prompt_tokens=len(generate.prompt_token_ids),
-                max_tokens=generate.max_tokens,
+                prompt_tokens=len(first.prompt_token_ids),
+                max_tokens=len(sequences) * first.max_tokens,
                 claim=claim,
             )
         )
@@ -170,7 +189,51 @@ class Completions:
         return await _in_time(self._past_requests.find(principal.account_id, claim))
 
 
-def _refuse_other_models(principal: Principal, request: ChatRequest, model: ServedModel) -> None:
+def _sequences(  # noqa: PLR0913  (all that makes up what an engine is asked)
+    request_id: str,
+    request: ChatRequest | TextRequest,
+    model: ServedModel,
+    prompt: Prompt,
+    *,
+    grammar: Grammar | None,
+    cache_salt: str,
+) -> list[tuple[GenerateRequest, Reply]]:
+    """What the engine is asked for each answer, and what will read it."""
+    sampling = request.sampling.over(model.chat.spec.recommended)
+    first = GenerateRequest(
+        request_id=request_id,
+        prompt_token_ids=prompt.token_ids,
+        max_tokens=model.most_tokens(request, prompt),
+        sampling=sampling,
+        stop_token_ids=(*model.chat.stop_token_ids, *request.stop_token_ids),
+        cache_salt=cache_salt,
+        priority=ENGINE_PRIORITY[request.tier],
+        top_logprobs=request.top_logprobs,
+        grammar=grammar,
+    )
+    # The engine computes a prompt's blocks once, however many sequences begin with them.
+    others = [
+        replace(
+            first,
+            request_id=f"{request_id}/{choice}",
+            sampling=replace(sampling, seed=_seed_of(sampling.seed, choice)),
+        )
+        for choice in range(1, request.n)
+    ]
+    return [
+        (generate, model.chat.reply(prompt, request, request_id=request_id, choice=choice))
+        for choice, generate in enumerate([first, *others])
+    ]
+
+
+def _seed_of(seed: int | None, choice: int) -> int | None:
+    """Each answer of a seeded request has a seed of its own, and the first one the request's."""
+    return None if seed is None else (seed + choice) % 2**64
+
+
+def _refuse_other_models(
+    principal: Principal, request: ChatRequest | TextRequest, model: ServedModel
+) -> None:
     # A key for a model that another one stands in for may use what it is answered by.
     if not principal.may_use(model.chat.spec.id) and not principal.may_use(request.model):
         allowed = ", ".join(sorted(principal.allowed_models or ())) or "none"
@@ -190,9 +253,14 @@ async def _in_time(answer: Awaitable[T]) -> T:
         ) from error
 
 
-async def _encode(model: ServedModel, request: ChatRequest) -> Prompt:
+async def _encode(model: ServedModel, request: ChatRequest | TextRequest) -> Prompt:
     """Long conversations are tokenised in a thread: they take longer than others should wait."""
-    num_chars = sum(len(message.content) for message in request.messages)
-    if num_chars < _LONG_CONVERSATION_CHARS:
-        return model.chat.encode(request.messages)
-    return await asyncio.to_thread(model.chat.encode, request.messages)
+    if _num_chars(request) < _LONG_CONVERSATION_CHARS:
+        return model.chat.encode(request)
+    return await asyncio.to_thread(model.chat.encode, request)
+
+
+def _num_chars(request: ChatRequest | TextRequest) -> int:
+    if isinstance(request, TextRequest):
+        return len(request.prompt)
+    return sum(len(message.content) for message in request.messages)

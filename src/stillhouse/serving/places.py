@@ -28,16 +28,24 @@ class Places:
         self._metrics = metrics
         self._outstanding: Counter[str] = Counter()
 
-    def take(self, account_id: int, model_id: str, *, prompt_tokens: int) -> Place:
+    def take(
+        self, account_id: int, model_id: str, *, prompt_tokens: int, at_most: int | None = None
+    ) -> Place:
         """
         Take a place, which must be given back.
+
+        Args:
+            at_most: Refuse where so many are taken already, though there are more.
 
         Raises:
             OverloadedError: Every place is taken.
             RateLimitError: The account has as many as it may, or has used up its minute.
 
         """
-        if self._outstanding[model_id] >= self._max_outstanding:
+        num_places = (
+            self._max_outstanding if at_most is None else min(at_most, self._max_outstanding)
+        )
+        if self._outstanding[model_id] >= num_places:
             raise OverloadedError("Model busy, retry later", retry_after_s=_BUSY_RETRY_AFTER_S)
         self._limits.enter(account_id, model_id, prompt_tokens=prompt_tokens)
         self._count(model_id, 1)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
-from stillhouse.billing.idempotency import Answer, PastRequest
+from stillhouse.billing.idempotency import PastRequest
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import ChatEvent, Finish, FinishReason, ServiceTier, TextDelta, TokenUsage
+from stillhouse.chat import (
+    ChatEvent,
+    ChoiceAnswer,
+    ChoiceEnd,
+    Finish,
+    ServiceTier,
+    TextDelta,
+    TokenUsage,
+    ToolCallDelta,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +27,7 @@ class AnswerHead:
     Args:
         created_s: Unix seconds; when the request was admitted.
         tier: The one that was really used, and that is charged.
+        n: How many answers there are.
 
     """
 
@@ -25,23 +35,7 @@ class AnswerHead:
     created_s: int
     model_id: str
     tier: ServiceTier
-
-
-class Transcript:
-    """Writes down what a client is told, for when it asks again."""
-
-    def __init__(self) -> None:
-        self._content: list[str] = []
-        self._reasoning: list[str] = []
-
-    def add(self, delta: TextDelta) -> None:
-        """Write down new text."""
-        self._content.append(delta.content)
-        self._reasoning.append(delta.reasoning)
-
-    def close(self, reason: FinishReason) -> Answer:
-        """The whole of it."""
-        return Answer("".join(self._content), "".join(self._reasoning), reason)
+    n: int
 
 
 class Replay:
@@ -50,21 +44,48 @@ class Replay:
     is_replay = True
 
     def __init__(self, past: PastRequest) -> None:
-        self.head = AnswerHead(past.request_id, past.created_at_ms // 1000, past.model, past.tier)
+        self._choices = past.answer.choices
+        self.head = AnswerHead(
+            past.request_id,
+            past.created_at_ms // 1000,
+            past.model,
+            past.tier,
+            n=len(self._choices),
+        )
         self.usage: TokenUsage = past.usage
         self.cost_so_far_picousd: int = past.cost_picousd
-        self._answer = past.answer
+        self.reasoning_tokens: int = past.answer.reasoning_tokens
 
     async def events(self) -> AsyncIterator[ChatEvent]:
-        """Yield the text, reasoning first, then `Finish` with the cost that was charged."""
-        for delta in (
-            TextDelta(reasoning=self._answer.reasoning),
-            TextDelta(content=self._answer.content),
-        ):
-            if delta:
+        """Yield each answer's text, reasoning first, and at last the cost that was charged."""
+        for choice, answer in enumerate(self._choices):
+            for delta in _deltas(answer, choice):
                 yield delta
-        reason = FinishReason(self._answer.finish_reason)
-        yield Finish(reason, self.usage, self.cost_so_far_picousd)
+            if choice < len(self._choices) - 1:
+                yield ChoiceEnd(answer.reason, choice, answer.stop_string)
+            else:
+                yield Finish(
+                    answer.reason,
+                    self.usage,
+                    self.cost_so_far_picousd,
+                    reasoning_tokens=self.reasoning_tokens,
+                    choice=choice,
+                    stop_string=answer.stop_string,
+                )
 
     def stop(self, outcome: Outcome) -> None:
         """Nothing runs, so nothing ends."""
+
+
+def _deltas(answer: ChoiceAnswer, choice: int) -> Iterator[TextDelta]:
+    calls = tuple(
+        ToolCallDelta(index, call.id, call.name, call.arguments)
+        for index, call in enumerate(answer.tool_calls)
+    )
+    for delta in (
+        TextDelta(reasoning=answer.reasoning, choice=choice),
+        TextDelta(content=answer.content, logprobs=answer.logprobs, choice=choice),
+        TextDelta(tool_calls=calls, choice=choice),
+    ):
+        if delta:
+            yield delta

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from stillhouse.billing.price import Price
-from stillhouse.chat import ChatRequest, ServiceTier
+from stillhouse.chat import GenerationRequest, ServiceTier
 from stillhouse.engines.base import Engine
 from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel, Prompt
@@ -33,7 +33,7 @@ class ServedModel:
         """Most tokens of one sequence: what both the model and the engine's memory allow."""
         return min(self.chat.context_length, self.engine.context_length)
 
-    def most_tokens(self, request: ChatRequest, prompt: Prompt) -> int:
+    def most_tokens(self, request: GenerationRequest, prompt: Prompt) -> int:
         """How many tokens the request may generate: its own wish, within the context."""
         room = self.context_length - len(prompt.token_ids)
         wish = request.max_tokens

@@ -1,0 +1,196 @@
+"""Messages and tools as OpenAI's clients send them, to the words of ``stillhouse.chat``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from stillhouse.chat import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
+from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
+
+MAX_PARTS = 1024
+MAX_TOOL_CALLS = 128
+TOOL_NAME = r"^[A-Za-z0-9_.-]{1,64}$"
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class Part(_In):
+    """One part of a message given as a list."""
+
+    type: str = Field(max_length=64)
+    text: str | None = None
+    refusal: str | None = None
+
+
+def _as_parts(content: object) -> object:
+    if content is None or isinstance(content, str):
+        return [{"type": "text", "text": content or ""}]
+    if isinstance(content, list):
+        return content
+    raise ValueError("should be a string or a list of text parts")
+
+
+Parts = Annotated[list[Part], BeforeValidator(_as_parts), Field(max_length=MAX_PARTS)]
+
+
+class FunctionCallIn(_In):
+    """What an assistant called."""
+
+    name: str = Field(pattern=TOOL_NAME)
+    arguments: str = "{}"
+
+
+class ToolCallIn(_In):
+    """A call that an assistant has made, as it was answered."""
+
+    id: str = Field(min_length=1, max_length=256)
+    type: Literal["function"] = "function"
+    function: FunctionCallIn
+
+    def to_tool_call(self) -> ToolCall:
+        """The call in the words of ``stillhouse.chat``."""
+        return ToolCall(self.id, self.function.name, self.function.arguments)
+
+
+class MessageIn(_In):
+    """
+    One message of the request; every role may give its content as text parts.
+
+    Args:
+        role: ``developer`` is what OpenAI calls ``system`` for models that reason.
+        reasoning: As OpenRouter spells `reasoning_content`.
+
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Parts | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCallIn] | None = Field(default=None, max_length=MAX_TOOL_CALLS)
+    tool_call_id: str | None = Field(default=None, max_length=256)
+
+    def to_message(self, place: str, model: str) -> Message:
+        """
+        The message with its parts joined.
+
+        Args:
+            place: Where it stands in the body, for messages.
+            model: The one that was asked, for messages.
+
+        Raises:
+            InvalidRequestError: A field is missing, or does not go with the role.
+            UnsupportedFeatureError: It has parts that are not text.
+
+        """
+        role = Role.SYSTEM if self.role == "developer" else Role(self.role)
+        self._check(role, place)
+        return Message(
+            role,
+            "".join(
+                _text_of(part, f"{place}.content.{n}", model)
+                for n, part in enumerate(self.content or ())
+            ),
+            reasoning=self.reasoning_content or self.reasoning or "",
+            tool_calls=tuple(call.to_tool_call() for call in self.tool_calls or ()),
+            tool_call_id=self.tool_call_id,
+        )
+
+    def _check(self, role: Role, place: str) -> None:
+        if self.content is None and not (role is Role.ASSISTANT and self.tool_calls):
+            raise InvalidRequestError(f"{place}.content: Field required", param=f"{place}.content")
+        if self.tool_calls and role is not Role.ASSISTANT:
+            raise InvalidRequestError(
+                f"{place}.tool_calls: only an assistant calls tools, and the role is {self.role!r}",
+                param=f"{place}.tool_calls",
+            )
+        if role is Role.TOOL and not self.tool_call_id:
+            raise InvalidRequestError(
+                f"{place}.tool_call_id: Field required with the role 'tool'",
+                param=f"{place}.tool_call_id",
+            )
+
+
+def _text_of(part: Part, place: str, model: str) -> str:
+    if part.type == "text" and part.text is not None:
+        return part.text
+    if part.type == "refusal" and part.refusal is not None:
+        return part.refusal
+    if part.type in {"text", "refusal"}:
+        raise InvalidRequestError(f"{place}.{part.type}: Field required", param=place)
+    raise UnsupportedFeatureError(
+        f"Multimodal is not supported for model: {model} ({place} has the type {part.type!r}; "
+        "right would be 'text')",
+        param=place,
+    )
+
+
+class FunctionIn(_In):
+    """A function that the model may call."""
+
+    name: str = Field(pattern=TOOL_NAME)
+    description: str | None = Field(default=None, max_length=1 << 16)
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolIn(_In):
+    """A tool; only functions are offered."""
+
+    type: Literal["function"]
+    function: FunctionIn
+
+    def to_tool(self) -> Tool:
+        """The tool in the words of ``stillhouse.chat``."""
+        function = self.function
+        return Tool(
+            name=function.name,
+            description=function.description or "",
+            parameters=function.parameters,
+            is_strict=bool(function.strict),
+        )
+
+
+class NamedIn(_In):
+    """The name of a function."""
+
+    name: str
+
+
+class NamedToolIn(_In):
+    """A tool choice that names one."""
+
+    type: Literal["function"]
+    function: NamedIn
+
+
+def tool_choice_of(
+    choice: str | NamedToolIn | None, tools: tuple[Tool, ...], *, is_parallel: bool
+) -> ToolChoice:
+    """
+    The choice in the words of ``stillhouse.chat``.
+
+    Raises:
+        InvalidRequestError: It needs tools that are not there, or one is there twice.
+
+    """
+    names = [tool.name for tool in tools]
+    if len(set(names)) < len(names):
+        raise InvalidRequestError("tools: each name must be there once", param="tools")
+    if isinstance(choice, NamedToolIn):
+        if choice.function.name not in names:
+            raise InvalidRequestError(
+                f"tool_choice: there is no tool {choice.function.name[:64]!r}; there are "
+                f"{', '.join(names)[:256] or 'none'}",
+                param="tool_choice",
+            )
+        return ToolChoice(ToolMode.REQUIRED, choice.function.name, is_parallel=is_parallel)
+    mode = ToolMode(choice or ToolMode.AUTO)
+    if mode is ToolMode.REQUIRED and not tools:
+        raise InvalidRequestError(
+            "tool_choice: 'required' needs at least one entry in tools", param="tool_choice"
+        )
+    return ToolChoice(mode, is_parallel=is_parallel)

@@ -1,0 +1,208 @@
+"""What OpenAI's chat and text completions have in common in a request, with DeepInfra's ranges."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from stillhouse.api.faults import brief, first_fault
+from stillhouse.api.json_body import parse_json
+from stillhouse.chat import (
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    RegexFormat,
+    ResponseFormat,
+    SamplingWishes,
+    ServiceTier,
+)
+from stillhouse.errors import InvalidRequestError
+
+MAX_STOP_SEQUENCES = 16
+MAX_N = 4
+MAX_BIASES = 1024
+MAX_TOKENS = 1_000_000
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class StreamOptions(BaseModel):
+    """
+    Where a stream carries usage.
+
+    Args:
+        include_usage: None is DeepInfra's way, on the chunk with finish_reason; True is OpenAI's, a
+            chunk of its own with no choices; False leaves it out.
+        continuous_usage_stats: Usage so far on every chunk.
+
+    """
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class JsonSchemaIn(BaseModel):
+    """OpenAI's wrapping of a schema; it always binds, with `strict` or without."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    name: str = Field(default="answer", max_length=256)
+    json_schema: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+    description: str | None = None
+
+
+class ResponseFormatIn(BaseModel):
+    """The form that an answer must have."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    type: Literal["text", "json_object", "json_schema", "regex"]
+    json_schema: JsonSchemaIn | None = None
+    regex: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _check_type(self) -> Self:
+        for kind in ("json_schema", "regex"):
+            if (self.type == kind) != (getattr(self, kind) is not None):
+                raise ValueError(f'"{kind}" goes with the type "{kind}", and with no other')
+        return self
+
+    def to_format(self) -> ResponseFormat | None:
+        """The form in the words of ``stillhouse.chat``; None binds nothing."""
+        if self.json_schema is not None:
+            return JsonSchemaFormat(self.json_schema.json_schema)
+        if self.regex is not None:
+            return RegexFormat(self.regex)
+        return JsonObjectFormat() if self.type == "json_object" else None
+
+
+def _one_or_many(stop: object) -> object:
+    return [stop] if isinstance(stop, str) else stop or []
+
+
+def _ids_from_text(biases: object) -> object:
+    """JSON has no integers for keys."""
+    if not isinstance(biases, dict):
+        return biases
+    return {
+        int(k) if k.isascii() and k.isdecimal() and len(k) < 10 else k: v for k, v in biases.items()
+    }
+
+
+class GenerationIn(BaseModel):
+    """
+    The fields of both endpoints.
+
+    Unknown fields are let through, as OpenAI's clients send some; known ones that are not offered
+    are refused unless their value asks for nothing.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    model: str = Field(min_length=1, max_length=256)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0, lt=1000)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
+    stop: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=1024)]],
+        BeforeValidator(_one_or_many),
+        Field(max_length=MAX_STOP_SEQUENCES),
+    ] = []
+    n: int | None = Field(default=None, ge=1, le=MAX_N)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=5)
+    logit_bias: Annotated[
+        dict[
+            Annotated[int, Field(ge=0, lt=2**31)],
+            Annotated[float, Field(ge=-100, le=100)],
+        ]
+        | None,
+        BeforeValidator(_ids_from_text),
+        Field(max_length=MAX_BIASES),
+    ] = None
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
+    response_format: ResponseFormatIn | None = None
+    service_tier: Literal["auto", "default", "priority", "flex"] | None = None
+    fail_fast: bool | None = None
+    user: str | None = None
+    prompt_cache_key: str | None = Field(default=None, max_length=1024)
+
+    @model_validator(mode="after")
+    def _refuse_what_is_not_offered(self) -> Self:
+        for name, value in (self.model_extra or {}).items():
+            if name in NOT_OFFERED and value not in NOT_OFFERED[name]:
+                raise InvalidRequestError(
+                    f"{name} is not offered here, got {brief(value)}; leave it out", param=name
+                )
+        return self
+
+    def generation_fields(self) -> dict[str, Any]:
+        """The keyword arguments of `stillhouse.chat.GenerationRequest`, but for `top_logprobs`."""
+        return {
+            "sampling": self._sampling(),
+            "max_tokens": self.max_tokens,
+            "stop": tuple(self.stop),
+            "n": self.n or 1,
+            "response_format": self.response_format and self.response_format.to_format(),
+            "tier": ServiceTier.DEFAULT
+            if self.service_tier in {None, "auto"}
+            else ServiceTier(self.service_tier),
+            "fail_fast": bool(self.fail_fast),
+        }
+
+    def _sampling(self) -> SamplingWishes:
+        return SamplingWishes(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            seed=self.seed,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            repetition_penalty=1.0 if self.repetition_penalty is None else self.repetition_penalty,
+            logit_bias=tuple((self.logit_bias or {}).items()),
+        )
+
+
+# Known fields of DeepInfra, OpenAI or vLLM that are not offered, with the values that ask for
+# nothing. Each would change the answer, and a template from a request could run what it likes.
+NOT_OFFERED: dict[str, tuple[object, ...]] = {
+    "chat_template": (None,),
+    "documents": (None, []),
+    "functions": (None, []),
+    "function_call": (None, "none", "auto"),
+    "modalities": (None, ["text"]),
+    "audio": (None,),
+    "web_search_options": (None,),
+    "best_of": (None, 1),
+    "suffix": (None, ""),
+    "use_beam_search": (None, False),
+    "prompt_logprobs": (None, False, 0),
+    "guided_json": (None,),
+    "guided_regex": (None,),
+    "guided_choice": (None,),
+    "guided_grammar": (None,),
+    "structured_outputs": (None,),
+}
+
+
+def parse_body(body: bytes, schema: type[Body]) -> Body:
+    """
+    The typed request in *body*.
+
+    Raises:
+        InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
+
+    """
+    try:
+        return schema.model_validate(parse_json(body))
+    except ValidationError as error:
+        raise first_fault(error) from error

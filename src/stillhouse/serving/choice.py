@@ -1,0 +1,131 @@
+"""One of a request's answers at work: an engine's sequence, read to its last step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from stillhouse.billing.outcome import UsageSource
+from stillhouse.chat import ChatEvent, FinishReason, TokenUsage
+from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest
+from stillhouse.models.reply import Reply
+from stillhouse.serving.token_count import TokenCount
+from stillhouse.serving.watch import Watch
+
+log = structlog.get_logger()
+
+
+class Choice:
+    """
+    One answer of a request: one sequence of its engine.
+
+    Args:
+        tell: Takes the answer's events as they come; its end is not among them.
+        cancel_timeout_s: An engine that generates on for so long after a cancel is not listened to
+            any more.
+
+    """
+
+    def __init__(  # noqa: PLR0913  (given once, by Completion)
+        self,
+        *,
+        engine: Engine,
+        generate: GenerateRequest,
+        reply: Reply,
+        watch: Watch,
+        tell: Callable[[ChatEvent], None],
+        cancel_timeout_s: float,
+    ) -> None:
+        self.index = reply.choice
+        self._engine = engine
+        self._generate = generate
+        self._reply = reply
+        self._watch = watch
+        self._tell = tell
+        self._cancel_timeout_s = cancel_timeout_s
+        self._count = TokenCount(generate)
+        self._finish: EngineFinish | None = None
+        self._is_stopped = False
+        self._met_stop_string = False
+        self._usage_when_stopped = self._count.usage
+        self._patience: asyncio.Timeout | None = None  # set exactly while the engine is read
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The tokens counted up to now."""
+        return self._count.usage
+
+    @property
+    def usage_source(self) -> UsageSource:
+        """Whose count `usage` is."""
+        return self._count.source
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many of its tokens were reasoning."""
+        return self._reply.reasoning_tokens
+
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended it."""
+        return self._reply.stop_string
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether it ended because `stop` was called, and not by itself."""
+        return self._finish is EngineFinish.CANCELLED and not self._met_stop_string
+
+    @property
+    def reason(self) -> FinishReason:
+        """Why it ended, as the client is told; asked for once it has."""
+        return self._reply.finish_reason(at_limit=self._finish is EngineFinish.LENGTH)
+
+    def stop(self) -> None:
+        """End the sequence within one engine step."""
+        if self._is_stopped or self._finish is not None:
+            return
+        self._is_stopped = True
+        self._usage_when_stopped = self.usage
+        self._engine.cancel(self._generate.request_id)
+        if self._patience is not None:
+            now_s = asyncio.get_running_loop().time()
+            self._patience.reschedule(now_s + self._cancel_timeout_s)
+
+    async def run(self) -> None:
+        """Drive the engine to the sequence's last step; called once."""
+        self._push(self._reply.opening())
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                self._finish = await self._read_steps()
+        except TimeoutError:
+            log.error(  # noqa: TRY400  (an alarm about the engine; the trace says nothing of it)
+                "engine_ignores_cancel",
+                request_id=self._generate.request_id,
+                waited_s=self._cancel_timeout_s,
+                tokens_not_charged=self.usage.completion_tokens
+                - self._usage_when_stopped.completion_tokens,
+            )
+            self._count.go_back_to(self._usage_when_stopped)
+            self._finish = EngineFinish.CANCELLED
+        finally:
+            self._patience = None
+
+    async def _read_steps(self) -> EngineFinish:
+        finish: EngineFinish | None = None
+        async for step in self._engine.generate(self._generate):
+            self._count.saw(step)
+            self._watch.saw(step)
+            self._push(self._reply.push(step.token_ids, step.logprobs))
+            if self._reply.stopped and step.finish is None and not self._is_stopped:
+                self._met_stop_string = True
+                self.stop()
+            finish = step.finish
+        assert finish is not None, "an engine's last step carries its finish. This is a bug."
+        self._push(self._reply.finish())
+        return finish
+
+    def _push(self, delta: ChatEvent) -> None:
+        if delta:
+            self._tell(delta)

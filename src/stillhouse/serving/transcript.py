@@ -1,0 +1,81 @@
+"""Writes down what a client is told: for an answer in one piece, and for when it asks again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stillhouse.chat import (
+    ChatEvent,
+    ChoiceAnswer,
+    ChoiceEnd,
+    Finish,
+    TextDelta,
+    TokenLogprobs,
+    ToolCall,
+    ToolCallDelta,
+)
+
+
+@dataclass(slots=True)
+class _OpenCall:
+    id: str
+    name: str
+    arguments: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _OpenChoice:
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    tool_calls: list[_OpenCall] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    end: ChoiceEnd | Finish | None = None
+
+
+class Transcript:
+    """
+    Puts the events of a completion together.
+
+    Args:
+        n: How many answers there will be.
+
+    """
+
+    def __init__(self, n: int) -> None:
+        self._choices = [_OpenChoice() for _ in range(n)]
+
+    def add(self, event: ChatEvent) -> None:
+        """Write down what a client is told next."""
+        choice = self._choices[event.choice]
+        if not isinstance(event, TextDelta):
+            choice.end = event
+            return
+        choice.content.append(event.content)
+        choice.reasoning.append(event.reasoning)
+        choice.logprobs += event.logprobs
+        for delta in event.tool_calls:
+            _add_call(choice.tool_calls, delta)
+
+    def close(self) -> tuple[ChoiceAnswer, ...]:
+        """The whole answers, once each has had its end."""
+        return tuple(_close(choice) for choice in self._choices)
+
+
+def _add_call(calls: list[_OpenCall], delta: ToolCallDelta) -> None:
+    if delta.index == len(calls):
+        calls.append(_OpenCall(delta.id, delta.name))
+    calls[delta.index].arguments.append(delta.arguments)
+
+
+def _close(choice: _OpenChoice) -> ChoiceAnswer:
+    assert choice.end is not None, "an answer is put together before its end. This is a bug."
+    return ChoiceAnswer(
+        content="".join(choice.content),
+        reasoning="".join(choice.reasoning),
+        tool_calls=tuple(
+            ToolCall(call.id, call.name, "".join(call.arguments)) for call in choice.tool_calls
+        ),
+        logprobs=tuple(choice.logprobs),
+        reason=choice.end.reason,
+        stop_string=choice.end.stop_string,
+    )

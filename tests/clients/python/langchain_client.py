@@ -1,0 +1,69 @@
+"""LangChain's class for OpenAI: `langchain-openai`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import openai
+from langchain_openai import ChatOpenAI
+from record import ANSWER, KEY, MODEL, SUM, URL, Record
+
+record = Record("langchain-openai", 'ChatOpenAI(base_url="http://HOST/v1/openai")')
+
+
+def point(*, model=MODEL, key=KEY):
+    return ChatOpenAI(
+        model=model, base_url=f"{URL}/v1/openai", api_key=key, temperature=0, max_retries=0
+    )
+
+
+llm = point()
+
+
+def invoke():
+    """An answer whole; the raw usage shows the cost."""
+    answer = llm.invoke(SUM)
+    assert ANSWER == answer.content
+    usage = answer.response_metadata["token_usage"]
+    record.answered(usage["prompt_tokens"], usage["completion_tokens"], usage["estimated_cost"])
+    record.tried("whole")
+
+
+def stream():
+    """An answer in pieces; LangChain asks for usage by itself."""
+    pieces = list(llm.stream(SUM))
+    assert ANSWER == "".join(piece.content for piece in pieces)
+    (usage,) = [piece.usage_metadata for piece in pieces if piece.usage_metadata]
+    record.answered(usage["input_tokens"], usage["output_tokens"])
+    record.tried("stream")
+
+
+async def invoke_async():
+    """Two at once, asynchronously."""
+    answers = await llm.abatch([SUM, SUM])
+    for answer in answers:
+        assert ANSWER == answer.content
+        usage = answer.usage_metadata
+        record.answered(usage["input_tokens"], usage["output_tokens"])
+    record.tried("async")
+
+
+def be_refused():
+    """Errors are those of the OpenAI client beneath."""
+    try:
+        point(key="sh_wrong").invoke(SUM)
+    except openai.AuthenticationError as error:
+        assert 401 == error.status_code
+        record.tried("wrong key")
+    try:
+        list(point(model="nobody/nothing").stream(SUM))
+    except openai.NotFoundError as error:
+        assert 404 == error.status_code
+        record.tried("unknown model")
+
+
+invoke()
+stream()
+asyncio.run(invoke_async())
+be_refused()
+record.tell()

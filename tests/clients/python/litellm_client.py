@@ -1,0 +1,83 @@
+"""LiteLLM's provider for DeepInfra: `litellm`."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+
+from record import ANSWER, KEY, MESSAGES, MODEL, URL, Record
+
+os.environ["DEEPINFRA_API_KEY"] = KEY
+os.environ["DEEPINFRA_API_BASE"] = f"{URL}/v1/openai"
+
+import litellm  # noqa: E402  (it reads the environment as it is imported)
+
+record = Record("litellm", "DEEPINFRA_API_BASE=http://HOST/v1/openai")
+model = f"deepinfra/{MODEL}"
+
+
+def ask_whole():
+    """An answer whole, with its reasoning."""
+    answer = litellm.completion(model=model, messages=MESSAGES, temperature=0)
+    assert ANSWER == answer.choices[0].message.content
+    record.answered_with(answer.usage)
+    record.tried("whole")
+    assert "42" in answer.choices[0].message.reasoning_content
+    record.tried("reasoning")
+
+
+def ask_stream():
+    """An answer in pieces, put together again by litellm."""
+    chunks = list(
+        litellm.completion(
+            model=model,
+            messages=MESSAGES,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    answer = litellm.stream_chunk_builder(chunks, messages=MESSAGES)
+    assert ANSWER == answer.choices[0].message.content
+    record.answered(answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    record.tried("stream")
+
+
+async def ask_async():
+    """The same asynchronously."""
+    answer = await litellm.acompletion(model=model, messages=MESSAGES, temperature=0)
+    assert ANSWER == answer.choices[0].message.content
+    record.answered_with(answer.usage)
+    record.tried("async")
+
+
+def price():
+    """What litellm says that DeepInfra takes for the model is what was charged here."""
+    name = "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"
+    answer = litellm.completion(model=f"deepinfra/{name}", messages=MESSAGES, temperature=0)
+    assert math.isclose(litellm.completion_cost(answer), answer.usage.estimated_cost)
+    record.answered_with(answer.usage)
+    record.tried("cost as in the client's own price list")
+
+
+def be_refused():
+    """Errors become litellm's own, by status."""
+    try:
+        litellm.completion(model=model, messages=MESSAGES, api_key="sh_wrong")
+    except litellm.AuthenticationError as error:
+        assert 401 == error.status_code
+        record.tried("wrong key")
+    try:
+        litellm.completion(model="deepinfra/nobody/nothing", messages=MESSAGES, stream=True)
+    except litellm.NotFoundError as error:
+        assert "nobody/nothing" in str(error)
+        record.tried("unknown model")
+
+
+ask_whole()
+ask_stream()
+asyncio.run(ask_async())
+price()
+be_refused()
+record.tell()

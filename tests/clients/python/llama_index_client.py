@@ -1,0 +1,73 @@
+"""LlamaIndex's class for DeepInfra: `llama-index-llms-deepinfra`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import requests
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.llms.deepinfra import DeepInfraLLM
+from record import ANSWER, KEY, MODEL, SUM, URL, Record
+
+record = Record("llama-index-llms-deepinfra", 'DeepInfraLLM(api_base="http://HOST")')
+messages = [ChatMessage(role="user", content=SUM)]
+
+
+def point(*, model=MODEL, key=KEY):
+    return DeepInfraLLM(model=model, api_base=URL, api_key=key, temperature=0, max_retries=1)
+
+
+llm = point()
+
+
+def chat_whole():
+    """A chat, whole; the raw answer shows the cost."""
+    answer = llm.chat(messages)
+    assert ANSWER == answer.message.content
+    note(answer.raw["usage"])
+    record.tried("whole")
+
+
+def chat_stream():
+    """The same in pieces: every chunk must have a choice."""
+    pieces = list(llm.stream_chat(messages))
+    assert ANSWER == "".join(piece.delta for piece in pieces)
+    assert ANSWER == pieces[-1].message.content
+    record.answered()
+    record.tried("stream")
+
+
+async def chat_async():
+    """Both again, asynchronously."""
+    answer = await llm.achat(messages)
+    assert ANSWER == answer.message.content
+    note(answer.raw["usage"])
+    stream = await llm.astream_chat(messages)
+    assert ANSWER == "".join([piece.delta async for piece in stream])
+    record.answered()
+    record.tried("async")
+
+
+def be_refused():
+    """A refusal comes as the HTTP library's error, with its status."""
+    try:
+        point(key="sh_wrong").chat(messages)
+    except requests.HTTPError as error:
+        assert 401 == error.response.status_code
+        record.tried("wrong key")
+    try:
+        list(point(model="nobody/nothing").stream_chat(messages))
+    except requests.HTTPError as error:
+        assert 404 == error.response.status_code
+        record.tried("unknown model")
+
+
+def note(usage):
+    record.answered(usage["prompt_tokens"], usage["completion_tokens"], usage["estimated_cost"])
+
+
+chat_whole()
+chat_stream()
+asyncio.run(chat_async())
+be_refused()
+record.tell()

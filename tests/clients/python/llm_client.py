@@ -1,0 +1,71 @@
+"""Simon Willison's command `llm`, as its documentation runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from record import ANSWER, KEY, MODEL, SUM, URL, Record
+
+record = Record("llm", "llm openai endpoint http://HOST/v1 --key KEY -m MODEL PROMPT")
+LLM = str(Path(sys.executable).with_name("llm"))
+ENDPOINT = ["openai", "endpoint", f"{URL}/v1", "--key"]
+CONFIGURATION = f"""
+- model_id: mine
+  model_name: {MODEL}
+  api_base: {URL}/v1
+  api_key_name: mine
+- model_id: unknown
+  model_name: nobody/nothing
+  api_base: {URL}/v1
+  api_key_name: mine
+"""
+
+
+def llm(*arguments):
+    return subprocess.run([LLM, *arguments], capture_output=True, text=True, check=False)
+
+
+def ask_without_configuration():
+    """A prompt to an endpoint that is not configured."""
+    assert f"{ANSWER}\n" == llm(*ENDPOINT, KEY, "-m", MODEL, SUM).stdout
+    record.answered()
+    record.tried("without configuration")
+
+
+def list_models():
+    """What the endpoint offers."""
+    assert MODEL in llm(*ENDPOINT, KEY, "--models").stdout.split()
+    record.tried("models")
+
+
+def ask_with_configuration():
+    """A model in extra-openai-models.yaml, in pieces and whole, and what `llm` logged of it."""
+    user = Path(os.environ["LLM_USER_PATH"])
+    (user / "extra-openai-models.yaml").write_text(CONFIGURATION)
+    llm("keys", "set", "mine", "--value", KEY)
+    for tried, option in (("stream", "--log"), ("whole", "--no-stream")):
+        assert f"{ANSWER}\n" == llm("-m", "mine", option, SUM).stdout
+        record.tried(tried)
+    for row in json.loads(llm("logs", "--json").stdout):
+        record.answered(row["input_tokens"], row["output_tokens"])
+
+
+def be_refused():
+    """A refusal ends the command with the server's own words."""
+    wrong = llm(*ENDPOINT, "sh_wrong", "-m", MODEL, SUM)
+    assert (1, True) == (wrong.returncode, "Error code: 401" in wrong.stderr)
+    record.tried("wrong key")
+    unknown = llm("-m", "unknown", SUM)
+    assert (1, True) == (unknown.returncode, "nobody/nothing" in unknown.stderr)
+    record.tried("unknown model")
+
+
+ask_without_configuration()
+list_models()
+ask_with_configuration()
+be_refused()
+record.tell()

@@ -1,0 +1,52 @@
+"""What a client's script tells the test that ran it: one line of JSON, when all went well."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.metadata import version
+from typing import Any
+
+URL = os.environ["SERVER_URL"]
+KEY = os.environ["API_KEY"]
+MODEL = os.environ["MODEL"]
+SUM = "What is 17 + 25?"
+MESSAGES: list[Any] = [{"role": "user", "content": SUM}]
+ANSWER = "17 + 25 = 42."
+
+
+class Record:
+    """
+    What was tried with a client, and what it showed of each answer that was charged.
+
+    Args:
+        package: The client's name on PyPI.
+        pointed: How it is pointed at stillhouse, as its user would write it.
+
+    """
+
+    def __init__(self, package: str, pointed: str) -> None:
+        self._told = {"client": package, "version": version(package), "pointed": pointed}
+        self._tried: list[str] = []
+        self._answers: list[tuple[int | None, int | None, float | None]] = []
+
+    def answered(
+        self,
+        prompt_tokens: int | None = None,
+        completion_tokens: int | None = None,
+        cost_usd: float | None = None,
+    ) -> None:
+        """Note one answer, each figure None where the client does not show it."""
+        self._answers.append((prompt_tokens, completion_tokens, cost_usd))
+
+    def answered_with(self, usage: Any) -> None:
+        """Note one answer from an object like OpenAI's usage with DeepInfra's cost."""
+        self.answered(usage.prompt_tokens, usage.completion_tokens, usage.estimated_cost)
+
+    def tried(self, what: str) -> None:
+        """Note that *what* was tried and came back as it should."""
+        self._tried.append(what)
+
+    def tell(self) -> None:
+        """Print the line."""
+        print(json.dumps({**self._told, "tried": self._tried, "answers": self._answers}))

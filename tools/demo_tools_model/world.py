@@ -1,0 +1,92 @@
+"""Values and wordings of the demo-tools model's world, and which values training never sees."""
+
+import hashlib
+import random
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+WORLD: dict[str, Any] = tomllib.loads(
+    Path(__file__).with_name("world.toml").read_text(encoding="utf-8")
+)
+STARTS = (
+    *("b", "bl", "br", "c", "ch", "cl", "cr", "d", "dr", "f", "fl", "fr", "g", "gl", "gr", "h"),
+    *("j", "k", "kl", "kr", "l", "m", "n", "p", "pl", "pr", "qu", "r", "s", "sh", "sk", "sl"),
+    *("sn", "sp", "st", "t", "th", "tr", "v", "w", "y", "z", "", "lj", "rh"),
+)
+VOWELS = ("a", "e", "i", "o", "u", "a", "e", "i", "o", "u", "ai", "au", "ea", "ei", "ia", "ie", "oo")
+ENDS = ("", "", "", "", "n", "r", "s", "l", "m", "t", "k", "ck", "nd", "ng", "rt", "st", "x", "th")
+
+
+def is_held_out(value: str) -> bool:
+    """An eighth of all texts, by their hash: never shown in training."""
+    return hashlib.sha256(value.lower().encode()).digest()[0] < 32
+
+
+def _values(text: str) -> tuple[str, ...]:
+    return tuple(re.split(r",\s+", text.strip()))
+
+
+VALUES: dict[str, tuple[str, ...]] = {
+    name: _values(text) for name, text in (WORLD["values"] | WORLD["words"]).items()
+}
+#: What is never shown in training, by kind; kinds with few values are shown whole.
+SMALL_KINDS = {"unit", "condition", "day", "color", "state", "length", "noun"}
+
+
+def made_up_word(rng: random.Random) -> str:
+    """A word of one to three syllables that is in no dictionary."""
+    count = rng.choices((1, 2, 3), weights=(2, 5, 2))[0]
+    parts = [rng.choice(STARTS) + rng.choice(VOWELS) + rng.choice(ENDS) for _ in range(count)]
+    return "".join(parts)
+
+
+def _made_up(rng: random.Random, kind: str) -> str:
+    word = made_up_word(rng)
+    if kind in ("city", "person", "country", "language", "company", "song", "event"):
+        word = word.capitalize()
+    if kind in ("song", "task", "dish") or (kind in ("city", "person") and rng.random() < 0.12):
+        second = made_up_word(rng)
+        word = f"{word} {second.capitalize() if word[0].isupper() else second}"
+    if kind == "currency":
+        return "".join(rng.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=3))
+    return word
+
+
+def _number(rng: random.Random, kind: str) -> int | float:
+    if kind == "age":
+        return rng.randint(1, 99)
+    if kind == "count":
+        return rng.choice((rng.randint(1, 20), rng.randint(1, 99), 5 * rng.randint(1, 24)))
+    whole = rng.choice(
+        (rng.randint(0, 20), rng.randint(1, 99), rng.randint(1, 999), 50 * rng.randint(1, 40),
+         rng.randint(1000, 9999))
+    )
+    return whole + rng.randint(1, 9) / 10 if rng.random() < 0.12 else whole
+
+
+NUMBERS = frozenset({"number", "count", "age", "price"})
+
+
+def draw(rng: random.Random, kind: str, *, held_out: bool = False) -> str | int | float:
+    """A value of this kind: real or made up, seen in training or kept out of it, as asked."""
+    while True:
+        if kind in NUMBERS:
+            value: str | int | float = _number(rng, kind)
+            if kind == "age" or is_held_out(f"number {value}") == held_out:
+                return value
+        elif kind == "word":
+            value = made_up_word(rng)
+        elif kind == "code":
+            value = f"{made_up_word(rng)[:3].upper()}{rng.randint(1, 999)}"
+        elif kind == "clock":
+            return f"{rng.randint(0, 23):02}:{rng.randint(0, 59):02}"
+        elif kind in SMALL_KINDS:
+            return rng.choice(VALUES[kind])
+        elif rng.random() < 0.5:
+            value = _made_up(rng, kind)
+        else:
+            value = rng.choice(VALUES[kind])
+        if kind not in NUMBERS and is_held_out(str(value)) == held_out:
+            return value
