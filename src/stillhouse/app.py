@@ -37,6 +37,7 @@ from stillhouse.limits import LimitRules, Limits
 from stillhouse.metrics import Metrics
 from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel
+from stillhouse.models.grammar_compiler import GrammarCompiler
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.places import Places
 from stillhouse.serving.resolver import Resolver
@@ -162,11 +163,14 @@ async def open_service(
         models = ServedModels(catalogue, served)
         past_requests = PastRequests(rooms.database, clock)
         await stack.enter_async_context(_purging(past_requests))
+        grammars = GrammarCompiler()
+        stack.push_async_callback(grammars.close)
         completions = Completions(
             models=models,
             ledger=rooms.ledger,
             past_requests=past_requests,
             places=_make_places(config, clock, metrics),
+            grammars=grammars,
             resolver=Resolver(patience_s=config.server.ledger_patience_s),
             clock=clock,
             metrics=metrics,

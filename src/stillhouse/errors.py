@@ -5,6 +5,7 @@ Every error that stillhouse raises on purpose, as one tree.
       RequestError                     the caller must change something
         InvalidRequestError            a field has a value that cannot be honoured
           BodyTooLargeError            the body has more bytes than allowed
+          BodyTooSlowError             the body did not come in the time allowed
           UnsupportedFeatureError      the model cannot do what is asked for
           NameTakenError               something of this name exists already
           KeyNotFoundError             no live key has this name or id, or several have
@@ -55,6 +56,10 @@ class InvalidRequestError(RequestError):
 
 class BodyTooLargeError(InvalidRequestError):
     """The body has more bytes than allowed."""
+
+
+class BodyTooSlowError(InvalidRequestError):
+    """The body did not come in the time allowed."""
 
 
 class UnsupportedFeatureError(InvalidRequestError):

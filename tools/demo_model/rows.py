@@ -2,35 +2,12 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
 from conversations import Conversation, converse
+from packing import Batch, Encoded, pack
 from tokenizer import ASSISTANT, BOS, EOS, THINK, THOUGHT, USER
 from tokenizers import Tokenizer
-from torch import Tensor
-
-IGNORED = -100
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Tokens of one sample, their positions, and from where on the model is graded."""
-
-    tokens: list[int]
-    positions: list[int]
-    graded_from: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of packed samples; a segment number tells samples of a row apart."""
-
-    tokens: Tensor
-    positions: Tensor
-    segments: Tensor
-    targets: Tensor
 
 
 class Encoder:
@@ -66,51 +43,29 @@ class Encoder:
         """One sample with nothing left out and positions counted from zero."""
         prompt = self.prompt(talked)
         tokens = prompt + self.reply(talked)
-        return Encoded(tokens, list(range(len(tokens))), len(prompt))
+        return Encoded(tokens, list(range(len(tokens))), [(len(prompt), len(tokens))])
 
     def varied(self, rng: random.Random, talked: Conversation) -> Encoded:
         """One sample, often without the recited end of its answer, at times with a far-off past."""
         sample = self.whole(talked)
         tokens, positions = sample.tokens, sample.positions
+        graded_from = sample.graded[0][0]
         recited = talked.kind in ("lookup", "technique", "methods")
         if recited and rng.random() < 0.6:
-            keep = tokens.index(self.control[THOUGHT], sample.graded_from) + rng.randint(5, 14)
+            keep = tokens.index(self.control[THOUGHT], graded_from) + rng.randint(5, 14)
             tokens, positions = tokens[:keep], positions[:keep]
         if rng.random() < 0.25 and len(tokens) < self.context:
-            cut = rng.randrange(1, sample.graded_from)
+            cut = rng.randrange(1, graded_from)
             gap = int((self.context - len(tokens)) * rng.random() ** 2)
             positions = positions[:cut] + [place + gap for place in positions[cut:]]
-        return Encoded(tokens, positions, sample.graded_from)
+        return Encoded(tokens, positions, [(graded_from, len(tokens))])
 
 
 def practice(rng: random.Random, vocabulary: int) -> Encoded:
     """Random tokens said twice: the shortest lesson in copying."""
     once = [rng.randrange(vocabulary) for _ in range(rng.randint(6, 30))]
     tokens = once * 2
-    return Encoded(tokens, list(range(len(tokens))), len(once) + 1)
-
-
-def pack(samples: list[Encoded], rows: int, length: int) -> tuple[Batch, int]:
-    """As many samples, in order, as fit; and how many that were."""
-    shape = (rows, length)
-    tokens, positions = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    segments = torch.full(shape, -1, dtype=torch.long)
-    targets = torch.full(shape, IGNORED, dtype=torch.long)
-    used = [0] * rows
-    for taken, sample in enumerate(samples):
-        size = len(sample.tokens)
-        row = next((r for r in range(rows) if used[r] + size <= length), None)
-        if row is None:
-            return Batch(tokens, positions, segments, targets), taken
-        start, end = used[row], used[row] + size
-        ids = torch.tensor(sample.tokens)
-        tokens[row, start:end] = ids
-        positions[row, start:end] = torch.tensor(sample.positions)
-        segments[row, start:end] = taken
-        graded = start + sample.graded_from - 1
-        targets[row, graded : end - 1] = ids[sample.graded_from :]
-        used[row] = end
-    return Batch(tokens, positions, segments, targets), len(samples)
+    return Encoded(tokens, list(range(len(tokens))), [(len(once) + 1, len(tokens))])
 
 
 def batches(

@@ -1,84 +1,31 @@
 """Trains the demo model on conversations that are made up as it goes."""
 
 import argparse
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 
 import torch
 from clock import Clock
-from conversations import Conversation
 from export import SHARPNESS, export
-from model import Llama, Shape
-from optimizer import Muon
+from model import Shape
 from probe import Probe
-from rows import Batch, Encoder, batches, long_batches, pack
+from rows import Encoder, batches, long_batches
 from safetensors.torch import load_file
-from tokenizer import train_tokenizer
+from tokenizer import tokenizer_config, train_tokenizer
 from tokenizers import Tokenizer
-from torch import Tensor
-from torch.func import functional_call
+from trainer import Trainer, rate
 
 SEED = 1
 CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / "demo-r1"
-WARM_UP = 0.01
-ADAMW_SHARE = 0.15  # of the learning rate of Muon
 LONG_EVERY = 16
-
-
-def rate(progress: float) -> float:
-    """The learning rate's factor: a short warm-up, then a straight decay to nothing."""
-    return min(progress / WARM_UP + 0.02, 1 - progress, 1.0)
-
-
-class Trainer:
-    """The model, its optimizers and one step of training in bfloat16."""
-
-    def __init__(self, shape: Shape, lr: float) -> None:
-        self.model = Llama(shape)
-        named = list(self.model.named_parameters())
-        hidden = [w for name, w in named if w.ndim == 2 and "embed" not in name]
-        rest = [w for name, w in named if w.ndim == 1 or "embed" in name]
-        self.lr = lr
-        self.muon = Muon(hidden)
-        self.adamw = torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=0.0)
-
-    def hidden(self, batch: Batch) -> Tensor:
-        """The last hidden states, computed in bfloat16."""
-        weights = {k: v.bfloat16() for k, v in self.model.named_parameters()}
-        given = (batch.tokens, batch.positions, batch.segments)
-        return functional_call(self.model, weights, given)
-
-    def step(self, batch: Batch, factor: float) -> float:
-        """One update at this share of the full learning rate; its loss."""
-        loss = self.model.loss(self.hidden(batch), batch.targets)
-        loss.backward()
-        self.muon.step(self.lr * factor)
-        self.adamw.param_groups[0]["lr"] = self.lr * factor * ADAMW_SHARE
-        self.adamw.step()
-        self.adamw.zero_grad()
-        return loss.item()
-
-    @torch.no_grad()
-    def exact(self, encoder: Encoder, talks: list[Conversation]) -> float:
-        """The share of replies whose every token is the model's first choice."""
-        right, samples = 0, [encoder.whole(talked) for talked in talks]
-        total = len(samples)
-        while samples:
-            batch, taken = pack(samples, 16, 512)
-            hidden = self.hidden(batch)
-            graded = batch.targets != -100
-            best = (hidden[graded] @ self.model.embed_tokens.weight.T.bfloat16()).argmax(-1)
-            wrong = set(batch.segments[graded][best != batch.targets[graded]].tolist())
-            right += taken - len(wrong)
-            samples = samples[taken:]
-        return right / total
 
 
 def train(minutes: float, folder: Path, trainer: Trainer, seed: int) -> None:
     """One run of the given length; the checkpoint is written every few minutes."""
     tokenizer = load_tokenizer(folder)
-    encoder = Encoder(tokenizer, trainer.model.shape.max_position_embeddings)
+    context = trainer.model.shape.max_position_embeddings
+    settings = tokenizer_config(context)
+    encoder = Encoder(tokenizer, context)
     probe = Probe.make(SEED + 1)
     share = [0.2]
     usual = batches(encoder, seed + 2, 14, 256, share)
@@ -98,13 +45,13 @@ def train(minutes: float, folder: Path, trainer: Trainer, seed: int) -> None:
         if clock.spent - looked > min(240, clock.budget / 8) or clock.progress >= 1:
             looked = clock.spent
             speed = tokens / clock.spent
-            taken = probe.take(partial(trainer.exact, encoder))
+            taken = probe.take(lambda talks: trainer.exact([encoder.whole(talk) for talk in talks]))
             print(
                 f"{clock.progress:.3f} {clock.spent / 60:.1f}m {steps} {tokens / 1e6:.2f}Mtok "
                 f"{speed:.0f}/s loss {loss:.4f} | {taken}",
                 flush=True,
             )
-            export(trainer.model, tokenizer, folder)
+            export(trainer.model, tokenizer, settings, folder)
             clock.resume()
 
 

@@ -12,6 +12,7 @@ from world import WORLD, draw, is_held_out
 
 TALK = WORLD["talk"]
 JSON = WORLD["json"]
+VALUES_OF = {"item": "thing", "venue": "city"}
 
 
 @dataclass(slots=True)
@@ -155,7 +156,7 @@ def facts(
             people = [str(draw(rng, "person", held_out=held_out)) for _ in range(rng.randint(2, 3))]
             values[kind], told[kind] = people, f"{', '.join(people[:-1])} and {people[-1]}"
         else:
-            drawn = draw(rng, "city" if kind == "venue" else kind, held_out=held_out)
+            drawn = draw(rng, VALUES_OF.get(kind, kind), held_out=held_out)
             values[kind], told[kind] = drawn, str(drawn)
     return text.format(**told), values
 

@@ -114,8 +114,9 @@ PHRASES = (
     TOOLS_CLOSING.rpartition(CALLS_END)[2],
     *('{"type": "object", "properties": {"', '": {"type": "string"', '": {"type": "integer"'),
     *('": {"type": "number"', ', "description": "', '", "type": "', '": {"description": "'),
-    *('"}}, "required": ["', '"]}}, "required": ["', '], "additionalProperties": false}'),
-    *(', "enum": ["', '"}, "', '"]}, "', '"}}}', '"]}'),
+    *('"}}, "required": ["', '"]}}, "required": ["', '}}, "required": ["'),
+    *('], "additionalProperties": false}', ', "enum": ["', '"}, "', '}, "', '"]}, "'),
+    *('"}}}', '"]}}}', '}}}', '"]}'),
     *('{"', '": "', '": ["', '": ', '", "', '"], "', ', "', '"}', '":"', '":', '","', ',"'),
 )
 
@@ -144,13 +145,9 @@ def _spaced_words() -> list[str]:
 
 
 def _copied() -> Iterator[str]:
-    """Names and keys, which the model copies."""
-    for tool in (*WORLD["tools"].values(), WORLD["property"]):
-        yield from tool["names"]
-        yield from tool.get("keys", ())
-        for parameter in tool.get("params", {}).values():
-            yield from parameter["keys"]
-        for result in tool.get("results", ()):
+    """Keys that are copied between JSON and prose."""
+    for tool in WORLD["tools"].values():
+        for result in tool["results"]:
             yield from (field.partition(":")[0] for field in result)
     for keys in WORLD["json"]["keys_of"].values():
         yield from keys

@@ -375,4 +375,5 @@ def _check_name(name: str) -> None:
 
 def _wrong_key() -> AuthenticationError:
     """Say the same whatever is wrong, as a difference would tell which keys once existed."""
-    return AuthenticationError("Invalid API key")
+    # OpenAI's own words, by which litellm tells this from other refusals.
+    return AuthenticationError("Incorrect API key provided")

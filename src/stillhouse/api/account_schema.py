@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 from typing import Annotated, TypeVar
 
@@ -18,6 +17,7 @@ from starlette.requests import Request
 
 from stillhouse.accounts.accounts import Bounds
 from stillhouse.api.faults import first_fault
+from stillhouse.api.json_body import parse_json
 from stillhouse.api.request_body import read_body
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import picousd
@@ -107,8 +107,6 @@ async def read_json(request: Request, kind: type[B]) -> B:
     body = await read_body(request, max_bytes=MAX_BODY_BYTES)
     try:
         # Unlike pydantic's own parser, this one reads an amount as it is written.
-        return kind.model_validate(json.loads(body, parse_float=Decimal))
+        return kind.model_validate(parse_json(body, parse_float=Decimal))
     except ValidationError as error:
         raise first_fault(error) from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"The request body is not valid JSON: {error}") from error

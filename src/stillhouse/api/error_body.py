@@ -25,6 +25,7 @@ _KINDS: dict[type[errors.StillhouseError], _Kind] = {
     errors.ContextLengthError: _Kind(400, _INVALID, "context_length_exceeded"),
     errors.RequestTooLargeForEngineError: _Kind(400, _INVALID, "context_length_exceeded"),
     errors.BodyTooLargeError: _Kind(413, _INVALID, None),
+    errors.BodyTooSlowError: _Kind(408, _INVALID, None),
     errors.UnsupportedFeatureError: _Kind(405, _INVALID, None),
     errors.NameTakenError: _Kind(409, _INVALID, "name_taken"),
     errors.KeyNotFoundError: _Kind(404, _INVALID, "api_key_not_found"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from stillhouse.errors import InvalidRequestError
@@ -15,9 +16,12 @@ _KEY = re.compile(rb'[^\\]"[ \t\r\n]*:')
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, *, parse_float: Callable[[str], Any] = float) -> Any:
     """
     The value in *body*.
+
+    Args:
+        parse_float: What becomes of a number with a point or an exponent.
 
     Raises:
         InvalidRequestError: It is no JSON in UTF-8 (RFC 8259), nested too deeply, names a key
@@ -28,7 +32,10 @@ def parse_json(body: bytes) -> Any:
         raise _invalid(f"it has more than {MAX_KEYS} keys")
     try:
         value = json.loads(
-            body.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant
+            body.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=parse_float,
         )
     except UnicodeDecodeError as error:
         raise _invalid(f"byte {error.start} is not UTF-8") from error

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 
 from starlette.requests import Request
 
-from stillhouse.errors import BodyTooLargeError, InvalidRequestError
+from stillhouse.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError
+
+#: As nginx allows between two reads, here for all of it: it is held in memory while it comes.
+TIMEOUT_S = 60.0
 
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say: with gzip's header (RFC 1952)
 
 
-async def read_body(request: Request, *, max_bytes: int) -> bytes:
+async def read_body(request: Request, *, max_bytes: int, timeout_s: float = TIMEOUT_S) -> bytes:
     """
     The whole body.
 
     Raises:
+        BodyTooSlowError: It has not come within *timeout_s*.
         BodyTooLargeError: It has more than *max_bytes*, packed or unpacked; the rest is not read.
         InvalidRequestError: Its ``Content-Encoding`` is not gzip, or it is not what it says.
 
@@ -26,6 +31,15 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
             f"Content-Encoding {encoding[:40]!r} is not read here; right would be gzip, or none",
             param="Content-Encoding",
         )
+    try:
+        async with asyncio.timeout(timeout_s):
+            body = await _read(request, max_bytes)
+    except TimeoutError as error:
+        raise BodyTooSlowError(f"The request body did not come within {timeout_s:g} s") from error
+    return _unpack(body, max_bytes) if encoding == "gzip" else body
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -33,8 +47,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise _too_large(max_bytes)
         chunks.append(chunk)
-    body = b"".join(chunks)
-    return _unpack(body, max_bytes) if encoding == "gzip" else body
+    return b"".join(chunks)
 
 
 def _unpack(body: bytes, max_bytes: int) -> bytes:

@@ -113,6 +113,13 @@ class ChildEngine:
         return self._ready.context_length
 
     @property
+    def max_sequences(self) -> int:
+        """Most sequences that it works on at once; known once the engine has started."""
+        if self._ready is None:
+            raise EngineUnavailableError("The engine has not been started.")
+        return self._ready.max_sequences
+
+    @property
     def worker_pid(self) -> int | None:
         """The process id of the worker that serves now, None while there is none."""
         return self._worker.pid if self._worker else None
@@ -158,7 +165,8 @@ class ChildEngine:
             EngineCrashedError: The engine died during this request.
             RequestTooLargeForEngineError: Its KV cache can never hold the request.
             InvalidRequestError: A value cannot be honoured, or the request was running in two
-                crashes and is not tried again.
+                crashes and is not tried again; or, in the middle of the sequence, its grammar
+                takes more work than is allowed.
 
         """
         stream = self._open(request)

@@ -25,7 +25,7 @@ class FrameError(Exception):
 
 
 class RefusalCode(StrEnum):
-    """Why a worker does not take a request."""
+    """Why a worker does not take a request, or does not go on with it."""
 
     INVALID = "invalid"
     TOO_LARGE = "too_large"
@@ -86,12 +86,14 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
         context_length: Most tokens of one sequence, prompt and completion together.
         num_blocks: Size of the KV cache in blocks, 0 where an engine has none.
         block_size: Tokens per block.
+        max_sequences: Most sequences that it works on at once; others wait.
 
     """
 
     context_length: int
     num_blocks: int = 0
     block_size: int = 0
+    max_sequences: int = 1
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
@@ -108,7 +110,7 @@ class Steps(msgspec.Struct, frozen=True, tag="steps"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The sequence was not started and never will be."""
+    """The sequence was not started and never will be; or it ended in the middle, and this is why."""
 
     sequence_id: int
     code: RefusalCode

@@ -7,15 +7,27 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from typing import TYPE_CHECKING
 
-from stillhouse.engines.frames import LENGTH_BYTES, ToGateway, ToWorker, body_length, encode
+from stillhouse.engines.frames import (
+    LENGTH_BYTES,
+    Generate,
+    ToGateway,
+    ToWorker,
+    body_length,
+    encode,
+)
 from stillhouse.engines.frames import decode_to_worker as decode
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
+
+    from stillhouse.engines.base import GenerateRequest
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+READER_STACK_BYTES = 64 * 1024 * 1024  # address space; what is nested is compiled by recursion
 
 
 def live_and_die_with_parent() -> None:
@@ -38,25 +50,34 @@ class GatewayLink:
     A thread of its own reads the socket, so that a cancel is here before the step that it
     interrupts is over, and so that the process ends with its gateway even in mid-step. All other
     methods belong to the engine loop.
+
+    Attributes:
+        prepare: Called on that thread for each request, before the loop receives it: slow work
+            that lets go of the interpreter's lock holds up no running sequence there. Raises
+            nothing.
+
     """
 
     def __init__(self, connection: socket.socket) -> None:
+        self.prepare: Callable[[int, GenerateRequest], None] | None = None
         self._connection = connection
         self._arrived: list[ToWorker] = []
         self._has_arrived = threading.Condition()
+        usual_bytes = threading.stack_size(READER_STACK_BYTES)
         threading.Thread(target=self._read, name="gateway-link", daemon=True).start()
+        threading.stack_size(usual_bytes)
 
-    def receive(self, *, wait: bool, timeout_s: float | None = None) -> list[ToWorker]:
+    def receive(self, timeout_s: float | None) -> list[ToWorker]:
         """
         Take all messages that have arrived, in order.
 
         Args:
-            wait: Until there is at least one, or until *timeout_s* is over.
-            timeout_s: None waits for as long as it takes.
+            timeout_s: So long it waits for the first one; 0 does not, None for as long as it
+                takes.
 
         """
         with self._has_arrived:
-            if wait:
+            if timeout_s != 0:
                 self._has_arrived.wait_for(lambda: self._arrived, timeout_s)
             arrived, self._arrived = self._arrived, []
             return arrived
@@ -69,10 +90,22 @@ class GatewayLink:
             os._exit(0)  # nobody is left to be told
 
     def _read(self) -> None:
+        try:
+            self._hand_over_all()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)  # a worker that hears nothing more is of no use
+        os._exit(0)  # the gateway is gone, and there may be minutes of work in the running step
+
+    def _hand_over_all(self) -> None:
         with self._connection.makefile("rb") as stream:
             while len(prefix := stream.read(LENGTH_BYTES)) == LENGTH_BYTES:
-                message = decode(stream.read(body_length(prefix)))
+                body = stream.read(length := body_length(prefix))
+                if len(body) < length:
+                    return
+                message = decode(body)
+                if isinstance(message, Generate) and self.prepare is not None:
+                    self.prepare(message.sequence_id, message.request)
                 with self._has_arrived:
                     self._arrived.append(message)
                     self._has_arrived.notify()
-        os._exit(0)  # the gateway is gone, and there may be minutes of work in the running step

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stillhouse.chat import ChatRequest, Message, Role, TextRequest
+from stillhouse.chat import (
+    ChatRequest,
+    Effort,
+    Message,
+    Role,
+    TextRequest,
+    Tool,
+    ToolMode,
+)
 from stillhouse.clock import Clock
 from stillhouse.errors import (
     CheckpointError,
@@ -16,26 +25,31 @@ from stillhouse.errors import (
     UnsupportedFeatureError,
 )
 from stillhouse.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from stillhouse.models.continuation import Beginning, beginning_of, continuation
 from stillhouse.models.dialects import DIALECTS
 from stillhouse.models.dialects.base import Dialect, MarkIds, opens_in_reasoning
 from stillhouse.models.model_spec import ModelSpec
 from stillhouse.models.reply import Reply
 from stillhouse.models.template import ChatTemplate
-from stillhouse.models.tokenizer import Tokenizer
+from stillhouse.models.tokenizer import Segment, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """
-    A conversation as the engine takes it.
+    What is to be continued, as the engine takes it.
 
     Args:
         opens_in_reasoning: The answer starts inside the reasoning that the prompt has opened.
+        is_raw: It was no conversation: the answer is one text, with nothing split off.
+        text: What a raw prompt reads.
 
     """
 
     token_ids: list[int]
     opens_in_reasoning: bool
+    is_raw: bool = False
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +73,9 @@ class ChatModel:
     """
     A loaded model's words: conversations to tokens, and tokens back to words.
 
-    Holds no state of any request, so that one serves all, from any thread.
+    Holds no state of any request, so that one serves all, from any thread. Tools can be offered
+    to it where `supports_tools` says so: its dialect knows how it calls them, and its chat
+    template renders calls and what came of them.
     """
 
     def __init__(self, spec: ModelSpec, checkpoint: Checkpoint, clock: Clock | None) -> None:
@@ -73,12 +89,17 @@ class ChatModel:
         self._tokenizer = Tokenizer(checkpoint.tokenizer_json, source=source)
         self._longest_token_bytes = max(map(len, self._tokenizer.token_bytes.values()))
         self._marks = _mark_ids(self._dialect, self._tokenizer, source=source)
+        self._bos = _bos(checkpoint, self._tokenizer)
         self.stop_token_ids = _stop_token_ids(checkpoint, self._tokenizer)
         self._template = ChatTemplate(
             checkpoint.chat_template,
             name=checkpoint.chat_template_source,
             special_tokens=checkpoint.special_tokens,
             clock=clock,
+        )
+        can_describe = self._template.writes_tools or self._dialect.describe_tools is not None
+        self.supports_tools = (
+            self._dialect.call_form is not None and self._template.writes_calls and can_describe
         )
 
     @classmethod
@@ -117,27 +138,28 @@ class ChatModel:
 
         Raises:
             ContextLengthError: The prompt is longer than `max_prompt_tokens`.
-            InvalidRequestError: The template refuses the conversation; or it is empty.
+            InvalidRequestError: The template refuses the conversation; or the prompt is empty, or
+                holds what is no text or no token.
             UnsupportedFeatureError: The model has no words for what is asked.
             CheckpointError: The template fails.
 
         """
         if isinstance(request, TextRequest):
-            raise UnsupportedFeatureError("Raw prompts are not supported yet", param="prompt")
-        messages = request.messages
-        self._check(messages)
-        segments = self._template.render([self._as_history(message) for message in messages])
+            return self._encode_text(request)
+        tools = _offered_tools(request)
+        self._check(request, tools)
+        segments = self._segments(request, tools)
         token_ids = self._tokenizer.encode(segments)
-        if len(token_ids) > self.max_prompt_tokens:
-            raise ContextLengthError(
-                prompt_tokens=len(token_ids), max_prompt_tokens=self.max_prompt_tokens
-            )
-        in_reasoning = self._marks is not None and opens_in_reasoning(token_ids, self._marks)
-        return Prompt(token_ids, opens_in_reasoning=in_reasoning)
+        self._check_length(len(token_ids))
+        reasoning = self._dialect.reasoning
+        return Prompt(
+            token_ids,
+            opens_in_reasoning=(
+                reasoning is not None and opens_in_reasoning(segments, reasoning.marks)
+            ),
+        )
 
-    def constraint(
-        self, request: ChatRequest | TextRequest, prompt: Prompt
-    ) -> Constraint | None:
+    def constraint(self, request: ChatRequest | TextRequest, prompt: Prompt) -> Constraint | None:
         """
         What the answer's form is bound to; None where it is free.
 
@@ -177,57 +199,200 @@ class ChatModel:
             choice=choice,
         )
 
-    def _as_history(self, message: Message) -> Message:
-        if message.role is not Role.ASSISTANT:
-            return message
-        return replace(message, content=self._dialect.history(message.content))
+    def _segments(self, request: ChatRequest, tools: Sequence[Tool]) -> list[Segment]:
+        """The rendered prompt, up to where the model goes on by itself."""
+        earlier, last = _final(request.messages)
+        reasoning = self._dialect.reasoning
+        beginning = Beginning(content=last.content) if last else Beginning()
+        if reasoning and last:
+            beginning = beginning_of(last, reasoning.marks)
+        thinks = self._thinks(request, tools, beginning)
+        segments = self._render(earlier, tools, thinks=thinks)
+        if reasoning is None:
+            return [*segments, Segment(beginning.content, is_template=False)]
+        must_open = _is_bound(request, tools)
+        return segments + continuation(
+            segments, reasoning, beginning, thinks=thinks, must_open=must_open
+        )
 
-    def _check(self, messages: Sequence[Message]) -> None:
+    def _render(
+        self, messages: Sequence[Message], tools: Sequence[Tool], *, thinks: bool
+    ) -> list[Segment]:
+        history = [
+            self._dialect.history(message) if message.role is Role.ASSISTANT else message
+            for message in messages
+        ]
+        variable = self._dialect.reasoning.variable if self._dialect.reasoning else None
+        variables = {variable: thinks} if variable else {}
+        if not tools or self._template.writes_tools:
+            return self._template.render(history, tools=tools, variables=variables)
+        assert self._dialect.describe_tools is not None
+        preface = self._dialect.describe_tools(tools)
+        return self._template.render(history, preface=preface, variables=variables)
+
+    def _thinks(
+        self, request: ChatRequest, tools: Sequence[Tool], beginning: Beginning
+    ) -> bool:
+        reasoning = self._dialect.reasoning
+        if reasoning is None:  # and whatever effort is asked for: DeepInfra ignores it then
+            return False
+        is_asked = request.effort not in (None, Effort.NONE)
+        if tools and not reasoning.goes_with_tools:
+            if is_asked:
+                raise InvalidRequestError(
+                    f"{self.spec.id} calls tools only without reasoning; right would be no "
+                    'reasoning_effort, or "none"',
+                    param="reasoning_effort",
+                )
+            return False
+        if request.effort is not None:
+            return is_asked
+        return reasoning.is_on or bool(beginning.thoughts)
+
+    def _encode_text(self, request: TextRequest) -> Prompt:
+        prompt = request.prompt
+        if isinstance(prompt, str):
+            token_ids, text = self._ids_of(prompt), prompt
+        else:
+            token_ids, text = self._known_ids(prompt), self._tokenizer.text_of(prompt)
+        if not token_ids:
+            raise InvalidRequestError("prompt is empty; it needs a token", param="prompt")
+        self._check_length(len(token_ids), param="prompt")
+        return Prompt(token_ids, opens_in_reasoning=False, is_raw=True, text=text)
+
+    def _ids_of(self, text: str) -> list[int]:
+        self._check_least_tokens(len(text) // self._longest_token_bytes, param="prompt")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(
+                f"prompt holds half of a surrogate pair at character {error.start}; right would "
+                "be whole characters",
+                param="prompt",
+            ) from error
+        bos = "" if text.startswith(self._bos) else self._bos
+        return self._tokenizer.encode([Segment(bos + text, is_template=True)])
+
+    def _known_ids(self, token_ids: Sequence[int]) -> list[int]:
+        self._check_least_tokens(len(token_ids), param="prompt")
+        known = self._tokenizer.token_bytes
+        for index, token_id in enumerate(token_ids):
+            if token_id not in known:
+                raise InvalidRequestError(
+                    f"prompt[{index}] is {token_id}; right would be a token id of the model, from "
+                    f"0 to {max(known)}",
+                    param="prompt",
+                )
+        return list(token_ids)
+
+    def _check(self, request: ChatRequest, tools: Sequence[Tool]) -> None:
+        messages = request.messages
         if not messages:
             raise InvalidRequestError(
                 "messages is empty; it needs at least one message", param="messages"
             )
-        if messages[-1].role is Role.ASSISTANT:
+        self._check_final(request)
+        self._check_tools(messages, tools)
+        # What cannot fit even if every token were the longest there is, is refused untokenised.
+        num_chars = sum(map(_num_chars, messages)) + sum(map(_num_chars_of_tool, tools))
+        self._check_least_tokens(max(num_chars // self._longest_token_bytes, len(messages)))
+
+    def _check_final(self, request: ChatRequest) -> None:
+        earlier, last = _final(request.messages)
+        if last is None:
+            return
+        if not earlier:
             raise InvalidRequestError(
-                "The last message is the assistant's, and continuing it is not supported yet; "
-                "end with a message of the user",
+                "The only message is the assistant's; continuing it needs one before it",
                 param="messages",
             )
-        # What cannot fit even if every token were the longest there is, is refused untokenised.
-        num_chars = sum(len(message.content) for message in messages)
-        least_tokens = max(num_chars // self._longest_token_bytes, len(messages))
-        if least_tokens > self.max_prompt_tokens:
-            raise ContextLengthError(
-                prompt_tokens=least_tokens,
-                max_prompt_tokens=self.max_prompt_tokens,
-                is_lower_bound=True,
+        if last.tool_calls:
+            raise InvalidRequestError(
+                "The last message is the assistant's and holds tool_calls; right would be their "
+                "results after it, or content alone to be continued",
+                param="messages",
             )
-        for index, message in enumerate(messages):
-            _check_encodable(message.content, index)
+        if last.content and request.response_format is not None:
+            raise InvalidRequestError(
+                "response_format is for whole answers, and the last message is the beginning of "
+                "one; leave either out",
+                param="response_format",
+            )
+
+    def _check_tools(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
+        if self.supports_tools:
+            return
+        has_calls = any(m.tool_calls or m.role is Role.TOOL for m in messages)
+        if tools or has_calls:
+            raise UnsupportedFeatureError(
+                f"Tool calling is not supported for model: {self.spec.id}",
+                param="tools" if tools else "messages",
+            )
+
+    def _check_least_tokens(self, num_tokens: int, *, param: str = "messages") -> None:
+        self._check_length(num_tokens, param=param, is_lower_bound=True)
+
+    def _check_length(
+        self, num_tokens: int, *, param: str = "messages", is_lower_bound: bool = False
+    ) -> None:
+        if num_tokens > self.max_prompt_tokens:
+            error = ContextLengthError(
+                prompt_tokens=num_tokens,
+                max_prompt_tokens=self.max_prompt_tokens,
+                is_lower_bound=is_lower_bound,
+            )
+            error.param = param
+            raise error
 
 
-def _check_encodable(text: str, index: int) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(
-            f"messages[{index}].content holds half of a surrogate pair at character "
-            f"{error.start}; right would be whole characters",
-            param="messages",
-        ) from error
+def _offered_tools(request: ChatRequest) -> Sequence[Tool]:
+    """A model that is not to call tools is not told of any, so that it cannot."""
+    return () if request.tool_choice.mode is ToolMode.NONE else request.tools
+
+
+def _is_bound(request: ChatRequest, tools: Sequence[Tool]) -> bool:
+    """Whether the answer, after any reasoning, will be held to a form."""
+    if request.response_format is not None:
+        return True
+    is_required = request.tool_choice.mode is ToolMode.REQUIRED
+    return bool(tools) and (is_required or any(tool.is_strict for tool in tools))
+
+
+def _final(messages: Sequence[Message]) -> tuple[Sequence[Message], Message | None]:
+    """The conversation so far, and the assistant's message that is to be continued."""
+    if messages and messages[-1].role is Role.ASSISTANT:
+        return messages[:-1], messages[-1]
+    return messages, None
+
+
+def _num_chars(message: Message) -> int:
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return len(message.content) + calls
+
+
+def _num_chars_of_tool(tool: Tool) -> int:
+    schema = json.dumps(tool.parameters, ensure_ascii=False, separators=(",", ":"))
+    return len(tool.name) + len(tool.description) + len(schema)
 
 
 def _mark_ids(dialect: Dialect, tokenizer: Tokenizer, *, source: str) -> MarkIds | None:
     if dialect.reasoning is None:
         return None
-    open_id = tokenizer.id_of(dialect.reasoning.open)
-    close_id = tokenizer.id_of(dialect.reasoning.close)
+    marks = dialect.reasoning.marks
+    open_id, close_id = tokenizer.id_of(marks.open), tokenizer.id_of(marks.close)
     if open_id is None or close_id is None:
         raise CheckpointError(
-            f"{source}: dialect {dialect.name} needs the added tokens {dialect.reasoning.open} "
-            f"and {dialect.reasoning.close}"
+            f"{source}: dialect {dialect.name} needs the added tokens {marks.open} and "
+            f"{marks.close}"
         )
     return MarkIds(open=open_id, close=close_id)
+
+
+def _bos(checkpoint: Checkpoint, tokenizer: Tokenizer) -> str:
+    """What the tokenizer's own configuration puts before a text; empty if nothing."""
+    if checkpoint.adds_bos is None:
+        return "".join(tokenizer.prefix)
+    return checkpoint.special_tokens.get("bos_token", "") if checkpoint.adds_bos else ""
 
 
 def _stop_token_ids(checkpoint: Checkpoint, tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -24,6 +24,8 @@ class Checkpoint:
         context_length: Most tokens that the model was made for (`max_position_embeddings`).
         end_token_ids: Any of these ends an answer; empty if no file names one.
         special_tokens: ``bos_token`` and the like, as the chat template may ask for them.
+        adds_bos: Whether ``bos_token`` stands before every text that is no chat; None leaves it to
+            the tokenizer's post-processor.
 
     """
 
@@ -31,6 +33,7 @@ class Checkpoint:
     context_length: int
     end_token_ids: tuple[int, ...]
     special_tokens: Mapping[str, str]
+    adds_bos: bool | None
     tokenizer_json: str
     chat_template: str
     chat_template_source: str
@@ -74,6 +77,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         context_length=_context_length(config, source=path / "config.json"),
         end_token_ids=_end_token_ids(generation) or _end_token_ids(config),
         special_tokens=_special_tokens(tokenizer_config),
+        adds_bos=_adds_bos(tokenizer_config),
         tokenizer_json=_read_text(path / "tokenizer.json"),
         chat_template=chat_template,
         chat_template_source=chat_template_source,
@@ -103,6 +107,11 @@ def _special_tokens(tokenizer_config: dict[str, Any]) -> dict[str, str]:
         if isinstance(content, str):
             tokens[name] = content
     return tokens
+
+
+def _adds_bos(tokenizer_config: dict[str, Any]) -> bool | None:
+    value = tokenizer_config.get("add_bos_token")
+    return value if isinstance(value, bool) else None
 
 
 def _chat_template(path: Path, tokenizer_config: dict[str, Any]) -> tuple[str, str]:

@@ -33,7 +33,6 @@ TRIAL_TOOL = Tool(
     },
 )
 TRIAL_CALLS = (
-    Message(Role.SYSTEM, "Be brief."),
     Message(Role.USER, "How is the weather in Oslo?"),
     Message(Role.ASSISTANT, "", tool_calls=(ToolCall("call_1", "get_weather", '{"city": "Oslo"}'),)),
     Message(Role.TOOL, "It rains.", tool_call_id="call_1"),

@@ -22,11 +22,21 @@ class TextStream:
     def __init__(self, token_bytes: Mapping[int, bytes]) -> None:
         self._token_bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._is_amid_character = False
 
     def push(self, token_id: int) -> str:
         """The characters that this token completes; bytes that can never be one give U+FFFD."""
-        return self._decoder.decode(self._token_bytes.get(token_id, b""))
+        token = self._token_bytes.get(token_id, b"")
+        if not self._is_amid_character:
+            try:  # most tokens are whole characters, which needs no decoder with a memory
+                return token.decode()
+            except UnicodeDecodeError:
+                pass
+        text = self._decoder.decode(token)
+        self._is_amid_character = bool(self._decoder.getstate()[0])
+        return text
 
     def flush(self) -> str:
         """U+FFFD for a character that was begun and will not be completed."""
+        self._is_amid_character = False
         return self._decoder.decode(b"", final=True)

@@ -29,10 +29,18 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token that is matched in text as a whole, before any byte-pair merge."""
+    """
+    A token that is matched in text as a whole, before any byte-pair merge.
+
+    Args:
+        is_special: As the file flags it.
+        is_control: It is special, or looks so: it shows in no answer that is split into parts.
+
+    """
 
     id: int
     content: str
+    is_special: bool
     is_control: bool
     strips_left: bool
     strips_right: bool
@@ -45,6 +53,10 @@ class Tokenizer:
     The byte-pair half is loaded *without* any added token, so that no text whatever can become
     one; `encode_special_tokens` of the tokenizers library would not do, as it leaves out those
     flagged ``special: false``, and R1 flags ``<think>`` so.
+
+    It has two tables from token ids to their bytes: `token_bytes`, in which control tokens have
+    none, and `raw_token_bytes`, in which only those have none that the file flags as special.
+    `prefix` holds the added tokens that the file's post-processor puts before every text.
 
     Args:
         tokenizer_json: The file's text.
@@ -61,9 +73,15 @@ class Tokenizer:
             token.content: token for token in _added_tokens(document, source)
         }
         self.control_ids = frozenset(t.id for t in self.added_tokens.values() if t.is_control)
-        self.token_bytes: Mapping[int, bytes] = _token_bytes(
-            document["model"]["vocab"], self.added_tokens.values(), source
-        )
+        words = _token_bytes(document["model"]["vocab"], source)
+        added = self.added_tokens.values()
+        self.token_bytes: Mapping[int, bytes] = words | {
+            t.id: b"" if t.is_control else t.content.encode() for t in added
+        }
+        self.raw_token_bytes: Mapping[int, bytes] = words | {
+            t.id: b"" if t.is_special else t.content.encode() for t in added
+        }
+        self.prefix = _prefix(document)
         self._plain = _plain_half(document, self.added_tokens, source)
         self._added_pattern = _any_of(self.added_tokens)
 
@@ -71,6 +89,15 @@ class Tokenizer:
         """The id of the added token that reads *content*."""
         token = self.added_tokens.get(content)
         return token.id if token else None
+
+    def text_of(self, token_ids: Iterable[int]) -> str:
+        """What the ids stand for, added tokens spelled out; broken characters are replaced."""
+        contents = {token.id: content for content, token in self.added_tokens.items()}
+        parts = [
+            contents[token_id].encode() if token_id in contents else self.token_bytes[token_id]
+            for token_id in token_ids
+        ]
+        return b"".join(parts).decode(errors="replace")
 
     def encode(self, segments: Iterable[Segment]) -> list[int]:
         """
@@ -142,6 +169,7 @@ def _added_tokens(document: dict[str, Any], source: str) -> list[AddedToken]:
                 AddedToken(
                     id=int(entry["id"]),
                     content=content,
+                    is_special=bool(entry.get("special")),
                     is_control=bool(entry.get("special")) or _is_bracketed(content),
                     strips_left=bool(entry.get("lstrip")),
                     strips_right=bool(entry.get("rstrip")),
@@ -155,9 +183,7 @@ def _is_bracketed(content: str) -> bool:
     return (content[0], content[-1]) in {("<", ">"), ("[", "]")}
 
 
-def _token_bytes(
-    vocab: dict[str, int], added_tokens: Iterable[AddedToken], source: str
-) -> dict[int, bytes]:
+def _token_bytes(vocab: dict[str, int], source: str) -> dict[int, bytes]:
     byte_of = _byte_of_letter()
     table: dict[int, bytes] = {}
     for token, token_id in vocab.items():
@@ -173,8 +199,24 @@ def _token_bytes(
             f"{source}: has no token for byte 0x{min(missing):02x}, so some text would be lost; "
             "train it with the whole byte alphabet"
         )
-    table |= {t.id: b"" if t.is_control else t.content.encode() for t in added_tokens}
     return table
+
+
+def _prefix(document: dict[str, Any]) -> tuple[str, ...]:
+    """
+    The special tokens that a template of the post-processor puts before a text.
+
+    Source:
+        tokenizers, `processors.TemplateProcessing`: ``single`` lists special tokens and the text.
+    """
+    processor = document.get("post_processor") or {}
+    tokens: list[str] = []
+    for step in processor.get("processors") or [processor]:
+        for piece in step.get("single") or []:
+            if "SpecialToken" not in piece:
+                break
+            tokens.append(str(piece["SpecialToken"]["id"]))
+    return tuple(tokens)
 
 
 def _byte_of_letter() -> dict[str, int]:

@@ -123,7 +123,7 @@ class Choice:
                 self.stop()
             finish = step.finish
         assert finish is not None, "an engine's last step carries its finish. This is a bug."
-        self._push(self._reply.finish())
+        self._push(self._reply.finish(at_limit=finish is not EngineFinish.STOP))
         return finish
 
     def _push(self, delta: ChatEvent) -> None:

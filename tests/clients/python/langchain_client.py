@@ -6,7 +6,7 @@ import asyncio
 
 import openai
 from langchain_openai import ChatOpenAI
-from record import ANSWER, KEY, MODEL, SUM, URL, Record
+from record import ANSWER, KEY, MODEL, SUM, URL, Record, error_of
 
 record = Record("langchain-openai", 'ChatOpenAI(base_url="http://HOST/v1/openai")')
 
@@ -50,16 +50,11 @@ async def invoke_async():
 
 def be_refused():
     """Errors are those of the OpenAI client beneath."""
-    try:
-        point(key="sh_wrong").invoke(SUM)
-    except openai.AuthenticationError as error:
-        assert 401 == error.status_code
-        record.tried("wrong key")
-    try:
-        list(point(model="nobody/nothing").stream(SUM))
-    except openai.NotFoundError as error:
-        assert 404 == error.status_code
-        record.tried("unknown model")
+    error_of(openai.AuthenticationError, lambda: point(key="sh_wrong").invoke(SUM))
+    record.tried("wrong key")
+    unknown = point(model="nobody/nothing")
+    error_of(openai.NotFoundError, lambda: list(unknown.stream(SUM)))
+    record.tried("unknown model")
 
 
 invoke()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from functools import partial
 
-from record import ANSWER, KEY, MESSAGES, MODEL, URL, Record
+from record import ANSWER, KEY, MESSAGES, MODEL, URL, Record, error_of
 
 os.environ["DEEPINFRA_API_KEY"] = KEY
 os.environ["DEEPINFRA_API_BASE"] = f"{URL}/v1/openai"
 
-import litellm  # noqa: E402  (it reads the environment as it is imported)
+import litellm
 
 record = Record("litellm", "DEEPINFRA_API_BASE=http://HOST/v1/openai")
 model = f"deepinfra/{MODEL}"
@@ -56,23 +57,21 @@ def price():
     """What litellm says that DeepInfra takes for the model is what was charged here."""
     name = "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"
     answer = litellm.completion(model=f"deepinfra/{name}", messages=MESSAGES, temperature=0)
-    assert math.isclose(litellm.completion_cost(answer), answer.usage.estimated_cost)
+    price_usd = litellm.completion_cost(answer, model=f"deepinfra/{name}")
+    assert math.isclose(price_usd, answer.usage.estimated_cost)
     record.answered_with(answer.usage)
     record.tried("cost as in the client's own price list")
 
 
 def be_refused():
-    """Errors become litellm's own, by status."""
-    try:
-        litellm.completion(model=model, messages=MESSAGES, api_key="sh_wrong")
-    except litellm.AuthenticationError as error:
-        assert 401 == error.status_code
-        record.tried("wrong key")
-    try:
-        litellm.completion(model="deepinfra/nobody/nothing", messages=MESSAGES, stream=True)
-    except litellm.NotFoundError as error:
-        assert "nobody/nothing" in str(error)
-        record.tried("unknown model")
+    """Errors become litellm's own; it goes by their words before it goes by their status."""
+    ask = partial(litellm.completion, messages=MESSAGES)
+    error_of(litellm.AuthenticationError, lambda: ask(model=model, api_key="sh_wrong"))
+    record.tried("wrong key")
+    unknown = {"model": "deepinfra/nobody/nothing", "stream": True}
+    error = error_of(litellm.NotFoundError, lambda: ask(**unknown))
+    assert "nobody/nothing" in str(error)
+    record.tried("unknown model")
 
 
 ask_whole()

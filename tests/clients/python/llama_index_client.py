@@ -7,7 +7,7 @@ import asyncio
 import requests
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.llms.deepinfra import DeepInfraLLM
-from record import ANSWER, KEY, MODEL, SUM, URL, Record
+from record import ANSWER, KEY, MODEL, SUM, URL, Record, error_of
 
 record = Record("llama-index-llms-deepinfra", 'DeepInfraLLM(api_base="http://HOST")')
 messages = [ChatMessage(role="user", content=SUM)]
@@ -50,16 +50,13 @@ async def chat_async():
 
 def be_refused():
     """A refusal comes as the HTTP library's error, with its status."""
-    try:
-        point(key="sh_wrong").chat(messages)
-    except requests.HTTPError as error:
-        assert 401 == error.response.status_code
-        record.tried("wrong key")
-    try:
-        list(point(model="nobody/nothing").stream_chat(messages))
-    except requests.HTTPError as error:
-        assert 404 == error.response.status_code
-        record.tried("unknown model")
+    error = error_of(requests.HTTPError, lambda: point(key="sh_wrong").chat(messages))
+    assert 401 == error.response.status_code
+    record.tried("wrong key")
+    unknown = point(model="nobody/nothing")
+    error = error_of(requests.HTTPError, lambda: list(unknown.stream_chat(messages)))
+    assert 404 == error.response.status_code
+    record.tried("unknown model")
 
 
 def note(usage):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+from click.testing import CliRunner
+from llm.cli import cli
 from record import ANSWER, KEY, MODEL, SUM, URL, Record
 
 record = Record("llm", "llm openai endpoint http://HOST/v1 --key KEY -m MODEL PROMPT")
-LLM = str(Path(sys.executable).with_name("llm"))
 ENDPOINT = ["openai", "endpoint", f"{URL}/v1", "--key"]
 CONFIGURATION = f"""
 - model_id: mine
@@ -26,7 +25,8 @@ CONFIGURATION = f"""
 
 
 def llm(*arguments):
-    return subprocess.run([LLM, *arguments], capture_output=True, text=True, check=False)
+    """Run the command in this process: each start of its own would take seconds."""
+    return CliRunner().invoke(cli, arguments)
 
 
 def ask_without_configuration():
@@ -44,8 +44,8 @@ def list_models():
 
 def ask_with_configuration():
     """A model in extra-openai-models.yaml, in pieces and whole, and what `llm` logged of it."""
-    user = Path(os.environ["LLM_USER_PATH"])
-    (user / "extra-openai-models.yaml").write_text(CONFIGURATION)
+    folder = Path(os.environ["LLM_USER_PATH"])
+    (folder / "extra-openai-models.yaml").write_text(CONFIGURATION)
     llm("keys", "set", "mine", "--value", KEY)
     for tried, option in (("stream", "--log"), ("whole", "--no-stream")):
         assert f"{ANSWER}\n" == llm("-m", "mine", option, SUM).stdout
@@ -57,10 +57,10 @@ def ask_with_configuration():
 def be_refused():
     """A refusal ends the command with the server's own words."""
     wrong = llm(*ENDPOINT, "sh_wrong", "-m", MODEL, SUM)
-    assert (1, True) == (wrong.returncode, "Error code: 401" in wrong.stderr)
+    assert (1, True) == (wrong.exit_code, "Error code: 401" in wrong.stderr)
     record.tried("wrong key")
     unknown = llm("-m", "unknown", SUM)
-    assert (1, True) == (unknown.returncode, "nobody/nothing" in unknown.stderr)
+    assert (1, True) == (unknown.exit_code, "nobody/nothing" in unknown.stderr)
     record.tried("unknown model")
 
 

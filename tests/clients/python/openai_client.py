@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import openai
-from record import ANSWER, KEY, MESSAGES, MODEL, URL, Record
+from record import ANSWER, KEY, MESSAGES, MODEL, URL, Record, error_of
 
 record = Record("openai", 'OpenAI(base_url="http://HOST/v1/openai")')
 client = openai.OpenAI(base_url=f"{URL}/v1/openai", api_key=KEY, max_retries=0)
@@ -64,18 +64,13 @@ def list_models():
 
 def be_refused():
     """Errors become the client's own, by status."""
-    try:
-        client.with_options(api_key="sh_wrong").chat.completions.create(
-            model=MODEL, messages=MESSAGES
-        )
-    except openai.AuthenticationError as error:
-        assert 401 == error.status_code
-        record.tried("wrong key")
-    try:
-        client.chat.completions.create(model="nobody/nothing", messages=MESSAGES, stream=True)
-    except openai.NotFoundError as error:
-        assert "nobody/nothing" in error.body["message"]
-        record.tried("unknown model")
+    wrong = client.with_options(api_key="sh_wrong").chat.completions
+    error_of(openai.AuthenticationError, lambda: wrong.create(model=MODEL, messages=MESSAGES))
+    record.tried("wrong key")
+    unknown = {"model": "nobody/nothing", "messages": MESSAGES, "stream": True}
+    error = error_of(openai.NotFoundError, lambda: client.chat.completions.create(**unknown))
+    assert "nobody/nothing" in error.body["message"]
+    record.tried("unknown model")
 
 
 ask_whole()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 URL = os.environ["SERVER_URL"]
 KEY = os.environ["API_KEY"]
@@ -13,6 +15,17 @@ MODEL = os.environ["MODEL"]
 SUM = "What is 17 + 25?"
 MESSAGES: list[Any] = [{"role": "user", "content": SUM}]
 ANSWER = "17 + 25 = 42."
+
+Error = TypeVar("Error", bound=Exception)
+
+
+def error_of(kind: type[Error], ask: Callable[[], object]) -> Error:
+    """The error of type *kind* in which *ask* must end."""
+    try:
+        ask()
+    except kind as error:
+        return error
+    raise AssertionError(f"nothing raised {kind.__name__}")
 
 
 class Record:
@@ -49,4 +62,5 @@ class Record:
 
     def tell(self) -> None:
         """Print the line."""
-        print(json.dumps({**self._told, "tried": self._tried, "answers": self._answers}))
+        told = {**self._told, "tried": self._tried, "answers": self._answers}
+        sys.stdout.write(json.dumps(told) + "\n")

@@ -68,13 +68,13 @@ async def test_wrong_checksum_is_refused_without_the_ledger(
 ) -> None:
     """A made-up key is refused without a query: even while the ledger is closed."""
     database.close()
-    with pytest.raises(AuthenticationError, match="Invalid API key"):
+    with pytest.raises(AuthenticationError, match="Incorrect API key provided"):
         await accounts.authenticate("sh_" + "0" * 33)
 
 
 async def test_unknown_key_is_refused(accounts: Accounts) -> None:
     """A key of another server is refused in the same words as any wrong key."""
-    with pytest.raises(AuthenticationError, match="Invalid API key"):
+    with pytest.raises(AuthenticationError, match="Incorrect API key provided"):
         await accounts.authenticate(api_key.mint())
 
 

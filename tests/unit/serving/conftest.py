@@ -21,6 +21,7 @@ from stillhouse.limits import LimitRules, Limits
 from stillhouse.metrics import Metrics
 from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel
+from stillhouse.models.grammar_compiler import GrammarCompiler
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.places import Places
@@ -40,6 +41,7 @@ class SteppedEngine:
     """An engine that makes its first token at once, and the others when its gate is open."""
 
     context_length = 4096
+    max_sequences = 2
 
     def __init__(self) -> None:
         self.requests: list[GenerateRequest] = []
@@ -157,6 +159,7 @@ async def serving(
             ledger=ledger,
             past_requests=past_requests,
             places=Places(max_outstanding=256, limits=Limits(rules, clock), metrics=metrics),
+            grammars=GrammarCompiler(),
             resolver=Resolver(patience_s=0.2),
             clock=clock,
             metrics=metrics,

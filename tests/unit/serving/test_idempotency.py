@@ -9,7 +9,14 @@ import pytest
 from stillhouse.billing.idempotency import LIFETIME_MS, Answer, Claim
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import Finish
+from stillhouse.chat import (
+    ChoiceAnswer,
+    Finish,
+    FinishReason,
+    Logprob,
+    TokenLogprobs,
+    ToolCall,
+)
 from stillhouse.errors import (
     EngineCrashedError,
     IdempotencyConflictError,
@@ -198,8 +205,13 @@ async def test_an_answer_that_is_too_large_is_charged_but_not_kept(serving, monk
 
 @pytest.mark.parametrize("text", ["", "plain", "Zoë\n\x00\U0001f35a", "</think>"])
 def test_any_text_is_kept_as_it_was(text):
-    """Characters that a database might not take survive."""
-    answer = Answer(text, text[::-1], "stop")
+    """Characters that a database might not take survive, in every part of an answer."""
+    call = ToolCall("call_1", "find", text)
+    drawn = Logprob(3, text.encode()[:3], -0.25)
+    choice = ChoiceAnswer(
+        text, text[::-1], (call,), (TokenLogprobs(drawn, (drawn,)),), FinishReason.TOOL_CALLS, text
+    )
+    answer = Answer((choice, choice), reasoning_tokens=7)
     assert answer == msgspec.json.decode(answer.encode(), type=Answer)
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import heapq
 import os
 import threading
+from collections.abc import Callable
 from typing import NoReturn
 
+from stillhouse.clock import Clock
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
 from stillhouse.engines.fake.prefix_cache import PrefixCache
 from stillhouse.engines.fake.sequence import FakeSequence
 from stillhouse.engines.fake.settings import FakeSettings, FaultKind
 from stillhouse.engines.fake.witness import WitnessLog
-from stillhouse.errors import InvalidRequestError, RequestTooLargeForEngineError
+from stillhouse.engines.request_check import check_request
+from stillhouse.engines.worker_loop import SequenceSteps
+from stillhouse.errors import InvalidRequestError
 
 CRASH_EXIT_CODE = 70
-
-SequenceSteps = list[tuple[int, GenerateStep]]
 
 
 class FakeRunner:
@@ -30,6 +32,7 @@ class FakeRunner:
         vocab_size: Token ids of prompts are below it.
         context_length: Most tokens of one sequence.
         witness: Told of every token and every end before the gateway is.
+        clock: Says when tokens are due.
 
     """
 
@@ -40,8 +43,11 @@ class FakeRunner:
         vocab_size: int,
         context_length: int,
         witness: WitnessLog,
+        clock: Clock,
     ) -> None:
         self._settings = settings
+        self._clock = clock
+        self.max_sequences = settings.slots
         self._vocab_size = vocab_size
         self.context_length = context_length
         self._witness = witness
@@ -53,9 +59,15 @@ class FakeRunner:
         self._num_steps = 0
 
     @property
-    def next_due_s(self) -> float | None:
-        """When there is something to do, by the monotonic clock; None when nothing is asked."""
-        return min((sequence.due_s for sequence in self._running.values()), default=None)
+    def block_size(self) -> int:
+        """Tokens per block of the KV cache that is kept account of."""
+        return self._settings.block_size
+
+    @property
+    def idle_s(self) -> float | None:
+        """So long no token is due; None is for ever, unless a request comes."""
+        due_s = min((sequence.due_s for sequence in self._running.values()), default=None)
+        return None if due_s is None else max(0.0, due_s - self._clock.monotonic_s())
 
     @property
     def health(self) -> EngineHealth:
@@ -68,7 +80,10 @@ class FakeRunner:
             num_steps=self._num_steps,
         )
 
-    def add(self, sequence_id: int, request: GenerateRequest, *, now_s: float) -> None:
+    def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
+        """Nothing: words need no preparation."""
+
+    def add(self, sequence_id: int, request: GenerateRequest) -> None:
         """
         Take a request; its steps come under *sequence_id*, which must be higher than all before.
 
@@ -82,26 +97,27 @@ class FakeRunner:
         sequence = FakeSequence(sequence_id, request, self._settings.word_ids, fault)
         self._sequences[sequence_id] = sequence
         heapq.heappush(self._waiting, (sequence.importance, sequence))
-        self._admit_waiting(now_s)
+        self._admit_waiting(self._clock.monotonic_s())
 
-    def cancel(self, sequence_id: int, *, now_s: float) -> SequenceSteps:
+    def cancel(self, sequence_id: int) -> SequenceSteps:
         """End a sequence and return its last step, or nothing if it has ended before."""
         sequence = self._sequences.get(sequence_id)
         if sequence is None or sequence.meets(FaultKind.IGNORE_CANCEL):
             return []
         sequence.finish = EngineFinish.CANCELLED
-        steps = [self._report(sequence, ())]
+        steps: SequenceSteps = [self._report(sequence, ())]
         self._witness.sync()
-        self._admit_waiting(now_s)
+        self._admit_waiting(self._clock.monotonic_s())
         return steps
 
-    def step(self, now_s: float) -> SequenceSteps:
+    def step(self, receive: Callable[[], None]) -> SequenceSteps:  # noqa: ARG002 (a step takes no time in which a message could come)
         """Make the next token of every sequence whose time has come, and note it first."""
+        now_s = self._clock.monotonic_s()
         due = [sequence for sequence in self._running.values() if sequence.due_s <= now_s]
         if not due:
             return []
         self._num_steps += 1
-        steps = [self._advance(sequence, now_s) for sequence in due]
+        steps: SequenceSteps = [self._advance(sequence, now_s) for sequence in due]
         self._witness.sync()
         for sequence in due:
             _fail_if_it_must(sequence)
@@ -124,7 +140,9 @@ class FakeRunner:
         """Return the step to be told, and forget the sequence if it is the last one."""
         if sequence.finish is not None:
             self._remove(sequence)
-        return sequence.sequence_id, GenerateStep(new, sequence.usage, sequence.finish)
+        logprobs = sequence.logprobs_of_last() if new else ()
+        step = GenerateStep(new, sequence.usage, sequence.finish, logprobs)
+        return sequence.sequence_id, step
 
     def _remove(self, sequence: FakeSequence) -> None:
         assert sequence.finish is not None
@@ -161,26 +179,9 @@ class FakeRunner:
         return -(-num_tokens // self._settings.block_size)
 
     def _check(self, request: GenerateRequest) -> None:
-        prompt, sampling = request.prompt_token_ids, request.sampling
-        if not prompt or min(prompt) < 0 or max(prompt) >= self._vocab_size:
-            raise InvalidRequestError(
-                f"A prompt has one token at least, with ids 0 to {self._vocab_size - 1}.",
-                param="messages",
-            )
-        if request.max_tokens < 0:
-            raise InvalidRequestError("max_tokens must not be negative.", param="max_tokens")
-        if not (
-            0 <= sampling.temperature < float("inf")
-            and 0 < sampling.top_p <= 1
-            and 0 <= sampling.min_p <= 1
-            and sampling.top_k >= 0
-        ):
-            raise InvalidRequestError(f"{sampling} cannot be honoured.")
-        if len(prompt) + request.max_tokens > self.context_length:
-            raise RequestTooLargeForEngineError(
-                f"{len(prompt)} prompt tokens and {request.max_tokens} new ones exceed the "
-                f"{self.context_length} tokens that one sequence can have."
-            )
+        check_request(request, vocab_size=self._vocab_size, context_length=self.context_length)
+        if request.grammar is not None:
+            raise InvalidRequestError("The fake engine draws words, not grammars.")
 
 
 def _fail_if_it_must(sequence: FakeSequence) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from array import array
 from dataclasses import dataclass, field, replace
 
 from stillhouse.chat import SamplingParams, TokenUsage
-from stillhouse.engines.base import EngineFinish, GenerateRequest
+from stillhouse.engines.base import EngineFinish, GenerateRequest, StepLogprobs
 from stillhouse.engines.fake.settings import Fault, FaultKind
 
 HUGE_COUNT = 10**9
 NARROW = 1e-3  # sampling that leaves less than this to chance leaves only the likeliest token
+DECIDING_BIAS = 100.0
+LOGPROB_OF_DRAWN = -math.log(2)
 
 
 @dataclass(slots=True)
@@ -21,6 +24,11 @@ class FakeSequence:
     A prompt and the words that follow it.
 
     Its tokens are a function of prompt, seed and index, whatever else the engine does.
+
+    A word has no probability here, so penalties change nothing, and of the logit biases only those
+    that decide alone: from +100 a token is always drawn (the first of these), from -100 down never,
+    as long as there is another word. Log probabilities are made up: the drawn word has 1/2, the
+    words after it 1/4, 1/8 and so on.
 
     Args:
         word_ids: The first and the last token id that the completion is made of.
@@ -75,15 +83,43 @@ class FakeSequence:
     def make_token(self) -> int:
         """Make the next token and finish if it is the last."""
         index = len(self.token_ids)
-        first, last = self.word_ids
         draw = hashlib.blake2b(self._root + index.to_bytes(8, "big"), digest_size=8).digest()
-        token_id = first + int.from_bytes(draw, "big") % (last + 1 - first)
+        token_id = self._pick(int.from_bytes(draw, "big"))
         self.token_ids.append(token_id)
         if token_id in self.request.stop_token_ids:
             self.finish = EngineFinish.STOP
         elif len(self.token_ids) >= self.request.max_tokens:
             self.finish = EngineFinish.LENGTH
         return token_id
+
+    def logprobs_of_last(self) -> tuple[StepLogprobs, ...]:
+        """Make up what the request asks of the last token's log probabilities."""
+        num_top = self.request.top_logprobs
+        if num_top is None:
+            return ()
+        num_top = min(num_top, self._num_words)
+        top = [
+            (self._word(self._place_of_last + rank), (rank + 1) * LOGPROB_OF_DRAWN)
+            for rank in range(num_top)
+        ]
+        return (StepLogprobs(LOGPROB_OF_DRAWN, tuple(top)),)
+
+    def _pick(self, draw: int) -> int:
+        if self._forced is not None:
+            return self._forced
+        place = next(
+            (
+                place
+                for place in range(draw, draw + self._num_words)
+                if self._word(place) not in self._forbidden
+            ),
+            draw,
+        )
+        return self._word(place)
+
+    def _word(self, number: int) -> int:
+        first, last = self.word_ids
+        return first + number % (last + 1 - first)
 
 
 def _entropy(sampling: SamplingParams) -> bytes:

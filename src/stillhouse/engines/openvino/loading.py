@@ -12,6 +12,7 @@ from stillhouse.engines.openvino.decoder import Decoder
 from stillhouse.engines.openvino.machine import available_memory_bytes, num_physical_cores
 from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
+from stillhouse.engines.openvino.vocabulary import read_vocabulary
 from stillhouse.engines.openvino.weights_cache import load_weights
 from stillhouse.errors import ConfigError
 
@@ -31,6 +32,10 @@ def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]
 
     """
     architecture = read_architecture(settings.checkpoint_dir)
+    # Up to a second for a large one, with the interpreter's lock held: never while others run.
+    vocabulary = read_vocabulary(
+        settings.checkpoint_dir / "tokenizer.json", architecture.vocab_size
+    )
     num_threads = settings.num_threads or num_physical_cores()
     weights = load_weights(settings, architecture, num_threads=num_threads, on_progress=on_progress)
     limit = settings.context_length or architecture.context_length
@@ -50,6 +55,7 @@ def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]
         settings,
         vocab_size=architecture.vocab_size,
         context_length=min(context_length, decoder.num_blocks * decoder.block_size),
+        vocabulary=vocabulary,
     )
 
 

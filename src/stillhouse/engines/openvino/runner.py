@@ -2,47 +2,62 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep
+from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep, StepLogprobs
+from stillhouse.engines.openvino.grammar import GrammarMatcher
 from stillhouse.engines.openvino.kv_blocks import KVBlocks
+from stillhouse.engines.openvino.logit_rules import make_logit_rules
+from stillhouse.engines.openvino.logprobs import step_logprobs
 from stillhouse.engines.openvino.sampler import make_generator, sample
 from stillhouse.engines.openvino.scheduler import Scheduler
 from stillhouse.engines.openvino.sequence import Sequence
-from stillhouse.errors import InvalidRequestError, RequestTooLargeForEngineError
+from stillhouse.engines.request_check import check_request
+from stillhouse.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from llguidance import LLTokenizer
     from numpy import float32
     from numpy.typing import NDArray
 
-    from stillhouse.chat import SamplingParams
     from stillhouse.engines.base import GenerateRequest
     from stillhouse.engines.openvino.decoder import Decoder
     from stillhouse.engines.openvino.scheduler import Slice
     from stillhouse.engines.openvino.settings import EngineSettings
+    from stillhouse.engines.worker_loop import SequenceSteps
 
-SequenceSteps = list[tuple[int, GenerateStep]]
+NO_GRAMMARS = (
+    "This model takes no grammar: its checkpoint has no tokenizer.json to read the letters of."
+)
 
 
 class Runner:
     """
-    Generates for many sequences at once; one thread calls all of it.
+    Generates for many sequences at once; one thread calls all of it but `prepare`.
 
     Args:
         decoder: With its KV cache allocated.
         vocab_size: Token ids of prompts are below it.
         context_length: Most tokens of one sequence.
+        vocabulary: What grammars are matched with; None where there is none.
 
     """
 
     def __init__(
-        self, decoder: Decoder, settings: EngineSettings, *, vocab_size: int, context_length: int
+        self,
+        decoder: Decoder,
+        settings: EngineSettings,
+        *,
+        vocab_size: int,
+        context_length: int,
+        vocabulary: LLTokenizer | None,
     ) -> None:
         self._decoder = decoder
         self._vocab_size = vocab_size
+        self._vocabulary = vocabulary
+        self.max_sequences = settings.max_sequences
         self.context_length = context_length
         self._blocks = KVBlocks(decoder.num_blocks)
         self._scheduler = Scheduler(
@@ -53,6 +68,7 @@ class Runner:
             prefill_chunk_tokens=settings.prefill_chunk_tokens,
         )
         self._sequences: dict[int, Sequence] = {}
+        self._prepared: dict[int, GrammarMatcher | InvalidRequestError] = {}
         self._num_steps = 0
 
     @property
@@ -66,6 +82,11 @@ class Runner:
         return bool(self._sequences)
 
     @property
+    def idle_s(self) -> float | None:
+        """So long there is nothing to do unless a request comes; None is for ever."""
+        return 0.0 if self._sequences else None
+
+    @property
     def health(self) -> EngineHealth:
         """How the engine stands."""
         return EngineHealth(
@@ -76,6 +97,16 @@ class Runner:
             num_steps=self._num_steps,
         )
 
+    def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
+        """Compile a request's grammar ahead of `add`, on a thread that holds up no sequence."""
+        try:
+            grammar = self._compile(request)
+        except InvalidRequestError as error:
+            self._prepared[sequence_id] = error
+        else:
+            if grammar is not None:
+                self._prepared[sequence_id] = grammar
+
     def add(self, sequence_id: int, request: GenerateRequest) -> None:
         """
         Take a request; its steps come under *sequence_id*, which must be higher than all before.
@@ -85,12 +116,16 @@ class Runner:
             RequestTooLargeForEngineError: It can never fit.
 
         """
+        grammar = self._prepared.pop(sequence_id, None)
         self._check(request)
+        if isinstance(grammar, InvalidRequestError):
+            raise grammar
         sequence = Sequence(
             sequence_id,
             request,
             block_size=self._decoder.block_size,
             generator=make_generator(request.sampling),
+            logit_rules=make_logit_rules(request, grammar or self._compile(request)),
         )
         self._sequences[sequence_id] = sequence
         self._scheduler.add(sequence)
@@ -105,13 +140,15 @@ class Runner:
 
     def step(self, receive: Callable[[], None]) -> SequenceSteps:
         """
-        Compute the next batch and return what it added.
+        Compute the next batch and return what it added; nothing where there is no sequence.
 
         Args:
             receive: Called when the batch is computed and nothing of it is told yet: a sequence
                 cancelled there gets no further token.
 
         """
+        if not self._sequences:
+            return []
         batch = self._scheduler.schedule()
         assert batch, "There is work, but none of it can advance. This is a bug."
         logits = self._decoder.run(batch)
@@ -132,46 +169,54 @@ class Runner:
                 steps.append(self._sample(sequence, row))
         return steps
 
-    def _sample(self, sequence: Sequence, logits: NDArray[float32]) -> tuple[int, GenerateStep]:
-        request = sequence.request
-        if request.max_tokens == 0:
+    def _sample(
+        self, sequence: Sequence, logits: NDArray[float32]
+    ) -> tuple[int, GenerateStep | InvalidRequestError]:
+        if sequence.request.max_tokens == 0:
             sequence.finish = EngineFinish.LENGTH
             return self._report(sequence, ())
-        token_id = sample(logits, request.sampling, sequence.generator)
-        sequence.append(token_id)
-        return self._report(sequence, (token_id,))
+        try:
+            token_id = _draw(sequence, logits)
+        except InvalidRequestError as error:
+            self._forget(sequence)
+            return sequence.sequence_id, error
+        num_top = sequence.request.top_logprobs
+        logprobs = () if num_top is None else (step_logprobs(logits, token_id, num_top),)
+        return self._report(sequence, (token_id,), logprobs)
 
-    def _report(self, sequence: Sequence, new: tuple[int, ...]) -> tuple[int, GenerateStep]:
+    def _report(
+        self, sequence: Sequence, new: tuple[int, ...], logprobs: tuple[StepLogprobs, ...] = ()
+    ) -> tuple[int, GenerateStep]:
         """Return the step to be told, and forget the sequence if it is the last one."""
         if sequence.finish is not None:
-            self._scheduler.remove(sequence)
-            del self._sequences[sequence.sequence_id]
-        return sequence.sequence_id, GenerateStep(new, sequence.usage, sequence.finish)
+            self._forget(sequence)
+        step = GenerateStep(new, sequence.usage, sequence.finish, logprobs)
+        return sequence.sequence_id, step
+
+    def _forget(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        del self._sequences[sequence.sequence_id]
+
+    def _compile(self, request: GenerateRequest) -> GrammarMatcher | None:
+        if request.grammar is None:
+            return None
+        if self._vocabulary is None:
+            raise InvalidRequestError(NO_GRAMMARS)
+        return GrammarMatcher(self._vocabulary, request.grammar, request.stop_token_ids)
 
     def _check(self, request: GenerateRequest) -> None:
-        prompt = request.prompt_token_ids
-        if not prompt:
-            raise InvalidRequestError("The prompt is empty.", param="messages")
-        if min(prompt) < 0 or max(prompt) >= self._vocab_size:
-            raise InvalidRequestError(
-                f"The prompt's token ids must be 0 to {self._vocab_size - 1}.", param="messages"
-            )
-        if request.max_tokens < 0:
-            raise InvalidRequestError("max_tokens must not be negative.", param="max_tokens")
-        _check_sampling(request.sampling)
-        if len(prompt) + request.max_tokens > self.context_length:
-            raise RequestTooLargeForEngineError(
-                f"{len(prompt)} prompt tokens and {request.max_tokens} new ones exceed the "
-                f"{self.context_length} tokens that one sequence can have."
-            )
+        check_request(
+            request, vocab_size=self._vocab_size, context_length=self.context_length
+        )
 
 
-def _check_sampling(sampling: SamplingParams) -> None:
-    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
-        raise InvalidRequestError("temperature must be a number from 0.", param="temperature")
-    if not 0 < sampling.top_p <= 1:
-        raise InvalidRequestError("top_p must be above 0 and at most 1.", param="top_p")
-    if not 0 <= sampling.min_p <= 1:
-        raise InvalidRequestError("min_p must be from 0 to 1.", param="min_p")
-    if sampling.top_k < 0:
-        raise InvalidRequestError("top_k must not be negative; 0 is off.", param="top_k")
+def _draw(sequence: Sequence, logits: NDArray[float32]) -> int:
+    """Draw the sequence's next token, and take note of it."""
+    rules = sequence.logit_rules
+    if rules is None:
+        token_id = sample(logits, sequence.request.sampling, sequence.generator)
+    else:
+        token_id = sample(rules.apply(logits), sequence.request.sampling, sequence.generator)
+        rules.advance(token_id)
+    sequence.append(token_id)
+    return token_id

@@ -60,11 +60,11 @@ def _keep_likely(weights: NDArray[np.float32], sampling: SamplingParams) -> NDAr
     """Return the tokens that min-p and top-k leave, None where that is all of them."""
     threshold = np.float32(sampling.min_p)  # the likeliest has weight 1
     if 0 < sampling.top_k < len(weights):
-        threshold = max(threshold, _kth_largest(weights, sampling.top_k))
+        threshold = max(threshold, kth_largest(weights, sampling.top_k))
     return np.flatnonzero(weights >= threshold) if threshold > 0 else None
 
 
-def _kth_largest(weights: NDArray[np.float32], k: int) -> np.float32:
+def kth_largest(weights: NDArray[np.float32], k: int) -> np.float32:
     """
     Return the value of the k-th largest weight.
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from stillhouse.engines.base import GenerateRequest
+    from stillhouse.engines.openvino.logit_rules import LogitRules
 
 
 class SequenceState(Enum):
@@ -31,6 +32,7 @@ class Sequence:
     Args:
         sequence_id: Later ones are higher.
         generator: Draws for this sequence alone; None takes the likeliest token.
+        logit_rules: What its logits go through before; None where that is nothing.
 
     Attributes:
         token_ids: Prompt and completion.
@@ -48,10 +50,12 @@ class Sequence:
         *,
         block_size: int,
         generator: np.random.Generator | None,
+        logit_rules: LogitRules | None = None,
     ) -> None:
         self.sequence_id = sequence_id
         self.request = request
         self.generator = generator
+        self.logit_rules = logit_rules
         self.state = SequenceState.WAITING
         self.finish: EngineFinish | None = None
         self.token_ids = array("q", request.prompt_token_ids)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from stillhouse.models.dialects.base import Dialect, ReasoningMarks
+from dataclasses import replace
 
-MARKS = ReasoningMarks()
+from stillhouse.chat import Message
+from stillhouse.models.dialects.base import Dialect, Reasoning
+
+REASONING = Reasoning(begin="<think>\n", end="\n</think>\n\n", is_on=True)
 
 
-def after_last_close(text: str) -> str:
+def after_last_close(message: Message) -> Message:
     """What follows the last ``</think>``, as R1's own template cuts earlier answers."""
-    return text.rpartition(MARKS.close)[2]
+    return replace(message, content=message.content.rpartition(REASONING.marks.close)[2], reasoning="")
 
 
-DEEPSEEK_R1 = Dialect("deepseek_r1", history=after_last_close, reasoning=MARKS)
+DEEPSEEK_R1 = Dialect("deepseek_r1", history=after_last_close, reasoning=REASONING)

@@ -1,0 +1,141 @@
+"""Other people's clients, each run by a script in a process of its own against a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FOLDER = Path(__file__).parent
+ROOT = FOLDER.parents[1]
+TABLE_DOCUMENT = ROOT / "docs" / "clients.md"
+TABLE_HEADING = "## What was tried\n"
+_TOOLS = ROOT / ".venv" / "clients" / "bin"
+_ONLY_LOOPBACK = FOLDER / "only_loopback"
+_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Client:
+    """A script that tries one client, and what it takes to run it."""
+
+    name: str
+    script: Path
+    interpreter: Path
+    needs: Path
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether `make test` has installed it."""
+        return self.interpreter.exists() and self.needs.exists()
+
+
+class Answer(NamedTuple):
+    """What a client showed of one answer that was charged; None is what it does not show."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a script told when it had ended well, and whom it called besides the server."""
+
+    client: str
+    version: str
+    pointed: str
+    tried: list[str]
+    answers: list[Answer]
+    calls_outside: list[str]
+
+
+def _python_clients() -> Iterable[Client]:
+    interpreter = _TOOLS / "python"
+    for script in sorted((FOLDER / "python").glob("*_client.py")):
+        yield Client(f"python/{script.stem}", script, interpreter, interpreter)
+    newest = FOLDER / "python" / "openai_client.py"
+    # Some of the others hold `openai` back in their environment; ours has its newest release.
+    yield Client("python/openai_client (newest)", newest, Path(sys.executable), newest)
+
+
+def _node_clients() -> Iterable[Client]:
+    for script in sorted((FOLDER / "node").glob("*_client.mjs")):
+        yield Client(
+            f"node/{script.stem}", script, _TOOLS / "node", FOLDER / "node" / "node_modules"
+        )
+
+
+CLIENTS = {client.name: client for client in (*_python_clients(), *_node_clients())}
+
+
+def run_client(client: Client, *, url: str, key: str, model: str, home: Path) -> Run:
+    """
+    Run a client's script.
+
+    Args:
+        home: An empty folder, for whatever the client writes down.
+
+    """
+    calls_outside = home / "calls-outside"
+    done = subprocess.run(
+        [client.interpreter, client.script],
+        env=_plain_environment(home)
+        | {
+            "CALLS_OUTSIDE": str(calls_outside),
+            "SERVER_URL": url,
+            "API_KEY": key,
+            "MODEL": model,
+        },
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    assert 0 == done.returncode, f"{client.name}:\n{done.stdout}\n{done.stderr}"
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    answers = [Answer(*answer) for answer in told.pop("answers")]
+    called = calls_outside.read_text().splitlines() if calls_outside.exists() else []
+    return Run(**told, answers=answers, calls_outside=called)
+
+
+def _plain_environment(home: Path) -> dict[str, str]:
+    """No proxies, no keys, no settings of whoever runs the tests; and no calls to other hosts."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "LLM_USER_PATH": str(home),
+        "PYTHONPATH": str(_ONLY_LOOPBACK),
+        "NODE_OPTIONS": f"--import={(_ONLY_LOOPBACK / 'hook.mjs').as_uri()}",
+        # Else it fetches its list of prices when it is imported.
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+
+
+def table_of(runs: Iterable[Run]) -> str:
+    """The runs as a table in Markdown: a row for each client."""
+    rows = sorted(_row(run) for run in runs)
+    head = "| client | version | pointed at stillhouse | tried | shows |\n|---|---|---|---|---|\n"
+    return head + "".join(rows)
+
+
+def _row(run: Run) -> str:
+    tried = ", ".join(run.tried)
+    return f"| {run.client} | {run.version} | `{run.pointed}` | {tried} | {_shown(run)} |\n"
+
+
+def _shown(run: Run) -> str:
+    if any(answer.cost_usd is not None for answer in run.answers):
+        return "tokens, cost"
+    return "tokens" if any(answer.prompt_tokens for answer in run.answers) else "–"
+
+
+def committed_table() -> str:
+    """The table as docs/clients.md has it."""
+    return TABLE_DOCUMENT.read_text().partition(TABLE_HEADING)[2].strip("\n") + "\n"

@@ -1,0 +1,106 @@
+"""Bodies that are made to hurt: refused, with the engine untouched and others served beside them."""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.e2e.bombs import BOMBS, HELLO, PACKED_BOMBS
+
+CHAT = "/v1/openai/chat/completions"
+
+
+def error_of(response):
+    assert 400 <= response.status_code < 500
+    error = response.json()["error"]
+    assert error["message"]
+    return error
+
+
+@pytest.fixture(autouse=True)
+def _others_are_served_by_the_same_engine(server):
+    """Before and after each bomb, the same answer comes from the same engine process."""
+    before = _ask(server), _engine_pids(server)
+    yield
+    assert before == (_ask(server), _engine_pids(server))
+
+
+def _ask(server):
+    with server.client() as client:
+        answer = client.post(CHAT, json=HELLO | {"temperature": 0}).json()
+    return answer["choices"][0]["message"]["content"]
+
+
+def _engine_pids(server):
+    children = f"/proc/{server.process.pid}/task/{server.process.pid}/children"
+    with open(children) as file:
+        pids = file.read().split()
+    return {pid for pid in pids if "engines" in _command_of(pid)}
+
+
+def _command_of(pid):
+    with open(f"/proc/{pid}/cmdline") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused(server, name):
+    """A 4xx that says what was wrong, never a 5xx and never silence."""
+    with server.client() as client:
+        error_of(client.post(CHAT, content=BOMBS[name]()))
+
+
+@pytest.mark.parametrize("name", PACKED_BOMBS)
+def test_a_packed_bomb_is_refused(server, name):
+    """What is small on the wire and huge unpacked is refused when the limit is reached."""
+    with server.client() as client:
+        error_of(
+            client.post(CHAT, content=PACKED_BOMBS[name](), headers={"Content-Encoding": "gzip"})
+        )
+
+
+def test_endless_chunks_are_cut(server):
+    """A body without a length is read up to the limit, and then answered."""
+    address = urlsplit(server.url)
+    chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+        head = (
+            f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key}\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        try:
+            for _ in range(1000):  # 64 MiB, eight times the limit
+                connection.sendall(chunk)
+        except ConnectionError:
+            pass  # cut, with the answer on its way already
+        else:
+            raise AssertionError("all of it was read")
+        answer = _rest_of(connection)
+
+    assert b"" == answer or answer.startswith(b"HTTP/1.1 413")
+
+
+def _rest_of(connection):
+    try:
+        return connection.recv(1 << 16)
+    except ConnectionError:  # a reset can overtake the answer
+        return b""
+
+
+def test_a_bomb_beside_a_stream(server):
+    """While bombs go off, a stream that was begun before goes on to its end."""
+    ask = HELLO | {"stream": True, "temperature": 0}
+    with server.client() as client, client.stream("POST", CHAT, json=ask) as response:
+        lines = response.iter_lines()
+        next(lines)
+        for make in BOMBS.values():
+            error_of(
+                httpx.post(server.url + CHAT, content=make(), headers=server.headers, timeout=60)
+            )
+        rest = list(lines)
+
+    assert "data: [DONE]" == [line for line in rest if line][-1]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillhouse.api.json_body import LONG_BODY_BYTES, MAX_KEYS, parse_json
+from stillhouse.errors import InvalidRequestError
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(json_values, st.booleans())
+def test_what_json_can_say_is_read(value, is_ascii):
+    """Any value that JSON can carry comes back, escaped or not."""
+    assert value == parse_json(json.dumps(value, ensure_ascii=is_ascii).encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b'{"a": 1, "a": 1}', "'a' is given twice"),
+        (b'{"b": {"a": 1, "c": 2, "a": 3}}', "'a' is given twice"),
+        (b'{"a": NaN}', "NaN"),
+        (b"[-Infinity]", "-Infinity"),
+        (b'{"a": "\\ud83d"}', "surrogate"),
+        (b'["\\uDE00\\uD83D"]', "surrogate"),
+        (b'{"\\ud83d": 1}', "surrogate"),
+        (b'"\xff"', "byte 1 is not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"9" * 5000, "4300"),
+        (b'{"a": 1} {"b": 2}', "Extra data"),
+        ("{\u00a0}".encode(), "Expecting"),
+    ],
+)
+def test_what_parsers_disagree_about_is_refused(body, reason):
+    """Each fault is named; nothing is repaired in silence."""
+    with pytest.raises(InvalidRequestError, match=reason):
+        parse_json(body)
+
+
+def test_a_pair_of_surrogates_is_one_character():
+    """An escaped character beyond the first plane is whole."""
+    assert ["\U0001f600"] == parse_json(b'["\\ud83d\\ude00"]')
+
+
+def test_far_too_many_keys_are_refused_unparsed():
+    """A body of keys alone is refused by their number; a long text with colons is not."""
+    keys = ",".join(f'"{n}" : 1' for n in range(MAX_KEYS + 1))
+    with pytest.raises(InvalidRequestError, match=str(MAX_KEYS)):
+        parse_json(f"{{{keys}}}".encode())
+
+    text = json.dumps('a": ' * LONG_BODY_BYTES)
+    assert LONG_BODY_BYTES * 4 == len(parse_json(text.encode()))

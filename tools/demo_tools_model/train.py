@@ -1,0 +1,130 @@
+"""Trains the demo model that calls tools, on conversations that are made up as it goes."""
+
+import argparse
+import random
+from itertools import cycle
+from pathlib import Path
+
+import torch
+from clock import Clock
+from export import SHARPNESS, export
+from model import Shape
+from packing import Encoded
+from rows import batches, encode, long_batches
+from safetensors.torch import load_file
+from talks import Conversation, json_talk, small_talk, tool_talk
+from tokenizers import Tokenizer
+from toolbox import ask, ask_pair, draw_tools
+from trainer import Trainer, rate
+from vocabulary import VOCABULARY, tokenizer_config, train_tokenizer
+
+from talks import called  # isort: skip
+
+SEED = 1
+CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / "demo-tools"
+LONG_EVERY = 16
+PROBES = 60
+
+
+def probes(tokenizer: Tokenizer, seed: int) -> dict[str, list[Encoded]]:
+    """Small fixed examinations on values that training never shows."""
+    rng = random.Random(seed)
+    kinds: dict[str, list[Encoded]] = {}
+    for name in ("call1", "call3", "pair", "json", "talk", "mixed"):
+        kinds[name] = []
+        while len(kinds[name]) < PROBES:
+            sample = encode(tokenizer, _probe(rng, name))
+            if len(sample.tokens) <= 512:
+                kinds[name].append(sample)
+    return kinds
+
+
+def _probe(rng: random.Random, name: str) -> Conversation:
+    if name == "json":
+        return json_talk(rng, held_out=True)
+    if name == "mixed":
+        return tool_talk(rng, 2)
+    tools = draw_tools(rng, 1 if name == "call1" else 3)
+    if name == "talk":
+        return Conversation("", tools, [small_talk(rng, held_out=True)])
+    tool = rng.choice(tools)
+    if name == "pair" and not tool.pairs:
+        return _probe(rng, name)
+    question = (ask_pair if name == "pair" else ask)(rng, tool, held_out=True)
+    exchange = called(question.calls)
+    exchange.user = question.text
+    return Conversation("", tools, [exchange])
+
+
+def train(minutes: float, folder: Path, trainer: Trainer, seed: int) -> None:
+    """One run of the given length; the checkpoint is written every few minutes."""
+    tokenizer = load_tokenizer(folder)
+    context = trainer.model.shape.max_position_embeddings
+    probed = probes(tokenizer, SEED + 1)
+    share = [0.2]
+    usual = batches(tokenizer, seed + 2, 8, 448, share)
+    lengthy = cycle(
+        (long_batches(tokenizer, seed + 3, 3, 1024), long_batches(tokenizer, seed + 4, 1, 2048))
+    )
+    parameters = sum(weight.numel() for weight in trainer.model.parameters())
+    print(f"{parameters / 1e6:.2f} M parameters, {tokenizer.get_vocab_size()} tokens", flush=True)
+    clock, steps, tokens, looked = Clock(minutes), 0, 0, 0.0
+    while clock.progress < 1:
+        share[0] = max(0.0, 0.2 - 4 * clock.progress)
+        is_long = clock.progress > 0.3 and steps % LONG_EVERY == 0
+        batch = next(next(lengthy) if is_long else usual)
+        loss = trainer.step(batch, rate(clock.progress))
+        steps, tokens = steps + 1, tokens + int((batch.segments >= 0).sum())
+        clock.tick()
+        if clock.spent - looked > min(180, clock.budget / 8) or clock.progress >= 1:
+            looked = clock.spent
+            scores = {name: trainer.exact(samples) for name, samples in probed.items()}
+            told = " ".join(f"{name} {100 * score:.0f}" for name, score in scores.items())
+            print(
+                f"{clock.progress:.3f} {clock.spent / 60:.1f}m {steps} {tokens / 1e6:.2f}Mtok "
+                f"{tokens / clock.spent:.0f}/s loss {loss:.4f} | {told}",
+                flush=True,
+            )
+            export(trainer.model, tokenizer, tokenizer_config(context), folder)
+            clock.resume()
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in the folder, if any, so that its vocabulary stays; or a new one."""
+    path = folder / "tokenizer.json"
+    return Tokenizer.from_file(str(path)) if path.exists() else train_tokenizer(SEED)
+
+
+def main() -> None:
+    """Reads the command line and trains."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--out", type=Path, default=CHECKPOINT)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", type=Path, help="a checkpoint whose weights to start from")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    shape = Shape(
+        vocab_size=VOCABULARY,
+        hidden_size=given.hidden,
+        num_hidden_layers=given.layers,
+        num_attention_heads=given.hidden // 32,
+        num_key_value_heads=max(1, given.hidden // 64),
+        intermediate_size=given.hidden * 8 // 3 // 32 * 32,
+    )
+    torch.manual_seed(given.seed)
+    trainer = Trainer(shape, given.lr)
+    if given.start:
+        saved = load_file(given.start / "model.safetensors")
+        weights = {name.removeprefix("model."): weight for name, weight in saved.items()}
+        weights["norm.weight"] = weights["norm.weight"] / SHARPNESS
+        trainer.model.load_state_dict(weights)
+    train(given.minutes, given.out, trainer, given.seed)
+
+
+if __name__ == "__main__":
+    main()
