@@ -1,15 +1,17 @@
 # The two commands: `make run` serves, `make test` proves. Both set up what they need.
 PYTHON ?= python3
 BIN := .venv/bin
+CLIENTS := tests/clients/node
+NPM := .venv/clients/bin/npm --prefix $(CLIENTS) --ignore-scripts --no-audit --no-fund
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-slow check lint lock demo-model clean
+.PHONY: run test test-slow check lint lock list-clients demo-model clean
 
 run: .venv/run.stamp
 	@$(BIN)/stillhouse serve
 
 # Everything, on two cores: the histories of the ledger's state machine on one, all else on the other.
-test: .venv/dev.stamp
+test: .venv/dev.stamp .venv/clients.stamp
 	STILLHOUSE_LEDGER_EXAMPLES=500 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What takes minutes: two hundred rounds of kill -9 against a client's journal.
@@ -28,20 +30,30 @@ lint: .venv/dev.stamp
 	$(BIN)/lint-imports
 
 # Rewrites the locked requirements from pyproject.toml.
-lock: .venv/dev.stamp
+lock: .venv/dev.stamp .venv/clients.stamp
 	$(BIN)/pip install --quiet uv
-	for set in run dev benchmark; do \
-	  case $$set in run) groups=;; dev) groups="--group dev";; *) groups="--group dev --group benchmark";; esac; \
-	  $(BIN)/uv pip compile pyproject.toml $$groups --upgrade --universal --python-version 3.11 \
+	for set in run dev benchmark clients; do \
+	  case $$set in \
+	    run) what="pyproject.toml";; \
+	    dev) what="pyproject.toml --group dev";; \
+	    benchmark) what="pyproject.toml --group dev --group benchmark";; \
+	    clients) what="--group clients";; \
+	  esac; \
+	  $(BIN)/uv pip compile $$what --upgrade --universal --python-version 3.11 \
 	    --no-emit-index-url --no-header --quiet --output-file requirements/$$set.txt; \
 	done
+	$(NPM) update --package-lock-only --omit-lockfile-registry-resolved
+
+# Tries every client that docs/clients.md lists, and writes down there what was tried.
+list-clients: .venv/dev.stamp .venv/clients.stamp
+	$(BIN)/python tools/list_clients.py
 
 # Trains the demo model anew; see tools/demo_model/README.md.
 demo-model:
 	$(MAKE) -C tools/demo_model
 
 clean:
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv tests/clients/node/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
@@ -54,3 +66,11 @@ clean:
 .venv/dev.stamp: requirements/dev.txt .venv/run.stamp
 	$(BIN)/pip install --quiet --requirement requirements/dev.txt
 	@touch $@
+
+# Other people's clients, apart from ours; Node comes from PyPI as well. What cannot be installed is
+# left out: its tests are skipped, and the next `make test` tries again.
+.venv/clients.stamp: requirements/clients.txt $(CLIENTS)/package-lock.json | .venv/bin/pip
+	$(PYTHON) -m venv .venv/clients
+	-.venv/clients/bin/pip install --quiet --no-deps --no-compile --requirement requirements/clients.txt \
+	  && $(NPM) ci --loglevel error \
+	  && touch $@

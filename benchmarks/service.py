@@ -31,7 +31,7 @@ from typing import Protocol
 
 from chat_checkpoint import add_words
 from engine_checkpoint import make_checkpoint
-from stillhouse.chat import Message, Role, SamplingParams
+from stillhouse.chat import ChatRequest, Message, Role, SamplingParams
 from stillhouse.config import DEMO_MODEL
 from stillhouse.engines.base import Engine, GenerateRequest
 from stillhouse.engines.openvino.engine import openvino_engine
@@ -103,9 +103,10 @@ class Sides:
         """Ask the engine itself."""
         started_s = time.perf_counter()
         first_s, num_tokens = 0.0, 0
+        asked = ChatRequest(self.model, (Message(Role.USER, prompt),))
         request = GenerateRequest(
             request_id=os.urandom(8).hex(),
-            prompt_token_ids=self.chat.encode([Message(Role.USER, prompt)]).token_ids,
+            prompt_token_ids=self.chat.encode(asked).token_ids,
             max_tokens=max_tokens,
             sampling=SamplingParams(temperature=0),
             stop_token_ids=self.chat.stop_token_ids,

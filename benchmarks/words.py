@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from stillhouse.chat import Message, Role
+from stillhouse.chat import ChatRequest, Message, Role
 from stillhouse.models.chat_model import ChatModel, Prompt
-from stillhouse.models.model_spec import ModelSpec, Price
+from stillhouse.models.model_spec import ModelSpec
+from stillhouse.tariff import Tariff
 
 ANSWER = (
     "I would sear the lamb first, then let it rest for ten minutes before carving it. "
@@ -26,9 +27,8 @@ NUM_RUNS = 30
 def main() -> None:
     """Measure the demo model, or the checkpoint that is named."""
     checkpoint = sys.argv[1] if len(sys.argv) > 1 else "demo-r1"
-    spec = ModelSpec(
-        id="bench/model", dialect="deepseek_r1", price=Price(0, 0, 0), checkpoint=checkpoint
-    )
+    price = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
+    spec = ModelSpec(id="bench/model", dialect="deepseek_r1", price=price, checkpoint=checkpoint)
     model = ChatModel.load(spec)
     print(f"load: {_median_s(lambda: ChatModel.load(spec)) * 1e3:.1f} ms")
     _measure_encode(model, "one short message", [Message(Role.USER, "Hello!")])
@@ -42,8 +42,9 @@ def main() -> None:
 
 
 def _measure_encode(model: ChatModel, name: str, messages: list[Message]) -> None:
-    num_tokens = len(model.encode(messages).token_ids)
-    median_s = _median_s(lambda: model.encode(messages))
+    request = ChatRequest("bench/model", tuple(messages))
+    num_tokens = len(model.encode(request).token_ids)
+    median_s = _median_s(lambda: model.encode(request))
     per_thousand_ms = median_s * 1e6 / num_tokens
     print(
         f"encode, {name}: {num_tokens} tokens in {median_s * 1e3:.2f} ms, "
@@ -52,11 +53,12 @@ def _measure_encode(model: ChatModel, name: str, messages: list[Message]) -> Non
 
 
 def _measure_push(model: ChatModel, name: str, stop: tuple[str, ...]) -> None:
-    token_ids = model.encode([Message(Role.USER, ANSWER)]).token_ids[2:-3]
+    request = ChatRequest("bench/model", (Message(Role.USER, ANSWER),), stop=stop)
+    token_ids = model.encode(request).token_ids[2:-3]
     prompt = Prompt([], opens_in_reasoning=False)
 
     def push_all() -> None:
-        reply = model.reply(prompt, stop)
+        reply = model.reply(prompt, request, request_id="bench")
         for token_id in token_ids:
             reply.push((token_id,))
         reply.finish()

@@ -400,6 +400,7 @@ class Finish:
         reasoning_tokens: How many of the completion's tokens were reasoning.
         choice: Which answer was the last to end.
         stop_string: The one that ended it, where one did.
+        runtime_ms: From admission to the last token; 0 where an earlier answer is told again.
 
     """
 
@@ -409,6 +410,7 @@ class Finish:
     reasoning_tokens: int = 0
     choice: int = 0
     stop_string: str | None = None
+    runtime_ms: int = 0
 
 
 ChatEvent = TextDelta | ChoiceEnd | Finish

@@ -1,16 +1,28 @@
-"""Every Prometheus metric, in one place."""
+"""Every metric, in one place: Prometheus' own, and what the last minute was like."""
 
 from __future__ import annotations
 
+from collections import Counter as Tally
+from dataclasses import dataclass, field
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from stillhouse.clock import Clock, SystemClock
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Metrics:
-    """The metrics of one server; each has its own registry, so that tests can run many."""
+    """
+    The metrics of one server; each has its own registry, so that tests can run many.
 
-    def __init__(self) -> None:
+    Args:
+        clock: For the last minute's rates; None is the machine's own.
+
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.last_minute = LastMinute(clock or SystemClock())
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "stillhouse_requests",
@@ -53,3 +65,77 @@ class Metrics:
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+@dataclass(slots=True)
+class _Second:
+    """What happened within one second of the clock."""
+
+    number: int = -1
+    num_requests: int = 0
+    num_waits: int = 0
+    waits_s: float = 0.0
+    num_tokens: Tally[str] = field(default_factory=Tally)
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteRates:
+    """
+    What the last minute was like.
+
+    Args:
+        first_token_s: Mean wait for a first token; None where no request had one.
+        tokens_per_s: Tokens generated per second, by model; only models that generated some.
+
+    """
+
+    requests_per_s: float
+    first_token_s: float | None
+    tokens_per_s: dict[str, float]
+
+
+class LastMinute:
+    """Sums over the last sixty whole seconds, in a ring of as many places and one for now."""
+
+    _SECONDS = 60
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ring = [_Second() for _ in range(self._SECONDS + 1)]
+
+    def saw_request(self) -> None:
+        """Count a request that was admitted."""
+        self._now().num_requests += 1
+
+    def saw_first_token(self, waited_s: float) -> None:
+        """Take into account how long a request has waited for its first token."""
+        now = self._now()
+        now.num_waits += 1
+        now.waits_s += waited_s
+
+    def saw_tokens(self, model_id: str, count: int) -> None:
+        """Count generated tokens."""
+        self._now().num_tokens[model_id] += count
+
+    def rates(self) -> MinuteRates:
+        """The rates of the sixty seconds before this one."""
+        now = self._second_number()
+        past = [second for second in self._ring if now - self._SECONDS <= second.number < now]
+        num_waits = sum(second.num_waits for second in past)
+        waits_s = sum(second.waits_s for second in past)
+        num_tokens = sum((second.num_tokens for second in past), Tally[str]())
+        return MinuteRates(
+            requests_per_s=sum(second.num_requests for second in past) / self._SECONDS,
+            first_token_s=waits_s / num_waits if num_waits else None,
+            tokens_per_s={model: n / self._SECONDS for model, n in num_tokens.items()},
+        )
+
+    def _now(self) -> _Second:
+        number = self._second_number()
+        place = number % len(self._ring)
+        if self._ring[place].number != number:
+            self._ring[place] = _Second(number)
+        return self._ring[place]
+
+    def _second_number(self) -> int:
+        return int(self._clock.monotonic_s())

@@ -15,7 +15,9 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 TABLE_DOCUMENT = ROOT / "docs" / "clients.md"
 TABLE_HEADING = "## What was tried\n"
+INSTALLED = ROOT / ".venv" / "clients.stamp"
 _TOOLS = ROOT / ".venv" / "clients" / "bin"
+_OURS = Path(sys.executable)
 _ONLY_LOOPBACK = FOLDER / "only_loopback"
 _TIMEOUT_S = 120
 
@@ -25,14 +27,14 @@ class Client:
     """A script that tries one client, and what it takes to run it."""
 
     name: str
+    language: str
     script: Path
     interpreter: Path
-    needs: Path
 
     @property
     def is_installed(self) -> bool:
         """Whether `make test` has installed it."""
-        return self.interpreter.exists() and self.needs.exists()
+        return self.interpreter == _OURS or INSTALLED.exists()
 
 
 class Answer(NamedTuple):
@@ -47,6 +49,7 @@ class Answer(NamedTuple):
 class Run:
     """What a script told when it had ended well, and whom it called besides the server."""
 
+    language: str
     client: str
     version: str
     pointed: str
@@ -56,19 +59,16 @@ class Run:
 
 
 def _python_clients() -> Iterable[Client]:
-    interpreter = _TOOLS / "python"
     for script in sorted((FOLDER / "python").glob("*_client.py")):
-        yield Client(f"python/{script.stem}", script, interpreter, interpreter)
-    newest = FOLDER / "python" / "openai_client.py"
+        yield Client(f"python/{script.stem}", "Python", script, _TOOLS / "python")
     # Some of the others hold `openai` back in their environment; ours has its newest release.
-    yield Client("python/openai_client (newest)", newest, Path(sys.executable), newest)
+    newest = FOLDER / "python" / "openai_client.py"
+    yield Client("python/openai_client (newest)", "Python", newest, _OURS)
 
 
 def _node_clients() -> Iterable[Client]:
     for script in sorted((FOLDER / "node").glob("*_client.mjs")):
-        yield Client(
-            f"node/{script.stem}", script, _TOOLS / "node", FOLDER / "node" / "node_modules"
-        )
+        yield Client(f"node/{script.stem}", "Node", script, _TOOLS / "node")
 
 
 CLIENTS = {client.name: client for client in (*_python_clients(), *_node_clients())}
@@ -102,7 +102,7 @@ def run_client(client: Client, *, url: str, key: str, model: str, home: Path) ->
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     answers = [Answer(*answer) for answer in told.pop("answers")]
     called = calls_outside.read_text().splitlines() if calls_outside.exists() else []
-    return Run(**told, answers=answers, calls_outside=called)
+    return Run(**told, language=client.language, answers=answers, calls_outside=called)
 
 
 def _plain_environment(home: Path) -> dict[str, str]:
@@ -121,13 +121,17 @@ def _plain_environment(home: Path) -> dict[str, str]:
 def table_of(runs: Iterable[Run]) -> str:
     """The runs as a table in Markdown: a row for each client."""
     rows = sorted(_row(run) for run in runs)
-    head = "| client | version | pointed at stillhouse | tried | shows |\n|---|---|---|---|---|\n"
+    head = (
+        "| for | client | version | pointed at stillhouse | tried | shows |\n"
+        "|---|---|---|---|---|---|\n"
+    )
     return head + "".join(rows)
 
 
 def _row(run: Run) -> str:
-    tried = ", ".join(run.tried)
-    return f"| {run.client} | {run.version} | `{run.pointed}` | {tried} | {_shown(run)} |\n"
+    tried, shown = ", ".join(run.tried), _shown(run)
+    cells = (run.language, run.client, run.version, f"`{run.pointed}`", tried, shown)
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _shown(run: Run) -> str:

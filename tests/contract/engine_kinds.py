@@ -12,6 +12,7 @@ from stillhouse.engines.fake.engine import fake_engine
 from stillhouse.engines.fake.settings import FakeSettings
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
+from tests.ascii_tokenizer import write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ RunningEngine = Callable[[EngineShape], contextlib.AbstractAsyncContextManager[C
 def openvino_on_random_weights(directory: Path) -> Callable[[EngineShape], ChildEngine]:
     """Return a maker of embedded engines in float32, in which no batch can change a token."""
     write_checkpoint(directory / "checkpoint", LLAMA_CONFIG)
+    write_ascii_tokenizer(directory / "checkpoint")
 
     def make(shape: EngineShape) -> ChildEngine:
         settings = EngineSettings(
@@ -74,6 +76,7 @@ def fake(directory: Path) -> Callable[[EngineShape], ChildEngine]:
 
 
 ENGINE_KINDS = {"openvino": openvino_on_random_weights, "fake": fake}
+KINDS_WITH_GRAMMARS = ("openvino",)
 
 
 def running(make: Callable[[EngineShape], ChildEngine]) -> RunningEngine:

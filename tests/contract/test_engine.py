@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import math
 import os
+import re
 import select
 import signal
 import subprocess
@@ -16,18 +19,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import pytest_asyncio
+from llguidance import LLMatcher
 
-from stillhouse.chat import SamplingParams, TokenUsage
-from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest
+from stillhouse.chat import SamplingParams, StepLogprobs, TokenUsage
+from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest, Grammar
 from stillhouse.errors import (
     EngineCrashedError,
     EngineUnavailableError,
     InvalidRequestError,
     RequestTooLargeForEngineError,
 )
+from tests.ascii_tokenizer import END_ID, OTHER_END_ID, THINK_ID, TOKENS, text_of
 from tests.contract.engine_kinds import (
     BLOCK_SIZE,
     ENGINE_KINDS,
+    KINDS_WITH_GRAMMARS,
     EngineShape,
     RunningEngine,
     running,
@@ -63,6 +69,18 @@ async def engine(engine_of):
         yield engine
 
 
+@pytest.fixture(params=KINDS_WITH_GRAMMARS, scope="module")
+def grammar_engine_of(request, tmp_path_factory) -> RunningEngine:
+    return running(ENGINE_KINDS[request.param](tmp_path_factory.mktemp(request.param)))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def grammar_engine(grammar_engine_of):
+    """An engine whose tokens are a model's, which is to say that they can be biased and masked."""
+    async with grammar_engine_of(DEFAULT) as engine:
+        yield engine
+
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -71,6 +89,7 @@ class Answer:
     token_ids: list[int]
     usage: TokenUsage
     finish: EngineFinish | None
+    logprobs: list[StepLogprobs]
 
 
 _request_numbers = itertools.count()
@@ -95,14 +114,16 @@ def make_prompt(seed: int, length: int) -> list[int]:
 
 async def collect(engine: Engine, request: GenerateRequest) -> Answer:
     token_ids: list[int] = []
+    logprobs: list[StepLogprobs] = []
     usage, finish = TokenUsage(), None
     async for step in engine.generate(request):
         assert finish is None
         token_ids += step.token_ids
+        logprobs += step.logprobs
         usage, finish = step.usage, step.finish
         assert len(token_ids) == usage.completion_tokens
         assert len(request.prompt_token_ids) == usage.prompt_tokens
-    return Answer(token_ids, usage, finish)
+    return Answer(token_ids, usage, finish, logprobs)
 
 
 async def collect_all(engine: Engine, requests: list[GenerateRequest]) -> list[Answer]:
@@ -273,6 +294,320 @@ async def test_the_narrowest_sampling_is_greedy(engine, sampling):
     assert greedy.token_ids == narrow.token_ids
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_a_bias_of_100_forces_and_of_minus_100_forbids(engine, temperature):
+    """OpenAI's extremes decide whatever the model says; what is forbidden never comes."""
+    sampling = SamplingParams(temperature=temperature, seed=3)
+    request = make_request(make_prompt(30, 20), 30, sampling=sampling)
+    free = await collect(engine, request)
+    forbidden = tuple((token_id, -100.0) for token_id in {*free.token_ids})
+    banned = await collect(
+        engine, replace(request, sampling=replace(sampling, logit_bias=forbidden))
+    )
+    forced_sampling = replace(sampling, logit_bias=((42, 100.0), (free.token_ids[0], -100.0)))
+    forced = await collect(engine, replace(request, sampling=forced_sampling))
+    assert {*free.token_ids}.isdisjoint(banned.token_ids)
+    assert 30 * [42] == forced.token_ids
+
+
+async def test_penalties_are_taken_and_change_no_other_request(engine):
+    """A request with all of them is served, the same again for its seed, and leaves others be."""
+    sampling = SamplingParams(
+        temperature=1.0,
+        seed=5,
+        presence_penalty=1.5,
+        frequency_penalty=-0.5,
+        repetition_penalty=1.2,
+        logit_bias=((7, 2.5), (8, -1.5)),
+    )
+    request = make_request(make_prompt(31, 30), 40, sampling=sampling)
+    alone = await collect(engine, request)
+    plain = await collect_each_alone(engine, MIXED)
+    together = await collect_all(engine, [*MIXED, request])
+    assert alone.token_ids == together[-1].token_ids
+    assert tokens(plain) == tokens(together[:-1])
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingParams(temperature=0, presence_penalty=2.0),
+        SamplingParams(temperature=0, frequency_penalty=2.0),
+        SamplingParams(temperature=0, repetition_penalty=2.0),
+    ],
+)
+async def test_penalties_lead_away_from_what_was_said(grammar_engine, sampling):
+    """A greedy model that is biased to one token says others too when penalised for it."""
+    biased = replace(sampling, logit_bias=((42, 3.0),))
+    plain = SamplingParams(temperature=0, logit_bias=biased.logit_bias)
+    request = make_request(make_prompt(32, 20), 100, sampling=plain)
+    free = await collect(grammar_engine, request)
+    penalised = await collect(grammar_engine, replace(request, sampling=biased))
+    assert len({*penalised.token_ids}) > len({*free.token_ids})
+
+
+async def test_penalties_survive_preemption(engine, engine_of):
+    """What is computed again goes on with the penalties, grammar or not, that it had."""
+    sampling = SamplingParams(temperature=1.0, frequency_penalty=1.5, repetition_penalty=1.3)
+    requests = [
+        make_request(make_prompt(n, 40), 60, sampling=replace(sampling, seed=n)) for n in range(4)
+    ]
+    expected = await collect_all(engine, requests)
+    async with engine_of(EngineShape(num_blocks=6)) as small:
+        assert tokens(expected) == tokens(await collect_all(small, requests))
+
+
+# Log probabilities.
+
+
+async def test_no_log_probabilities_unless_asked(engine):
+    """Who asks for none gets none."""
+    answer = await collect(engine, make_request(make_prompt(33, 9)))
+    assert [] == answer.logprobs
+
+
+@pytest.mark.parametrize("num_top", [0, 1, 5, 20])
+async def test_log_probabilities_come_with_every_token(engine, num_top):
+    """One for each token, with as many of the likeliest as were asked for, likeliest first."""
+    answer = await collect(engine, make_request(make_prompt(33, 9), 12, top_logprobs=num_top))
+    assert 12 == len(answer.logprobs)
+    for token_id, logprobs in zip(answer.token_ids, answer.logprobs, strict=True):
+        values = [value for _, value in logprobs.top]
+        assert num_top == len({top_id for top_id, _ in logprobs.top})
+        assert sorted(values, reverse=True) == values
+        assert sum(map(math.exp, values)) <= 1 + 1e-6
+        assert dict(logprobs.top).get(token_id, logprobs.logprob) == logprobs.logprob
+        if num_top:  # greedy
+            assert (token_id, logprobs.logprob) == logprobs.top[0]
+
+
+async def test_log_probabilities_are_the_models_alone(grammar_engine):
+    """Neither temperature nor bias nor penalty nor company changes them, only what is drawn."""
+    request = make_request(make_prompt(34, 20), 10, top_logprobs=3)
+    free = await collect(grammar_engine, request)
+    sampling = SamplingParams(
+        temperature=0.3,
+        top_k=1,
+        repetition_penalty=1.001,
+        logit_bias=((free.token_ids[0], 1e-6),),
+    )
+    other = await collect(grammar_engine, replace(request, sampling=sampling))
+    company = (await collect_all(grammar_engine, [*MIXED, request]))[-1]
+    assert free.token_ids == other.token_ids
+    assert free.token_ids == company.token_ids
+    assert numbers(free) == pytest.approx(numbers(other), abs=1e-4)
+    assert numbers(free) == pytest.approx(numbers(company), abs=1e-4)
+    forced = SamplingParams(temperature=0, logit_bias=((42, 100.0),))
+    unlikely = await collect(grammar_engine, replace(request, sampling=forced))
+    assert numbers(free)[1:4] == pytest.approx(numbers(unlikely)[1:4], abs=1e-4)
+    assert unlikely.logprobs[0].logprob < free.logprobs[0].logprob
+
+
+def numbers(answer: Answer) -> list[float]:
+    """Return all log probabilities, for each token its own and then the likeliest."""
+    return [
+        value
+        for logprobs in answer.logprobs
+        for value in (logprobs.logprob, *(value for _, value in logprobs.top))
+    ]
+
+
+# Grammars.
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"enum": [1, 22, None]}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+    "x-guidance": {"whitespace_flexible": False},
+}
+JSON_GRAMMAR = Grammar(LLMatcher.grammar_from_json_schema(PERSON))
+REGEX = r"(foo|[0-9]{2,5})(-[a-c]{1,3})?!"
+REGEX_GRAMMAR = Grammar(LLMatcher.grammar_from_regex(REGEX))
+LATE_TROUBLE = Grammar(
+    json.dumps(
+        {
+            "grammars": [
+                {
+                    "lark_grammar": 'start: /xyz[a-c]{3,8}/ "!" HUGE\n'
+                    "HUGE: /((((a{1000}){1000}){1000}){1000})/"
+                }
+            ]
+        }
+    )
+)
+ENDS = (END_ID, OTHER_END_ID)
+
+
+def grammar_requests(grammar: Grammar, num_requests: int = 8) -> list[GenerateRequest]:
+    """Return greedy and hot requests under *grammar*."""
+    return [
+        make_request(
+            make_prompt(40 + n, 40),
+            60,
+            sampling=SamplingParams(temperature=float(n % 3), seed=n),
+            stop_token_ids=ENDS,
+            grammar=grammar,
+        )
+        for n in range(num_requests)
+    ]
+
+
+async def test_an_answer_under_a_schema_fits_it(grammar_engine):
+    """Each ends by an end token, and what is before it is JSON of the schema."""
+    answers = await collect_all(grammar_engine, grammar_requests(JSON_GRAMMAR))
+    for answer in answers:
+        *token_ids, end = answer.token_ids
+        person = json.loads(text_of(token_ids))
+        assert {"name", "age"} == person.keys()
+        assert person["age"] in {1, 22, None}
+        assert len(person["name"]) <= 12
+        assert (EngineFinish.STOP, True) == (answer.finish, end in ENDS)
+    assert len({tuple(answer.token_ids) for answer in answers}) > 4
+
+
+async def test_an_answer_under_a_regular_expression_matches_it(grammar_engine):
+    """Alone and in company, constrained or not, everybody gets the same tokens."""
+    requests = grammar_requests(REGEX_GRAMMAR)
+    alone = await collect_each_alone(grammar_engine, requests)
+    together = await collect_all(grammar_engine, [*MIXED, *requests])
+    for answer in alone:
+        assert re.fullmatch(REGEX, text_of(answer.token_ids[:-1]))
+    assert tokens(alone) == tokens(together[len(MIXED) :])
+    assert tokens(together[: len(MIXED)]) == tokens(await collect_all(grammar_engine, MIXED))
+
+
+async def test_a_grammar_survives_preemption(grammar_engine, grammar_engine_of):
+    """What is computed again goes on where it was in its grammar."""
+    requests = grammar_requests(JSON_GRAMMAR)
+    expected = await collect_all(grammar_engine, requests)
+    async with grammar_engine_of(EngineShape(num_blocks=7)) as small:
+        assert tokens(expected) == tokens(await collect_all(small, requests))
+
+
+async def test_a_grammar_binds_from_its_token_on(grammar_engine):
+    """What is before the token is free, what comes after it is not."""
+    request = make_request(make_prompt(41, 40), 40, stop_token_ids=ENDS)
+    free = await collect(grammar_engine, request)
+    begin = free.token_ids[5]
+    num_before = free.token_ids.index(begin) + 1
+    grammar = replace(REGEX_GRAMMAR, after_token_id=begin)
+    bound = await collect(grammar_engine, replace(request, grammar=grammar))
+    assert free.token_ids[:num_before] == bound.token_ids[:num_before]
+    assert re.fullmatch(REGEX, text_of(bound.token_ids[num_before:-1]))
+
+
+async def test_a_grammar_can_name_a_special_token(grammar_engine):
+    """Special tokens come where a grammar names them, and the rest is text around them."""
+    lark = f'start: /[a-c]{{2}}/ <[{THINK_ID}]> "x"'
+    grammar = Grammar(json.dumps({"grammars": [{"lark_grammar": lark}]}))
+    (request,) = grammar_requests(grammar, 1)
+    *token_ids, _ = (await collect(grammar_engine, request)).token_ids
+    assert re.fullmatch("[a-c]{2}<think>x", text_of(token_ids))
+    assert THINK_ID in token_ids
+
+
+async def test_a_grammar_and_a_penalty_go_together(grammar_engine):
+    """What is allowed comes even where it is forbidden by bias: nothing else would be right."""
+    sampling = SamplingParams(
+        temperature=0,
+        frequency_penalty=2.0,
+        logit_bias=tuple((TOKENS.index(letter), -100.0) for letter in "0123456789"),
+    )
+    grammar = Grammar(LLMatcher.grammar_from_regex("[0-9]{5}"))
+    request = replace(grammar_requests(grammar, 1)[0], sampling=sampling, top_logprobs=1)
+    answer = await collect(grammar_engine, request)
+    assert re.fullmatch("[0-9]{5}", text_of(answer.token_ids[:-1]))
+    assert len(answer.token_ids) == len(answer.logprobs)
+
+
+async def test_a_grammar_that_becomes_too_much_work_ends_its_request_alone(grammar_engine):
+    """The caller is told why, in the middle of the answer; everybody else goes on."""
+    (request,) = grammar_requests(LATE_TROUBLE, 1)
+    others = [asyncio.create_task(collect(grammar_engine, other)) for other in MIXED]
+    stream = grammar_engine.generate(request)
+    begin = [token_id for _ in range(3) for token_id in (await anext(stream)).token_ids]
+    assert "xyz" == text_of(begin)
+    with pytest.raises(InvalidRequestError, match="grammar cannot be followed"):
+        await drain(stream)
+    answers = await asyncio.gather(*others)
+    assert tokens(await collect_all(grammar_engine, MIXED)) == tokens(answers)
+    health = await grammar_engine.health()
+    assert (0, health.num_blocks) == (health.num_running, health.num_free_blocks)
+
+
+async def test_a_grammar_is_honoured_or_refused(engine, make_engine):
+    """An engine either writes what the grammar says or says that it does not."""
+    (request,) = grammar_requests(REGEX_GRAMMAR, 1)
+    try:
+        answer = await collect(engine, request)
+    except InvalidRequestError as error:
+        assert "words, not grammars" in error.message  # noqa: PT017 (which of the two, is the test)
+    else:
+        assert re.fullmatch(REGEX, text_of(answer.token_ids[:-1]))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"grammar": Grammar("")},
+        {"grammar": Grammar("\x00{")},
+        {"grammar": Grammar(LLMatcher.grammar_from_regex("("))},
+        {"grammar": Grammar('{"grammars": [{"json_schema": {"type": 7}}]}')},
+        {"grammar": replace(REGEX_GRAMMAR, after_token_id=VOCAB_SIZE)},
+        {"grammar": replace(REGEX_GRAMMAR, after_token_id=-1)},
+        {"grammar": REGEX_GRAMMAR, "stop_token_ids": ()},
+        {"grammar": REGEX_GRAMMAR, "stop_token_ids": (-1, VOCAB_SIZE)},
+    ],
+)
+async def test_a_bad_grammar_is_refused_and_harms_nobody(engine, fields):
+    """What is no grammar is the caller's error, and the next request is served."""
+    with pytest.raises(InvalidRequestError):
+        await collect(engine, make_request([1], **{"stop_token_ids": ENDS, **fields}))
+    assert 8 == len((await collect(engine, make_request([1, 2, 3]))).token_ids)
+
+
+# Several answers to one request.
+
+
+async def test_four_answers_compute_their_prompt_once(engine_of):
+    """Sequences of one prompt and salt share its whole blocks, and each has its own seed."""
+    prompt = make_prompt(50, 4 * BLOCK_SIZE + 4)
+    async with engine_of(EngineShape(chunk_tokens=40)) as engine:
+        requests = choices(prompt)
+        answers = await collect_all(engine, requests)
+        alone = await collect_each_alone(engine, requests)
+    assert [0, *3 * [4 * BLOCK_SIZE]] == [answer.usage.cached_tokens for answer in answers]
+    assert tokens(alone) == tokens(answers)
+    assert 4 == len({tuple(token_ids) for token_ids in tokens(answers)})
+
+
+async def test_cancelling_one_of_four_answers_leaves_the_others(engine):
+    """Each is a sequence of its own, the first one too, whose blocks the others share."""
+    requests = choices(make_prompt(51, 2 * BLOCK_SIZE), max_tokens=200)
+    expected = await collect_each_alone(engine, requests)
+    streams = [asyncio.create_task(collect(engine, request)) for request in requests[1:]]
+    async with aclosing(engine.generate(requests[0])) as stream:
+        await anext(stream)
+    answers = await asyncio.gather(*streams)
+    health = await engine.health()
+    assert tokens(expected[1:]) == tokens(answers)
+    assert (0, health.num_blocks) == (health.num_running, health.num_free_blocks)
+
+
+def choices(prompt: list[int], max_tokens: int = 12) -> list[GenerateRequest]:
+    """Return the sequences of a request for four answers, as a gateway sends them."""
+    first = make_request(prompt, max_tokens)
+    return [
+        replace(
+            first,
+            request_id=f"{first.request_id}/{n}" if n else first.request_id,
+            sampling=SamplingParams(temperature=1.0, seed=n),
+        )
+        for n in range(4)
+    ]
+
+
 # How it ends.
 
 
@@ -364,6 +699,23 @@ async def test_cancelling_what_is_not_running_does_nothing(engine):
         ([1], {"sampling": SamplingParams(top_k=-1)}),
         ([1], {"sampling": SamplingParams(min_p=1.5)}),
         ([1], {"sampling": SamplingParams(seed=2**64)}),
+        ([1], {"sampling": SamplingParams(presence_penalty=2.1)}),
+        ([1], {"sampling": SamplingParams(presence_penalty=float("nan"))}),
+        ([1], {"sampling": SamplingParams(frequency_penalty=-2.1)}),
+        ([1], {"sampling": SamplingParams(frequency_penalty=float("-inf"))}),
+        ([1], {"sampling": SamplingParams(repetition_penalty=0.0)}),
+        ([1], {"sampling": SamplingParams(repetition_penalty=5.1)}),
+        ([1], {"sampling": SamplingParams(repetition_penalty=float("nan"))}),
+        ([1], {"sampling": SamplingParams(logit_bias=((1, float("nan")),))}),
+        ([1], {"sampling": SamplingParams(logit_bias=((1, float("inf")),))}),
+        ([1], {"sampling": SamplingParams(logit_bias=((VOCAB_SIZE, 1.0),))}),
+        ([1], {"sampling": SamplingParams(logit_bias=((-1, 1.0),))}),
+        ([1], {"sampling": SamplingParams(logit_bias=((2**70, 1.0),))}),
+        ([1], {"sampling": SamplingParams(logit_bias=((1, 1.0), (1, 2.0)))}),
+        ([1], {"sampling": SamplingParams(logit_bias=((1, 1.0),) * 10**5)}),
+        ([1], {"top_logprobs": 21}),
+        ([1], {"top_logprobs": -1}),
+        ([1], {"top_logprobs": 2**70}),
     ],
 )
 async def test_bad_input_is_refused_and_harms_nobody(engine, prompt, fields):
@@ -427,6 +779,16 @@ async def test_stop_fails_what_is_running(make_engine):
         await engine.stop()
         with pytest.raises(EngineUnavailableError):
             await drain(stream)
+
+
+async def test_it_says_how_many_sequences_run_at_once(make_engine):
+    """As many as it was told, known from the start on."""
+    engine = make_engine(EngineShape(max_sequences=5))
+    with pytest.raises(EngineUnavailableError):
+        _ = engine.max_sequences
+    await engine.start()
+    assert 5 == engine.max_sequences
+    await engine.stop()
 
 
 async def test_health_is_the_loops_own(engine):

@@ -39,7 +39,7 @@ def _exploding_refs(width: int) -> dict[str, Any]:
     defs = {
         f"d{n}": {
             "type": "object",
-            "properties": dict.fromkeys("ab", {"$ref": f"#/$defs/d{n + 1}"}),
+            "properties": {name: {"$ref": f"#/$defs/d{n + 1}"} for name in "ab"},
         }
         for n in range(width)
     }

@@ -1,8 +1,9 @@
-"""Bodies that are made to hurt: refused, with the engine untouched and others served beside them."""
+"""Bodies that are made to hurt are refused, and neither the engine nor anybody else notices."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -35,15 +36,9 @@ def _ask(server):
 
 
 def _engine_pids(server):
-    children = f"/proc/{server.process.pid}/task/{server.process.pid}/children"
-    with open(children) as file:
-        pids = file.read().split()
-    return {pid for pid in pids if "engines" in _command_of(pid)}
-
-
-def _command_of(pid):
-    with open(f"/proc/{pid}/cmdline") as file:
-        return file.read()
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {pid for pid in children if "engines" in Path(f"/proc/{pid}/cmdline").read_text()}
 
 
 @pytest.mark.parametrize("name", BOMBS)

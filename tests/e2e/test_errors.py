@@ -37,7 +37,9 @@ def test_wrong_key(server, key):
     assert 401 == httpx.post(server.url + CHAT, json=HELLO, headers=headers).status_code
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/metric", "/", "/v1/openai/models/x"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/metric", "/", "/v1/openai/modelsx", "/anthropic/v1/messages"]
+)
 def test_every_other_path_needs_a_key(server, path):
     """A path that is not listed as public is refused before it is looked at."""
     assert 401 == httpx.get(server.url + path).status_code
@@ -50,6 +52,28 @@ def test_unknown_path(server):
 
     assert 404 == response.status_code
     assert "/v1/nothing" in error_of(response)["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/livez", CHAT, "/v1/nothing", "/v1/openai/models"])
+def test_every_response_has_an_id_of_ours(server, method, path):
+    """Whatever the answer, its id is new, and a client's own is never taken for it."""
+    ids = [
+        httpx.request(
+            method, server.url + path, headers={**server.headers, "x-request-id": "mine"}
+        ).headers["x-request-id"]
+        for _ in range(2)
+    ]
+
+    assert 2 == len({*ids, "mine"} - {"mine"})
+
+
+def test_a_completions_id_is_its_requests_id(server):
+    """What a client reports is what stands in the log and in the ledger."""
+    with server.client() as client:
+        response = client.post(CHAT, json=HELLO)
+
+    assert f"chatcmpl-{response.headers['x-request-id']}" == response.json()["id"]
 
 
 def test_unknown_model(server):
@@ -110,10 +134,6 @@ def test_malformed_json(server, body):
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-            "messages.0.content.0.type",
-        ),
         ({"temperature": 2.5}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"top_p": 0}, "top_p"),
@@ -127,10 +147,12 @@ def test_malformed_json(server, body):
         ({"stop": ["x"] * 17}, "stop"),
         ({"stream": "yes"}, "stream"),
         ({"seed": 2**64}, "seed"),
-        ({"n": 2}, "n"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"logprobs": True}, "logprobs"),
+        ({"n": 5}, "n"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logit_bias": {"2000000000": 1}}, "logit_bias"),
+        ({"chat_template": "{{ 1 }}"}, "chat_template"),
     ],
 )
 def test_wrong_fields(server, change, param):
@@ -140,6 +162,28 @@ def test_wrong_fields(server, change, param):
 
     assert 422 == response.status_code
     assert param == error_of(response)["param"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"tools": [{"type": "function", "function": {"name": "f"}}]},
+            f"Tool calling is not supported for model: {DEMO_MODEL}",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            f"Multimodal is not supported for model: {DEMO_MODEL}",
+        ),
+    ],
+)
+def test_what_the_model_cannot_do(server, change, message):
+    """DeepInfra's status and words for features that a model lacks."""
+    with server.client() as client:
+        response = client.post(CHAT, json=HELLO | change)
+
+    assert 405 == response.status_code
+    assert message in error_of(response)["message"]
 
 
 @pytest.mark.parametrize(

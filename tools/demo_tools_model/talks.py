@@ -110,8 +110,8 @@ def add_results(rng: random.Random, exchange: Exchange) -> None:
 
 def small_talk(rng: random.Random, *, held_out: bool = False) -> Exchange:
     """Greetings and the like, which call for nothing."""
-    kind = rng.choices(("hello", "thanks", "bye", "self"), weights=(6, 2, 1, 2))[0]
     while True:
+        kind = rng.choices(("hello", "thanks", "bye", "self"), weights=(6, 2, 1, 2))[0]
         text = rng.choice(TALK[kind])
         if is_held_out(text) == held_out:
             break

@@ -90,7 +90,7 @@ def _offer(
         "type": "function",
         "function": {
             "name": name,
-            "description": description,
+            "description": "" if name in description.lower() and rng.random() < 0.3 else description,
             "parameters": _schema(rng, parameters),
         },
     }

@@ -2,11 +2,11 @@
 
 import argparse
 import random
+import time
 from itertools import cycle
 from pathlib import Path
 
 import torch
-from clock import Clock
 from export import SHARPNESS, export
 from model import Shape
 from packing import Encoded
@@ -23,6 +23,7 @@ from talks import called  # isort: skip
 SEED = 1
 CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / "demo-tools"
 LONG_EVERY = 16
+LOOK_EVERY = 200
 PROBES = 60
 
 
@@ -56,8 +57,8 @@ def _probe(rng: random.Random, name: str) -> Conversation:
     return Conversation("", tools, [exchange])
 
 
-def train(minutes: float, folder: Path, trainer: Trainer, seed: int) -> None:
-    """One run of the given length; the checkpoint is written every few minutes."""
+def train(steps: int, folder: Path, trainer: Trainer, seed: int) -> None:
+    """One run of so many steps; the checkpoint is written every now and then."""
     tokenizer = load_tokenizer(folder)
     context = trainer.model.shape.max_position_embeddings
     probed = probes(tokenizer, SEED + 1)
@@ -68,25 +69,24 @@ def train(minutes: float, folder: Path, trainer: Trainer, seed: int) -> None:
     )
     parameters = sum(weight.numel() for weight in trainer.model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, {tokenizer.get_vocab_size()} tokens", flush=True)
-    clock, steps, tokens, looked = Clock(minutes), 0, 0, 0.0
-    while clock.progress < 1:
-        share[0] = max(0.0, 0.2 - 4 * clock.progress)
-        is_long = clock.progress > 0.3 and steps % LONG_EVERY == 0
+    started, tokens = time.monotonic(), 0
+    for step in range(1, steps + 1):
+        progress = step / steps
+        share[0] = max(0.0, 0.2 - 4 * progress)
+        is_long = progress > 0.3 and step % LONG_EVERY == 0
         batch = next(next(lengthy) if is_long else usual)
-        loss = trainer.step(batch, rate(clock.progress))
-        steps, tokens = steps + 1, tokens + int((batch.segments >= 0).sum())
-        clock.tick()
-        if clock.spent - looked > min(180, clock.budget / 8) or clock.progress >= 1:
-            looked = clock.spent
+        loss = trainer.step(batch, rate(progress))
+        tokens += int((batch.segments >= 0).sum())
+        if step % LOOK_EVERY == 0 or step == steps:
             scores = {name: trainer.exact(samples) for name, samples in probed.items()}
             told = " ".join(f"{name} {100 * score:.0f}" for name, score in scores.items())
+            minutes = (time.monotonic() - started) / 60
             print(
-                f"{clock.progress:.3f} {clock.spent / 60:.1f}m {steps} {tokens / 1e6:.2f}Mtok "
-                f"{tokens / clock.spent:.0f}/s loss {loss:.4f} | {told}",
+                f"{step} of {steps}, {minutes:.1f} min, {tokens / 1e6:.2f} M tokens, "
+                f"loss {loss:.4f} | {told}",
                 flush=True,
             )
             export(trainer.model, tokenizer, tokenizer_config(context), folder)
-            clock.resume()
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -98,7 +98,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def main() -> None:
     """Reads the command line and trains."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--steps", type=int, default=2800)
     parser.add_argument("--out", type=Path, default=CHECKPOINT)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=6)
@@ -123,7 +123,7 @@ def main() -> None:
         weights = {name.removeprefix("model."): weight for name, weight in saved.items()}
         weights["norm.weight"] = weights["norm.weight"] / SHARPNESS
         trainer.model.load_state_dict(weights)
-    train(given.minutes, given.out, trainer, given.seed)
+    train(given.steps, given.out, trainer, given.seed)
 
 
 if __name__ == "__main__":

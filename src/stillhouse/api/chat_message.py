@@ -34,7 +34,11 @@ def _as_parts(content: object) -> object:
     raise ValueError("should be a string or a list of text parts")
 
 
-Parts = Annotated[list[Part], BeforeValidator(_as_parts), Field(max_length=MAX_PARTS)]
+Parts = Annotated[
+    list[Part],
+    BeforeValidator(_as_parts, json_schema_input_type=str | list[Part] | None),
+    Field(max_length=MAX_PARTS),
+]
 
 
 class FunctionCallIn(_In):

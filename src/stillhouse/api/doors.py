@@ -7,13 +7,25 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from stillhouse.api import chat_completions
+from stillhouse.api import (
+    anthropic_messages,
+    chat_completions,
+    inference,
+    responses,
+    text_completions,
+)
+from stillhouse.api.anthropic_answer import ID_PREFIX as MESSAGE_ID_PREFIX
 from stillhouse.api.completion_endpoint import Asked, CompletionEndpoint
 from stillhouse.api.json_route import JsonRoute
+from stillhouse.api.responses_answer import ID_PREFIX as RESPONSE_ID_PREFIX
+from stillhouse.api.token_count_endpoint import TokenCountEndpoint
+from stillhouse.chat import ChatRequest
 from stillhouse.serving.completions import Completions
 
 #: Every OpenAI door is there under both, as at DeepInfra.
 OPENAI_BASES = ("/v1/openai", "/v1")
+#: The first is DeepInfra's; the second is where vLLM, llama.cpp and Ollama have it.
+ANTHROPIC_BASES = ("/anthropic/v1", "/v1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +44,61 @@ class Door:
     read: Callable[[bytes, Request], Asked]
 
 
+@dataclass(frozen=True, slots=True)
+class CountDoor:
+    """
+    Where one dialect asks how long a prompt is.
+
+    Args:
+        read: From a body to the prompt.
+        write: From the number of its tokens to an answer.
+
+    """
+
+    paths: tuple[str, ...]
+    read: Callable[[bytes], ChatRequest]
+    write: Callable[[int], bytes]
+
+
 DOORS = (
     Door(
         tuple(f"{base}/chat/completions" for base in OPENAI_BASES),
         chat_completions.ID_PREFIX,
         chat_completions.read_chat_completion,
+    ),
+    Door(
+        tuple(f"{base}/completions" for base in OPENAI_BASES),
+        text_completions.ID_PREFIX,
+        text_completions.read_text_completion,
+    ),
+    Door(
+        ("/v1/inference/{model_name:path}",),
+        inference.ID_PREFIX,
+        inference.read_inference,
+    ),
+    Door(
+        tuple(f"{base}/messages" for base in ANTHROPIC_BASES),
+        MESSAGE_ID_PREFIX,
+        anthropic_messages.read_message,
+    ),
+    Door(
+        tuple(f"{base}/responses" for base in OPENAI_BASES),
+        RESPONSE_ID_PREFIX,
+        responses.read_response,
+    ),
+)
+
+
+COUNT_DOORS = (
+    CountDoor(
+        tuple(f"{base}/messages/count_tokens" for base in ANTHROPIC_BASES),
+        anthropic_messages.read_prompt,
+        anthropic_messages.count_out,
+    ),
+    CountDoor(
+        tuple(f"{base}/responses/input_tokens" for base in OPENAI_BASES),
+        responses.read_prompt,
+        responses.count_out,
     ),
 )
 
@@ -47,5 +109,10 @@ def door_routes(completions: Completions, *, max_body_bytes: int) -> list[JsonRo
         JsonRoute(path, endpoint, methods=["POST"])
         for door in DOORS
         for endpoint in [CompletionEndpoint(completions, max_body_bytes, door.id_prefix, door.read)]
+        for path in door.paths
+    ] + [
+        JsonRoute(path, endpoint, methods=["POST"])
+        for door in COUNT_DOORS
+        for endpoint in [TokenCountEndpoint(completions, max_body_bytes, door.read, door.write)]
         for path in door.paths
     ]

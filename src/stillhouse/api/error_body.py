@@ -43,7 +43,8 @@ _KINDS: dict[type[errors.StillhouseError], _Kind] = {
     errors.StillhouseError: _Kind(500, "server_error", "internal_error"),
 }
 
-ANTHROPIC_PREFIX = "/anthropic/"
+#: Below these, errors have Anthropic's envelope.
+ANTHROPIC_PREFIXES = ("/anthropic/", "/v1/messages")
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -81,31 +82,46 @@ def headers_of(error: errors.StillhouseError) -> dict[str, str]:
     return {}
 
 
-def body_of(error: errors.StillhouseError, *, path: str = "") -> bytes:
+def body_of(
+    error: errors.StillhouseError, *, path: str = "", request_id: str | None = None
+) -> bytes:
     """
     *error* as the clients of *path* parse it.
 
     That is ``{"error": {"message", "type", "param", "code"}}`` for OpenAI's, and
-    ``{"type": "error", "error": {"type", "message"}}`` for Anthropic's.
+    ``{"type": "error", "error": {"type", "message"}, "request_id"}`` for Anthropic's.
     """
-    if path.startswith(ANTHROPIC_PREFIX):
-        return anthropic_body_of(error)
+    if path.startswith(ANTHROPIC_PREFIXES):
+        return anthropic_body_of(error, request_id=request_id)
     kind = _kind_of(error)
     param = error.param if isinstance(error, errors.InvalidRequestError) else None
     return envelope(error.message, type_=kind.type, param=param, code=kind.code)
 
 
-def anthropic_body_of(error: errors.StillhouseError) -> bytes:
+def no_route_body(
+    message: str, *, status: int, code: str, path: str, request_id: str | None = None
+) -> bytes:
+    """What is answered where no route takes a request, as the clients of *path* parse it."""
+    if path.startswith(ANTHROPIC_PREFIXES):
+        return _anthropic_envelope(message, status=status, request_id=request_id)
+    return envelope(message, type_=_INVALID, param=None, code=code)
+
+
+def anthropic_body_of(error: errors.StillhouseError, *, request_id: str | None = None) -> bytes:
+    """*error* in Anthropic's envelope."""
+    return _anthropic_envelope(error.message, status=status_of(error), request_id=request_id)
+
+
+def _anthropic_envelope(message: str, *, status: int, request_id: str | None) -> bytes:
     """
-    *error* in Anthropic's envelope.
+    Any message in Anthropic's envelope.
 
     Source:
         docs.anthropic.com, API, Errors: the types that go with each status.
     """
-    type_ = _ANTHROPIC_TYPES.get(status_of(error), "api_error")
-    return msgspec.json.encode(
-        {"type": "error", "error": {"type": type_, "message": error.message}}
-    )
+    type_ = _ANTHROPIC_TYPES.get(status, "api_error")
+    error = {"type": type_, "message": message}
+    return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
 
 
 def envelope(message: str, *, type_: str, param: str | None, code: str | None) -> bytes:

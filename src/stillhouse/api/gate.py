@@ -18,6 +18,9 @@ from stillhouse.metrics import Metrics
 
 log = structlog.get_logger()
 
+#: As OpenAI's and Anthropic's clients look for it.
+_ID_HEADERS = (b"x-request-id", b"request-id")
+
 
 class Gate:
     """
@@ -54,13 +57,13 @@ class Gate:
             return
         has_started = False
         scope["request_id"] = secrets.token_hex(16)
-        id_header = (b"x-request-id", scope["request_id"].encode())
+        id_headers = [(name, scope["request_id"].encode()) for name in _ID_HEADERS]
 
         async def noting_send(message: Message) -> None:
             nonlocal has_started
             if message["type"] == "http.response.start":
                 has_started = True
-                message["headers"] = [*message.get("headers", ()), id_header]
+                message["headers"] = [*message.get("headers", ()), *id_headers]
             await send(message)
 
         try:
@@ -89,7 +92,7 @@ class Gate:
         status = error_body.status_of(error)
         self._metrics.refused.labels(str(status)).inc()
         response = Response(
-            error_body.body_of(error, path=scope["path"]),
+            error_body.body_of(error, path=scope["path"], request_id=scope["request_id"]),
             status_code=status,
             headers=error_body.headers_of(error),
             media_type="application/json",

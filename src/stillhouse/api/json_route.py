@@ -24,8 +24,12 @@ class JsonRoute(Route):
             return
         allowed = ", ".join(sorted(self.methods))
         message = f"{scope['path']} cannot {scope['method']}; it can {allowed}"
-        body = error_body.envelope(
-            message, type_="invalid_request_error", param=None, code="method_not_allowed"
+        body = error_body.no_route_body(
+            message,
+            status=405,
+            code="method_not_allowed",
+            path=scope["path"],
+            request_id=scope["request_id"],
         )
         refusal = Response(body, 405, headers={"Allow": allowed}, media_type="application/json")
         await refusal(scope, receive, send)

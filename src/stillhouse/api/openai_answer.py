@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 from stillhouse.chat import (
     ChoiceAnswer,
     Finish,
+    FinishReason,
     Logprob,
     TokenLogprobs,
     TokenUsage,
@@ -15,9 +16,147 @@ from stillhouse.chat import (
 )
 from stillhouse.serving.replay import AnswerHead
 
+# Fields in the order in which they are written.
 
-def usage_out(usage: TokenUsage, cost_picousd: int | None, reasoning_tokens: int) -> dict[str, Any]:
-    """Usage in DeepInfra's order of keys; the cost is the float nearest to the exact amount."""
+
+class CachedTokensOut(TypedDict):
+    """Of the prompt's tokens."""
+
+    cached_tokens: int
+
+
+class ReasoningTokensOut(TypedDict):
+    """Of the completion's tokens."""
+
+    reasoning_tokens: int
+
+
+class UsageOut(TypedDict):
+    """Usage in DeepInfra's order of keys; `estimated_cost` is in USD."""
+
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens: int
+    estimated_cost: float | None
+    prompt_tokens_details: CachedTokensOut
+    completion_tokens_details: ReasoningTokensOut
+
+
+class FunctionCallOut(TypedDict):
+    """A called function; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallOut(TypedDict):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCallOut
+
+
+class MessageOut(TypedDict):
+    """The assistant's message; `reasoning_content` is there when the model reasoned."""
+
+    role: Literal["assistant"]
+    content: str | None
+    reasoning_content: NotRequired[str]
+    name: None
+    tool_calls: list[ToolCallOut] | None
+
+
+class LogprobOut(TypedDict):
+    """How likely a token was; `bytes` is what it stands for."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprobsOut(LogprobOut):
+    """A token of the content, and the likeliest ones at its place."""
+
+    top_logprobs: list[LogprobOut]
+
+
+class LogprobsOut(TypedDict):
+    """The log probabilities of a stretch of content, token by token."""
+
+    content: list[TokenLogprobsOut]
+    refusal: None
+
+
+class ChoiceOut(TypedDict):
+    """One of the answers."""
+
+    index: int
+    message: MessageOut
+    logprobs: NotRequired[LogprobsOut]
+    finish_reason: FinishReason
+
+
+class ChatCompletionOut(TypedDict):
+    """A whole chat completion; `service_tier` is there where the request named one."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChoiceOut]
+    usage: UsageOut
+    service_tier: NotRequired[str]
+
+
+class FunctionDeltaOut(TypedDict):
+    """A function's name, or the next piece of its arguments."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class ToolCallDeltaOut(TypedDict):
+    """A call's first delta names it; those that follow add to its arguments."""
+
+    index: int
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionDeltaOut
+
+
+class DeltaOut(TypedDict):
+    """What is new in an answer; empty in its last chunk."""
+
+    role: NotRequired[Literal["assistant"]]
+    content: NotRequired[str]
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCallDeltaOut]]
+
+
+class ChoiceDeltaOut(TypedDict):
+    """What is new in one of the answers."""
+
+    index: int
+    delta: DeltaOut
+    logprobs: NotRequired[LogprobsOut]
+    finish_reason: FinishReason | None
+
+
+class ChatCompletionChunkOut(TypedDict):
+    """One event of a stream; `sse.py` writes it without building it."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    service_tier: NotRequired[str]
+    choices: list[ChoiceDeltaOut]
+    usage: UsageOut | None
+
+
+def usage_out(usage: TokenUsage, cost_picousd: int | None, reasoning_tokens: int) -> UsageOut:
+    """Usage as it is told; the cost is the float nearest to the exact amount."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "total_tokens": usage.total_tokens,
@@ -35,7 +174,7 @@ def completion_out(
     *,
     has_logprobs: bool,
     service_tier: str | None,
-) -> dict[str, Any]:
+) -> ChatCompletionOut:
     """
     A whole chat completion.
 
@@ -43,7 +182,7 @@ def completion_out(
         service_tier: The one that was used, where the request has asked for one.
 
     """
-    return {
+    answer: ChatCompletionOut = {
         "id": head.request_id,
         "object": "chat.completion",
         "created": head.created_s,
@@ -53,54 +192,62 @@ def completion_out(
             for index, choice in enumerate(choices)
         ],
         "usage": usage_out(finish.usage, finish.cost_picousd, finish.reasoning_tokens),
-        **({"service_tier": service_tier} if service_tier else {}),
     }
+    if service_tier:
+        answer["service_tier"] = service_tier
+    return answer
 
 
-def _choice_out(index: int, choice: ChoiceAnswer, *, has_logprobs: bool) -> dict[str, Any]:
+def _choice_out(index: int, choice: ChoiceAnswer, *, has_logprobs: bool) -> ChoiceOut:
+    message, reason = _message_out(choice), choice.reason
+    if not has_logprobs:
+        return {"index": index, "message": message, "finish_reason": reason}
+    logprobs = logprobs_out(choice.logprobs)
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
+
+
+def _message_out(choice: ChoiceAnswer) -> MessageOut:
+    """An answer of calls alone has no content."""
+    content = choice.content or (None if choice.tool_calls else "")
+    calls = [_tool_call_out(call) for call in choice.tool_calls] or None
+    if not choice.reasoning:
+        return {"role": "assistant", "content": content, "name": None, "tool_calls": calls}
     return {
-        "index": index,
-        "message": _message_out(choice),
-        **({"logprobs": logprobs_out(choice.logprobs)} if has_logprobs else {}),
-        "finish_reason": choice.reason,
+        "role": "assistant",
+        "content": content,
+        "reasoning_content": choice.reasoning,
+        "name": None,
+        "tool_calls": calls,
     }
 
 
-def _message_out(choice: ChoiceAnswer) -> dict[str, Any]:
-    """`reasoning_content` is there when the model reasoned; an answer of calls has no content."""
-    message: dict[str, Any] = {"role": "assistant"}
-    message["content"] = choice.content or (None if choice.tool_calls else "")
-    if choice.reasoning:
-        message["reasoning_content"] = choice.reasoning
-    calls = [_tool_call_out(call) for call in choice.tool_calls]
-    return message | {"name": None, "tool_calls": calls or None}
-
-
-def _tool_call_out(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments}
+def _tool_call_out(call: ToolCall) -> ToolCallOut:
+    function: FunctionCallOut = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": function}
 
 
-def tool_call_delta_out(delta: ToolCallDelta) -> dict[str, Any]:
+def tool_call_delta_out(delta: ToolCallDelta) -> ToolCallDeltaOut:
     """A call's first delta names it; those that follow add to its arguments."""
     if not delta.id:
         return {"index": delta.index, "function": {"arguments": delta.arguments}}
-    function = {"name": delta.name, "arguments": delta.arguments}
-    return {"index": delta.index, "id": delta.id, "type": "function", "function": function}
-
-
-def logprobs_out(logprobs: tuple[TokenLogprobs, ...]) -> dict[str, Any]:
-    """The log probabilities of a stretch of content, token by token."""
     return {
-        "content": [
-            {**_logprob_out(token.drawn), "top_logprobs": [_logprob_out(t) for t in token.top]}
-            for token in logprobs
-        ],
-        "refusal": None,
+        "index": delta.index,
+        "id": delta.id,
+        "type": "function",
+        "function": {"name": delta.name, "arguments": delta.arguments},
     }
 
 
-def _logprob_out(logprob: Logprob) -> dict[str, Any]:
+def logprobs_out(logprobs: tuple[TokenLogprobs, ...]) -> LogprobsOut:
+    """The log probabilities of a stretch of content, token by token."""
+    return {"content": [_token_logprobs_out(token) for token in logprobs], "refusal": None}
+
+
+def _token_logprobs_out(token: TokenLogprobs) -> TokenLogprobsOut:
+    return {**_logprob_out(token.drawn), "top_logprobs": [_logprob_out(t) for t in token.top]}
+
+
+def _logprob_out(logprob: Logprob) -> LogprobOut:
     return {
         "token": logprob.token_bytes.decode(errors="replace"),
         "logprob": logprob.logprob,

@@ -24,6 +24,8 @@ MAX_BIASES = 1024
 MAX_TOKENS = 1_000_000
 
 Body = TypeVar("Body", bound=BaseModel)
+StopString = Annotated[str, Field(min_length=1, max_length=1024)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
 class StreamOptions(BaseModel):
@@ -111,8 +113,8 @@ class GenerationIn(BaseModel):
     min_p: float | None = Field(default=None, ge=0, le=1)
     max_tokens: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
     stop: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=1024)]],
-        BeforeValidator(_one_or_many),
+        list[StopString],
+        BeforeValidator(_one_or_many, json_schema_input_type=str | list[StopString] | None),
         Field(max_length=MAX_STOP_SEQUENCES),
     ] = []
     n: int | None = Field(default=None, ge=1, le=MAX_N)
@@ -120,12 +122,11 @@ class GenerationIn(BaseModel):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=5)
     logit_bias: Annotated[
-        dict[
-            Annotated[int, Field(ge=0, lt=2**31)],
-            Annotated[float, Field(ge=-100, le=100)],
-        ]
-        | None,
-        BeforeValidator(_ids_from_text),
+        dict[Annotated[int, Field(ge=0, lt=2**31)], Bias] | None,
+        BeforeValidator(
+            _ids_from_text,
+            json_schema_input_type=dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Bias] | None,
+        ),
         Field(max_length=MAX_BIASES),
     ] = None
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)

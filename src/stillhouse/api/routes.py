@@ -10,15 +10,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.api import error_body
-from stillhouse.api.doors import OPENAI_BASES
 from stillhouse.api.gate import Gate
 from stillhouse.api.json_route import JsonRoute
 from stillhouse.api.model_list import ModelList
+from stillhouse.api.model_routes import PUBLIC_PATHS as MODEL_PATHS
+from stillhouse.api.model_routes import PUBLIC_PREFIXES, model_routes
+from stillhouse.api.openapi import OpenApi
+from stillhouse.api.operations import OPERATIONS
 from stillhouse.api.probes import Probes
 from stillhouse.metrics import Metrics
 
-PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/v1/openai/models", "/v1/models"})
-PUBLIC_PREFIXES = ("/v1/openai/models/", "/v1/models/")
+PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | MODEL_PATHS
 METRICS_PATH = "/metrics"
 
 
@@ -43,13 +45,9 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
         JsonRoute(METRICS_PATH, probes.exposition),
         JsonRoute("/livez", probes.livez),
         JsonRoute("/readyz", probes.readyz),
+        JsonRoute("/openapi.json", OpenApi.of(OPERATIONS).show),
     ]
-    for base in OPENAI_BASES:
-        routes += [
-            JsonRoute(f"{base}/models", model_list.list),
-            JsonRoute(f"{base}/models/{{model:path}}", model_list.show),
-        ]
-    routes += [*door_routes, *account_routes]
+    routes += [*model_routes(model_list, metrics), *door_routes, *account_routes]
     public_paths = PUBLIC_PATHS | {METRICS_PATH} if has_public_metrics else PUBLIC_PATHS
     router = Router(routes, default=_not_found, redirect_slashes=False)
     return Gate(
@@ -62,6 +60,11 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    message = f"There is no {scope['method']} {scope['path']} here"
-    body = error_body.envelope(message, type_="invalid_request_error", param=None, code="not_found")
+    body = error_body.no_route_body(
+        f"There is no {scope['method']} {scope['path']} here",
+        status=404,
+        code="not_found",
+        path=scope["path"],
+        request_id=scope["request_id"],
+    )
     await Response(body, 404, media_type="application/json")(scope, receive, send)

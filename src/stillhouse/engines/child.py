@@ -148,6 +148,10 @@ class ChildEngine:
         supervisor.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
+        if self._worker is not None:  # the supervisor was cancelled before its first step
+            worker = self._worker
+            self._end_serving()
+            await worker.stop(timeout_s=self._times.stop_timeout_s)
         self._streams.fail_all(lambda: EngineUnavailableError("The engine was stopped."))
 
     async def wait_until_serving(self) -> None:

@@ -110,7 +110,7 @@ class Steps(msgspec.Struct, frozen=True, tag="steps"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The sequence was not started and never will be; or it ended in the middle, and this is why."""
+    """Why a sequence was not started and never will be, or why it ended in the middle."""
 
     sequence_id: int
     code: RefusalCode

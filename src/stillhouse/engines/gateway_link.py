@@ -92,9 +92,9 @@ class GatewayLink:
     def _read(self) -> None:
         try:
             self._hand_over_all()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 (whatever it is: a worker that hears nothing is no use)
             traceback.print_exc()
-            os._exit(1)  # a worker that hears nothing more is of no use
+            os._exit(1)
         os._exit(0)  # the gateway is gone, and there may be minutes of work in the running step
 
     def _hand_over_all(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stillhouse.chat import (
@@ -28,10 +30,12 @@ from stillhouse.models.checkpoint import Checkpoint, find_checkpoint, read_check
 from stillhouse.models.continuation import Beginning, beginning_of, continuation
 from stillhouse.models.dialects import DIALECTS
 from stillhouse.models.dialects.base import Dialect, MarkIds, opens_in_reasoning
+from stillhouse.models.grammar import grammar_of, tools_grammar
 from stillhouse.models.model_spec import ModelSpec
 from stillhouse.models.reply import Reply
 from stillhouse.models.template import ChatTemplate
 from stillhouse.models.tokenizer import Segment, Tokenizer
+from stillhouse.models.tool_calls.reader import ToolCallReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,19 @@ class ChatModel:
         source = str(checkpoint.path / "tokenizer.json")
         self._tokenizer = Tokenizer(checkpoint.tokenizer_json, source=source)
         self._longest_token_bytes = max(map(len, self._tokenizer.token_bytes.values()))
+        self._longest_raw_token = max(
+            self._longest_token_bytes, *map(len, self._tokenizer.added_tokens)
+        )
         self._marks = _mark_ids(self._dialect, self._tokenizer, source=source)
+        self._call_marks = _call_marks(self._dialect, self._tokenizer)
+        # Without tools in a request, what looks like a call is content.
+        self._shown_bytes = {
+            **self._tokenizer.token_bytes,
+            **{token_id: mark.encode() for token_id, mark in self._call_marks.items()},
+        }
+        self._added_bytes = {
+            token.id: token.content.encode() for token in self._tokenizer.added_tokens.values()
+        }
         self._bos = _bos(checkpoint, self._tokenizer)
         self.stop_token_ids = _stop_token_ids(checkpoint, self._tokenizer)
         self._template = ChatTemplate(
@@ -168,9 +184,25 @@ class ChatModel:
             UnsupportedFeatureError: The model cannot be bound so.
 
         """
-        if request.response_format is None:
+        calls = self._calls_grammar(request) if isinstance(request, ChatRequest) else None
+        if calls is not None:
+            return self._constraint(calls, prompt, param="tools")
+        if request.response_format is not None:
+            return self._constraint(
+                grammar_of(request.response_format), prompt, param="response_format"
+            )
+        return None
+
+    def _calls_grammar(self, request: ChatRequest) -> str | None:
+        form = self._dialect.call_form
+        if form is None:
             return None
-        raise UnsupportedFeatureError("Not supported yet", param="response_format")
+        tools = _offered_tools(request)
+        return tools_grammar(tools, request.tool_choice, form, self._tokenizer.id_of)
+
+    def _constraint(self, grammar: str, prompt: Prompt, *, param: str) -> Constraint:
+        close_id = self._marks.close if self._marks and prompt.opens_in_reasoning else None
+        return Constraint(grammar, after_token_id=close_id, param=param)
 
     def reply(
         self,
@@ -191,12 +223,38 @@ class ChatModel:
             InvalidRequestError: Too many stop strings, an empty one, or one that is too long.
 
         """
+        if isinstance(request, TextRequest):
+            return Reply(
+                self._tokenizer.raw_token_bytes,
+                marks=None,
+                in_reasoning=False,
+                stop=request.stop,
+                stop_token_ids=request.stop_token_ids,
+                choice=choice,
+                added_bytes=self._added_bytes,
+                echo=prompt.text if request.echo else "",
+            )
         return Reply(
-            self._tokenizer.token_bytes,
+            self._shown_bytes,
             marks=self._marks,
             in_reasoning=prompt.opens_in_reasoning,
             stop=request.stop,
+            stop_token_ids=request.stop_token_ids,
             choice=choice,
+            added_bytes=self._added_bytes,
+            calls=self._call_reader(request, f"{request_id}/{choice}"),
+        )
+
+    def _call_reader(self, request: ChatRequest, reply_id: str) -> ToolCallReader | None:
+        form, tools = self._dialect.call_form, _offered_tools(request)
+        if form is None or not tools:
+            return None
+        return ToolCallReader(
+            form,
+            marks=self._call_marks,
+            names=frozenset(tool.name for tool in tools),
+            call_id=partial(_call_id, reply_id),
+            max_calls=None if request.tool_choice.is_parallel else 1,
         )
 
     def _segments(self, request: ChatRequest, tools: Sequence[Tool]) -> list[Segment]:
@@ -230,9 +288,7 @@ class ChatModel:
         preface = self._dialect.describe_tools(tools)
         return self._template.render(history, preface=preface, variables=variables)
 
-    def _thinks(
-        self, request: ChatRequest, tools: Sequence[Tool], beginning: Beginning
-    ) -> bool:
+    def _thinks(self, request: ChatRequest, tools: Sequence[Tool], beginning: Beginning) -> bool:
         reasoning = self._dialect.reasoning
         if reasoning is None:  # and whatever effort is asked for: DeepInfra ignores it then
             return False
@@ -261,7 +317,7 @@ class ChatModel:
         return Prompt(token_ids, opens_in_reasoning=False, is_raw=True, text=text)
 
     def _ids_of(self, text: str) -> list[int]:
-        self._check_least_tokens(len(text) // self._longest_token_bytes, param="prompt")
+        self._check_least_tokens(len(text) // self._longest_raw_token, param="prompt")
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -292,7 +348,7 @@ class ChatModel:
                 "messages is empty; it needs at least one message", param="messages"
             )
         self._check_final(request)
-        self._check_tools(messages, tools)
+        self._check_tools(request, tools)
         # What cannot fit even if every token were the longest there is, is refused untokenised.
         num_chars = sum(map(_num_chars, messages)) + sum(map(_num_chars_of_tool, tools))
         self._check_least_tokens(max(num_chars // self._longest_token_bytes, len(messages)))
@@ -319,8 +375,16 @@ class ChatModel:
                 param="response_format",
             )
 
-    def _check_tools(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
+    def _check_tools(self, request: ChatRequest, tools: Sequence[Tool]) -> None:
+        messages = request.messages
         if self.supports_tools:
+            is_free = request.tool_choice.mode is ToolMode.AUTO
+            if tools and is_free and request.response_format is not None:
+                raise InvalidRequestError(
+                    "response_format leaves no room for tool calls; right would be either, or "
+                    'tool_choice "none" or "required"',
+                    param="response_format",
+                )
             return
         has_calls = any(m.tool_calls or m.role is Role.TOOL for m in messages)
         if tools or has_calls:
@@ -386,6 +450,19 @@ def _mark_ids(dialect: Dialect, tokenizer: Tokenizer, *, source: str) -> MarkIds
             f"{marks.close}"
         )
     return MarkIds(open=open_id, close=close_id)
+
+
+def _call_marks(dialect: Dialect, tokenizer: Tokenizer) -> dict[int, str]:
+    """Those marks of the dialect's tool calls that are one token each, by their ids."""
+    marks = dialect.call_form.marks if dialect.call_form else ()
+    ids = ((tokenizer.id_of(mark), mark) for mark in marks)
+    return {token_id: mark for token_id, mark in ids if token_id is not None}
+
+
+def _call_id(reply_id: str, index: int) -> str:
+    """The same for a replay, and like no other: OpenAI's shape of 24 letters and digits."""
+    digest = hashlib.sha256(f"{reply_id}/{index}".encode()).hexdigest()
+    return f"call_{digest[:24]}"
 
 
 def _bos(checkpoint: Checkpoint, tokenizer: Tokenizer) -> str:

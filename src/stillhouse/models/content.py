@@ -5,33 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from stillhouse.chat import TextDelta, TokenLogprobs, ToolCallDelta
+from stillhouse.chat import TokenLogprobs
 from stillhouse.models.stop_strings import StopStrings
 from stillhouse.models.stretch import EMPTY, Stretch
+from stillhouse.models.told import Told
 from stillhouse.models.tool_calls.reader import ToolCallReader
 from stillhouse.models.tool_calls.syntax import CallEnd, CallEvent
-
-
-class Told:
-    """What is to be told next, gathered."""
-
-    __slots__ = ("content", "logprobs", "reasoning", "tool_calls")
-
-    def __init__(self) -> None:
-        self.content = ""
-        self.reasoning = ""
-        self.tool_calls: list[ToolCallDelta] = []
-        self.logprobs: list[TokenLogprobs] = []
-
-    def take(self, choice: int) -> TextDelta:
-        """All of it, once."""
-        delta = TextDelta(
-            self.content, self.reasoning, tuple(self.tool_calls), tuple(self.logprobs), choice
-        )
-        self.content = self.reasoning = ""
-        if delta.tool_calls or delta.logprobs:
-            self.tool_calls, self.logprobs = [], []
-        return delta
 
 
 class Content:
@@ -51,7 +30,7 @@ class Content:
     def __init__(
         self, told: Told, *, trims_start: bool, stop: Sequence[str], calls: ToolCallReader | None
     ) -> None:
-        self.has_begun = False
+        self.has_begun = False  # something but white space that is no part of it
         self.has_ended = False
         self.num_calls = 0  # those that are complete
         self._told = told
@@ -125,6 +104,14 @@ class _UnshownTokens:
 
     def shown(self, text: Stretch, num_shown: int) -> list[TokenLogprobs]:
         """The tokens that are shown now that *text* has come and so many more characters show."""
-        if not (text.tokens or self._tokens):
-            return []
-        ...
+        for token in text.tokens:
+            self._tokens.append((self._num_chars + token.start, token.logprobs))
+        self._num_chars += len(text.text)
+        self._num_shown += num_shown
+        shown = []
+        while self._tokens and self._tokens[0][0] < self._num_shown:
+            _, token_logprobs = self._tokens.popleft()
+            if token_logprobs is not self._last:  # one that lies across a cut comes twice
+                shown.append(token_logprobs)
+            self._last = token_logprobs
+        return shown

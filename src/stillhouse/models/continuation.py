@@ -1,4 +1,4 @@
-"""What a prompt goes on with after the chat template: reasoning opened or closed, and a beginning."""
+"""What a prompt goes on with after the chat template: open or closed reasoning, and words."""
 
 from __future__ import annotations
 

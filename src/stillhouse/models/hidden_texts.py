@@ -1,4 +1,4 @@
-"""Request text that a chat template can place but never see: placeholders, and what they are for."""
+"""Request text that a chat template can place but never see, and what stands for it there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VISIBLE_WORDS = frozenset(
     enum examples exclusiveMaximum exclusiveMinimum format function integer items maxItems maxLength
     maximum minItems minLength minimum multipleOf name not null nullable number object oneOf
     parameters pattern prefixItems properties required strict string title type uniqueItems
-    """.split()
+    """.split()  # noqa: SIM905  (as a list it fills a page)
 )
 
 

@@ -1,64 +1,112 @@
-"""One completion decoded as its tokens come: characters, reasoning, content, stop strings."""
+"""One completion decoded as its tokens come: reasoning, content, tool calls, stop strings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
-from stillhouse.chat import FinishReason, StepLogprobs, TextDelta
-from stillhouse.models.dialects.base import MarkIds
-from stillhouse.models.stop_strings import StopStrings
+from stillhouse.chat import FinishReason, Logprob, StepLogprobs, TextDelta, TokenLogprobs
+from stillhouse.models.content import Content
+from stillhouse.models.dialects.base import MarkIds, ReasoningMarks
+from stillhouse.models.reasoning import Reasoning
+from stillhouse.models.stretch import Span, Stretch
 from stillhouse.models.text_stream import TextStream
+from stillhouse.models.told import Told
+from stillhouse.models.tool_calls.reader import ToolCallReader
+
+_NO_TOKEN = -1
+_NO_BYTES: Mapping[int, bytes] = MappingProxyType({})
 
 
 class Reply:
     """
-    Decodes one completion as its tokens come: characters, reasoning, content, stop strings.
+    Decodes one completion as its tokens come: reasoning, content, tool calls, stop strings.
 
-    However the tokens are split over calls, the joined text is the same. The split between
+    However the tokens are split over calls, the joined deltas are the same. The split between
     reasoning and content goes by token ids, never by text, so an answer that merely writes
     ``</think>`` letter by letter stays whole.
 
+    An answer that ends by itself while it is still reasoning has skipped its closing mark, which
+    R1 and its distills do: nobody can tell where the answer began, and what was told as reasoning
+    cannot be taken back. So that no client is left with an empty answer, `finish` tells the text
+    of that reasoning once more, as content. An answer that was cut off in its reasoning has no
+    content yet, and is told none; its finish reason says why.
+
+    Log probabilities are told of each token that wrote a character of the content, together with
+    that character; reasoning, calls, marks and what a stop string cuts off have none.
+
     Args:
-        token_bytes: Bytes of each token id; none for control tokens.
+        token_bytes: What is shown of each token id; nothing of control tokens.
         marks: Ids of the reasoning marks; None where the model has none.
         in_reasoning: The prompt has opened the reasoning.
-        stop: Strings that end the content; reasoning may hold them.
+        is_continuation: The prompt ends amid the reasoning or the content, so that newlines with
+            which the answer starts are a part of it.
+        stop: Strings that end the content; reasoning and tool calls may hold them.
+        stop_token_ids: Tokens at which the engine ends the answer, so that they are no part of it,
+            even where they are text; control tokens need not be among them.
         choice: Which of the request's answers it is, from 0.
+        added_bytes: The text of each added token, which names it among log probabilities.
+        echo: What the answer begins with, before anything is generated.
+        reasoning_in_content: The marks between which the reasoning is told in the content, as
+            DeepInfra did before August 2025; None tells it apart.
+        calls: Reads the answer's tool calls; None takes their syntax for content.
 
     Raises:
         InvalidRequestError: Too many stop strings, an empty one, or one that is too long.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (given once, by ChatModel.reply)
         self,
         token_bytes: Mapping[int, bytes],
         *,
         marks: MarkIds | None,
         in_reasoning: bool,
+        is_continuation: bool = False,
         stop: Sequence[str],
+        stop_token_ids: Collection[int] = (),
         choice: int = 0,
+        added_bytes: Mapping[int, bytes] = _NO_BYTES,
+        echo: str = "",
+        reasoning_in_content: ReasoningMarks | None = None,
+        calls: ToolCallReader | None = None,
     ) -> None:
         self.choice = choice
         self.reasoning_tokens = 0
+        self._token_bytes = token_bytes
+        self._added_bytes = added_bytes
         self._stream = TextStream(token_bytes)
-        self._stop = StopStrings(stop)
-        self._marks = marks
-        self._in_reasoning = in_reasoning
-        self._reasoning = _Trimmed(keeps_end=False)
+        self._told = Told()
         # Only after reasoning are newlines an artefact; a plain model's are its own.
-        self._content = _Trimmed(keeps_end=True) if marks else None
-        self._has_content = False
+        self._content = Content(self._told, trims_start=marks is not None, stop=stop, calls=calls)
+        self._call_marks = calls.marks if calls else {}
+        self._reads_calls = calls is not None
+        self._amid_character: list[TokenLogprobs] = []
+        self._stop_token_ids = frozenset(stop_token_ids)
+        self._marks = marks
+        self._reasoning = Reasoning(
+            self._told, inline_marks=reasoning_in_content, is_continuation=is_continuation
+        )
+        self._thought: list[tuple[int, StepLogprobs | None]] = []  # since the reasoning was opened
+        self._in_reasoning = in_reasoning
+        self._turning_id = _NO_TOKEN
+        if marks:
+            self._turning_id = marks.close if in_reasoning else marks.open
+        if in_reasoning and not is_continuation:
+            self._reasoning.open()
+        self._content.has_begun = is_continuation and not in_reasoning
+        self._told.content += echo
+        self._opening = self._told.take(choice)
 
     @property
     def stopped(self) -> bool:
-        """A stop string was met: nothing more will be shown, and the engine may be stopped."""
-        return self._stop.met
+        """A stop string or enough calls were met: nothing more is shown; stop the engine."""
+        return self._content.has_ended
 
     @property
     def stop_string(self) -> str | None:
         """The stop string that was met."""
-        return self._stop.met_string
+        return self._content.stop_string
 
     def finish_reason(self, *, at_limit: bool) -> FinishReason:
         """
@@ -68,17 +116,15 @@ class Reply:
             at_limit: The engine made as many tokens as were allowed, and no end token.
 
         """
-        return FinishReason.LENGTH if at_limit and not self.stopped else FinishReason.STOP
+        if at_limit and not self.stopped:
+            return FinishReason.LENGTH
+        return FinishReason.TOOL_CALLS if self._content.num_calls else FinishReason.STOP
 
     def opening(self) -> TextDelta:
         """What is told before the first token comes."""
-        return TextDelta(choice=self.choice)
+        return self._opening
 
-    def push(
-        self,
-        token_ids: Iterable[int],
-        logprobs: Sequence[StepLogprobs] = (),  # noqa: ARG002  (told from the next change on)
-    ) -> TextDelta:
+    def push(self, token_ids: Iterable[int], logprobs: Sequence[StepLogprobs] = ()) -> TextDelta:
         """
         What these tokens make certain; all of it may be empty.
 
@@ -87,61 +133,102 @@ class Reply:
             logprobs: One for each of them, where the request asks for them.
 
         """
-        content: list[str] = []
-        reasoning: list[str] = []
-        for token_id in token_ids:
-            is_mark = self._marks is not None and self._turns(token_id, self._marks)
-            text = self._stream.flush() if is_mark else self._stream.push(token_id)
-            if self._in_reasoning:
-                self.reasoning_tokens += 1
-                reasoning.append(self._reasoning.push(text))
-            elif text:
-                content.append(self._push_content(text))
-            if is_mark:
+        is_plain = not (self._reads_calls or logprobs)
+        for position, token_id in enumerate(token_ids):
+            if self._content.has_ended:  # the engine may be some tokens ahead
+                break
+            if token_id in self._stop_token_ids:
+                continue
+            if token_id == self._turning_id and self._turns():
                 self._turn()
-        return TextDelta("".join(content), "".join(reasoning), choice=self.choice)
+            elif self._in_reasoning:
+                self._think(token_id, logprobs[position] if logprobs else None)
+            elif is_plain:
+                text = self._stream.push(token_id)
+                if text:
+                    self._content.push(text)
+            else:
+                self._answer(token_id, logprobs[position] if logprobs else None)
+        return self._told.take(self.choice)
 
-    def finish(self) -> TextDelta:
-        """What was held back, once the last token has been pushed."""
-        rest = self._stream.flush()
-        if self._in_reasoning:
-            return TextDelta(reasoning=self._reasoning.push(rest), choice=self.choice)
-        content = self._push_content(rest)
-        return TextDelta(content + self._stop.flush(), choice=self.choice)
+    def finish(self, *, at_limit: bool = False) -> TextDelta:
+        """
+        What was held back, once the last token has been pushed.
 
-    def _turns(self, token_id: int, marks: MarkIds) -> bool:
+        Args:
+            at_limit: The engine made as many tokens as were allowed, and no end token.
+
+        """
         if self._in_reasoning:
-            return token_id == marks.close
+            self._reasoning.push(self._stream.flush())
+            if not at_limit and not self._content.has_begun:
+                self._answer_with_reasoning()
+        self._flush_content()
+        self._content.finish()
+        return self._told.take(self.choice)
+
+    def _turns(self) -> bool:
         # A model that opens a second reasoning amid its answer would hide the rest of it.
-        return token_id == marks.open and not self._has_content
+        return self._in_reasoning or not self._content.has_begun
 
     def _turn(self) -> None:
-        self._in_reasoning = not self._in_reasoning
+        self.reasoning_tokens += 1  # either mark is one
+        assert self._marks is not None, "only marks turn an answer. This is a bug."
         if self._in_reasoning:
-            self.reasoning_tokens += 1  # the opening mark itself
+            self._reasoning.push(self._stream.flush())
+            self._reasoning.close()
+            self._thought.clear()
+            self._turning_id = self._marks.open
+        else:
+            self._flush_content()
+            self._reasoning.open()
+            self._turning_id = self._marks.close
+        self._in_reasoning = not self._in_reasoning
 
-    def _push_content(self, text: str) -> str:
-        visible = self._content.push(text) if self._content else text
-        self._has_content = self._has_content or bool(visible)
-        return self._stop.push(visible)
+    def _think(self, token_id: int, step: StepLogprobs | None) -> None:
+        self.reasoning_tokens += 1
+        self._thought.append((token_id, step))
+        self._reasoning.push(self._stream.push(token_id))
 
+    def _answer_with_reasoning(self) -> None:
+        self._reasoning.close()
+        for token_id, step in self._thought:
+            if self._content.has_ended:
+                break
+            self._answer(token_id, step)
 
-class _Trimmed:
-    """A text without the newlines at its start and, unless `keeps_end`, at its end."""
+    def _answer(self, token_id: int, step: StepLogprobs | None) -> None:
+        mark = self._call_marks.get(token_id)
+        if mark is not None:
+            self._flush_content()
+            self._amid_character += self._token_logprobs(token_id, step)
+            self._content.push_mark(self._stretch(mark))
+            return
+        text = self._stream.push(token_id)
+        if self._token_bytes.get(token_id):
+            self._amid_character += self._token_logprobs(token_id, step)
+        if text:
+            self._content.push_stretch(self._stretch(text))
 
-    def __init__(self, *, keeps_end: bool) -> None:
-        self._keeps_end = keeps_end
-        self._has_begun = False
-        self._held = ""
+    def _flush_content(self) -> None:
+        text = self._stream.flush()
+        if text:
+            self._content.push_stretch(self._stretch(text))
 
-    def push(self, text: str) -> str:
-        """What of the text so far is certain, and has not been returned yet."""
-        if not self._has_begun:
-            text = text.lstrip("\n")
-            self._has_begun = bool(text)
-        if self._keeps_end or not text:
-            return text
-        pending = self._held + text
-        certain = pending.rstrip("\n")
-        self._held = pending[len(certain) :]
-        return certain
+    def _stretch(self, text: str) -> Stretch:
+        """The text that tokens up to this one have completed."""
+        if not self._amid_character:
+            return Stretch(text)
+        spans = tuple(Span(0, len(text), token) for token in self._amid_character)
+        self._amid_character.clear()
+        return Stretch(text, spans)
+
+    def _token_logprobs(self, token_id: int, step: StepLogprobs | None) -> list[TokenLogprobs]:
+        if step is None:
+            return []
+        drawn = self._logprob(token_id, step.logprob)
+        return [TokenLogprobs(drawn, tuple(self._logprob(*likely) for likely in step.top))]
+
+    def _logprob(self, token_id: int, logprob: float) -> Logprob:
+        text = self._token_bytes.get(token_id) or self._added_bytes.get(token_id, b"")
+        return Logprob(token_id, text, logprob)

@@ -250,7 +250,7 @@ def _replace(text: str, old: str, new: str) -> str:
 
 
 @jinja2.pass_context
-def _tojson(  # noqa: PLR0913  (the parameters are those of transformers)
+def _tojson(  # noqa: PLR0913, PLR0917  (the parameters are those of transformers)
     context: Context,
     value: Any,
     ensure_ascii: bool = False,  # noqa: FBT001, FBT002  (as above)
@@ -266,16 +266,23 @@ def _tojson(  # noqa: PLR0913  (the parameters are those of transformers)
     encoder = json.JSONEncoder(
         ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
-    text = context.parent[JSON_KEY](value, partial(_write_json, encoder))
+    # Written whole, without indents, it is as fast as it gets and not much longer than its text.
+    write = _write_whole if indent is None else _write_in_parts
+    text = context.parent[JSON_KEY](value, partial(write, encoder))
     _budget(context).spend_text(len(text))
     return text
 
 
-def _write_json(encoder: json.JSONEncoder, value: Any, max_chars: int) -> str:
-    """Raises OverflowError instead of writing more than *max_chars*."""
+def _write_whole(encoder: json.JSONEncoder, value: Any, max_chars: int) -> str:
+    text = encoder.encode(value)
+    if len(text) > max_chars:
+        raise OverflowError
+    return text
+
+
+def _write_in_parts(encoder: json.JSONEncoder, value: Any, max_chars: int) -> str:
     parts: list[str] = []
-    # Written whole, without indents, it is as fast as it gets and never much longer than its text.
-    for part in [encoder.encode(value)] if encoder.indent is None else encoder.iterencode(value):
+    for part in encoder.iterencode(value):
         max_chars -= len(part)
         if max_chars < 0:
             raise OverflowError

@@ -32,9 +32,10 @@ TRIAL_TOOL = Tool(
         "required": ["city"],
     },
 )
+TRIAL_CALL = ToolCall("call_1", "get_weather", '{"city": "Oslo"}')
 TRIAL_CALLS = (
     Message(Role.USER, "How is the weather in Oslo?"),
-    Message(Role.ASSISTANT, "", tool_calls=(ToolCall("call_1", "get_weather", '{"city": "Oslo"}'),)),
+    Message(Role.ASSISTANT, "", tool_calls=(TRIAL_CALL,)),
     Message(Role.TOOL, "It rains.", tool_call_id="call_1"),
 )
 

@@ -207,6 +207,7 @@ class Completion:
             reasoning_tokens=self.reasoning_tokens,
             choice=last.choice,
             stop_string=last.stop_string,
+            runtime_ms=self._watch.elapsed_ms(),
         )
         self._events.put_nowait(finish)
         self._events.put_nowait(None)

@@ -134,6 +134,20 @@ class Completions:
         self._start(completion, place)
         return completion
 
+    async def count_prompt_tokens(self, principal: Principal, request: ChatRequest) -> int:
+        """
+        How many tokens the prompt of *request* has; nothing is generated, held or charged.
+
+        Raises:
+            ModelNotFoundError: No loaded model answers to its name.
+            PermissionDeniedError: The key is for other models.
+            InvalidRequestError: Its messages cannot be rendered, or exceed the context.
+
+        """
+        model = self._models.resolve(request.model)
+        _refuse_other_models(principal, request, model)
+        return len((await _encode(model, request)).token_ids)
+
     async def drain(self, grace_s: float) -> None:
         """Wait for what is running, then stop what is left; every row is settled on return."""
         running = self._running.copy()

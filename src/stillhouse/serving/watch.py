@@ -23,13 +23,22 @@ class Watch:
 
     def __post_init__(self) -> None:
         self._started_s = self.clock.monotonic_s()
+        self.metrics.last_minute.saw_request()
 
     def saw(self, step: GenerateStep) -> None:
         """Take an engine's next step into account."""
-        if step.token_ids and not self._has_token:
+        if not step.token_ids:
+            return
+        self.metrics.last_minute.saw_tokens(self.model_id, len(step.token_ids))
+        if not self._has_token:
             self._has_token = True
             waited_s = self.clock.monotonic_s() - self._started_s
             self.metrics.first_token_s.labels(self.model_id).observe(waited_s)
+            self.metrics.last_minute.saw_first_token(waited_s)
+
+    def elapsed_ms(self) -> int:
+        """How long ago the completion was admitted."""
+        return round(1000 * (self.clock.monotonic_s() - self._started_s))
 
     def closed(self, outcome: Outcome, usage: TokenUsage, cost_picousd: int) -> None:
         """Count what the completion came to, once its row is durable."""

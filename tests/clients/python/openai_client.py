@@ -1,5 +1,8 @@
 """The official OpenAI client: `openai`."""
 
+# mypy: ignore-errors
+# (what it imports is in another environment, where no checker runs)
+
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -31,7 +31,7 @@ FINISH = Finish(FinishReason.LENGTH, TokenUsage(48, 0, 189), 92_400_000, reasoni
 class SoFar:
     """A completion in the middle."""
 
-    usage: TokenUsage = TokenUsage(48, 16, 3)
+    usage: TokenUsage = field(default_factory=lambda: TokenUsage(48, 16, 3))
     cost_so_far_picousd: int = 5_000_000
     reasoning_tokens: int = 2
 

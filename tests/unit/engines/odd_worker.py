@@ -17,6 +17,8 @@ from stillhouse.engines.frames import (
     Ping,
     Pong,
     Ready,
+    RefusalCode,
+    Refused,
     Steps,
 )
 from stillhouse.engines.gateway_link import GatewayLink
@@ -26,15 +28,18 @@ def stand_still() -> None:
     threading.Event().wait()
 
 
-def serve(link: GatewayLink) -> None:
-    """Answer every request with one token, 7."""
+def serve(link: GatewayLink, *, gives_up: bool = False) -> None:
+    """Answer every request with one token, 7, which is the last one or has no end."""
     link.send(Ready(context_length=100))
+    finish = None if gives_up else EngineFinish.LENGTH
     while True:
-        for message in link.receive(wait=True):
+        for message in link.receive(None):
             match message:
                 case Generate():
-                    step = GenerateStep((7,), TokenUsage(1, 0, 1), EngineFinish.LENGTH)
+                    step = GenerateStep((7,), TokenUsage(1, 0, 1), finish)
                     link.send(Steps([(message.sequence_id, step)]))
+                    if gives_up:
+                        link.send(Refused(message.sequence_id, RefusalCode.INVALID, "too hard"))
                 case Ping():
                     link.send(Pong(message.ping_id, EngineHealth(0, 0, 0, 0, 0)))
 
@@ -62,6 +67,8 @@ def main(behaviour: str, marker: str, socket_number: str) -> None:
             stand_still()
         case "fails-to-restart" if not is_first and not Path(f"{marker}-2").exists():
             Path(f"{marker}-2").touch()
+        case "gives-up":
+            serve(link, gives_up=True)
         case _:
             link.send(Loading("thinking", 1, 2))
             serve(link)

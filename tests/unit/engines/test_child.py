@@ -20,6 +20,7 @@ from stillhouse.errors import (
     ConfigError,
     EngineCrashedError,
     EngineUnavailableError,
+    InvalidRequestError,
 )
 
 if TYPE_CHECKING:
@@ -148,3 +149,37 @@ async def test_an_engine_can_be_stopped_while_it_restarts(tmp_path):
     await engine.stop()
     with pytest.raises(EngineUnavailableError, match="not running"):
         await collect(engine)
+
+
+async def test_an_engine_that_is_stopped_at_once_leaves_no_worker(tmp_path):
+    """Stopping ends the worker even before anybody has begun to watch it."""
+    engine = make_engine("sound", tmp_path)
+    await engine.start()
+    pid = engine.worker_pid
+    assert pid is not None
+    await engine.stop()
+    assert engine.worker_pid is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(EngineUnavailableError, match="not running"):
+        await collect(engine)
+
+
+async def test_a_refusal_in_the_middle_ends_the_stream(tmp_path):
+    """What came before it is handed over, then the worker's own reason; the next is served."""
+    async with running(make_engine("gives-up", tmp_path)) as engine:
+        stream = engine.generate(REQUEST)
+        assert (7,) == (await anext(stream)).token_ids
+        with pytest.raises(InvalidRequestError, match="too hard"):
+            await anext(stream)
+        assert (7,) == (await anext(engine.generate(REQUEST))).token_ids
+
+
+async def test_a_worker_that_hears_nothing_more_dies(tmp_path):
+    """A request that cannot be read ends the worker, which is replaced, instead of deafening it."""
+    request = GenerateRequest("r", ["no number"], 1)  # type: ignore[list-item]
+    async with running(make_engine("sound", tmp_path)) as engine:
+        with pytest.raises(EngineCrashedError):
+            await anext(engine.generate(request))
+        await engine.wait_until_serving()
+        assert [7] == await collect(engine)

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillhouse.chat import SamplingParams, TokenUsage
-from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.chat import SamplingParams, StepLogprobs, TokenUsage
+from stillhouse.engines.base import (
+    EngineFinish,
+    EngineHealth,
+    GenerateRequest,
+    GenerateStep,
+    Grammar,
+)
 from stillhouse.engines.frames import (
     LENGTH_BYTES,
     MAX_FRAME_BYTES,
@@ -34,12 +40,29 @@ REQUEST = GenerateRequest(
     request_id="r",
     prompt_token_ids=[1, 2, 3],
     max_tokens=9,
-    sampling=SamplingParams(temperature=0.5, top_p=0.9, top_k=3, min_p=0.1, seed=2**64 - 1),
+    sampling=SamplingParams(
+        temperature=0.5,
+        top_p=0.9,
+        top_k=3,
+        min_p=0.1,
+        seed=2**64 - 1,
+        presence_penalty=0.5,
+        frequency_penalty=-0.5,
+        repetition_penalty=1.5,
+        logit_bias=((1, 100.0), (2, -0.5)),
+    ),
     stop_token_ids=(7, 8),
     cache_salt="salt",
     priority=-1,
+    top_logprobs=3,
+    grammar=Grammar("{}", after_token_id=7),
 )
-LAST_STEP = GenerateStep((4, 5), TokenUsage(3, 0, 2), EngineFinish.CANCELLED)
+LAST_STEP = GenerateStep(
+    (4, 5),
+    TokenUsage(3, 0, 2),
+    EngineFinish.CANCELLED,
+    (StepLogprobs(-0.5, ((4, -0.5), (9, -1.5))), StepLogprobs(-9999.0)),
+)
 
 
 @pytest.mark.parametrize("message", [Generate(1, REQUEST), Cancel(1), Ping(2)])
@@ -54,7 +77,7 @@ def test_a_worker_reads_what_a_gateway_sends(message):
     "message",
     [
         Loading("quantising", 1, 2),
-        Ready(512, 10, 32),
+        Ready(512, 10, 32, 64),
         LoadFailed(LoadFailure.CONFIG, "why"),
         Steps([(1, LAST_STEP), (2, GenerateStep((), TokenUsage()))]),
         Refused(1, RefusalCode.TOO_LARGE, "why"),

@@ -3,30 +3,45 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
-from stillhouse.chat import Message, Role
+from stillhouse.chat import (
+    JsonObjectFormat,
+    Message,
+    Role,
+    TextRequest,
+    Tool,
+    ToolCallDelta,
+    ToolChoice,
+    ToolMode,
+)
 from stillhouse.errors import (
     CheckpointError,
     ConfigError,
     ContextLengthError,
     InvalidRequestError,
+    UnsupportedFeatureError,
 )
-from stillhouse.models.chat_model import ChatModel, Prompt
+from stillhouse.models.chat_model import ChatModel, Constraint
 from stillhouse.models.model_spec import ModelSpec
 from tests.unit.models.checkpoints import (
-    ADDED_TOKENS,
     ASSISTANT,
     BOS,
     CLOSE_THINK,
     EOS,
     THINK,
     USER,
+    WEATHER,
+    added_ids,
     assistant,
+    called,
+    chat,
     load,
+    qwen_tokenizer,
     spec,
     system,
     tariff,
+    tool_result,
     trained_tokenizer,
     user,
     write_checkpoint,
@@ -36,128 +51,14 @@ from tests.unit.models.templates import LLAMA3, QWEN25, V31
 HARMLESS = st.text(st.characters(codec="utf-8", exclude_characters="<>｜"), min_size=1, max_size=30)
 
 
-def test_r1_conversation_reads_as_the_reference_says(r1_model, tokenizer):
-    """R1: begin, system text, each turn behind its mark, ends after answers, `<think>` opened."""
-    prompt = r1_model.encode(
-        [
-            system("Be brief."),
-            user("Name two methods."),
-            assistant("<think>\nLet me think.\n</think>\n\nSous vide, grill."),
-            user("Tell me about the second."),
-        ]
-    )
-
-    assert (
-        f"{BOS}Be brief.{USER}Name two methods.{ASSISTANT}\n\nSous vide, grill.{EOS}"
-        f"{USER}Tell me about the second.{ASSISTANT}{THINK}\n"
-    ) == tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
-    assert prompt.opens_in_reasoning
-
-
-def test_v31_conversation_reads_as_its_model_card_says(tmp_path, tokenizer):
-    """V3.1's golden example, non-thinking: earlier reasoning is cut, `</think>` ends the prompt."""
-    model = load(write_checkpoint(tmp_path, tokenizer, template=V31), dialect="deepseek_v31")
-
-    prompt = model.encode(
-        [
-            system("You are a helpful assistant"),
-            user("Who are you?"),
-            assistant("<think>Hmm</think>I am DeepSeek"),
-            user("1+1=?"),
-        ]
-    )
-
-    assert (
-        f"{BOS}You are a helpful assistant{USER}Who are you?{ASSISTANT}{CLOSE_THINK}"
-        f"I am DeepSeek{EOS}{USER}1+1=?{ASSISTANT}{CLOSE_THINK}"
-    ) == tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
-    assert not prompt.opens_in_reasoning
-
-
-def test_v31_keeps_what_follows_the_first_close_mark(tmp_path, tokenizer):
-    """A second `</think>` in an earlier answer is plain text, cut by nobody."""
-    model = load(write_checkpoint(tmp_path, tokenizer, template=V31), dialect="deepseek_v31")
-
-    prompt = model.encode([user("a"), assistant("x</think>y</think>z"), user("b")])
-
-    assert (
-        f"{BOS}{USER}a{ASSISTANT}{CLOSE_THINK}y</think>z{EOS}{USER}b{ASSISTANT}{CLOSE_THINK}"
-    ) == tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
-    assert 2 == prompt.token_ids.count(tokenizer.token_to_id(CLOSE_THINK))
-
-
-def test_llama3_trims_the_text_of_messages(tmp_path):
-    """`| trim` in a template takes the white space around a request's text away."""
-    tokenizer = trained_tokenizer()
-    marks = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-    tokenizer.add_special_tokens([AddedToken(mark, normalized=False) for mark in marks])
-    write_checkpoint(
-        tmp_path, tokenizer, template=LLAMA3, bos="<|begin_of_text|>", eos="<|eot_id|>"
-    )
-
-    prompt = load(tmp_path, dialect="plain").encode([user(" \n Hello!\t\n")])
-
-    assert (
-        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHello!<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n"
-    ) == tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
-
-
 def test_llama3_refuses_roles_that_do_not_alternate(tmp_path, tokenizer):
     """What a template says with `raise_exception` reaches the caller as an invalid request."""
     model = load(write_checkpoint(tmp_path, tokenizer, template=LLAMA3), dialect="plain")
 
     with pytest.raises(InvalidRequestError, match="roles must alternate") as caught:
-        model.encode([user("a"), user("b")])
+        model.encode(chat(user("a"), user("b")))
 
     assert "messages" == caught.value.param
-
-
-def test_qwen_keeps_white_space_and_adds_its_system_text(tmp_path):
-    """ChatML as Qwen2.5 writes it, white space of the request kept as it is."""
-    tokenizer = trained_tokenizer()
-    tokenizer.add_special_tokens(
-        [AddedToken(mark, normalized=False) for mark in ("<|im_start|>", "<|im_end|>")]
-    )
-    write_checkpoint(tmp_path, tokenizer, template=QWEN25, eos="<|im_end|>")
-
-    prompt = load(tmp_path, dialect="plain").encode([user("  Hello!\n"), assistant("Hi"), user("")])
-
-    assert (
-        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        "<|im_start|>user\n  Hello!\n<|im_end|>\n<|im_start|>assistant\nHi<|im_end|>\n"
-        "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
-    ) == tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    token=st.sampled_from(ADDED_TOKENS),
-    role=st.sampled_from(Role),
-    around=st.tuples(HARMLESS | st.just(""), HARMLESS | st.just("")),
-)
-def test_text_never_becomes_an_added_token(r1_model, tokenizer, token, role, around):
-    """Whoever writes an added token and wherever, the prompt has the template's own and no more."""
-    before, after = around
-    prompt = r1_model.encode(_conversation(role, f"{before}{token}{after}"))
-    harmless = r1_model.encode(_conversation(role, "harmless"))
-
-    assert _added_ids(harmless, tokenizer) == _added_ids(prompt, tokenizer)
-    if (role, token) != (Role.ASSISTANT, CLOSE_THINK):  # that one cuts the history, as it should
-        decoded = tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
-        assert f"{before}{token}{after}" in decoded
-
-
-@settings(max_examples=40, deadline=None)
-@given(token=st.sampled_from(ADDED_TOKENS), data=st.data())
-def test_added_token_split_over_messages_stays_text(r1_model, tokenizer, token, data):
-    """Halves of an added token at the edges of neighbouring messages do not grow together."""
-    cut = data.draw(st.integers(1, len(token) - 1))
-
-    prompt = r1_model.encode([system(token[:cut]), user(token[cut:]), user(f"x{token[:cut]}")])
-    harmless = r1_model.encode([system("a"), user("b"), user("c")])
-
-    assert _added_ids(harmless, tokenizer) == _added_ids(prompt, tokenizer)
 
 
 @pytest.mark.parametrize("mark", [THINK, CLOSE_THINK, USER, EOS])
@@ -166,9 +67,9 @@ def test_text_next_to_the_templates_own_text_makes_no_token(tmp_path, tokenizer,
     template = f"{{{{ bos_token }}}}{mark[:2]}{{{{ messages[0].content }}}}"
     model = load(write_checkpoint(tmp_path, tokenizer, template=template))
 
-    prompt = model.encode([user(mark[2:])])
+    prompt = model.encode(chat(user(mark[2:])))
 
-    assert [tokenizer.token_to_id(BOS)] == _added_ids(prompt, tokenizer)
+    assert [tokenizer.token_to_id(BOS)] == added_ids(model, prompt)
     assert BOS + mark == tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
 
 
@@ -177,7 +78,7 @@ def test_text_next_to_the_templates_own_text_makes_no_token(tmp_path, tokenizer,
 def test_harmless_text_is_tokenised_as_in_one_piece(r1_model, tokenizer, texts):
     """Without added tokens in it, a conversation gives what the whole tokenizer gives."""
     first, answer, second = texts
-    prompt = r1_model.encode([system(first), user(second), assistant(answer), user(first)])
+    prompt = r1_model.encode(chat(system(first), user(second), assistant(answer), user(first)))
 
     whole = f"{BOS}{first}{USER}{second}{ASSISTANT}{answer}{EOS}{USER}{first}{ASSISTANT}{THINK}\n"
     assert tokenizer.encode(whole, add_special_tokens=False).ids == prompt.token_ids
@@ -188,7 +89,7 @@ def test_text_joins_with_the_templates_plain_text(tmp_path, tokenizer):
     template = "{{ bos_token }}The la{{ messages[0].content }}sts"
     model = load(write_checkpoint(tmp_path, tokenizer, template=template))
 
-    prompt = model.encode([user("mb re")])
+    prompt = model.encode(chat(user("mb re")))
 
     whole = f"{BOS}The lamb rests"
     assert tokenizer.encode(whole, add_special_tokens=False).ids == prompt.token_ids
@@ -197,10 +98,10 @@ def test_text_joins_with_the_templates_plain_text(tmp_path, tokenizer):
 def test_over_long_prompt_names_both_numbers(tmp_path, tokenizer):
     """A prompt that leaves no room for an answer is refused with its length and the limit."""
     model = load(write_checkpoint(tmp_path, tokenizer), context_length=20)
-    longest = model.encode([user("!" * 14)])
+    longest = model.encode(chat(user("!" * 14)))
 
     with pytest.raises(ContextLengthError) as caught:
-        model.encode([user("!" * 15)])
+        model.encode(chat(user("!" * 15)))
 
     assert model.max_prompt_tokens == len(longest.token_ids)
     assert (20, 19) == (caught.value.prompt_tokens, caught.value.max_prompt_tokens)
@@ -216,7 +117,7 @@ def test_far_too_much_is_refused_before_tokenising(tmp_path, tokenizer, messages
     model = load(write_checkpoint(tmp_path, tokenizer), context_length=20)
 
     with pytest.raises(ContextLengthError, match=r"at least \d+ exceeds maximum input length 19"):
-        model.encode(messages)
+        model.encode(chat(*messages))
 
 
 def test_context_length_is_the_smaller_of_entry_and_checkpoint(tmp_path, tokenizer):
@@ -232,20 +133,21 @@ def test_context_length_is_the_smaller_of_entry_and_checkpoint(tmp_path, tokeniz
     ("messages", "fault"),
     [
         ([], "messages is empty"),
-        ([Message(Role.USER, "a"), Message(Role.ASSISTANT, "b")], "continuing it is not supported"),
+        ([assistant("b")], "continuing it needs one before it"),
+        ([user("a"), called(("f", "{}"))], "holds tool_calls; right would be their results"),
         ([Message(Role.USER, "a\ud83d")], "messages\\[0\\].*surrogate pair at character 1"),
     ],
 )
 def test_conversations_that_cannot_be_continued_are_refused(r1_model, messages, fault):
     """The message says what is wrong with the conversation."""
     with pytest.raises(InvalidRequestError, match=fault):
-        r1_model.encode(messages)
+        r1_model.encode(chat(*messages))
 
 
 def test_system_text_that_the_template_would_drop_is_refused(r1_model):
     """R1's template has room for one system text; a second is refused, not silently left out."""
     with pytest.raises(InvalidRequestError, match=r"no place for messages\[0\] \(role system\)"):
-        r1_model.encode([system("one"), system("two"), user("Hello!")])
+        r1_model.encode(chat(system("one"), system("two"), user("Hello!")))
 
 
 def test_end_tokens_come_from_the_checkpoint(r1_model, tokenizer):
@@ -302,8 +204,9 @@ def test_relative_checkpoint_starts_at_the_given_folder(tmp_path, tokenizer):
 
 def test_reply_starts_where_the_prompt_ends(r1_model, tokenizer):
     """R1's prompt has opened the reasoning, so the reply's first tokens are reasoning."""
-    prompt = r1_model.encode([user("Hello!")])
-    reply = r1_model.reply(prompt, stop=["friend"])
+    request = chat(user("Hello!"), stop=("friend",))
+    prompt = r1_model.encode(request)
+    reply = r1_model.reply(prompt, request, request_id="r")
 
     ids = tokenizer.encode(
         f"Let me think.{CLOSE_THINK}\n\nHello! my friend", add_special_tokens=False
@@ -314,15 +217,179 @@ def test_reply_starts_where_the_prompt_ends(r1_model, tokenizer):
     assert reply.stopped
 
 
-def _conversation(role: Role, text: str) -> list[Message]:
-    return [
-        Message(Role.SYSTEM, text if role is Role.SYSTEM else "be brief"),
-        Message(Role.USER, text if role is Role.USER else "hello"),
-        Message(Role.ASSISTANT, text if role is Role.ASSISTANT else "hi"),
-        Message(Role.USER, "and now?"),
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": (user("a"),), "tools": (WEATHER,)}, "tools"),
+        ({"messages": (user("a"), called(("f", "{}")), tool_result("b"))}, "messages"),
+        ({"messages": (user("a"), tool_result("b"))}, "messages"),
+    ],
+    ids=["tools", "calls", "results"],
+)
+def test_models_without_tools_say_so(r1_model, fields, param):
+    """A dialect without calls of its own refuses them, as DeepInfra words it."""
+    request = replace(chat(user("x")), **fields)
+
+    with pytest.raises(UnsupportedFeatureError) as caught:
+        r1_model.encode(request)
+
+    assert (param, "Tool calling is not supported for model: test/model") == (
+        caught.value.param,
+        caught.value.message,
+    )
+
+
+@pytest.mark.parametrize(
+    ("dialect", "template", "expected"),
+    [
+        ("qwen25", QWEN25, True),
+        ("qwen25", LLAMA3, False),
+        ("qwen25", QWEN25.replace("tool | tojson", "tool.function.name"), False),
+        ("qwen25", QWEN25.replace("tool_call.arguments | tojson", "'{}'"), False),
+        ("plain", QWEN25, False),
+        ("deepseek_v31", V31, True),
+        ("deepseek_v31", QWEN25, True),
+        ("deepseek_r1", V31, False),
+    ],
+)
+def test_tools_need_a_dialect_and_a_template_that_know_them(tmp_path, dialect, template, expected):
+    """Whether tools can be offered is found out when a model is loaded, by trying its template."""
+    tokenizer = qwen_tokenizer()
+    write_checkpoint(tmp_path, tokenizer, template=template, bos="", eos="<|im_end|>")
+
+    assert expected == load(tmp_path, dialect=dialect).supports_tools
+
+
+def test_models_that_shall_not_call_tools_are_told_of_none(qwen25_model, r1_model):
+    """With tool_choice none the prompt is that of a request without tools, on any model."""
+    for model in (qwen25_model, r1_model):
+        unasked = model.encode(chat(user("a")))
+        forbidden = chat(user("a"), tools=(WEATHER,), tool_choice=ToolChoice(ToolMode.NONE))
+
+        assert unasked == model.encode(forbidden)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "expected"),
+    [
+        ("r1_model", {}, None),
+        ("r1_model", {"response_format": JsonObjectFormat()}, ("response_format", CLOSE_THINK)),
+        ("llama_model", {"response_format": JsonObjectFormat()}, ("response_format", None)),
+        ("qwen25_model", {"tools": (WEATHER,)}, None),
+        ("qwen25_model", {"tools": (replace(WEATHER, is_strict=True),)}, ("tools", None)),
+        (
+            "qwen3_model",
+            {"tools": (WEATHER,), "tool_choice": ToolChoice(ToolMode.REQUIRED)},
+            ("tools", CLOSE_THINK),
+        ),
+        (
+            "llama_model",
+            {
+                "tools": (WEATHER,),
+                "tool_choice": ToolChoice(ToolMode.REQUIRED),
+                "response_format": JsonObjectFormat(),
+            },
+            ("tools", None),
+        ),
+    ],
+)
+def test_answers_are_bound_after_their_reasoning(request, model, fields, expected):
+    """What binds an answer, and whether it waits for the mark that closes the reasoning."""
+    model = request.getfixturevalue(model)
+    asked = chat(user("a"), **fields)
+
+    constraint = model.constraint(asked, model.encode(asked))
+
+    assert expected == (constraint and (constraint.param, _token(model, constraint)))
+
+
+def test_text_that_is_continued_can_be_bound(llama_model):
+    """A raw prompt's answer may be held to a form as well."""
+    asked = TextRequest("m", "Once", response_format=JsonObjectFormat())
+
+    constraint = llama_model.constraint(asked, llama_model.encode(asked))
+
+    assert constraint
+    assert ("response_format", None) == (constraint.param, constraint.after_token_id)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        (
+            {"messages": (user("a"), assistant("{")), "response_format": JsonObjectFormat()},
+            "response_format",
+        ),
+        ({"tools": (WEATHER,), "response_format": JsonObjectFormat()}, "response_format"),
+    ],
+    ids=["beginning", "tools"],
+)
+def test_forms_that_cannot_be_kept_are_refused(qwen25_model, fields, param):
+    """No form of half an answer; and none beside calls that the model may make or not."""
+    with pytest.raises(InvalidRequestError) as caught:
+        qwen25_model.encode(replace(chat(user("a")), **fields))
+
+    assert param == caught.value.param
+
+
+def test_calls_have_ids_that_a_replay_repeats(qwen25_model):
+    """Ids of calls come from the request's id and the answer's number, and from nothing else."""
+    request = chat(user("a"), tools=(WEATHER,))
+    prompt = qwen25_model.encode(request)
+    ids = [
+        _first_call(qwen25_model, prompt, request, request_id, choice).id
+        for request_id, choice in (("r", 0), ("r", 0), ("r", 1), ("s", 0))
     ]
 
+    assert ids[0] == ids[1]
+    assert 3 == len(set(ids))
+    assert all(call_id.startswith("call_") and 29 == len(call_id) for call_id in ids)
 
-def _added_ids(prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
-    added = {tokenizer.token_to_id(token) for token in ADDED_TOKENS}
-    return [token_id for token_id in prompt.token_ids if token_id in added]
+
+def test_calls_are_content_where_no_tools_are_offered(qwen25_model):
+    """Without tools in the request, an answer that looks like a call is shown as it stands."""
+    request = chat(user("a"))
+    reply = qwen25_model.reply(qwen25_model.encode(request), request, request_id="r")
+    token_ids = Tokenizer.from_str(qwen_tokenizer().to_str()).encode(CALL).ids
+
+    text = reply.push(token_ids).content + reply.finish().content
+
+    assert CALL == text
+
+
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+
+
+def _first_call(model, prompt, request, request_id, choice) -> ToolCallDelta:
+    reply = model.reply(prompt, request, request_id=request_id, choice=choice)
+    delta = reply.push(qwen_tokenizer().encode(CALL).ids)
+    assert ("get_weather", '{"city": "Oslo"}') == (
+        delta.tool_calls[0].name,
+        "".join(call.arguments for call in delta.tool_calls),
+    )
+    return delta.tool_calls[0]
+
+
+def _token(model: ChatModel, constraint: Constraint) -> str | None:
+    """The token that the constraint waits for."""
+    if constraint.after_token_id is None:
+        return None
+    path = str(model.checkpoint_path / "tokenizer.json")
+    return Tokenizer.from_file(path).id_to_token(constraint.after_token_id)
+
+
+def test_long_lists_of_tools_are_rendered(llama_model, qwen25_model, v31_model):
+    """128 tools of half a kilobyte each are within every bound of templates."""
+    parameters = {
+        "type": "object",
+        "properties": {
+            f"field_{n}": {"type": "string", "description": "what it is " * 4} for n in range(5)
+        },
+    }
+    tools = tuple(Tool(f"tool_{n}", "does things " * 5, parameters) for n in range(128))
+    request = chat(user("a"), tools=tools)
+
+    for model in (llama_model, qwen25_model, v31_model):
+        with pytest.raises(ContextLengthError) as caught:
+            model.encode(request)  # the test's vocabulary makes long prompts
+        assert caught.value.prompt_tokens > 4096

@@ -2,6 +2,8 @@
 The fake engine as the gateway sees it: faults and load on demand, no model.
 
 A real child process that speaks the real protocol, and whose answers are words drawn by hashing.
+What has no meaning for such words (penalties) is checked and changes nothing, log probabilities
+are made up, grammars are refused; `sequence.FakeSequence` says it in detail.
 It is there so that the gateway can be tested under faults that a sound engine does not show
 (crash at token k, hang, ignored cancel, wrong counts), measured without a model's own cost, and
 checked against a witness: a log of every token that was made, which no gateway code writes. It is

@@ -8,8 +8,8 @@ import os
 from array import array
 from dataclasses import dataclass, field, replace
 
-from stillhouse.chat import SamplingParams, TokenUsage
-from stillhouse.engines.base import EngineFinish, GenerateRequest, StepLogprobs
+from stillhouse.chat import SamplingParams, StepLogprobs, TokenUsage
+from stillhouse.engines.base import EngineFinish, GenerateRequest
 from stillhouse.engines.fake.settings import Fault, FaultKind
 
 HUGE_COUNT = 10**9
@@ -49,8 +49,13 @@ class FakeSequence:
     token_ids: list[int] = field(default_factory=list)
     finish: EngineFinish | None = None
     _root: bytes = b""
+    _forced: int | None = None
+    _forbidden: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
+        biases = self.request.sampling.logit_bias
+        self._forced = next((word for word, bias in biases if bias >= DECIDING_BIAS), None)
+        self._forbidden = frozenset(word for word, bias in biases if bias <= -DECIDING_BIAS)
         prompt = array("q", self.request.prompt_token_ids).tobytes()
         self._root = hashlib.blake2b(prompt + _entropy(self.request.sampling)).digest()
 
@@ -97,25 +102,19 @@ class FakeSequence:
         num_top = self.request.top_logprobs
         if num_top is None:
             return ()
-        num_top = min(num_top, self._num_words)
-        top = [
-            (self._word(self._place_of_last + rank), (rank + 1) * LOGPROB_OF_DRAWN)
-            for rank in range(num_top)
-        ]
+        (first, last), drawn = self.word_ids, self.token_ids[-1]
+        ranks = range(1, min(num_top, last + 1 - first))
+        following = [self._word(drawn - first + rank) for rank in ranks]
+        likeliest = [drawn, *following][:num_top]
+        top = ((word, (rank + 1) * LOGPROB_OF_DRAWN) for rank, word in enumerate(likeliest))
         return (StepLogprobs(LOGPROB_OF_DRAWN, tuple(top)),)
 
     def _pick(self, draw: int) -> int:
         if self._forced is not None:
             return self._forced
-        place = next(
-            (
-                place
-                for place in range(draw, draw + self._num_words)
-                if self._word(place) not in self._forbidden
-            ),
-            draw,
-        )
-        return self._word(place)
+        # Of so many words in a row, one at least is none of the forbidden ones.
+        words = (self._word(draw + skipped) for skipped in range(len(self._forbidden) + 1))
+        return next((word for word in words if word not in self._forbidden), self._word(draw))
 
     def _word(self, number: int) -> int:
         first, last = self.word_ids

@@ -54,24 +54,48 @@ class WitnessLog:
 
 @dataclass(slots=True)
 class Witnessed:
-    """What the witness has to say of one request; `finish` is None when it was never ended."""
+    """
+    What the witness has to say of one request.
+
+    Args:
+        token_ids: All that was made for it; of several answers, one after the other.
+        finish: How its last sequence ended; None while one of them was never ended.
+
+    """
 
     token_ids: list[int]
     finish: EngineFinish | None = None
 
 
 def read_witness_log(path: Path) -> dict[str, Witnessed]:
-    """Return what was written, by request id."""
-    facts_by_id: dict[str, Witnessed] = {}
+    """
+    Return what was written, by request id.
+
+    A request with several answers is several sequences, "ID", "ID/1", "ID/2" and so on, and one
+    request of that id here.
+    """
+    by_sequence: dict[str, Witnessed] = {}
     for fact in _facts(path):
-        of_request = facts_by_id.setdefault(fact["request_id"], Witnessed([]))
+        of_sequence = by_sequence.setdefault(fact["request_id"], Witnessed([]))
         if "finish" in fact:
-            assert fact["num_tokens"] == len(of_request.token_ids), fact
-            of_request.finish = EngineFinish(fact["finish"])
+            assert fact["num_tokens"] == len(of_sequence.token_ids), fact
+            of_sequence.finish = EngineFinish(fact["finish"])
         else:
-            assert fact["index"] == len(of_request.token_ids), fact
-            of_request.token_ids.append(fact["token"])
-    return facts_by_id
+            assert fact["index"] == len(of_sequence.token_ids), fact
+            of_sequence.token_ids.append(fact["token"])
+    return _by_request(by_sequence)
+
+
+def _by_request(by_sequence: dict[str, Witnessed]) -> dict[str, Witnessed]:
+    by_request: dict[str, Witnessed] = {}
+    for sequence, witnessed in by_sequence.items():
+        request_id = sequence.partition("/")[0]
+        if request_id not in by_request:
+            by_request[request_id] = Witnessed([], witnessed.finish)
+        request = by_request[request_id]
+        request.token_ids += witnessed.token_ids
+        request.finish = request.finish and witnessed.finish
+    return by_request
 
 
 def _facts(path: Path) -> Iterator[dict[str, Any]]:

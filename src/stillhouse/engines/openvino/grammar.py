@@ -99,7 +99,7 @@ class GrammarMatcher:
 
 
 def _failure(reason: str) -> InvalidRequestError:
-    first_line = reason.partition("\n")[0]
+    first_line = reason.partition("\n")[0][:MAX_MESSAGE_CHARS].rstrip(":. ")
     return InvalidRequestError(
-        f"The grammar cannot be followed: {first_line[:MAX_MESSAGE_CHARS]}; a simpler one can."
+        f"The grammar cannot be followed ({first_line}); it must be valid, and simple enough."
     )

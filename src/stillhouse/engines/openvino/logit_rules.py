@@ -63,9 +63,7 @@ class LogitRules:
             self._grammar.advance(token_id)
 
 
-def make_logit_rules(
-    request: GenerateRequest, grammar: GrammarMatcher | None
-) -> LogitRules | None:
+def make_logit_rules(request: GenerateRequest, grammar: GrammarMatcher | None) -> LogitRules | None:
     """Return the rules that *request* asks for; None where it asks for none."""
     sampling = request.sampling
     if grammar is None and not sampling.logit_bias and not Penalties.are_on(sampling):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stillhouse.engines.base import StepLogprobs
+from stillhouse.chat import StepLogprobs
 from stillhouse.engines.openvino.sampler import kth_largest
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep, StepLogprobs
+from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep
 from stillhouse.engines.openvino.grammar import GrammarMatcher
 from stillhouse.engines.openvino.kv_blocks import KVBlocks
 from stillhouse.engines.openvino.logit_rules import make_logit_rules
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
 
+    from stillhouse.chat import StepLogprobs
     from stillhouse.engines.base import GenerateRequest
     from stillhouse.engines.openvino.decoder import Decoder
     from stillhouse.engines.openvino.scheduler import Slice
@@ -205,9 +206,7 @@ class Runner:
         return GrammarMatcher(self._vocabulary, request.grammar, request.stop_token_ids)
 
     def _check(self, request: GenerateRequest) -> None:
-        check_request(
-            request, vocab_size=self._vocab_size, context_length=self.context_length
-        )
+        check_request(request, vocab_size=self._vocab_size, context_length=self.context_length)
 
 
 def _draw(sequence: Sequence, logits: NDArray[float32]) -> int:

@@ -63,6 +63,7 @@ class Sequence:
         self.num_cached: int | None = None
         self.block_ids = array("i")
         self._block_size = block_size
+        self._stop_token_ids = frozenset(request.stop_token_ids)
         self._hashes = [root_hash(request.cache_salt)]
 
     @property
@@ -109,7 +110,7 @@ class Sequence:
     def append(self, token_id: int) -> None:
         """Take a sampled token, and finish if it is the last."""
         self.token_ids.append(token_id)
-        if token_id in self.request.stop_token_ids:
+        if token_id in self._stop_token_ids:
             self.finish = EngineFinish.STOP
         elif self.num_tokens - self.num_prompt_tokens >= self.request.max_tokens:
             self.finish = EngineFinish.LENGTH

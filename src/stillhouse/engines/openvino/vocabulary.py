@@ -1,4 +1,4 @@
-"""A checkpoint's vocabulary as llguidance takes it: the bytes of every token, and which are special."""
+"""A checkpoint's vocabulary as llguidance takes it: bytes of tokens, and which are special."""
 
 from __future__ import annotations
 

@@ -13,8 +13,5 @@ from stillhouse.models.dialects.plain import PLAIN
 from stillhouse.models.dialects.qwen import QWEN3, QWEN25
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType(
-    {
-        dialect.name: dialect
-        for dialect in (DEEPSEEK_R1, DEEPSEEK_V31, LLAMA3, PLAIN, QWEN25, QWEN3)
-    }
+    {dialect.name: dialect for dialect in (DEEPSEEK_R1, DEEPSEEK_V31, LLAMA3, PLAIN, QWEN25, QWEN3)}
 )

@@ -12,7 +12,9 @@ REASONING = Reasoning(begin="<think>\n", end="\n</think>\n\n", is_on=True)
 
 def after_last_close(message: Message) -> Message:
     """What follows the last ``</think>``, as R1's own template cuts earlier answers."""
-    return replace(message, content=message.content.rpartition(REASONING.marks.close)[2], reasoning="")
+    return replace(
+        message, content=message.content.rpartition(REASONING.marks.close)[2], reasoning=""
+    )
 
 
 DEEPSEEK_R1 = Dialect("deepseek_r1", history=after_last_close, reasoning=REASONING)

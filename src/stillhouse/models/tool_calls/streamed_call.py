@@ -60,21 +60,14 @@ class StreamedCall:
         """What this mark, whole, makes certain."""
         form = self._form
         if self._at is _At.ARGUMENTS:
-            if mark.text == form.before_arguments:
-                return self._go_on(mark.text)
-            self._at = _At.BETWEEN_CALLS
-            return [CallEnd(), *(self.read_mark(mark) if mark.text != form.call_end else [])]
-        if mark.text == form.begin:
-            return self._open(mark, _At.LIST)
-        if mark.text == form.call_begin:
-            return self._open(mark, _At.NAME)
-        if mark.text == form.before_arguments and self._at is _At.NAME:
+            return self._end_arguments(mark)
+        if mark.text in {form.begin, form.call_begin}:
+            return self._open(mark)
+        if self._at is _At.NAME and mark.text == form.before_arguments:
             return self._end_name(mark)
-        if mark.text == form.call_end and self._at is _At.BEFORE_ARGUMENTS:
-            events = self._begin(NO_ARGUMENTS)
-            self._at = _At.BETWEEN_CALLS
-            return [*events, CallEnd()]
-        if mark.text == form.end and self._at is _At.BETWEEN_CALLS:
+        if self._at is _At.BEFORE_ARGUMENTS and mark.text == form.call_end:
+            return [*self._begin(NO_ARGUMENTS), *self._end_arguments(mark)]
+        if self._at is _At.BETWEEN_CALLS and mark.text == form.end:
             self._at = _At.CONTENT
             return []
         return self._give_up(mark)
@@ -86,11 +79,12 @@ class StreamedCall:
         self._at = _At.CONTENT
         return [CallEnd()] if is_object("".join(self._arguments)) else []
 
-    def _open(self, mark: Stretch, at: _At) -> list[CallEvent]:
-        is_next = self._at is _At.LIST and at is _At.NAME
-        events = [] if is_next else self._give_up()
+    def _open(self, mark: Stretch) -> list[CallEvent]:
+        """Begin a list of calls, or a call, which may be the first of the list just begun."""
+        is_list = mark.text == self._form.begin
+        events = [] if self._at is _At.LIST and not is_list else self._give_up()
         self._raw.append(mark)
-        self._at = at
+        self._at = _At.LIST if is_list else _At.NAME
         return events
 
     def _end_name(self, mark: Stretch) -> list[CallEvent]:
@@ -111,6 +105,13 @@ class StreamedCall:
     def _go_on(self, text: str) -> list[CallEvent]:
         certain = self._certain(text)
         return [self._numbers.go_on(certain)] if certain else []
+
+    def _end_arguments(self, mark: Stretch) -> list[CallEvent]:
+        if mark.text == self._form.before_arguments:
+            return self._go_on(mark.text)
+        self._at = _At.BETWEEN_CALLS
+        # A mark that stands where the call's own end should be, ends the call all the same.
+        return [CallEnd(), *([] if mark.text == self._form.call_end else self.read_mark(mark))]
 
     def _certain(self, text: str) -> str:
         """What of the arguments cannot be the white space behind them."""

@@ -24,7 +24,7 @@ class CallSyntax(Protocol):
 
     @property
     def is_in_string(self) -> bool:
-        """Whether the text so far ends inside a JSON string of a call: letters are no marks there."""
+        """Whether the text so far ends in a JSON string of a call, where no text is a mark."""
         ...
 
     def read(self, text: Stretch) -> list[CallEvent]:

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from stillhouse.chat import SamplingParams, TokenUsage
-from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep
+from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep, Grammar
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
-from stillhouse.errors import CheckpointError, ConfigError
+from stillhouse.errors import CheckpointError, ConfigError, InvalidRequestError
+from tests.ascii_tokenizer import END_ID, TOKENS, write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
 
 REQUEST = GenerateRequest("r", [1, 2, 3], 5, SamplingParams(temperature=0))
@@ -36,8 +37,22 @@ def make_runner(tmp_path):
     return make
 
 
+GRAMMAR = Grammar('{"grammars": [{"lark_grammar": "start: /foo|bar/"}]}')
+CONSTRAINED = replace(REQUEST, grammar=GRAMMAR, stop_token_ids=(END_ID,))
+
+
 def nothing() -> None:
     pass
+
+
+def finish(runner: Runner) -> dict[int, list[int]]:
+    """Step to the end and return the tokens of every sequence."""
+    token_ids: dict[int, list[int]] = {}
+    while runner.has_work:
+        for sequence_id, step in runner.step(nothing):
+            assert isinstance(step, GenerateStep)
+            token_ids.setdefault(sequence_id, []).extend(step.token_ids)
+    return token_ids
 
 
 def test_a_step_tells_each_sequence_once(make_runner):
@@ -90,6 +105,52 @@ def test_there_is_no_work_when_all_is_told(make_runner):
     assert runner.has_work
     runner.step(nothing)
     assert not runner.has_work
+
+
+def test_an_engine_without_work_waits_for_ever(make_runner):
+    """What the loop is told: no time at all while there is work, no limit when there is none."""
+    runner = make_runner()
+    assert (None, []) == (runner.idle_s, runner.step(nothing))
+    runner.add(1, REQUEST)
+    assert 0.0 == runner.idle_s
+
+
+def test_a_grammar_can_be_prepared_ahead(make_runner, tmp_path):
+    """Prepared or not, the answer is the same; a prepared one is kept until it is added."""
+    write_ascii_tokenizer(tmp_path / "checkpoint")
+    runner = make_runner()
+    runner.prepare(1, CONSTRAINED)
+    runner.add(1, CONSTRAINED)
+    runner.add(2, CONSTRAINED)
+    first, second = finish(runner).values()
+    assert first == second
+    assert "".join(TOKENS[token_id] for token_id in first[:-1]) in {"foo", "bar"}
+    assert END_ID == first[-1]
+    assert {} == runner._prepared
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [replace(CONSTRAINED, grammar=Grammar("nonsense")), replace(CONSTRAINED, max_tokens=-1)],
+)
+def test_what_was_prepared_in_vain_is_not_kept(make_runner, tmp_path, request_):
+    """A refusal comes when the request is added, and nothing stays behind."""
+    write_ascii_tokenizer(tmp_path / "checkpoint")
+    runner = make_runner()
+    runner.prepare(1, request_)
+    with pytest.raises(InvalidRequestError):
+        runner.add(1, request_)
+    assert {} == runner._prepared
+    assert not runner.has_work
+
+
+def test_a_checkpoint_without_tokenizer_takes_no_grammar(make_runner):
+    """The caller is told what is missing; requests without a grammar are served."""
+    runner = make_runner()
+    with pytest.raises(InvalidRequestError, match=r"no tokenizer\.json"):
+        runner.add(1, CONSTRAINED)
+    runner.add(2, REQUEST)
+    assert [2] == [*finish(runner)]
 
 
 def test_the_cache_is_no_larger_than_could_be_used(make_runner):

@@ -279,3 +279,15 @@ def test_the_important_do_not_wait_for_the_prefix_of_the_unimportant():
     urgent = bench.add([*shared, 2], priority=0)
     assert [urgent, slow] == [part.sequence for part in bench.step()]
     bench.run()
+
+
+def test_four_answers_compute_the_whole_blocks_of_their_prompt_once():
+    """Of four sequences of one prompt, three compute what lies behind its last whole block."""
+    bench = Bench(64, prefill_chunk_tokens=BLOCK_SIZE)
+    prompt = list(range(4 * BLOCK_SIZE + 2))
+    sequences = [bench.add(prompt, 1) for _ in range(4)]
+    num_computed = 0
+    while any(sequence.finish is None for sequence in sequences):
+        num_computed += sum(part.num_tokens for part in bench.step())
+    assert len(prompt) + 3 * 2 == num_computed
+    assert [0, *3 * [4 * BLOCK_SIZE]] == [sequence.num_cached for sequence in sequences]

@@ -1,0 +1,126 @@
+"""A message as server-sent events in Anthropic's order: block by block, and one at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stillhouse.api import error_body
+from stillhouse.api.anthropic_answer import (
+    ID_PREFIX,
+    final_usage_out,
+    message_start_out,
+    stop_out,
+)
+from stillhouse.api.one_line import one_line
+from stillhouse.api.typed_event import typed_event
+from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
+from stillhouse.errors import StillhouseError
+from stillhouse.serving.completion import Completion
+from stillhouse.serving.replay import AnswerHead, Replay
+
+PING = typed_event({"type": "ping"})
+_STOP = typed_event({"type": "message_stop"})
+
+
+class MessageEncoder:
+    """
+    Encodes the events of one message.
+
+    Args:
+        shows_thinking: Without it, a block of thoughts is there and stays empty.
+
+    Source:
+        docs.anthropic.com, Streaming Messages: each block starts, grows and stops before the next.
+
+    """
+
+    keep_alive = PING
+
+    def __init__(self, head: AnswerHead, *, shows_thinking: bool) -> None:
+        self._head = head
+        self._shows_thinking = shows_thinking
+        self._has_begun = False
+        self._num_blocks = 0
+        self._open_type: str | None = None
+
+    def opening(self) -> bytes:
+        """Nothing: the first event tells how much was cached, which the engine has to say first."""
+        return b""
+
+    def event(self, event: ChatEvent, completion: Completion | Replay) -> bytes:
+        """What is new, in blocks that it opens and closes; at the end, the reason and usage."""
+        start = self._start(completion)
+        if isinstance(event, TextDelta):
+            return start + self._grow(event)
+        if isinstance(event, ChoiceEnd):  # of several answers, which this dialect does not have
+            return start
+        return start + self._close_block() + _end(event)
+
+    def closing(self) -> bytes:
+        """Nothing: the last event has said that it is the last."""
+        return b""
+
+    def error(self, error: StillhouseError) -> bytes:
+        """An error after the first byte; no ``message_stop`` follows it."""
+        request_id = self._head.request_id.removeprefix(ID_PREFIX)
+        body = error_body.anthropic_body_of(error, request_id=request_id)
+        return b"event: error\ndata: " + one_line(body) + b"\n\n"
+
+    def _start(self, completion: Completion | Replay) -> bytes:
+        if self._has_begun:
+            return b""
+        self._has_begun = True
+        message = message_start_out(self._head, completion.usage)
+        return typed_event({"type": "message_start", "message": message})
+
+    def _grow(self, delta: TextDelta) -> bytes:
+        events = b""
+        if delta.reasoning:
+            events += self._in_block({"type": "thinking", "thinking": "", "signature": ""})
+            if self._shows_thinking:
+                events += self._delta({"type": "thinking_delta", "thinking": delta.reasoning})
+        if delta.content:
+            events += self._in_block({"type": "text", "text": ""})
+            events += self._delta({"type": "text_delta", "text": delta.content})
+        return events + b"".join(self._call(call) for call in delta.tool_calls)
+
+    def _call(self, call: ToolCallDelta) -> bytes:
+        events = b""
+        if call.id:
+            block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+            events = self._close_block() + self._open_block(block)
+        if call.arguments:
+            events += self._delta({"type": "input_json_delta", "partial_json": call.arguments})
+        return events
+
+    def _in_block(self, empty: dict[str, Any]) -> bytes:
+        if self._open_type == empty["type"]:
+            return b""
+        return self._close_block() + self._open_block(empty)
+
+    def _open_block(self, empty: dict[str, Any]) -> bytes:
+        self._open_type = empty["type"]
+        self._num_blocks += 1
+        index = self._num_blocks - 1
+        return typed_event({"type": "content_block_start", "index": index, "content_block": empty})
+
+    def _delta(self, delta: dict[str, str]) -> bytes:
+        index = self._num_blocks - 1
+        return typed_event({"type": "content_block_delta", "index": index, "delta": delta})
+
+    def _close_block(self) -> bytes:
+        if self._open_type is None:
+            return b""
+        is_thinking = self._open_type == "thinking"
+        signature = (
+            self._delta({"type": "signature_delta", "signature": ""}) if is_thinking else b""
+        )
+        self._open_type = None
+        index = self._num_blocks - 1
+        return signature + typed_event({"type": "content_block_stop", "index": index})
+
+
+def _end(finish: Finish) -> bytes:
+    usage = final_usage_out(finish)
+    delta = {"type": "message_delta", "delta": stop_out(finish), "usage": usage}
+    return typed_event(delta) + _STOP

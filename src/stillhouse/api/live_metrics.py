@@ -1,0 +1,44 @@
+"""``GET /v1/metrics/live``: how much was done here in the last minute, for everybody to see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stillhouse.metrics import Metrics
+
+
+class LiveMetricsOut(TypedDict):
+    """
+    Rates over the last minute.
+
+    `time_to_first_token`, in seconds, is null where no request has had one, and `total_tflops`
+    always: nobody counts a model's operations here.
+    """
+
+    tokens_per_second: float
+    time_to_first_token: float | None
+    requests_per_second: float
+    total_tflops: None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMetrics:
+    """The endpoint for the front page of a service, with DeepInfra's names."""
+
+    metrics: Metrics
+
+    async def show(self, _request: Request) -> Response:
+        """Rates over the last minute."""
+        rates = self.metrics.last_minute.rates()
+        body: LiveMetricsOut = {
+            "tokens_per_second": sum(rates.tokens_per_s.values()),
+            "time_to_first_token": rates.first_token_s,
+            "requests_per_second": rates.requests_per_s,
+            "total_tflops": None,
+        }
+        return Response(msgspec.json.encode(body), media_type="application/json")

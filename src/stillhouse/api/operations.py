@@ -1,0 +1,138 @@
+"""What every path does, for ``/openapi.json``: a test holds it to the routes that are served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stillhouse.api.account_schema import ApiTokenIn, RequestCostsIn, ScopedJwtIn
+from stillhouse.api.chat_request import ChatCompletionIn
+from stillhouse.api.doors import OPENAI_BASES
+from stillhouse.api.openai_answer import ChatCompletionChunkOut, ChatCompletionOut
+from stillhouse.api.openapi import Operation, Query
+
+#: An object whose fields are told in docs/api.md.
+Fields = dict[str, Any]
+
+#: What a completion can be refused with.
+_OF_COMPLETIONS = (400, 401, 402, 403, 404, 405, 408, 409, 413, 422, 429, 502, 503)
+_MONTHS = (
+    Query("from", "YYYY.MM, current, current-N or Unix seconds"),
+    Query("to", "the same, and included"),
+)
+
+_PROBES = (
+    Operation("get", "/livez", "Is the process up?", statuses=(), is_public=True),
+    Operation(
+        "get",
+        "/readyz",
+        "Do every engine and the ledger answer?",
+        answer=dict[str, str],
+        statuses=(),
+        is_public=True,
+    ),
+    Operation("get", "/metrics", "Prometheus metrics", statuses=(401,)),
+    Operation("get", "/openapi.json", "This document", answer=Fields, statuses=(), is_public=True),
+)
+
+_ACCOUNT = (
+    Operation("get", "/v1/me", "The key's account", answer=Fields),
+    Operation("get", "/v1/me/rate_limit", "How much it may ask at once", answer=Fields),
+    Operation("get", "/v1/api-tokens", "Its keys", answer=list[Fields]),
+    Operation(
+        "post",
+        "/v1/api-tokens",
+        "Make a key, shown this once",
+        body=ApiTokenIn,
+        answer=Fields,
+        statuses=(401, 403, 408, 409, 413, 422, 503),
+    ),
+    Operation(
+        "get",
+        "/v1/api-tokens/{api_token}",
+        "One of its keys, by id",
+        answer=Fields,
+        statuses=(401, 403, 404, 422, 503),
+    ),
+    Operation(
+        "delete",
+        "/v1/api-tokens/{api_token}",
+        "Revoke a key, by id",
+        answer=Fields,
+        statuses=(401, 403, 404, 422, 503),
+    ),
+    Operation(
+        "get",
+        "/v1/scoped-jwt",
+        "What a scoped token may do",
+        answer=Fields,
+        queries=(Query("jwtoken", "jwt:...", is_required=True),),
+    ),
+    Operation(
+        "post",
+        "/v1/scoped-jwt",
+        "Make a token with fewer rights than the key",
+        body=ScopedJwtIn,
+        answer=Fields,
+        statuses=(401, 403, 404, 408, 413, 422, 503),
+    ),
+    Operation(
+        "post",
+        "/v1/request-costs",
+        "What requests cost, in nano-dollars",
+        body=RequestCostsIn,
+        answer=Fields,
+        statuses=(401, 403, 408, 413, 422, 503),
+    ),
+    Operation(
+        "get", "/payment/usage", "Usage by month, of all keys", answer=Fields, queries=_MONTHS
+    ),
+    Operation(
+        "get",
+        "/payment/usage/tokens",
+        "The same: tokens are all that is sold",
+        answer=Fields,
+        queries=_MONTHS,
+    ),
+    Operation(
+        "get",
+        "/payment/usage/{api_token}",
+        "Usage by month, of one key",
+        answer=Fields,
+        queries=_MONTHS,
+        statuses=(401, 403, 404, 422, 503),
+    ),
+)
+
+_OPENAI = tuple(
+    operation
+    for base in OPENAI_BASES
+    for operation in (
+        Operation(
+            "post",
+            f"{base}/chat/completions",
+            "A chat completion",
+            body=ChatCompletionIn,
+            answer=ChatCompletionOut,
+            event=ChatCompletionChunkOut,
+            statuses=_OF_COMPLETIONS,
+        ),
+        Operation(
+            "get",
+            f"{base}/models",
+            "The models that are served",
+            answer=Fields,
+            statuses=(),
+            is_public=True,
+        ),
+        Operation(
+            "get",
+            f"{base}/models/{{model}}",
+            "One model",
+            answer=Fields,
+            statuses=(404,),
+            is_public=True,
+        ),
+    )
+)
+
+OPERATIONS = (*_OPENAI, *_ACCOUNT, *_PROBES)
