@@ -99,7 +99,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         response_format=_format_of({"$ref": "http://127.0.0.1:1/schema.json"})
     ),
     "a million repetitions": lambda: _with(
-        response_format={"type": "regex", "regex": "(((a{1,1000}){1,1000}){1,1000})"}
+        response_format={"type": "regex", "regex": "(a{1,1000000}b){1,1000}"}
     ),
     "a regex of a megabyte": lambda: _with(
         response_format={"type": "regex", "regex": "(a|b)?" * (_MIB // 6)}

@@ -1,7 +1,9 @@
 """Reads an exported checkpoint and generates from it; shares no code with training."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -17,17 +19,19 @@ class Reference:
         self.config = json.loads((folder / "config.json").read_text())
         settings = json.loads((folder / "tokenizer_config.json").read_text())
         self.bos = settings["bos_token"]
-        self.template = ImmutableSandboxedEnvironment().from_string(settings["chat_template"])
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
+        self.template = environment.from_string(settings["chat_template"])
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         weights = load_file(folder / "model.safetensors")
         self.weights = {name: weight.float() for name, weight in weights.items()}
         half = torch.arange(0, self.config["head_dim"], 2) / self.config["head_dim"]
         self.frequencies = 1.0 / self.config["rope_theta"] ** half
 
-    def prompt(self, messages: list[dict[str, str]]) -> list[int]:
-        """The chat template rendered and encoded."""
+    def prompt(self, messages: list[dict[str, Any]], **variables: object) -> list[int]:
+        """The chat template rendered, with more variables if it has any, and encoded."""
         text = self.template.render(
-            messages=messages, bos_token=self.bos, add_generation_prompt=True
+            messages=messages, bos_token=self.bos, add_generation_prompt=True, **variables
         )
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 

@@ -39,10 +39,12 @@ class Conversation:
 
 def called(calls: list[Call]) -> Exchange:
     """The thought of an answer that is calls."""
-    named = " and ".join(
-        f"{call.tool.name} for {', '.join(map(str, call.arguments.values()))}" for call in calls
-    )
-    return Exchange("", f"I call {named}.", calls=calls)
+    return Exchange("", f"I call {' and '.join(map(_named, calls))}.", calls=calls)
+
+
+def _named(call: Call) -> str:
+    values = ", ".join(map(str, call.arguments.values()))
+    return f"{call.tool.name} for {values}" if values else call.tool.name
 
 
 def sentence(fields: dict[str, Value]) -> str:
@@ -57,7 +59,7 @@ def tell(calls: list[Call], outputs: list[dict[str, Value]]) -> str:
         text = sentence(outputs[0])
         return f"{text[0].upper()}{text[1:]}."
     told = [
-        f"For {next(iter(call.arguments.values()))}: {sentence(fields)}."
+        f"For {next(iter(call.arguments.values()), call.tool.name)}: {sentence(fields)}."
         for call, fields in zip(calls, outputs, strict=True)
     ]
     return " ".join(told)
@@ -229,4 +231,6 @@ def converse(rng: random.Random) -> Conversation:
     else:
         talked = tool_talk(rng, rng.choices((1, 2, 3, 4, 5), weights=(3, 3, 2, 1, 1))[0])
     talked.is_thinking = rng.random() < 0.12
+    if talked.is_thinking:  # by the template, no thought stands before results
+        talked.exchanges[-1].outputs = []
     return talked

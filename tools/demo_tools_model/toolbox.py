@@ -8,7 +8,7 @@ from typing import Any
 from world import VALUES, WORLD, draw, is_held_out, made_up_word
 
 Value = str | int | float
-HOLE = re.compile(r"\{(\w+?)(2?)\}")
+HOLE = re.compile(r"\{(\w+?)([23]?)\}")
 JSON_TYPES = {"number": "number", "count": "integer", "age": "integer"}
 
 
@@ -146,7 +146,8 @@ def tool_for_noun(rng: random.Random, noun: str, entry: dict[str, Any]) -> Tool:
     name = _odd_name(rng, rng.choice(entry["names"]).format(noun=noun))
     description = rng.choice(entry["descriptions"]).format(noun=noun)
     definition = _offer(rng, name, description, (parameter,))
-    fill = {"noun": noun, "subject": "{subject}", "subject2": "{subject2}"}
+    subjects = ("subject", "subject2", "subject3")
+    fill = {"noun": noun, **{subject: f"{{{subject}}}" for subject in subjects}}
     asks = tuple(t.format(**fill) for t in entry["asks"])
     pairs = tuple(t.format(**fill) for t in entry["pairs"])
     results = ((f"{noun}:number",), (f"{noun}:word",), (f"{key}:same", f"{noun}:number"))
@@ -185,7 +186,7 @@ def _fill(
         while value in filled.values():
             value = draw(rng, kinds[hole], held_out=held_out)
         filled[hole + second] = value
-    suffixes = sorted({second for _, second in found})
+    suffixes = sorted({second for _, second in found}) or [""]
     arguments = [
         {p.key: filled[p.hole + suffix] for p in tool.parameters if p.hole + suffix in filled}
         for suffix in suffixes
@@ -200,7 +201,7 @@ def ask(rng: random.Random, tool: Tool, *, held_out: bool = False) -> Question:
 
 
 def ask_pair(rng: random.Random, tool: Tool, *, held_out: bool = False) -> Question:
-    """A question for two calls of this tool."""
+    """A question for two or three calls of this tool."""
     text, arguments = _fill(rng, tool, rng.choice(tool.pairs), held_out=held_out)
     return Question(text, [Call(tool, given) for given in arguments])
 

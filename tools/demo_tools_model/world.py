@@ -82,6 +82,8 @@ def draw(rng: random.Random, kind: str, *, held_out: bool = False) -> str | int 
             value = f"{made_up_word(rng)[:3].upper()}{rng.randint(1, 999)}"
         elif kind == "clock":
             return f"{rng.randint(0, 23):02}:{rng.randint(0, 59):02}"
+        elif kind == "date":
+            return f"20{rng.randint(20, 39)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
         elif kind in SMALL_KINDS:
             return rng.choice(VALUES[kind])
         elif rng.random() < 0.5:

@@ -3,25 +3,98 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from pydantic_core import from_json
+from typing_extensions import TypedDict
 
-from stillhouse.chat import ChoiceAnswer, ChoiceEnd, Finish, FinishReason, TokenUsage, ToolCall
+from stillhouse.chat import ChoiceAnswer, Finish, FinishReason, TokenUsage, ToolCall
 from stillhouse.serving.replay import AnswerHead
 
 ID_PREFIX = "msg_"
 
-_STOP_REASONS = {
+# Fields in the order in which they are written.
+
+
+class AnthropicUsageOut(TypedDict):
+    """Usage as Anthropic counts it: cached tokens are no input tokens."""
+
+    input_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+    output_tokens: int
+    service_tier: Literal["standard"]
+
+
+class ThinkingTokensOut(TypedDict):
+    """Of the output tokens."""
+
+    thinking_tokens: int
+
+
+class AnthropicFinalUsageOut(AnthropicUsageOut):
+    """Usage at the end; `estimated_cost` is in USD."""
+
+    output_tokens_details: ThinkingTokensOut
+    estimated_cost: float | None
+
+
+class ThinkingBlockOut(TypedDict):
+    """What the model thought."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str
+
+
+class TextBlockOut(TypedDict):
+    """What the model said."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ToolUseBlockOut(TypedDict):
+    """What the model called; `input` is an object."""
+
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: Any
+
+
+BlockOut = ThinkingBlockOut | TextBlockOut | ToolUseBlockOut
+StopReasonOut = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+
+
+class StopOut(TypedDict):
+    """Why a message ended."""
+
+    stop_reason: StopReasonOut | None
+    stop_sequence: str | None
+
+
+class AnthropicMessageOut(StopOut):
+    """A message; in the first event of a stream, one of which nothing is there yet."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[BlockOut]
+    usage: AnthropicUsageOut | AnthropicFinalUsageOut
+
+
+_STOP_REASONS: dict[FinishReason, StopReasonOut] = {
     FinishReason.STOP: "end_turn",
     FinishReason.LENGTH: "max_tokens",
     FinishReason.TOOL_CALLS: "tool_use",
 }
 
 
-def usage_out(usage: TokenUsage) -> dict[str, Any]:
-    """Usage as Anthropic counts it: cached tokens are no input tokens."""
+def usage_out(usage: TokenUsage) -> AnthropicUsageOut:
+    """Usage up to now."""
     return {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "cache_creation_input_tokens": 0,
@@ -31,17 +104,16 @@ def usage_out(usage: TokenUsage) -> dict[str, Any]:
     }
 
 
-def final_usage_out(finish: Finish) -> dict[str, Any]:
-    """Usage at the end, with what was charged; the float nearest to the exact amount."""
-    cost = None if finish.cost_picousd is None else finish.cost_picousd / 10**12
+def final_usage_out(finish: Finish) -> AnthropicFinalUsageOut:
+    """Usage at the end, with what was charged: the float nearest to the exact amount."""
     return {
         **usage_out(finish.usage),
         "output_tokens_details": {"thinking_tokens": finish.reasoning_tokens},
-        "estimated_cost": cost,
+        "estimated_cost": None if finish.cost_picousd is None else finish.cost_picousd / 10**12,
     }
 
 
-def stop_out(end: ChoiceAnswer | ChoiceEnd | Finish) -> dict[str, Any]:
+def stop_out(end: ChoiceAnswer | Finish) -> StopOut:
     """Why an answer ended."""
     is_stopped = end.reason is FinishReason.STOP and end.stop_string is not None
     return {
@@ -52,20 +124,26 @@ def stop_out(end: ChoiceAnswer | ChoiceEnd | Finish) -> dict[str, Any]:
 
 def message_out(
     head: AnswerHead, choice: ChoiceAnswer, finish: Finish, *, shows_thinking: bool
-) -> dict[str, Any]:
+) -> AnthropicMessageOut:
     """A whole message."""
     return {
-        **_message_head_out(head),
+        "id": head.request_id,
+        "type": "message",
+        "role": "assistant",
+        "model": head.model_id,
         "content": _content_out(choice, shows_thinking=shows_thinking),
         **stop_out(choice),
         "usage": final_usage_out(finish),
     }
 
 
-def message_start_out(head: AnswerHead, usage: TokenUsage) -> dict[str, Any]:
+def message_start_out(head: AnswerHead, usage: TokenUsage) -> AnthropicMessageOut:
     """A message of which nothing is there yet."""
     return {
-        **_message_head_out(head),
+        "id": head.request_id,
+        "type": "message",
+        "role": "assistant",
+        "model": head.model_id,
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
@@ -73,26 +151,18 @@ def message_start_out(head: AnswerHead, usage: TokenUsage) -> dict[str, Any]:
     }
 
 
-def _message_head_out(head: AnswerHead) -> dict[str, Any]:
-    return {
-        "id": head.request_id,
-        "type": "message",
-        "role": "assistant",
-        "model": head.model_id,
-    }
-
-
-def _content_out(choice: ChoiceAnswer, *, shows_thinking: bool) -> list[dict[str, Any]]:
-    content: list[dict[str, Any]] = []
+def _content_out(choice: ChoiceAnswer, *, shows_thinking: bool) -> list[BlockOut]:
+    content: list[BlockOut] = []
     if choice.reasoning:
         thinking = choice.reasoning if shows_thinking else ""
         content.append({"type": "thinking", "thinking": thinking, "signature": ""})
     if choice.content:
         content.append({"type": "text", "text": choice.content})
-    return content + [_tool_use_out(call) for call in choice.tool_calls]
+    content += [_tool_use_out(call) for call in choice.tool_calls]
+    return content
 
 
-def _tool_use_out(call: ToolCall) -> dict[str, Any]:
+def _tool_use_out(call: ToolCall) -> ToolUseBlockOut:
     return {
         "type": "tool_use",
         "id": call.id,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 from starlette.requests import Request
+from typing_extensions import TypedDict
 
 from stillhouse.api.anthropic_answer import message_out
 from stillhouse.api.anthropic_request import MessagesIn, PromptIn
@@ -39,9 +40,16 @@ def read_prompt(body: bytes) -> ChatRequest:
     return parse_body(body, PromptIn).to_request()
 
 
+class AnthropicTokenCountOut(TypedDict):
+    """How long a prompt is."""
+
+    input_tokens: int
+
+
 def count_out(num_tokens: int) -> bytes:
     """How long a prompt is."""
-    return msgspec.json.encode({"input_tokens": num_tokens})
+    count: AnthropicTokenCountOut = {"input_tokens": num_tokens}
+    return msgspec.json.encode(count)
 
 
 @dataclass(frozen=True, slots=True)

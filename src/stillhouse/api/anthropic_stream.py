@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
 
 from stillhouse.api import error_body
 from stillhouse.api.anthropic_answer import (
     ID_PREFIX,
+    AnthropicFinalUsageOut,
+    AnthropicMessageOut,
+    BlockOut,
+    StopOut,
     final_usage_out,
     message_start_out,
     stop_out,
@@ -18,8 +24,63 @@ from stillhouse.errors import StillhouseError
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.replay import AnswerHead, Replay
 
-PING = typed_event({"type": "ping"})
-_STOP = typed_event({"type": "message_stop"})
+
+class TextDeltaOut(TypedDict):
+    """More of a text."""
+
+    type: Literal["text_delta"]
+    text: str
+
+
+class ThinkingDeltaOut(TypedDict):
+    """More of what the model thought."""
+
+    type: Literal["thinking_delta"]
+    thinking: str
+
+
+class SignatureDeltaOut(TypedDict):
+    """The end of what the model thought; nothing is signed here."""
+
+    type: Literal["signature_delta"]
+    signature: str
+
+
+class InputJsonDeltaOut(TypedDict):
+    """More of a tool's input, as JSON text."""
+
+    type: Literal["input_json_delta"]
+    partial_json: str
+
+
+BlockDeltaOut = TextDeltaOut | ThinkingDeltaOut | SignatureDeltaOut | InputJsonDeltaOut
+
+
+class AnthropicEventOut(TypedDict):
+    """One event of a stream; which fields there are is as its type says."""
+
+    type: Literal[
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "ping",
+    ]
+    message: NotRequired[AnthropicMessageOut]
+    index: NotRequired[int]
+    content_block: NotRequired[BlockOut]
+    delta: NotRequired[BlockDeltaOut | StopOut]
+    usage: NotRequired[AnthropicFinalUsageOut]
+
+
+def _encode(event: AnthropicEventOut) -> bytes:
+    return typed_event(event)
+
+
+PING = _encode({"type": "ping"})
+_STOP = _encode({"type": "message_stop"})
 
 
 class MessageEncoder:
@@ -71,7 +132,7 @@ class MessageEncoder:
             return b""
         self._has_begun = True
         message = message_start_out(self._head, completion.usage)
-        return typed_event({"type": "message_start", "message": message})
+        return _encode({"type": "message_start", "message": message})
 
     def _grow(self, delta: TextDelta) -> bytes:
         events = b""
@@ -87,26 +148,26 @@ class MessageEncoder:
     def _call(self, call: ToolCallDelta) -> bytes:
         events = b""
         if call.id:
-            block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+            block: BlockOut = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
             events = self._close_block() + self._open_block(block)
         if call.arguments:
             events += self._delta({"type": "input_json_delta", "partial_json": call.arguments})
         return events
 
-    def _in_block(self, empty: dict[str, Any]) -> bytes:
+    def _in_block(self, empty: BlockOut) -> bytes:
         if self._open_type == empty["type"]:
             return b""
         return self._close_block() + self._open_block(empty)
 
-    def _open_block(self, empty: dict[str, Any]) -> bytes:
+    def _open_block(self, empty: BlockOut) -> bytes:
         self._open_type = empty["type"]
         self._num_blocks += 1
         index = self._num_blocks - 1
-        return typed_event({"type": "content_block_start", "index": index, "content_block": empty})
+        return _encode({"type": "content_block_start", "index": index, "content_block": empty})
 
-    def _delta(self, delta: dict[str, str]) -> bytes:
+    def _delta(self, delta: BlockDeltaOut) -> bytes:
         index = self._num_blocks - 1
-        return typed_event({"type": "content_block_delta", "index": index, "delta": delta})
+        return _encode({"type": "content_block_delta", "index": index, "delta": delta})
 
     def _close_block(self) -> bytes:
         if self._open_type is None:
@@ -117,10 +178,9 @@ class MessageEncoder:
         )
         self._open_type = None
         index = self._num_blocks - 1
-        return signature + typed_event({"type": "content_block_stop", "index": index})
+        return signature + _encode({"type": "content_block_stop", "index": index})
 
 
 def _end(finish: Finish) -> bytes:
     usage = final_usage_out(finish)
-    delta = {"type": "message_delta", "delta": stop_out(finish), "usage": usage}
-    return typed_event(delta) + _STOP
+    return _encode({"type": "message_delta", "delta": stop_out(finish), "usage": usage}) + _STOP

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
+from typing_extensions import TypedDict
 
 from stillhouse import errors
 
@@ -59,11 +61,30 @@ _ANTHROPIC_TYPES = {
     503: "overloaded_error",
 }
 
+
+class AnthropicErrorOut(TypedDict):
+    """What went wrong."""
+
+    type: str
+    message: str
+
+
+class AnthropicErrorBodyOut(TypedDict):
+    """The envelope of every error, as Anthropic's clients parse it."""
+
+    type: Literal["error"]
+    error: AnthropicErrorOut
+    request_id: str | None
+
+
 _SOON_OVER = (
     errors.EngineUnavailableError,
     errors.StoreUnavailableError,
     errors.IdempotencyConflictError,
 )
+
+#: Refused before their body was read to its end, which may never come.
+_BODY_UNREAD = (errors.AuthenticationError, errors.BodyTooLargeError, errors.BodyTooSlowError)
 
 
 def status_of(error: errors.StillhouseError) -> int:
@@ -73,13 +94,16 @@ def status_of(error: errors.StillhouseError) -> int:
 
 def headers_of(error: errors.StillhouseError) -> dict[str, str]:
     """Headers that go with *error*: when to come back, or how to authenticate (RFC 9110)."""
+    headers = {}
     if isinstance(error, errors.RateLimitError | errors.OverloadedError):
-        return {"Retry-After": str(math.ceil(error.retry_after_s))}
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, _SOON_OVER):
-        return {"Retry-After": "1"}
+        headers["Retry-After"] = "1"
     if isinstance(error, errors.AuthenticationError):
-        return {"WWW-Authenticate": "Bearer"}
-    return {}
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, _BODY_UNREAD):
+        headers["Connection"] = "close"
+    return headers
 
 
 def body_of(
@@ -120,8 +144,12 @@ def _anthropic_envelope(message: str, *, status: int, request_id: str | None) ->
         docs.anthropic.com, API, Errors: the types that go with each status.
     """
     type_ = _ANTHROPIC_TYPES.get(status, "api_error")
-    error = {"type": type_, "message": message}
-    return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
+    body: AnthropicErrorBodyOut = {
+        "type": "error",
+        "error": {"type": type_, "message": message},
+        "request_id": request_id,
+    }
+    return msgspec.json.encode(body)
 
 
 def envelope(message: str, *, type_: str, param: str | None, code: str | None) -> bytes:

@@ -90,7 +90,7 @@ def _ids_from_text(biases: object) -> object:
     if not isinstance(biases, dict):
         return biases
     return {
-        int(k) if k.isascii() and k.isdecimal() and len(k) < 10 else k: v for k, v in biases.items()
+        int(k) if k.isascii() and k.isdecimal() and len(k) < 11 else k: v for k, v in biases.items()
     }
 
 
@@ -125,7 +125,7 @@ class GenerationIn(BaseModel):
         dict[Annotated[int, Field(ge=0, lt=2**31)], Bias] | None,
         BeforeValidator(
             _ids_from_text,
-            json_schema_input_type=dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Bias] | None,
+            json_schema_input_type=dict[Annotated[str, Field(pattern="^[0-9]{1,10}$")], Bias] | None,
         ),
         Field(max_length=MAX_BIASES),
     ] = None

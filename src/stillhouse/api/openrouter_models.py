@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
 
 from starlette.requests import Request
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from stillhouse.api.model_list import answer_public, most_output_tokens
 from stillhouse.api.model_tags import tags_of

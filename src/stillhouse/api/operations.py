@@ -7,8 +7,17 @@ from typing import Any
 from stillhouse.api.account_schema import ApiTokenIn, RequestCostsIn, ScopedJwtIn
 from stillhouse.api.chat_request import ChatCompletionIn
 from stillhouse.api.doors import OPENAI_BASES
+from stillhouse.api.form_body import MULTIPART, URLENCODED
+from stillhouse.api.inference_answer import InferenceEventOut, InferenceOut
+from stillhouse.api.inference_request import InferenceIn
+from stillhouse.api.live_metrics import LiveMetricsOut
+from stillhouse.api.model_cards import ModelCardOut, ModelInfoOut, VersionOut
+from stillhouse.api.model_list import ModelListOut, ModelOut
 from stillhouse.api.openai_answer import ChatCompletionChunkOut, ChatCompletionOut
 from stillhouse.api.openapi import Operation, Query
+from stillhouse.api.openrouter_models import OpenRouterModelListOut
+from stillhouse.api.text_answer import TextCompletionOut
+from stillhouse.api.text_request import TextCompletionIn
 
 #: An object whose fields are told in docs/api.md.
 Fields = dict[str, Any]
@@ -117,22 +126,99 @@ _OPENAI = tuple(
             statuses=_OF_COMPLETIONS,
         ),
         Operation(
+            "post",
+            f"{base}/completions",
+            "A text continued as it stands, without a chat template",
+            body=TextCompletionIn,
+            answer=TextCompletionOut,
+            event=TextCompletionOut,
+            statuses=_OF_COMPLETIONS,
+        ),
+        Operation(
             "get",
             f"{base}/models",
             "The models that are served",
-            answer=Fields,
-            statuses=(),
+            answer=ModelListOut,
+            queries=(
+                Query("filter", "with_meta: those with metadata, which all have"),
+                Query("sort_by", "accepted; the order is by id"),
+            ),
+            statuses=(422,),
             is_public=True,
         ),
         Operation(
             "get",
             f"{base}/models/{{model}}",
             "One model",
-            answer=Fields,
+            answer=ModelOut,
             statuses=(404,),
             is_public=True,
         ),
     )
 )
 
-OPERATIONS = (*_OPENAI, *_ACCOUNT, *_PROBES)
+_VERSION = Query("version", "right is only the one that is served")
+_NATIVE = (
+    Operation(
+        "post",
+        "/v1/inference/{model_name}",
+        "DeepInfra's native text generation: a text continued as it stands",
+        body=InferenceIn,
+        answer=InferenceOut,
+        event=InferenceEventOut,
+        queries=(_VERSION,),
+        statuses=_OF_COMPLETIONS,
+        forms=(MULTIPART.decode(), URLENCODED.decode()),
+    ),
+    Operation(
+        "get",
+        "/models/list",
+        "The models that are served, in DeepInfra's catalogue",
+        answer=list[ModelCardOut],
+        statuses=(),
+        is_public=True,
+    ),
+    Operation(
+        "get",
+        "/models/featured",
+        "The same: all of them are featured",
+        answer=list[ModelCardOut],
+        statuses=(),
+        is_public=True,
+    ),
+    Operation(
+        "get",
+        "/models/{model_name}",
+        "One model, and what its native door takes",
+        answer=ModelInfoOut,
+        queries=(_VERSION,),
+        statuses=(404,),
+        is_public=True,
+    ),
+    Operation(
+        "get",
+        "/models/{model_name}/versions",
+        "A model's versions",
+        answer=list[VersionOut],
+        statuses=(404,),
+        is_public=True,
+    ),
+    Operation(
+        "get",
+        "/openrouter/models",
+        "The models that are served, as OpenRouter reads them",
+        answer=OpenRouterModelListOut,
+        statuses=(),
+        is_public=True,
+    ),
+    Operation(
+        "get",
+        "/v1/metrics/live",
+        "How much was done in the last minute",
+        answer=LiveMetricsOut,
+        statuses=(),
+        is_public=True,
+    ),
+)
+
+OPERATIONS = (*_OPENAI, *_NATIVE, *_ACCOUNT, *_PROBES)

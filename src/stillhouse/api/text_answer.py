@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
 
 from stillhouse.api.openai_answer import UsageOut, usage_out
 from stillhouse.api.openai_request import StreamOptions

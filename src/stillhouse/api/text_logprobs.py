@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 from stillhouse.chat import Logprob, TokenLogprobs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class GrammarProcess:
         """
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-m", _WORKER),
+                *(sys.executable, "-I", "-m", _WORKER, str(os.getpid())),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,

@@ -1,10 +1,11 @@
-"""The process in which grammars are tried out: ``python -m stillhouse.models.grammar_worker``."""
+"""The process in which grammars are tried out: `python -m stillhouse.models.grammar_worker PARENT`."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import json
+import os
 import resource
 import signal
 import sys
@@ -29,7 +30,7 @@ def main() -> None:
     answer is a line with ``loaded``, once the tokenizer is there, and one with the ``reason`` why
     the grammar is not good, null where it is.
     """
-    _live_and_die_with_parent()
+    _live_and_die_with_parent(int(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold what customers wrote
     tokenizers = _Tokenizers()
     for line in sys.stdin.buffer:
@@ -61,12 +62,14 @@ def _answer(stream: IO[bytes], answer: dict[str, object]) -> None:
     stream.flush()
 
 
-def _live_and_die_with_parent() -> None:
+def _live_and_die_with_parent(parent_pid: int) -> None:
     """A terminal's Ctrl-C and a service manager's SIGTERM reach the group; the parent decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        sys.exit()  # it died before the line above
 
 
 class _Tokenizers:

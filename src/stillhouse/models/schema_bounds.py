@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -159,7 +159,7 @@ def _is_unsupported(keyword: str, value: object, schema: Mapping[str, Any]) -> b
 
 def _is_enforceable(keyword: str, value: object, schema: Mapping[str, Any]) -> bool:
     if keyword == "format":
-        return value in FORMATS
+        return _is_format(value)
     if keyword in {"minProperties", "maxProperties"}:
         return _has_only_required(schema)
     if keyword == "pattern" and isinstance(value, str):
@@ -167,12 +167,14 @@ def _is_enforceable(keyword: str, value: object, schema: Mapping[str, Any]) -> b
     return True
 
 
+def _is_format(value: object) -> bool:
+    return isinstance(value, str) and value in FORMATS
+
+
 def _has_only_required(schema: Mapping[str, Any]) -> bool:
     """The number of an object's members can be counted only where none is optional."""
-    properties, required = schema.get("properties", {}), schema.get("required", ())
-    return not isinstance(properties, Mapping) or set(properties) <= set(
-        required if isinstance(required, list | tuple) else ()
-    )
+    required = frozenset(map(str, _items(schema.get("required"))))
+    return all(str(name) in required for name in _keys(schema.get("properties")))
 
 
 def _is_plain_regex(pattern: str) -> bool:
@@ -287,7 +289,7 @@ def _pattern(reader: _Reader, value: object, at: str, _depth: int, _parent: str)
 
 
 def _format(reader: _Reader, value: object, at: str, _depth: int, _parent: str) -> Any:
-    if value not in FORMATS:
+    if not _is_format(value):
         reader.refuse(at, value, f"one of {', '.join(sorted(FORMATS - {'unknown'}))}")
     return value
 
@@ -298,11 +300,18 @@ def _reference(reader: _Reader, value: object, at: str, _depth: int, _parent: st
     return value
 
 
-def _children(value: object) -> Iterator[object]:
+def _keys(value: object) -> Iterator[object]:
     if isinstance(value, Mapping):
-        yield from value.values()
-    elif isinstance(value, list | tuple):
         yield from value
+
+
+def _items(value: object) -> Iterator[object]:
+    if isinstance(value, list | tuple):
+        yield from value
+
+
+def _children(value: object) -> Iterator[object]:
+    yield from value.values() if isinstance(value, Mapping) else _items(value)
 
 
 def _escaped(key: object) -> str:
@@ -311,10 +320,12 @@ def _escaped(key: object) -> str:
 
 
 def _short(value: object) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    text = value if isinstance(value, str) and value.startswith("#") else repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+    if isinstance(value, str) and value.startswith("#"):  # a place
+        return value if len(value) <= 80 else value[:79] + "…"
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python does not write numbers of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 _Read = Callable[[_Reader, object, str, int, str], Any]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from stillhouse import errors
-from stillhouse.api.error_body import body_of, headers_of, status_of
+from stillhouse.api.error_body import body_of, headers_of, no_route_body, status_of
 
 
 def leaves(error: type[errors.StillhouseError]) -> list[type[errors.StillhouseError]]:
@@ -25,7 +25,13 @@ def test_what_a_caller_can_mend_is_a_4xx(kind):
         (errors.OverloadedError("busy", retry_after_s=1.2), 429, {"Retry-After": "2"}),
         (errors.RateLimitError("slow", retry_after_s=3), 429, {"Retry-After": "3"}),
         (errors.EngineUnavailableError("down"), 503, {"Retry-After": "1"}),
-        (errors.AuthenticationError("no"), 401, {"WWW-Authenticate": "Bearer"}),
+        (
+            errors.AuthenticationError("no"),
+            401,
+            {"WWW-Authenticate": "Bearer", "Connection": "close"},
+        ),
+        (errors.BodyTooLargeError("fat"), 413, {"Connection": "close"}),
+        (errors.BodyTooSlowError("slow"), 408, {"Connection": "close"}),
         (errors.InsufficientFundsError("broke"), 402, {}),
         (errors.ServingError("?"), 500, {}),
     ],
@@ -45,3 +51,58 @@ def test_envelope():
         "param": "top_p",
         "code": None,
     } == json.loads(body_of(error))["error"]
+
+
+@pytest.mark.parametrize("path", ["/anthropic/v1/messages", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize(
+    ("error", "type_"),
+    [
+        (errors.InvalidRequestError("no"), "invalid_request_error"),
+        (errors.AuthenticationError("no"), "authentication_error"),
+        (errors.InsufficientFundsError("no"), "billing_error"),
+        (errors.PermissionDeniedError("no"), "permission_error"),
+        (errors.ModelNotFoundError("no"), "not_found_error"),
+        (errors.BodyTooLargeError("no"), "request_too_large"),
+        (errors.RateLimitError("no", retry_after_s=1), "rate_limit_error"),
+        (errors.EngineUnavailableError("no"), "overloaded_error"),
+        (errors.EngineCrashedError("no"), "api_error"),
+    ],
+)
+def test_anthropics_envelope(path, error, type_):
+    """Below Anthropic's paths an error has Anthropic's type and the request's id."""
+    assert {
+        "type": "error",
+        "error": {"type": type_, "message": "no"},
+        "request_id": "0123",
+    } == json.loads(body_of(error, path=path, request_id="0123"))
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (
+            "/anthropic/v1/models",
+            {
+                "type": "error",
+                "error": {"type": "not_found_error", "message": "none"},
+                "request_id": "0123",
+            },
+        ),
+        (
+            "/v1/model",
+            {
+                "error": {
+                    "message": "none",
+                    "type": "invalid_request_error",
+                    "param": None,
+                    "code": "not_found",
+                }
+            },
+        ),
+    ],
+)
+def test_where_there_is_no_route(path, expected):
+    """What no route takes is refused in the envelope of the path's clients."""
+    body = no_route_body("none", status=404, code="not_found", path=path, request_id="0123")
+
+    assert expected == json.loads(body)

@@ -137,7 +137,7 @@ def test_parts_of_characters_are_told_as_bytes():
 
 
 def test_tokens_as_ids():
-    """vLLM's spelling for those who want to know exactly which token it was."""
+    """As vLLM spells them, for those who want to know exactly which token it was."""
     top = (Logprob(9, b"x", -1.0),)
     logprobs = TextLogprobs(names_ids=True).push((token(b"y", -2.0, token_id=8, top=top),))
 

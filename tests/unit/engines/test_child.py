@@ -177,7 +177,7 @@ async def test_a_refusal_in_the_middle_ends_the_stream(tmp_path):
 
 async def test_a_worker_that_hears_nothing_more_dies(tmp_path):
     """A request that cannot be read ends the worker, which is replaced, instead of deafening it."""
-    request = GenerateRequest("r", ["no number"], 1)  # type: ignore[list-item]
+    request = GenerateRequest("r", ["no number"], 1)
     async with running(make_engine("sound", tmp_path)) as engine:
         with pytest.raises(EngineCrashedError):
             await anext(engine.generate(request))

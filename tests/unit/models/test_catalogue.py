@@ -5,6 +5,7 @@ import pytest
 from stillhouse.chat import SamplingParams
 from stillhouse.errors import ConfigError, ModelNotFoundError
 from stillhouse.models.catalogue import SEED_STAND_INS, Catalogue
+from stillhouse.models.dialects import DIALECTS
 from tests.unit.models.checkpoints import tariff
 
 DEMO = "stillhouse/demo-r1"
@@ -40,6 +41,10 @@ OWN = {
             tariff(270_000, 216_000, 1_000_000),
             163_840,
         ),
+        ("meta-llama/Llama-3.1-8B-Instruct", tariff(30_000, 30_000, 50_000), 131_072),
+        ("meta-llama/Llama-3.3-70B-Instruct", tariff(230_000, 230_000, 400_000), 131_072),
+        ("Qwen/Qwen2.5-7B-Instruct", tariff(40_000, 40_000, 100_000), 32_768),
+        ("Qwen/Qwen3-8B", tariff(40_000, 40_000, 160_000), 40_960),
     ],
 )
 def test_built_in_models_have_their_published_price_and_context(model_id, price, context_length):
@@ -47,6 +52,19 @@ def test_built_in_models_have_their_published_price_and_context(model_id, price,
     spec = Catalogue.load().resolve(model_id, loaded={model_id})
 
     assert (model_id, price, context_length) == (spec.id, spec.price, spec.context_length)
+
+
+def test_tags_say_what_a_models_dialect_can():
+    """Clients read from the tags whether tools can be offered and reasoning turned off."""
+    for spec in Catalogue.load().specs:
+        dialect = DIALECTS[spec.dialect]
+        thinks = dialect.reasoning is not None
+
+        assert (dialect.call_form is not None) == ("tools" in spec.tags)
+        assert [thinks, thinks, not thinks] == [
+            tag in spec.tags for tag in ("reasoning", "can-disable-reasoning", "non-reasoning")
+        ]
+        assert {"chat", "json"} <= set(spec.tags)
 
 
 def test_recommended_sampling_is_the_makers():

@@ -43,6 +43,17 @@ def test_generation_config_names_the_end_tokens_first(
     assert expected == read_checkpoint(tmp_path).end_token_ids
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [(True, True), (False, False), (None, None), ("yes", None)]
+)
+def test_begin_token_is_added_where_the_configuration_says_so(tmp_path, tokenizer, value, expected):
+    """Only true and false are words of the configuration's; anything else leaves it open."""
+    write_checkpoint(tmp_path, tokenizer)
+    _write(tmp_path / "tokenizer_config.json", {"add_bos_token": value, "chat_template": "t"})
+
+    assert expected is read_checkpoint(tmp_path).adds_bos
+
+
 def test_template_of_its_own_file_goes_first(tmp_path, tokenizer):
     """chat_template.jinja replaces what tokenizer_config.json holds."""
     write_checkpoint(tmp_path, tokenizer)

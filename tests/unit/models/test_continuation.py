@@ -83,12 +83,11 @@ BEGINNINGS = [
 ]
 
 
-@pytest.mark.parametrize(("model", "effort", "last", "expected", "in_reasoning"), BEGINNINGS)
-def test_last_message_of_the_assistant_is_continued(
-    request, model, effort, last, expected, in_reasoning
-):
-    """The prompt goes on with its thoughts and content, nothing stripped at the end, no end token."""
-    model = request.getfixturevalue(model)
+@pytest.mark.parametrize("case", BEGINNINGS, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_last_message_of_the_assistant_is_continued(request, case):
+    """The prompt goes on with its thoughts and content, nothing stripped, and no end token."""
+    name, effort, last, expected, in_reasoning = case
+    model = request.getfixturevalue(name)
 
     prompt = model.encode(chat(user("a"), last, effort=effort))
 

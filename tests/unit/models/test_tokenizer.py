@@ -3,7 +3,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
 
 from stillhouse.errors import CheckpointError
 from stillhouse.models.tokenizer import Segment, Tokenizer
@@ -39,6 +39,59 @@ def test_control_tokens_are_hidden_whatever_their_flag(ours, tokenizer):
     """R1 flags `<think>` as not special, yet it never shows in text."""
     assert {tokenizer.token_to_id(token) for token in ADDED_TOKENS} == ours.control_ids
     assert b"" == ours.token_bytes[tokenizer.token_to_id(THINK)]
+
+
+def test_raw_text_shows_what_is_not_flagged_as_special(ours, tokenizer):
+    """Where an answer is not split into parts, `<think>` is text, and bos, eos and pad are not."""
+    shown = {
+        token: ours.raw_token_bytes[tokenizer.token_to_id(token)].decode() for token in ADDED_TOKENS
+    }
+
+    hidden = dict.fromkeys(ADDED_TOKENS[:3], "")
+    assert {token: token for token in ADDED_TOKENS} | hidden == shown
+    words = ours.token_bytes.keys() - {tokenizer.token_to_id(token) for token in ADDED_TOKENS}
+    assert all(ours.token_bytes[word] == ours.raw_token_bytes[word] for word in words)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(ADDED_TOKENS) | st.text(max_size=8)).map("".join))
+def test_ids_read_as_the_text_that_they_stand_for(ours, text):
+    """Added tokens are spelled out, so that a prompt of ids can be echoed."""
+    assert text == ours.text_of(ours.encode([Segment(text, is_template=True)]))
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        (None, ()),
+        (processors.ByteLevel(), ()),
+        (processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 1)]), (BOS,)),
+        (processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, 2)]), ()),
+        (
+            processors.Sequence(
+                [
+                    processors.ByteLevel(),
+                    processors.TemplateProcessing(
+                        single=f"{BOS} $A {EOS}", special_tokens=[(BOS, 1), (EOS, 2)]
+                    ),
+                ]
+            ),
+            (BOS,),
+        ),
+    ],
+    ids=["none", "bytes", "begin", "end", "sequence"],
+)
+def test_prefix_is_what_the_post_processor_puts_before_a_text(processor, expected):
+    """As in Llama 3's tokenizer.json, whose configuration does not say add_bos_token."""
+    tokenizer = trained_tokenizer()
+    document = json.loads(tokenizer.to_str())
+    if processor is None:
+        document["post_processor"] = None
+    else:
+        tokenizer.post_processor = processor
+        document = json.loads(tokenizer.to_str())
+
+    assert expected == Tokenizer(json.dumps(document), source="tokenizer.json").prefix
 
 
 def test_added_words_stay_words():

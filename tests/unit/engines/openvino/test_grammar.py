@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +175,22 @@ def test_special_tokens_are_no_text_but_can_be_named(matcher_of):
     named = matcher_of(lark(f'start: "a" <[{THINK_ID}]> "b"'))
     spell(named, TOKENS.index("a"), THINK_ID, TOKENS.index("b"))
     assert {*ENDS} == allowed(named)
+
+
+def test_a_special_token_among_the_words_is_no_spelling(tmp_path):
+    """Llama 3 takes a word of its vocabulary whole; an added token that stands there is no word."""
+    document: dict[str, Any] = ascii_tokenizer()
+    document["model"] |= {
+        "ignore_merges": True,
+        "vocab": {**document["model"]["vocab"], "<think>": THINK_ID},
+    }
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    vocabulary = read_vocabulary(path, VOCAB_SIZE)
+    assert vocabulary is not None
+    matcher = GrammarMatcher(vocabulary, Grammar(regex("<think>")), ENDS)
+    *token_ids, _ = write(matcher, seed=0)
+    assert [TOKENS.index(letter) for letter in "<think>"] == token_ids
 
 
 def test_a_forced_text_is_spelled_as_the_model_would(tmp_path):
