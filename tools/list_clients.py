@@ -19,8 +19,6 @@ from tests.clients.client_runs import (  # noqa: E402
 )
 from tests.e2e.running_server import RunningServer, run_server  # noqa: E402
 
-from stillhouse.config import DEMO_MODEL  # noqa: E402
-
 
 def main() -> None:
     """Write the chapter."""
@@ -35,9 +33,7 @@ def main() -> None:
 
 def _run(name: str, server: RunningServer) -> Run:
     with tempfile.TemporaryDirectory() as home:
-        return run_client(
-            CLIENTS[name], url=server.url, key=server.key, model=DEMO_MODEL, home=Path(home)
-        )
+        return run_client(CLIENTS[name], url=server.url, key=server.key, home=Path(home))
 
 
 if __name__ == "__main__":

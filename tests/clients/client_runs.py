@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stillhouse.config import DEMO_MODEL
+
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 TABLE_DOCUMENT = ROOT / "docs" / "clients.md"
@@ -74,7 +76,7 @@ def _node_clients() -> Iterable[Client]:
 CLIENTS = {client.name: client for client in (*_python_clients(), *_node_clients())}
 
 
-def run_client(client: Client, *, url: str, key: str, model: str, home: Path) -> Run:
+def run_client(client: Client, *, url: str, key: str, home: Path) -> Run:
     """
     Run a client's script.
 
@@ -90,7 +92,8 @@ def run_client(client: Client, *, url: str, key: str, model: str, home: Path) ->
             "CALLS_OUTSIDE": str(calls_outside),
             "SERVER_URL": url,
             "API_KEY": key,
-            "MODEL": model,
+            "MODEL": DEMO_MODEL,
+            "TOOLS_MODEL": "stillhouse/demo-tools",
         },
         cwd=home,
         capture_output=True,

@@ -9,7 +9,6 @@ import pytest
 
 from stillhouse.app import open_rooms
 from stillhouse.billing.usage import UsageGrouping
-from stillhouse.config import DEMO_MODEL
 from tests.clients.client_runs import (
     CLIENTS,
     Run,
@@ -40,7 +39,7 @@ def run_of(server, tmp_path_factory) -> RunClient:
             with server.client() as http:
                 key = http.post("/v1/api-tokens", json={"name": name}).json()["token"]
             home = tmp_path_factory.mktemp("home")
-            runs[name] = run_client(client, url=server.url, key=key, model=DEMO_MODEL, home=home)
+            runs[name] = run_client(client, url=server.url, key=key, home=home)
         return runs[name]
 
     return run

@@ -43,9 +43,7 @@ def config(model: Llama, special_ids: dict[str, int]) -> dict[str, object]:
     }
 
 
-def export(
-    model: Llama, tokenizer: Tokenizer, settings: dict[str, object], folder: Path
-) -> None:
+def export(model: Llama, tokenizer: Tokenizer, settings: dict[str, object], folder: Path) -> None:
     """
     Config, weights in f16, tokenizer and generation defaults; the card is written by hand.
 

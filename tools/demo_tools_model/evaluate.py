@@ -56,7 +56,8 @@ def examine(model: Reference, shown: int, only: str) -> dict[str, dict[str, floa
                 wrong = [(c, r) for c, r, ok in zip(cases, results, right, strict=True) if not ok]
         print(f"{name:40}{len(cases):5}" + "".join(f"{100 * v:11.1f}%" for v in row.values()))
         for case, (reply, _) in wrong[:shown]:
-            print(f"    {case.messages[-1]['content']!r}\n      right {case.right}\n      found {reply}")
+            asked = case.messages[-1]["content"]
+            print(f"    {asked!r}\n      right {case.right}\n      found {reply}")
         table[name] = {"questions": len(cases), **row}
     ended = {way: sum(stops) / len(stops) for way, stops in stopped.items()}
     print(f"{'stops by itself':45}" + "".join(f"{100 * v:11.1f}%" for v in ended.values()))

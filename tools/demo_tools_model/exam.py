@@ -1,5 +1,6 @@
 """The questions of the evaluation, each with the reply that counts as right."""
 
+import json
 import random
 import tomllib
 from collections.abc import Callable
@@ -41,12 +42,15 @@ class Case:
 
 
 def _call_message(calls: list[Call]) -> dict[str, Any]:
-    from json import dumps
-
     functions = [
-        {"name": c.tool.name, "arguments": dumps(c.arguments, ensure_ascii=False)} for c in calls
+        {"name": c.tool.name, "arguments": json.dumps(c.arguments, ensure_ascii=False)}
+        for c in calls
     ]
-    return {"role": "assistant", "content": None, "tool_calls": [{"function": f} for f in functions]}
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"function": f} for f in functions],
+    }
 
 
 def _messages(talked: Conversation) -> list[dict[str, Any]]:
@@ -147,9 +151,7 @@ def as_json(rng: random.Random) -> Conversation | None:
     talked = json_talk(rng, held_out=True)
     talked.exchanges = talked.exchanges[:1]
     text = f"{talked.system} {talked.exchanges[0].user}"
-    from json import loads
-
-    is_told = all(key in text for key in loads(talked.exchanges[0].said))
+    is_told = all(key in text for key in json.loads(talked.exchanges[0].said))
     return talked if is_told else None
 
 
@@ -168,7 +170,9 @@ def no_tool(rng: random.Random) -> Conversation:
 def greetings_by_hand(rng: random.Random) -> list[Case]:
     """Greetings worded by hand, with tools on offer."""
     return [
-        case(Conversation("", toolbox.draw_tools(rng, 2), [Exchange(text, "", TALK["hello_reply"])]))
+        case(
+            Conversation("", toolbox.draw_tools(rng, 2), [Exchange(text, "", TALK["hello_reply"])])
+        )
         for text in BY_HAND["greetings"]
     ]
 
@@ -177,8 +181,10 @@ def tools_by_hand() -> list[Case]:
     """Tools and questions worded by hand, as a client of the API would."""
     cases = []
     for entry in BY_HAND["calls"]:
-        tools = {t["name"]: Tool("", t["name"], {"type": "function", "function": t}, (), (), (), ())
-                 for t in (BY_HAND["tools"][name] for name in entry["tools"])}
+        tools = {
+            t["name"]: Tool("", t["name"], {"type": "function", "function": t}, (), (), (), ())
+            for t in (BY_HAND["tools"][name] for name in entry["tools"])
+        }
         calls = [Call(tools[call["name"]], call["arguments"]) for call in entry["calls"]]
         exchange = called(calls)
         exchange.user = entry["user"]
@@ -189,7 +195,9 @@ def tools_by_hand() -> list[Case]:
 def json_by_hand() -> list[Case]:
     """Facts and instructions worded by hand."""
     return [
-        case(Conversation(entry.get("system", ""), [], [Exchange(entry["user"], "", entry["right"])]))
+        case(
+            Conversation(entry.get("system", ""), [], [Exchange(entry["user"], "", entry["right"])])
+        )
         for entry in BY_HAND["json"]
     ]
 

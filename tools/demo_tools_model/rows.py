@@ -58,7 +58,12 @@ def exchange_parts(exchange: Exchange, *, is_thinking: bool) -> Iterator[Part]:
     """One exchange in stretches."""
     yield f"{USER}{exchange.user}{ASSISTANT}{THINK if is_thinking else THOUGHT}", False
     said = calls_text(exchange.calls) if exchange.calls else exchange.said
-    yield f"{exchange.thought}{THOUGHT if is_thinking else ''}"[:None if is_thinking else 0] + said + EOS, True
+    yield (
+        f"{exchange.thought}{THOUGHT if is_thinking else ''}"[: None if is_thinking else 0]
+        + said
+        + EOS,
+        True,
+    )
     if exchange.outputs:
         yield "".join(f"{OUTPUT}{output}{OUTPUT_END}" for output in exchange.outputs), False
         yield f"{exchange.summary}{EOS}", True
@@ -85,7 +90,7 @@ def encode(tokenizer: Tokenizer, talked: Conversation) -> Encoded:
 
 
 def spread(rng: random.Random, sample: Encoded, context: int) -> Encoded:
-    """At times the sample begins at a later place, or leaves places out, as if more had been said."""
+    """At times the sample begins later or leaves places out, as if more had been said."""
     if rng.random() > 0.3 or len(sample.tokens) >= context:
         return sample
     cut = rng.randrange(sample.graded[0][0])
@@ -127,7 +132,7 @@ def long_batches(tokenizer: Tokenizer, seed: int, rows: int, length: int) -> Ite
     while True:
         samples: list[Encoded] = []
         while len(samples) < rows:
-            sample = encode(tokenizer, tool_talk(rng, rng.randint(6, length // 40)))
+            sample = encode(tokenizer, tool_talk(rng, rng.randint(4, length // 40)))
             if length // 2 <= len(sample.tokens) <= length:
                 samples.append(sample)
         yield pack(samples, rows, length)[0]

@@ -17,7 +17,7 @@ VALUES_OF = {"item": "thing", "venue": "city"}
 
 @dataclass(slots=True)
 class Exchange:
-    """A user's turn and the model's: what it thinks, says or calls, and what it makes of results."""
+    """A user's turn, and what the model thinks, says or calls, and makes of results."""
 
     user: str
     thought: str
@@ -67,12 +67,14 @@ def tell(calls: list[Call], outputs: list[dict[str, Value]]) -> str:
 
 def loosen(rng: random.Random, text: str) -> str:
     """People drop capitals at the start and marks at the end, and are polite at times."""
-    if rng.random() < 0.1 and text[:1].isalpha() and not text.split()[0][1:].isupper():
+    if rng.random() < 0.1 and text[:1].isalpha() and not text.split(maxsplit=1)[0][1:].isupper():
         text = text[0].lower() + text[1:]
     if rng.random() < 0.15:
         text = text.rstrip(".?!")
     if rng.random() < 0.1:
-        text = f"{rng.choice(('Hi!', 'Hello!', 'Please:', 'Hey,', 'Ok.', 'Now:', 'And now:'))} {text}"
+        text = (
+            f"{rng.choice(('Hi!', 'Hello!', 'Please:', 'Hey,', 'Ok.', 'Now:', 'And now:'))} {text}"
+        )
     if rng.random() < 0.06:
         text = f"{text} {rng.choice(('Thanks!', 'Thank you.', 'Please.', 'Quickly!'))}"
     return text
@@ -99,7 +101,9 @@ def use_tool(rng: random.Random, tools: list[Tool]) -> Exchange:
 def add_results(rng: random.Random, exchange: Exchange) -> None:
     """The tools' results, and what the model makes of them."""
     if rng.random() < 0.12 and len(exchange.calls) == 1:
-        words = [str(draw(rng, rng.choice(("number", "word", "condition", "city")))) for _ in range(2)]
+        words = [
+            str(draw(rng, rng.choice(("number", "word", "condition", "city")))) for _ in range(2)
+        ]
         text = rng.choice((" ", " and ", ", ")).join(words)
         exchange.outputs, exchange.summary = [text], f"The result is {text}."
         return
@@ -135,7 +139,9 @@ def other(rng: random.Random, tools: list[Tool]) -> Exchange:
         user = loosen(rng, toolbox.ask(rng, tool).text)
     else:
         template = rng.choice(TALK["other"])
-        holes = {hole + second: str(draw(rng, hole)) for hole, second in toolbox.HOLE.findall(template)}
+        holes = {
+            hole + second: str(draw(rng, hole)) for hole, second in toolbox.HOLE.findall(template)
+        }
         user = loosen(rng, template.format(**holes))
     if tools:
         return Exchange(user, "No tool fits.", TALK["no_tool_reply"])
@@ -146,9 +152,7 @@ def _spelled(keys: list[str]) -> str:
     return keys[0] if len(keys) == 1 else f"{', '.join(keys[:-1])} and {keys[-1]}"
 
 
-def facts(
-    rng: random.Random, group: int, *, held_out: bool = False
-) -> tuple[str, dict[str, Any]]:
+def facts(rng: random.Random, group: int, *, held_out: bool = False) -> tuple[str, dict[str, Any]]:
     """A sentence with facts, and the facts by their kind."""
     text = rng.choice(JSON["sentences"][group]["texts"])
     values: dict[str, Any] = {}
@@ -187,7 +191,14 @@ def json_talk(rng: random.Random, *, held_out: bool = False) -> Conversation:
         text, values = drawn
         said = json.dumps({keys[kind]: values[kind] for kind in wanted}, ensure_ascii=False)
         if not in_system:
-            text = rng.choice((f"{instruction} {text}", f"{text} {instruction}", f"{instruction}\n{text}", f"{text}\n{instruction}"))
+            text = rng.choice(
+                (
+                    f"{instruction} {text}",
+                    f"{text} {instruction}",
+                    f"{instruction}\n{text}",
+                    f"{text}\n{instruction}",
+                )
+            )
         exchanges.append(Exchange(text, f"I fill in {_spelled([keys[k] for k in wanted])}.", said))
     system = rng.choice(TALK["system"]) if rng.random() < 0.3 else ""
     if in_system:

@@ -90,7 +90,9 @@ def _offer(
         "type": "function",
         "function": {
             "name": name,
-            "description": "" if name in description.lower() and rng.random() < 0.3 else description,
+            "description": ""
+            if name in description.lower() and rng.random() < 0.3
+            else description,
             "parameters": _schema(rng, parameters),
         },
     }
@@ -124,7 +126,9 @@ def known_tool(rng: random.Random, concept: str) -> Tool:
     holes = {p.hole for p in parameters}
     asks = [t for t in entry["asks"] if {hole for hole, _ in HOLE.findall(t)} <= holes]
     results = tuple(tuple(result) for result in entry["results"])
-    return Tool(concept, name, definition, given, tuple(asks), tuple(entry.get("pairs", ())), results)
+    return Tool(
+        concept, name, definition, given, tuple(asks), tuple(entry.get("pairs", ())), results
+    )
 
 
 def property_tool(rng: random.Random) -> Tool:

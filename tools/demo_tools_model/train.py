@@ -3,7 +3,6 @@
 import argparse
 import random
 import time
-from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -22,8 +21,8 @@ from talks import called  # isort: skip
 
 SEED = 1
 CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / "demo-tools"
-LONG_EVERY = 16
-LOOK_EVERY = 200
+LONG_EVERY, LONGEST_EVERY = 8, 64
+LOOK_EVERY = 250
 PROBES = 60
 
 
@@ -63,18 +62,19 @@ def train(steps: int, folder: Path, trainer: Trainer, seed: int) -> None:
     context = trainer.model.shape.max_position_embeddings
     probed = probes(tokenizer, SEED + 1)
     share = [0.2]
-    usual = batches(tokenizer, seed + 2, 8, 448, share)
-    lengthy = cycle(
-        (long_batches(tokenizer, seed + 3, 3, 1024), long_batches(tokenizer, seed + 4, 1, 2048))
-    )
+    usual = batches(tokenizer, seed + 2, 8, 256, share)
+    longer = long_batches(tokenizer, seed + 3, 3, 512)
+    longest = long_batches(tokenizer, seed + 4, 1, 1024)
     parameters = sum(weight.numel() for weight in trainer.model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, {tokenizer.get_vocab_size()} tokens", flush=True)
     started, tokens = time.monotonic(), 0
     for step in range(1, steps + 1):
         progress = step / steps
         share[0] = max(0.0, 0.2 - 4 * progress)
-        is_long = progress > 0.3 and step % LONG_EVERY == 0
-        batch = next(next(lengthy) if is_long else usual)
+        rows = usual
+        if progress > 0.15 and step % LONG_EVERY == 0:
+            rows = longest if step % LONGEST_EVERY == 0 else longer
+        batch = next(rows)
         loss = trainer.step(batch, rate(progress))
         tokens += int((batch.segments >= 0).sum())
         if step % LOOK_EVERY == 0 or step == steps:
@@ -98,10 +98,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def main() -> None:
     """Reads the command line and trains."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--out", type=Path, default=CHECKPOINT)
     parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--threads", type=int, default=1)

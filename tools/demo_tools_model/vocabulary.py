@@ -32,13 +32,15 @@ TOOLS_CLOSING = (
     f"{CALLS}{CALL}tool_call_name{SEPARATOR}tool_call_arguments{CALL_END}"
     f"{{{{additional_tool_calls}}}}{CALLS_END}\n\nWhere:\n\n"
     "- `tool_call_name` must be an exact match to one of the available tools\n"
-    "- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema\n"
+    "- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters"
+    " Schema\n"
     "- For multiple tool calls, chain them directly without separators or spaces\n"
 )
 
 # DeepSeek-V3.1's own template, with the tools of its model card's section "ToolCall".
 CHAT_TEMPLATE = (
-    "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}"
+    "{% if not add_generation_prompt is defined %}"
+    "{% set add_generation_prompt = false %}{% endif %}"
     "{% if not thinking is defined %}{% set thinking = false %}{% endif %}"
     "{% set ns = namespace(is_first=false, is_tool=false, system_prompt='', is_first_sp=true,"
     " is_last_user=false, is_only_sys=false, is_prefix=false) %}"
@@ -70,8 +72,9 @@ CHAT_TEMPLATE = (
     "{{'<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>'+ tool['function']['name'] + '<｜tool▁sep｜>'"
     " + tool['function']['arguments'] + '<｜tool▁call▁end｜>'}}"
     "{%- else %}"
-    "{{message['content'] + '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>' + tool['function']['name']"
-    " + '<｜tool▁sep｜>' + tool['function']['arguments'] + '<｜tool▁call▁end｜>'}}"
+    "{{message['content'] + '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>'"
+    " + tool['function']['name'] + '<｜tool▁sep｜>'"
+    " + tool['function']['arguments'] + '<｜tool▁call▁end｜>'}}"
     "{%- endif %}{%- set ns.is_first = true -%}"
     "{%- else %}"
     "{{'<｜tool▁call▁begin｜>'+ tool['function']['name'] + '<｜tool▁sep｜>'"
@@ -101,7 +104,7 @@ CHAT_TEMPLATE = (
     "{% endif %}{% endif %}"
 )
 
-# Stretches that every request with tools repeats: one token each, so that they cost next to nothing.
+# Stretches that every request with tools repeats: one token each, so that they cost little.
 PHRASES = (
     "\n\n## Tools\nYou have access to the following tools:",
     "\n\n### ",
@@ -116,7 +119,7 @@ PHRASES = (
     *('": {"type": "number"', ', "description": "', '", "type": "', '": {"description": "'),
     *('"}}, "required": ["', '"]}}, "required": ["', '}}, "required": ["'),
     *('], "additionalProperties": false}', ', "enum": ["', '"}, "', '}, "', '"]}, "'),
-    *('"}}}', '"]}}}', '}}}', '"]}'),
+    *('"}}}', '"]}}}', "}}}", '"]}'),
     *('{"', '": "', '": ["', '": ', '", "', '"], "', ', "', '"}', '":"', '":', '","', ',"'),
 )
 

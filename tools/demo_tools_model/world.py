@@ -15,7 +15,25 @@ STARTS = (
     *("j", "k", "kl", "kr", "l", "m", "n", "p", "pl", "pr", "qu", "r", "s", "sh", "sk", "sl"),
     *("sn", "sp", "st", "t", "th", "tr", "v", "w", "y", "z", "", "lj", "rh"),
 )
-VOWELS = ("a", "e", "i", "o", "u", "a", "e", "i", "o", "u", "ai", "au", "ea", "ei", "ia", "ie", "oo")
+VOWELS = (
+    "a",
+    "e",
+    "i",
+    "o",
+    "u",
+    "a",
+    "e",
+    "i",
+    "o",
+    "u",
+    "ai",
+    "au",
+    "ea",
+    "ei",
+    "ia",
+    "ie",
+    "oo",
+)
 ENDS = ("", "", "", "", "n", "r", "s", "l", "m", "t", "k", "ck", "nd", "ng", "rt", "st", "x", "th")
 
 
@@ -55,40 +73,52 @@ def _made_up(rng: random.Random, kind: str) -> str:
 
 
 def _number(rng: random.Random, kind: str) -> int | float:
-    if kind == "age":
-        return rng.randint(1, 99)
     if kind == "count":
         return rng.choice((rng.randint(1, 20), rng.randint(1, 99), 5 * rng.randint(1, 24)))
     whole = rng.choice(
-        (rng.randint(0, 20), rng.randint(1, 99), rng.randint(1, 999), 50 * rng.randint(1, 40),
-         rng.randint(1000, 9999))
+        (
+            rng.randint(0, 20),
+            rng.randint(1, 99),
+            rng.randint(1, 999),
+            50 * rng.randint(1, 40),
+            rng.randint(1000, 9999),
+        )
     )
     return whole + rng.randint(1, 9) / 10 if rng.random() < 0.12 else whole
 
 
-NUMBERS = frozenset({"number", "count", "age", "price"})
+NUMBERS = frozenset({"number", "count", "price"})
+
+
+def _draw_text(rng: random.Random, kind: str) -> str:
+    if kind == "word":
+        return made_up_word(rng)
+    if kind == "code":
+        return f"{made_up_word(rng)[:3].upper()}{rng.randint(1, 999)}"
+    return _made_up(rng, kind) if rng.random() < 0.5 else rng.choice(VALUES[kind])
+
+
+def _draw_small(rng: random.Random, kind: str) -> str | int | None:
+    """A value of a kind that is shown whole; None for other kinds."""
+    if kind == "clock":
+        return f"{rng.randint(0, 23):02}:{rng.randint(0, 59):02}"
+    if kind == "date":
+        return f"20{rng.randint(20, 39)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
+    if kind == "age":
+        return rng.randint(1, 99)
+    return rng.choice(VALUES[kind]) if kind in SMALL_KINDS else None
 
 
 def draw(rng: random.Random, kind: str, *, held_out: bool = False) -> str | int | float:
     """A value of this kind: real or made up, seen in training or kept out of it, as asked."""
+    small = _draw_small(rng, kind)
+    if small is not None:
+        return small
     while True:
         if kind in NUMBERS:
             value: str | int | float = _number(rng, kind)
-            if kind == "age" or is_held_out(f"number {value}") == held_out:
-                return value
-        elif kind == "word":
-            value = made_up_word(rng)
-        elif kind == "code":
-            value = f"{made_up_word(rng)[:3].upper()}{rng.randint(1, 999)}"
-        elif kind == "clock":
-            return f"{rng.randint(0, 23):02}:{rng.randint(0, 59):02}"
-        elif kind == "date":
-            return f"20{rng.randint(20, 39)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
-        elif kind in SMALL_KINDS:
-            return rng.choice(VALUES[kind])
-        elif rng.random() < 0.5:
-            value = _made_up(rng, kind)
+            key = f"number {value}"
         else:
-            value = rng.choice(VALUES[kind])
-        if kind not in NUMBERS and is_held_out(str(value)) == held_out:
+            key = value = _draw_text(rng, kind)
+        if is_held_out(key) == held_out:
             return value

@@ -31,7 +31,7 @@ class _In(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
-class ToolIn(_In):
+class AnthropicToolIn(_In):
     """A tool that the client runs; those that Anthropic's servers run are not offered."""
 
     type: str | None = Field(default=None, max_length=64)
@@ -181,7 +181,7 @@ class PromptIn(BaseModel):
     model: str = Field(min_length=1, max_length=256)
     messages: Annotated[list[TurnIn], Field(min_length=1, max_length=MAX_MESSAGES)]
     system: Blocks | None = None
-    tools: list[ToolIn] | None = Field(default=None, max_length=MAX_TOOLS)
+    tools: list[AnthropicToolIn] | None = Field(default=None, max_length=MAX_TOOLS)
     tool_choice: ToolChoiceIn | None = None
     thinking: ThinkingIn | None = None
     output_config: OutputConfigIn | None = None

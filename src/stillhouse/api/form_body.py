@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
@@ -12,6 +13,9 @@ from stillhouse.errors import InvalidRequestError
 
 if TYPE_CHECKING:  # it is there for type checkers alone
     from python_multipart.multipart import MultipartCallbacks
+
+# Its warnings say what the refusal says.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 MULTIPART = b"multipart/form-data"
 URLENCODED = b"application/x-www-form-urlencoded"

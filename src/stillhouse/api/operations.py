@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from stillhouse.api.account_schema import ApiTokenIn, RequestCostsIn, ScopedJwtIn
+from stillhouse.api.anthropic_answer import AnthropicMessageOut
+from stillhouse.api.anthropic_messages import AnthropicTokenCountOut
+from stillhouse.api.anthropic_request import MessagesIn, PromptIn
+from stillhouse.api.anthropic_stream import AnthropicEventOut
 from stillhouse.api.chat_request import ChatCompletionIn
-from stillhouse.api.doors import OPENAI_BASES
+from stillhouse.api.doors import ANTHROPIC_BASES, OPENAI_BASES
+from stillhouse.api.error_body import AnthropicErrorBodyOut
 from stillhouse.api.form_body import MULTIPART, URLENCODED
 from stillhouse.api.inference_answer import InferenceEventOut, InferenceOut
 from stillhouse.api.inference_request import InferenceIn
@@ -16,6 +21,10 @@ from stillhouse.api.model_list import ModelListOut, ModelOut
 from stillhouse.api.openai_answer import ChatCompletionChunkOut, ChatCompletionOut
 from stillhouse.api.openapi import Operation, Query
 from stillhouse.api.openrouter_models import OpenRouterModelListOut
+from stillhouse.api.responses import ResponseTokenCountOut
+from stillhouse.api.responses_answer import ResponseOut
+from stillhouse.api.responses_request import ResponseIn
+from stillhouse.api.responses_stream import ResponseEventOut
 from stillhouse.api.text_answer import TextCompletionOut
 from stillhouse.api.text_request import TextCompletionIn
 
@@ -24,6 +33,7 @@ Fields = dict[str, Any]
 
 #: What a completion can be refused with.
 _OF_COMPLETIONS = (400, 401, 402, 403, 404, 405, 408, 409, 413, 422, 429, 502, 503)
+_OF_COUNTS = (400, 401, 403, 404, 405, 408, 413, 422, 503)
 _MONTHS = (
     Query("from", "YYYY.MM, current, current-N or Unix seconds"),
     Query("to", "the same, and included"),
@@ -135,6 +145,23 @@ _OPENAI = tuple(
             statuses=_OF_COMPLETIONS,
         ),
         Operation(
+            "post",
+            f"{base}/responses",
+            "A response; nothing of it is stored",
+            body=ResponseIn,
+            answer=ResponseOut,
+            event=ResponseEventOut,
+            statuses=_OF_COMPLETIONS,
+        ),
+        Operation(
+            "post",
+            f"{base}/responses/input_tokens",
+            "How many tokens a response's input has",
+            body=ResponseIn,
+            answer=ResponseTokenCountOut,
+            statuses=_OF_COUNTS,
+        ),
+        Operation(
             "get",
             f"{base}/models",
             "The models that are served",
@@ -153,6 +180,32 @@ _OPENAI = tuple(
             answer=ModelOut,
             statuses=(404,),
             is_public=True,
+        ),
+    )
+)
+
+_ANTHROPIC = tuple(
+    operation
+    for base in ANTHROPIC_BASES
+    for operation in (
+        Operation(
+            "post",
+            f"{base}/messages",
+            "A message, as Anthropic's clients ask for it",
+            body=MessagesIn,
+            answer=AnthropicMessageOut,
+            event=AnthropicEventOut,
+            error=AnthropicErrorBodyOut,
+            statuses=_OF_COMPLETIONS,
+        ),
+        Operation(
+            "post",
+            f"{base}/messages/count_tokens",
+            "How many tokens a message's prompt has",
+            body=PromptIn,
+            answer=AnthropicTokenCountOut,
+            error=AnthropicErrorBodyOut,
+            statuses=_OF_COUNTS,
         ),
     )
 )
@@ -221,4 +274,4 @@ _NATIVE = (
     ),
 )
 
-OPERATIONS = (*_OPENAI, *_NATIVE, *_ACCOUNT, *_PROBES)
+OPERATIONS = (*_OPENAI, *_ANTHROPIC, *_NATIVE, *_ACCOUNT, *_PROBES)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import msgspec
 from starlette.requests import Request
+from typing_extensions import TypedDict
 
 from stillhouse.api.completion_endpoint import Asked
 from stillhouse.api.openai_request import parse_body
-from stillhouse.api.responses_answer import echo_out, ending_of, output_out, response_out
+from stillhouse.api.responses_answer import EchoOut, echo_out, ending_of, output_out, response_out
 from stillhouse.api.responses_request import ResponseIn
 from stillhouse.api.responses_stream import ResponseEncoder
 from stillhouse.chat import ChatRequest, ChoiceAnswer, Finish
@@ -42,9 +42,20 @@ def read_prompt(body: bytes) -> ChatRequest:
     return parse_body(body, ResponseIn).to_request()
 
 
+class ResponseTokenCountOut(TypedDict):
+    """How long a prompt is."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
 def count_out(num_tokens: int) -> bytes:
     """How long a prompt is."""
-    return msgspec.json.encode({"object": "response.input_tokens", "input_tokens": num_tokens})
+    count: ResponseTokenCountOut = {
+        "object": "response.input_tokens",
+        "input_tokens": num_tokens,
+    }
+    return msgspec.json.encode(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,7 @@ class ResponseForm:
     """
 
     is_stream: bool
-    echo: Mapping[str, Any]
+    echo: EchoOut
 
     def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
         """The whole answer as JSON."""

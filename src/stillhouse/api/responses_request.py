@@ -101,7 +101,7 @@ class TextIn(_In):
     verbosity: Literal["medium"] | None = None
 
 
-class ReasoningIn(_In):
+class ResponseReasoningIn(_In):
     """
     How much to think.
 
@@ -167,7 +167,7 @@ class ResponseIn(BaseModel):
     parallel_tool_calls: bool | None = None
     max_tool_calls: int | None = Field(default=None, ge=0)
     text: TextIn | None = None
-    reasoning: ReasoningIn | None = None
+    reasoning: ResponseReasoningIn | None = None
     service_tier: Literal["auto", "default", "priority", "flex"] | None = None
     metadata: (
         dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None
@@ -206,7 +206,7 @@ class ResponseIn(BaseModel):
 
         """
         tools = tuple(tool.to_tool(f"tools.{n}") for n, tool in enumerate(self.tools or ()))
-        effort = (self.reasoning or ReasoningIn()).effort
+        effort = (self.reasoning or ResponseReasoningIn()).effort
         return ChatRequest(
             self.model,
             messages=conversation(self.instructions, self.input, self.model),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from stillhouse.api.event_stream import COMMENT
+from stillhouse.api.openai_answer import TokenLogprobsOut
 from stillhouse.api.responses_answer import (
-    COMPLETED,
-    FAILED,
-    IN_PROGRESS,
+    EchoOut,
+    ItemOut,
+    ReasoningPartOut,
+    ResponseOut,
+    StatusOut,
+    TextPartOut,
     call_out,
     ending_of,
     item_id,
@@ -36,6 +41,27 @@ from stillhouse.serving.completion import Completion
 from stillhouse.serving.replay import AnswerHead, Replay
 
 
+class ResponseEventOut(TypedDict):
+    """One event of a stream; which fields there are is as its type says."""
+
+    type: str
+    sequence_number: int
+    response: NotRequired[ResponseOut]
+    output_index: NotRequired[int]
+    item: NotRequired[ItemOut]
+    item_id: NotRequired[str]
+    content_index: NotRequired[int]
+    part: NotRequired[ReasoningPartOut | TextPartOut]
+    delta: NotRequired[str]
+    logprobs: NotRequired[list[TokenLogprobsOut]]
+    text: NotRequired[str]
+    name: NotRequired[str]
+    arguments: NotRequired[str]
+    code: NotRequired[str]
+    message: NotRequired[str]
+    param: NotRequired[None]
+
+
 @dataclass(slots=True)
 class _OpenItem:
     """The item that grows now: ``rs`` reasons, ``msg`` says, and ``fc`` calls."""
@@ -58,21 +84,21 @@ class _OpenItem:
         place = {"item_id": self.id, "output_index": self.output_index}
         return place if self.kind == "fc" else {**place, "content_index": 0}
 
-    def begun(self) -> dict[str, Any]:
+    def begun(self) -> ItemOut:
         """The item before its first text."""
         if self.kind == "rs":
-            return reasoning_out(self.id, None, IN_PROGRESS)
+            return reasoning_out(self.id, None, "in_progress")
         if self.kind == "msg":
-            return message_out(self.id, None, (), IN_PROGRESS)
-        return call_out(self.id, ToolCall(self.call_id, self.name, ""), IN_PROGRESS)
+            return message_out(self.id, None, (), "in_progress")
+        return call_out(self.id, ToolCall(self.call_id, self.name, ""), "in_progress")
 
-    def part(self) -> dict[str, Any]:
+    def part(self) -> ReasoningPartOut | TextPartOut:
         """Its text up to now."""
         if self.kind == "rs":
             return reasoning_part_out(self.text)
         return text_part_out(self.text, tuple(self.logprobs))
 
-    def done(self, status: str) -> dict[str, Any]:
+    def done(self, status: StatusOut) -> ItemOut:
         """The whole item."""
         if self.kind == "rs":
             return reasoning_out(self.id, self.text, status)
@@ -96,16 +122,18 @@ class ResponseEncoder:
 
     keep_alive = COMMENT
 
-    def __init__(self, head: AnswerHead, echo: Mapping[str, Any]) -> None:
+    def __init__(self, head: AnswerHead, echo: EchoOut) -> None:
         self._head = head
         self._echo = echo
         self._num_events = 0
-        self._output: list[dict[str, Any]] = []
+        self._output: list[ItemOut] = []
         self._open: _OpenItem | None = None
 
     def opening(self) -> bytes:
         """The response before its first item."""
-        return self._lifecycle("created", IN_PROGRESS) + self._lifecycle("in_progress", IN_PROGRESS)
+        return self._lifecycle("created", "in_progress") + self._lifecycle(
+            "in_progress", "in_progress"
+        )
 
     def event(self, event: ChatEvent, _completion: Completion | Replay) -> bytes:
         """What is new, in items that it opens and closes; at the end, the whole response."""
@@ -123,7 +151,7 @@ class ResponseEncoder:
     def error(self, error: StillhouseError) -> bytes:
         """An error after the first byte, for those who look for one, and the failed response."""
         said = self._event("error", code="server_error", message=error.message, param=None)
-        return said + self._lifecycle("failed", FAILED, failure=error.message)
+        return said + self._lifecycle("failed", "failed", failure=error.message)
 
     def _grow(self, delta: TextDelta) -> bytes:
         events = b""
@@ -160,7 +188,7 @@ class ResponseEncoder:
             return events
         return events + self._event("response.content_part.added", **item.at, part=item.part())
 
-    def _close(self, status: str = COMPLETED) -> bytes:
+    def _close(self, status: StatusOut = "completed") -> bytes:
         if self._open is None:
             return b""
         item = self._open
@@ -181,13 +209,13 @@ class ResponseEncoder:
             )
         part = item.part()
         text_event = (
-            self._event("response.reasoning_text.done", **item.at, text=part["text"])
+            self._event("response.reasoning_text.done", **item.at, text=item.text)
             if item.kind == "rs"
             else self._event(
                 "response.output_text.done",
                 **item.at,
-                text=part["text"],
-                logprobs=part["logprobs"],
+                text=item.text,
+                logprobs=text_logprobs_out(tuple(item.logprobs)),
             )
         )
         return text_event + self._event("response.content_part.done", **item.at, part=part)
@@ -198,7 +226,12 @@ class ResponseEncoder:
         return self._open
 
     def _lifecycle(
-        self, name: str, status: str, *, finish: Finish | None = None, failure: str | None = None
+        self,
+        name: str,
+        status: StatusOut,
+        *,
+        finish: Finish | None = None,
+        failure: str | None = None,
     ) -> bytes:
         response = response_out(
             self._head,

@@ -45,6 +45,7 @@ class Prompt:
 
     Args:
         opens_in_reasoning: The answer starts inside the reasoning that the prompt has opened.
+        is_continuation: It ends in words of the assistant's own, thoughts or content.
         is_raw: It was no conversation: the answer is one text, with nothing split off.
         text: What a raw prompt reads.
 
@@ -52,6 +53,7 @@ class Prompt:
 
     token_ids: list[int]
     opens_in_reasoning: bool
+    is_continuation: bool = False
     is_raw: bool = False
     text: str = ""
 
@@ -96,6 +98,8 @@ class ChatModel:
             self._longest_token_bytes, *map(len, self._tokenizer.added_tokens)
         )
         self._marks = _mark_ids(self._dialect, self._tokenizer, source=source)
+        reasoning = self._dialect.reasoning
+        self._inline_marks = reasoning.marks if reasoning and spec.reasoning_in_content else None
         self._call_marks = _call_marks(self._dialect, self._tokenizer)
         # Without tools in a request, what looks like a call is content.
         self._shown_bytes = {
@@ -173,6 +177,9 @@ class ChatModel:
             opens_in_reasoning=(
                 reasoning is not None and opens_in_reasoning(segments, reasoning.marks)
             ),
+            is_continuation=(
+                request.messages[-1].role is Role.ASSISTANT and _ends_in_request_text(segments)
+            ),
         )
 
     def constraint(self, request: ChatRequest | TextRequest, prompt: Prompt) -> Constraint | None:
@@ -238,10 +245,12 @@ class ChatModel:
             self._shown_bytes,
             marks=self._marks,
             in_reasoning=prompt.opens_in_reasoning,
+            is_continuation=prompt.is_continuation,
             stop=request.stop,
             stop_token_ids=request.stop_token_ids,
             choice=choice,
             added_bytes=self._added_bytes,
+            reasoning_in_content=self._inline_marks,
             calls=self._call_reader(request, f"{request_id}/{choice}"),
         )
 
@@ -427,6 +436,11 @@ def _final(messages: Sequence[Message]) -> tuple[Sequence[Message], Message | No
     if messages and messages[-1].role is Role.ASSISTANT:
         return messages[:-1], messages[-1]
     return messages, None
+
+
+def _ends_in_request_text(segments: Sequence[Segment]) -> bool:
+    last = next((segment for segment in reversed(segments) if segment.text), None)
+    return last is not None and not last.is_template
 
 
 def _num_chars(message: Message) -> int:

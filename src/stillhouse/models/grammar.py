@@ -39,6 +39,7 @@ _ANY_OBJECT: Mapping[str, Any] = MappingProxyType({"type": "object"})
 _NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType(
     {"type": "object", "properties": {}, "additionalProperties": False}
 )
+_JSON_LEXEME = re.compile(r'"[^"]*"|[:,] ?|(?s:.)')
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -60,7 +61,12 @@ def grammar_of(response_format: ResponseFormat) -> str:
 
 
 def tools_grammar(
-    tools: Sequence[Tool], choice: ToolChoice, form: ToolCallForm, token_id: TokenId
+    tools: Sequence[Tool],
+    choice: ToolChoice,
+    form: ToolCallForm,
+    token_id: TokenId,
+    *,
+    text_format: ResponseFormat | None = None,
 ) -> str | None:
     """
     The grammar of answers that call *tools* as *choice* says; None where any answer will do.
@@ -70,6 +76,9 @@ def tools_grammar(
     text or calls, and what begins as a call does is one. Arguments fit the parameters of their
     tool. Where it is not strict, keywords that cannot be enforced are left to the model.
 
+    Args:
+        text_format: What an answer without calls has to be; it has nothing beside it then.
+
     Raises:
         InvalidRequestError: No such tool; or its parameters are out of bounds, or it is strict
             and they ask for what cannot be enforced.
@@ -77,7 +86,7 @@ def tools_grammar(
     """
     if choice.mode is ToolMode.REQUIRED:
         tools = _chosen(tools, choice)
-    elif choice.mode is ToolMode.NONE or not any(tool.is_strict for tool in tools):
+    elif choice.mode is ToolMode.NONE or not _binds(tools, text_format):
         return None
     arguments = [
         {"name": f"arguments_{index}", **_arguments_grammar(tool)}
@@ -85,8 +94,20 @@ def tools_grammar(
     ]
     lark = _Lark(form, token_id)
     calls = lark.calls(tools, max_calls=form.max_calls if choice.is_parallel else 1)
-    start = lark.only(calls) if choice.mode is ToolMode.REQUIRED else lark.text_or(calls)
-    return _text([{"name": "answer", "lark_grammar": start}, *arguments], param="tools")
+    if choice.mode is ToolMode.REQUIRED:
+        return _text([_named("answer", lark.only(calls)), *arguments], param="tools")
+    if text_format is None:
+        return _text([_named("answer", lark.text_or(calls)), *arguments], param="tools")
+    text = {"name": "text", **_format_grammar(text_format, param="response_format")}
+    return _text([_named("answer", lark.format_or(calls, tools)), text, *arguments], param="tools")
+
+
+def _binds(tools: Sequence[Tool], text_format: ResponseFormat | None) -> bool:
+    return any(tool.is_strict or text_format is not None for tool in tools)
+
+
+def _named(name: str, lark: str) -> dict[str, Any]:
+    return {"name": name, "lark_grammar": lark}
 
 
 def _text(grammars: Sequence[Mapping[str, Any]], *, param: str) -> str:
@@ -178,6 +199,20 @@ class _Lark:
         """The answer is calls."""
         return f"start: {self._written(self._form.opening)} calls\n{calls}"
 
+    def format_or(self, calls: str, tools: Sequence[Tool]) -> str:
+        """The answer is what the grammar *text* says, or calls."""
+        form = self._form
+        if form.marks:
+            return f"start: @text | {self._written(form.opening)} calls\n{calls}"
+        # Both are JSON perhaps, and a lexer that has begun a long lexeme does not go back to a
+        # brace; so the call is written in JSON's own lexemes.
+        bodies = (
+            f"{_lexemes(form.opening + _checked_name(tool) + form.before_arguments)} "
+            f"@arguments_{index} {_lexemes(form.call_end + form.end)}"
+            for index, tool in enumerate(tools)
+        )
+        return f"start: @text | {' | '.join(bodies)}"
+
     def text_or(self, calls: str) -> str:
         """The answer is text, then calls, if any."""
         (first, is_mark), *_ = self._form.pieces(self._form.opening)
@@ -219,6 +254,10 @@ def _checked_name(tool: Tool) -> str:
             param="tools",
         )
     return tool.name
+
+
+def _lexemes(text: str) -> str:
+    return " ".join(map(_quoted, _JSON_LEXEME.findall(text)))
 
 
 def _quoted(text: str) -> str:

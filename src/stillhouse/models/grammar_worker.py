@@ -1,4 +1,4 @@
-"""The process in which grammars are tried out: `python -m stillhouse.models.grammar_worker PARENT`."""
+"""The process where grammars are tried: `python -m stillhouse.models.grammar_worker PARENT`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,22 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import IO
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 #: A tokenizer of 128 000 tokens takes 80 MiB.
 MAX_TOKENIZERS = 4
 MAX_REASON_LENGTH = 300
+#: Those of the embedded engine, so that what passes here does not fail there.
+LIMITS = LLParserLimits(
+    initial_lexer_fuel=200_000,
+    step_lexer_fuel=50_000,
+    step_max_items=20_000,
+    max_items_in_row=1_000,
+    max_lexer_states=20_000,
+    max_grammar_size=100_000,
+    verbose_errors=False,
+)
 
 
 def main() -> None:
@@ -44,7 +54,7 @@ def main() -> None:
 
 def _reason_against(grammar: str, tokenizer: LLTokenizer) -> str | None:
     """Do what an engine does at a sequence's start: build the matcher, and mask a first token."""
-    matcher = LLMatcher(tokenizer, grammar, log_level=0)
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
     if not matcher.is_error():
         matcher.compute_bitmask()
     return _sentence(matcher.get_error()) if matcher.is_error() else None

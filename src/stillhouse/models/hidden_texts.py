@@ -68,6 +68,15 @@ class _Hidden:
         return "".join(segment.text for segment in self.segments)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """A hidden value, kept so that its id stays its own, and the original with its texts."""
+
+    hidden: object
+    original: Any
+    numbers: range
+
+
 class HiddenJson(str):
     """
     The placeholder of a JSON text, which templates write as it is or with `tojson`, to one effect.
@@ -89,6 +98,7 @@ class HiddenTexts:
 
     nonce: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     _hidden: list[_Hidden] = field(default_factory=list)
+    _trees: dict[int, _Tree] = field(default_factory=dict)
     _json_chars_left: int = MAX_JSON_CHARS
     _json_nodes_left: int = MAX_JSON_NODES
 
@@ -127,14 +137,19 @@ class HiddenTexts:
         """The same JSON value, with all its texts but the words of JSON Schema hidden."""
         if isinstance(value, str):
             return value if value in VISIBLE_WORDS else self.hide(value, place)
+        if not isinstance(value, Mapping | list | tuple):
+            return value
+        first = self.count
+        hidden: dict[str, Any] | list[Any]
         if isinstance(value, Mapping):
-            return {
+            hidden = {
                 self.hide_tree(key, place): self.hide_tree(item, place)
                 for key, item in value.items()
             }
-        if isinstance(value, list | tuple):
-            return [self.hide_tree(item, place) for item in value]
-        return value
+        else:
+            hidden = [self.hide_tree(item, place) for item in value]
+        self._trees[id(hidden)] = _Tree(hidden, value, range(first, self.count))
+        return hidden
 
     def as_json(self, value: Any, write: Callable[[Any, int], str]) -> str:
         """
@@ -203,6 +218,9 @@ class HiddenTexts:
         self._json_nodes_left -= 1
         if self._json_nodes_left < 0:
             raise OverflowError
+        if tree := self._trees.get(id(value)):
+            numbers.update(tree.numbers)
+            return tree.original
         if isinstance(value, HiddenJson):
             return _parsed(self._revealed_text(value, numbers))
         if isinstance(value, str):

@@ -33,6 +33,8 @@ class ModelSpec:
         context_length: Most tokens of prompt and answer together; None takes the checkpoint's.
         max_output_tokens: Most tokens of an answer where the request names none.
         recommended: How the model's makers say to draw tokens.
+        reasoning_in_content: Reasoning is told in the content, between its marks, as DeepInfra did
+            before August 2025; else apart.
 
     """
 
@@ -45,6 +47,7 @@ class ModelSpec:
     context_length: int | None = None
     max_output_tokens: int = MAX_OUTPUT_TOKENS
     recommended: SamplingParams = field(default_factory=SamplingParams)
+    reasoning_in_content: bool = False
     quantization: str | None = None
     description: str = ""
     tags: tuple[str, ...] = ()
@@ -81,6 +84,7 @@ def read_model_spec(model_id: str, table: Table, *, source: str) -> ModelSpec:
         context_length=fields.count_or_none("context_length"),
         max_output_tokens=fields.count_or_none("max_output_tokens") or MAX_OUTPUT_TOKENS,
         recommended=_read_sampling(fields),
+        reasoning_in_content=fields.flag("reasoning_in_content"),
         quantization=fields.text_or_none("quantization"),
         description=fields.text_or_none("description") or "",
         tags=fields.texts("tags"),
@@ -154,6 +158,12 @@ class _Fields:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise self._wrong(key, "a whole number of at least 1")
         return value
+
+    def flag(self, key: str) -> bool:
+        value = self._take(key)
+        if not isinstance(value, bool | NoneType):
+            raise self._wrong(key, "true or false")
+        return bool(value)
 
     def number(
         self, key: str, default: float, *, low: Decimal = Decimal(0), high: Decimal = Decimal(1)

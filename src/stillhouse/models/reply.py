@@ -161,7 +161,7 @@ class Reply:
         """
         if self._in_reasoning:
             self._reasoning.push(self._stream.flush())
-            if not at_limit and not self._content.has_begun:
+            if not at_limit:
                 self._answer_with_reasoning()
         self._flush_content()
         self._content.finish()
@@ -219,9 +219,11 @@ class Reply:
         """The text that tokens up to this one have completed."""
         if not self._amid_character:
             return Stretch(text)
-        spans = tuple(Span(0, len(text), token) for token in self._amid_character)
+        # All but the last have written a part of the first character, and nothing behind it.
+        *earlier, last = self._amid_character
         self._amid_character.clear()
-        return Stretch(text, spans)
+        spans = [*(Span(0, 1, token) for token in earlier), Span(0, len(text), last)]
+        return Stretch(text, tuple(spans))
 
     def _token_logprobs(self, token_id: int, step: StepLogprobs | None) -> list[TokenLogprobs]:
         if step is None:

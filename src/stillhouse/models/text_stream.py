@@ -38,5 +38,4 @@ class TextStream:
 
     def flush(self) -> str:
         """U+FFFD for a character that was begun and will not be completed."""
-        self._is_amid_character = False
         return self._decoder.decode(b"", final=True)

@@ -9,8 +9,13 @@ const record = new Record(
 );
 
 function point(apiKey) {
-  const baseURL = `${URL}/v1/openai`;
-  return createOpenAICompatible({ name: 'stillhouse', baseURL, apiKey, includeUsage: true });
+  return createOpenAICompatible({
+    name: 'stillhouse',
+    baseURL: `${URL}/v1/openai`,
+    apiKey,
+    includeUsage: true,
+    supportsStructuredOutputs: true,
+  });
 }
 
 await tryProvider(record, point(KEY), point('sh_wrong'));

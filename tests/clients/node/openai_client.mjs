@@ -1,7 +1,20 @@
 // The official OpenAI client for Node: `openai`.
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';
-import { ANSWER, KEY, MESSAGES, MODEL, Record, URL } from './record.mjs';
+import {
+  ANSWER,
+  CITY,
+  KEY,
+  MESSAGES,
+  MODEL,
+  RAW,
+  Record,
+  SUM,
+  TOOLS_MODEL,
+  URL,
+  VERDICT,
+  WEATHER,
+} from './record.mjs';
 
 const record = new Record('openai', "new OpenAI({ baseURL: 'http://HOST/v1/openai' })");
 const settings = { baseURL: `${URL}/v1/openai`, apiKey: KEY, maxRetries: 0 };
@@ -43,6 +56,75 @@ async function assembleStream() {
   record.tried('stream helper');
 }
 
+// An answer that must fit a schema, and is parsed.
+async function askForJson() {
+  const answer = await client.chat.completions.parse({
+    ...asked,
+    response_format: { type: 'json_schema', json_schema: { name: 'verdict', schema: VERDICT } },
+  });
+  assert(['yes', 'no'].includes(JSON.parse(answer.choices[0].message.content).is_even));
+  note(answer.usage);
+  record.tried('JSON schema');
+}
+
+// The client calls a tool by itself, in a stream, and asks again with its result.
+async function callTools() {
+  const cities = [];
+  const usages = [];
+  const runner = client.chat.completions
+    .runTools({
+      model: TOOLS_MODEL,
+      messages: [{ role: 'user', content: WEATHER }],
+      temperature: 0,
+      stream: true,
+      tools: [
+        {
+          type: 'function',
+          function: {
+            name: 'get_weather',
+            description: 'Get the weather in a city.',
+            parameters: CITY,
+            parse: JSON.parse,
+            function: ({ city }) => {
+              cities.push(city);
+              return { temperature: 18, condition: 'sunny' };
+            },
+          },
+        },
+      ],
+    })
+    .on('chunk', (chunk) => chunk.usage && usages.push(chunk.usage));
+  assert.match(await runner.finalContent(), /18/);
+  assert.deepEqual(cities, ['Paris']);
+  usages.forEach(note);
+  record.tried('tools');
+}
+
+// A prompt without a template goes on as it is.
+async function completeRaw() {
+  const answer = await client.completions.create({
+    model: MODEL,
+    prompt: RAW,
+    temperature: 0,
+    max_tokens: 100,
+  });
+  assert(answer.choices[0].text.endsWith(ANSWER));
+  note(answer.usage);
+  record.tried('completions');
+}
+
+// The Responses API.
+async function respond() {
+  const answer = await client.responses.create({ model: MODEL, input: SUM, temperature: 0 });
+  assert.equal(answer.output_text, ANSWER);
+  record.answered(answer.usage.input_tokens, answer.usage.output_tokens);
+  const stream = client.responses.stream({ model: MODEL, input: SUM, temperature: 0 });
+  const { output_text, usage } = await stream.finalResponse();
+  assert.equal(output_text, ANSWER);
+  record.answered(usage.input_tokens, usage.output_tokens);
+  record.tried('responses');
+}
+
 // The list of models and one of them.
 async function listModels() {
   const models = await Array.fromAsync(client.models.list());
@@ -68,6 +150,9 @@ function note(usage) {
 await askWhole();
 await askStream();
 await assembleStream();
+await askForJson();
+await completeRaw();
+await respond();
 await listModels();
 await beRefused();
 record.tell();

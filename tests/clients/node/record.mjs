@@ -4,9 +4,24 @@ import { readFileSync } from 'node:fs';
 export const URL = process.env.SERVER_URL;
 export const KEY = process.env.API_KEY;
 export const MODEL = process.env.MODEL;
+export const TOOLS_MODEL = process.env.TOOLS_MODEL;
 export const SUM = 'What is 17 + 25?';
 export const MESSAGES = [{ role: 'user', content: SUM }];
 export const ANSWER = '17 + 25 = 42.';
+// The same question where no template is applied, so that its marks are the caller's to write.
+export const RAW = `<｜begin▁of▁sentence｜><｜User｜>${SUM}<｜Assistant｜><think>\n`;
+export const WEATHER = 'What is the weather in Paris?';
+export const CITY = {
+  type: 'object',
+  properties: { city: { type: 'string' } },
+  required: ['city'],
+};
+export const VERDICT = {
+  type: 'object',
+  properties: { is_even: { enum: ['yes', 'no'] } },
+  required: ['is_even'],
+  additionalProperties: false,
+};
 
 /** What was tried with a client, and what it showed of each answer that was charged. */
 export class Record {

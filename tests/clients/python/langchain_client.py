@@ -8,8 +8,22 @@ from __future__ import annotations
 import asyncio
 
 import openai
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from record import ANSWER, KEY, MODEL, SUM, URL, Record, error_of
+from record import (
+    ANSWER,
+    KEY,
+    MODEL,
+    PARIS,
+    SUM,
+    TOOLS_MODEL,
+    URL,
+    VERDICT,
+    WEATHER,
+    Record,
+    error_of,
+)
 
 record = Record("langchain-openai", 'ChatOpenAI(base_url="http://HOST/v1/openai")')
 
@@ -37,8 +51,42 @@ def stream():
     pieces = list(llm.stream(SUM))
     assert ANSWER == "".join(piece.content for piece in pieces)
     (usage,) = [piece.usage_metadata for piece in pieces if piece.usage_metadata]
-    record.answered(usage["input_tokens"], usage["output_tokens"])
+    note(usage)
     record.tried("stream")
+
+
+def ask_for_json():
+    """An answer that must fit a schema."""
+    schema = VERDICT | {"title": "Verdict", "description": "Whether it is even."}
+    asked = llm.with_structured_output(schema, method="json_schema", include_raw=True)
+    answer = asked.invoke(SUM)
+    assert answer["parsed"]["is_even"] in ("yes", "no")
+    note(answer["raw"].usage_metadata)
+    record.tried("JSON schema")
+
+
+@tool
+def get_weather(city: str) -> str:
+    """Get the weather in a city."""
+    return PARIS if city == "Paris" else "{}"
+
+
+def call_tools():
+    """A tool is called, in a stream, and its result answered to."""
+    with_tools = point(model=TOOLS_MODEL).bind_tools([get_weather])
+    question = HumanMessage(WEATHER[0]["content"])
+    first, *pieces = with_tools.stream([question])
+    called = first
+    for piece in pieces:
+        called += piece
+    note(called.usage_metadata)
+    (call,) = called.tool_calls
+    assert ("get_weather", {"city": "Paris"}) == (call["name"], call["args"])
+    result = ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"])
+    answer = with_tools.invoke([question, called, result])
+    assert "18" in answer.content
+    note(answer.usage_metadata)
+    record.tried("tools")
 
 
 async def invoke_async():
@@ -46,8 +94,7 @@ async def invoke_async():
     answers = await llm.abatch([SUM, SUM])
     for answer in answers:
         assert ANSWER == answer.content
-        usage = answer.usage_metadata
-        record.answered(usage["input_tokens"], usage["output_tokens"])
+        note(answer.usage_metadata)
     record.tried("async")
 
 
@@ -60,8 +107,13 @@ def be_refused():
     record.tried("unknown model")
 
 
+def note(usage):
+    record.answered(usage["input_tokens"], usage["output_tokens"])
+
+
 invoke()
 stream()
+ask_for_json()
 asyncio.run(invoke_async())
 be_refused()
 record.tell()

@@ -6,11 +6,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 from functools import partial
 
-from record import ANSWER, KEY, MESSAGES, MODEL, URL, Record, error_of
+from record import (
+    ANSWER,
+    GET_WEATHER,
+    KEY,
+    MESSAGES,
+    MODEL,
+    PARIS,
+    TOOLS_MODEL,
+    URL,
+    VERDICT,
+    WEATHER,
+    Record,
+    error_of,
+)
 
 os.environ["DEEPINFRA_API_KEY"] = KEY
 os.environ["DEEPINFRA_API_BASE"] = f"{URL}/v1/openai"
@@ -56,6 +70,35 @@ async def ask_async():
     record.tried("async")
 
 
+def ask_for_json():
+    """An answer that must fit a schema."""
+    format_ = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": VERDICT}}
+    answer = litellm.completion(
+        model=model, messages=MESSAGES, temperature=0, response_format=format_
+    )
+    assert json.loads(answer.choices[0].message.content)["is_even"] in ("yes", "no")
+    record.answered_with(answer.usage)
+    record.tried("JSON schema")
+
+
+def call_tools():
+    """A tool is called, and its result answered to; litellm makes one text of its parts."""
+    asked = {"model": f"deepinfra/{TOOLS_MODEL}", "tools": [GET_WEATHER], "temperature": 0}
+    called = litellm.completion(**asked, messages=WEATHER)
+    record.answered_with(called.usage)
+    (call,) = called.choices[0].message.tool_calls
+    assert ("get_weather", {"city": "Paris"}) == (
+        call.function.name,
+        json.loads(call.function.arguments),
+    )
+    parts = [{"type": "text", "text": PARIS}]
+    result = {"role": "tool", "tool_call_id": call.id, "content": parts}
+    answer = litellm.completion(**asked, messages=[*WEATHER, called.choices[0].message, result])
+    assert "18" in answer.choices[0].message.content
+    record.answered_with(answer.usage)
+    record.tried("tools")
+
+
 def price():
     """What litellm says that DeepInfra takes for the model is what was charged here."""
     name = "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"
@@ -80,6 +123,7 @@ def be_refused():
 ask_whole()
 ask_stream()
 asyncio.run(ask_async())
+ask_for_json()
 price()
 be_refused()
 record.tell()

@@ -9,8 +9,9 @@ import asyncio
 
 import requests
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.tools import FunctionTool
 from llama_index.llms.deepinfra import DeepInfraLLM
-from record import ANSWER, KEY, MODEL, SUM, URL, Record, error_of
+from record import ANSWER, KEY, MODEL, RAW, SUM, TOOLS_MODEL, URL, WEATHER, Record, error_of
 
 record = Record("llama-index-llms-deepinfra", 'DeepInfraLLM(api_base="http://HOST")')
 messages = [ChatMessage(role="user", content=SUM)]
@@ -38,6 +39,32 @@ def chat_stream():
     assert ANSWER == pieces[-1].message.content
     record.answered()
     record.tried("stream")
+
+
+def complete():
+    """A prompt without a template, whole and in pieces."""
+    whole = llm.complete(RAW)
+    assert whole.text.endswith(ANSWER)
+    note(whole.raw["usage"])
+    assert whole.text == list(llm.stream_complete(RAW))[-1].text
+    record.answered()
+    record.tried("completions")
+
+
+def call_tools():
+    """The model chooses a tool, and what to call it with."""
+
+    def get_weather(city: str) -> str:
+        """Get the weather in a city."""
+        return f"It is sunny in {city}."
+
+    tools = [FunctionTool.from_defaults(get_weather)]
+    with_tools = point(model=TOOLS_MODEL)
+    answer = with_tools.chat_with_tools(tools, user_msg=WEATHER[0]["content"])
+    note(answer.raw["usage"])
+    (call,) = with_tools.get_tool_calls_from_response(answer)
+    assert ("get_weather", {"city": "Paris"}) == (call.tool_name, call.tool_kwargs)
+    record.tried("tools")
 
 
 async def chat_async():
@@ -68,6 +95,7 @@ def note(usage):
 
 chat_whole()
 chat_stream()
+complete()
 asyncio.run(chat_async())
 be_refused()
 record.tell()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from llm.cli import cli
-from record import ANSWER, KEY, MODEL, SUM, URL, Record
+from record import ANSWER, KEY, MODEL, PARIS, SUM, TOOLS_MODEL, URL, VERDICT, WEATHER, Record
 
 record = Record("llm", "llm openai endpoint http://HOST/v1 --key KEY -m MODEL PROMPT")
 ENDPOINT = ["openai", "endpoint", f"{URL}/v1", "--key"]
@@ -57,6 +57,35 @@ def ask_with_configuration():
         record.answered(row["input_tokens"], row["output_tokens"])
 
 
+def ask_for_json():
+    """An answer that must fit a schema."""
+    done = llm(*ENDPOINT, KEY, "-m", MODEL, "--schema", json.dumps(VERDICT), SUM)
+    assert json.loads(done.stdout)["is_even"] in ("yes", "no")
+    record.answered()
+    record.tried("JSON schema")
+
+
+def call_tools():
+    """A function of one's own is called, and its result answered to."""
+    functions = f'''
+def get_weather(city: str) -> str:
+    """Get the weather in a city."""
+    return {PARIS!r} if city == "Paris" else "unknown"
+'''
+    done = llm(*ENDPOINT, KEY, "-m", TOOLS_MODEL, "--functions", functions, WEATHER[0]["content"])
+    assert "18" in done.stdout
+    record.answered()
+    record.answered()
+    record.tried("tools")
+
+
+def respond():
+    """The Responses API."""
+    assert f"{ANSWER}\n" == llm(*ENDPOINT, KEY, "--responses", "-m", MODEL, SUM).stdout
+    record.answered()
+    record.tried("responses")
+
+
 def be_refused():
     """A refusal ends the command with the server's own words."""
     wrong = llm(*ENDPOINT, "sh_wrong", "-m", MODEL, SUM)
@@ -70,5 +99,7 @@ def be_refused():
 ask_without_configuration()
 list_models()
 ask_with_configuration()
+ask_for_json()
+respond()
 be_refused()
 record.tell()

@@ -12,9 +12,29 @@ from typing import Any, TypeVar
 URL = os.environ["SERVER_URL"]
 KEY = os.environ["API_KEY"]
 MODEL = os.environ["MODEL"]
+TOOLS_MODEL = os.environ["TOOLS_MODEL"]
 SUM = "What is 17 + 25?"
 MESSAGES: list[Any] = [{"role": "user", "content": SUM}]
 ANSWER = "17 + 25 = 42."
+#: The same question where no template is applied, so that its marks are the caller's to write.
+RAW = f"<｜begin▁of▁sentence｜><｜User｜>{SUM}<｜Assistant｜><think>\n"
+WEATHER: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+GET_WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather in a city.",
+        "parameters": CITY,
+    },
+}
+PARIS = '{"temperature": 18, "condition": "sunny"}'
+VERDICT = {
+    "type": "object",
+    "properties": {"is_even": {"enum": ["yes", "no"]}},
+    "required": ["is_even"],
+    "additionalProperties": False,
+}
 
 Error = TypeVar("Error", bound=Exception)
 

@@ -41,9 +41,11 @@ class Answer(NamedTuple):
     is_stopped: bool
 
 
-def token_ids(text: str, *, in_vocabulary: bool = True) -> list[int]:
+def token_ids(text: str, *, in_vocabulary: bool | Collection[str] = True) -> list[int]:
     """Bytes; marks are one token each, calls' marks only where they are in the vocabulary."""
-    marks = tuple(MARKS) if in_vocabulary else _THINK_MARKS
+    if isinstance(in_vocabulary, bool):
+        in_vocabulary = MARKS if in_vocabulary else ()
+    marks = {*_THINK_MARKS, *in_vocabulary}
     parts = re.split("(" + "|".join(map(re.escape, marks)) + ")", text)
     return [i for part in parts for i in ([MARKS[part]] if part in marks else part.encode())]
 
@@ -51,12 +53,14 @@ def token_ids(text: str, *, in_vocabulary: bool = True) -> list[int]:
 def reader(
     form: ToolCallForm,
     *,
-    in_vocabulary: bool = True,
+    in_vocabulary: bool | Collection[str] = True,
     max_calls: int | None = None,
     names: Collection[str] = NAMES,
 ) -> ToolCallReader:
     """Reads calls of `NAMES`, whose ids are ``id0``, ``id1`` and so on."""
-    marks = {MARKS[mark]: mark for mark in form.marks} if in_vocabulary else {}
+    if isinstance(in_vocabulary, bool):
+        in_vocabulary = form.marks if in_vocabulary else ()
+    marks = {MARKS[mark]: mark for mark in in_vocabulary}
     return ToolCallReader(
         form, marks=marks, names=names, call_id=lambda i: f"id{i}", max_calls=max_calls
     )

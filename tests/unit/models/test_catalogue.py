@@ -216,6 +216,7 @@ def test_prices_are_exact_however_they_are_written(price):
         ({"temperature": 2.5}, ".temperature is 2.5; right would be a number from 0 to 2"),
         ({"top_p": 0}, ".top_p is 0; right would be a number from 0.000001 to 1"),
         ({"aliases": "own"}, ".aliases is 'own'; right would be a list of texts"),
+        ({"reasoning_in_content": "yes"}, ".reasoning_in_content is 'yes'; right would be true or"),
         ({"checkpoint": ""}, ".checkpoint is ''; right would be a text"),
         ({"max_tokens": 5}, ".max_tokens: no such key; there are aliases, checkpoint, "),
     ],

@@ -11,7 +11,6 @@ from stillhouse.chat import (
     Role,
     TextRequest,
     Tool,
-    ToolCallDelta,
     ToolChoice,
     ToolMode,
 )
@@ -217,6 +216,21 @@ def test_reply_starts_where_the_prompt_ends(r1_model, tokenizer):
     assert reply.stopped
 
 
+def test_reasoning_can_be_told_in_the_content(tmp_path, tokenizer):
+    """A catalogue entry can ask for DeepInfra's older way, with the marks in the content."""
+    entry = replace(spec(write_checkpoint(tmp_path, tokenizer)), reasoning_in_content=True)
+    model = ChatModel.load(entry)
+    request = chat(user("Hello!"))
+    reply = model.reply(model.encode(request), request, request_id="r")
+    ids = tokenizer.encode(f"Let me think.{CLOSE_THINK}Hello!", add_special_tokens=False).ids
+
+    deltas = [reply.opening(), reply.push(ids), reply.finish()]
+
+    assert "" == "".join(delta.reasoning for delta in deltas)
+    text = "".join(delta.content for delta in deltas)
+    assert (THINK, f"{CLOSE_THINK}\n\nHello!") == (text[:7], text[-16:])
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -360,7 +374,7 @@ def test_calls_are_content_where_no_tools_are_offered(qwen25_model):
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 
 
-def _first_call(model, prompt, request, request_id, choice) -> ToolCallDelta:
+def _first_call(model, prompt, request, request_id, choice):
     reply = model.reply(prompt, request, request_id=request_id, choice=choice)
     delta = reply.push(qwen_tokenizer().encode(CALL).ids)
     assert ("get_weather", '{"city": "Oslo"}') == (

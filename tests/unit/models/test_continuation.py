@@ -11,6 +11,7 @@ from tests.unit.models.checkpoints import (
     assistant,
     called,
     chat,
+    qwen_tokenizer,
     read,
     tool_result,
     user,
@@ -21,7 +22,7 @@ DEEPSEEK = f"{BOS}{USER}a{ASSISTANT}"
 BEGINNINGS = [
     # model, effort, the assistant's message, how the prompt ends, and whether in reasoning
     ("qwen25_model", None, assistant("The answer is "), f"{QWEN}The answer is ", False),
-    ("qwen25_model", None, assistant("\n"), f"{QWEN}\n", False),
+    ("qwen25_model", None, assistant("R\n"), f"{QWEN}R\n", False),
     ("qwen25_model", None, assistant(""), QWEN, False),
     ("qwen25_model", None, assistant("<think>a"), f"{QWEN}<think>a", False),
     ("qwen25_model", Effort.HIGH, assistant("a"), f"{QWEN}a", False),
@@ -99,6 +100,21 @@ def test_last_message_of_the_assistant_is_continued(request, case):
     assert in_reasoning == prompt.opens_in_reasoning
 
 
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ([user("a")], False),
+        ([user("a"), assistant("")], False),
+        ([user("a"), assistant("<think>\n\n</think>\n\n")], False),
+        ([user("a"), assistant("So")], True),
+        ([user("a"), assistant("", reasoning="Hm")], True),
+    ],
+)
+def test_prompt_says_whether_it_ends_in_the_assistants_words(r1_model, messages, expected):
+    """Only words are gone on with; marks around empty thoughts are none."""
+    assert expected == r1_model.encode(chat(*messages)).is_continuation
+
+
 def test_marks_in_a_beginning_are_the_templates(r1_model, tokenizer):
     """The marks around given thoughts are tokens; the same letters further on are letters."""
     prompt = r1_model.encode(chat(user("a"), assistant("<think>x</think>y</think>z")))
@@ -143,3 +159,13 @@ def test_no_reasoning_is_opened_after_results_of_tools(v31_model):
 
     assert read(v31_model, prompt).endswith("b<｜tool▁output▁end｜>")
     assert not prompt.opens_in_reasoning
+
+
+def test_answers_that_go_on_keep_their_newlines(qwen3_model):
+    """What follows half an answer is told as it stands, from the first newline on."""
+    request = chat(user("a"), assistant("Line 1"))
+    reply = qwen3_model.reply(qwen3_model.encode(request), request, request_id="r")
+
+    delta = reply.push(qwen_tokenizer().encode("\nLine 2").ids)
+
+    assert "\nLine 2" == delta.content + reply.finish().content

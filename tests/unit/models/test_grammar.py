@@ -35,8 +35,8 @@ class MarkedBytes:
 
     eos_token_id = 256
     bos_token_id = None
-    tokens = [bytes([byte]) for byte in range(256)] + [b"<end>"] + [m.encode() for m in MARKS]  # noqa: RUF012 (llguidance reads it so)
-    special_token_ids = list(range(256, 257 + len(MARKS)))  # noqa: RUF012 (the same)
+    tokens = [bytes([byte]) for byte in range(256)] + [b"<end>"] + [m.encode() for m in MARKS]
+    special_token_ids = list(range(256, 257 + len(MARKS)))  # noqa: RUF012 (llguidance reads it so)
     is_tokenizer_wrapper = True
 
     def __call__(self, text: bytes) -> list[int]:
@@ -178,14 +178,26 @@ PERSON = {
         ({"type": ["string", "null"]}, "null", "1"),
         ({"allOf": [{"type": "integer"}, {"maximum": 3}]}, "3", "4"),
         ({"$ref": "#/$defs/n", "maximum": 3, "$defs": {"n": {"type": "integer"}}}, "3", "4"),
-        ({"type": "array", "items": [{"type": "integer"}], "additionalItems": False}, "[1]", "[1,2]"),
+        (
+            {"type": "array", "items": [{"type": "integer"}], "additionalItems": False},
+            "[1]",
+            "[1,2]",
+        ),
         ({"prefixItems": [{"type": "integer"}], "items": False, "type": "array"}, "[1]", "[1,2]"),
-        ({"prefixItems": [{"const": 1}], "additionalItems": False, "type": "array"}, "[1,2]", "[2]"),
-        ({"type": "object", "patternProperties": {"^a": {"type": "null"}}}, '{"ab":null}', '{"ab":1}'),
+        (
+            {"prefixItems": [{"const": 1}], "additionalItems": False, "type": "array"},
+            "[1,2]",
+            "[2]",
+        ),
+        (
+            {"type": "object", "patternProperties": {"^a": {"type": "null"}}},
+            '{"ab":null}',
+            '{"ab":1}',
+        ),
         ({"type": "object", "minProperties": 2}, '{"a":1,"b":1}', '{"a":1}'),
         ({}, '[1,{"a":null}]', "[1,"),
     ],
-)  # fmt: skip
+)
 def test_keywords_do_what_they_say(schema, fitting, unfitting):
     """Each with JSON that fits and JSON that does not."""
     grammar = json_schema(schema)
@@ -443,6 +455,14 @@ def test_a_tool_that_is_not_strict_may_have_keywords_that_cannot_be_enforced():
     assert not calls_accepted(grammar, HERMES_CALLS, written(HERMES_CALLS, ("f", "{}")), mark_id)
 
 
+def test_a_strict_tools_alternatives_have_to_exclude_each_other():
+    """What llguidance cannot tell apart it refuses, as ``oneOf`` would not be kept."""
+    parameters = {"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}
+    grammar = required([Tool("f", parameters=parameters, is_strict=True)], HERMES_CALLS)
+
+    assert "oneOf" in LLMatcher(MARKED, grammar or "", log_level=0).get_error()
+
+
 @pytest.mark.parametrize(
     ("tools", "name", "param", "fault"),
     [
@@ -464,3 +484,42 @@ def test_tools_that_cannot_be_called_are_refused(tools, name, param, fault):
 
     assert fault in str(caught.value)
     assert param == caught.value.param
+
+
+PRICE = JsonSchemaFormat(
+    {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "price": {"type": "integer"}},
+        "required": ["price"],
+        "additionalProperties": False,
+    }
+)
+
+
+@with_and_without_ids
+@every_form
+def test_where_text_has_a_form_the_answer_is_such_text_or_calls(form, token_id):
+    """Also where both are JSON that begins alike; strict or not."""
+    choice = ToolChoice(ToolMode.AUTO)
+    grammar = tools_grammar(TOOLS[1:], choice, form, token_id, text_format=PRICE)
+
+    for text in ('{"price": 1}', '{"name": "get", "price": 1}', '{"name":"any","price":1}'):
+        assert calls_accepted(grammar, form, text, token_id)
+    for call in RIGHT[1:]:
+        assert calls_accepted(grammar, form, written(form, call), token_id)
+    for text in ("", "Hello.", '{"price": "1"}', '{"price": 1}' + written(form, RIGHT[1])):
+        assert not calls_accepted(grammar, form, text, token_id)
+    for call in (RIGHT[0], *WRONG):  # the first tool is not offered
+        assert not calls_accepted(grammar, form, written(form, call), token_id)
+
+
+def test_a_forms_texts_are_cut_at_its_marks():
+    """Into pieces that are one token each, and ordinary text."""
+    assert [("<tool_call>", True), ('\n{"name": "', False)] == HERMES_CALLS.pieces(
+        HERMES_CALLS.opening
+    )
+    assert [("<｜tool▁calls▁begin｜>", True), ("<｜tool▁call▁begin｜>", True)] == (
+        DEEPSEEK_V31_CALLS.pieces(DEEPSEEK_V31_CALLS.opening)
+    )
+    assert [("}", False)] == LLAMA3_CALLS.pieces("}")
+    assert [] == LLAMA3_CALLS.pieces("") == HERMES_CALLS.pieces("")

@@ -140,7 +140,7 @@ def test_calls_in_reasoning_that_was_never_closed_are_made(at_limit):
         ("\nhm\n|[close]|\nHi\n", True, False, "<t>\nhm\n</t>\n\nHi\n"),
         ("\n|[close]|Hi", True, False, "<t>\n\n</t>\n\nHi"),
         ("|[open]|hm|[close]|Hi", False, False, "<t>\nhm\n</t>\n\nHi"),
-        ("a|[close]||[open]|b\n|[close]|c", True, False, "<t>\na\n</t>\n\n<t>\nb\n</t>\n\nc"),
+        ("a\n|[close]||[open]|\nb\n|[close]|c", True, False, "<t>\na\n</t>\n\n<t>\nb\n</t>\n\nc"),
         ("hm\n", True, True, "<t>\nhm"),
         ("hm\n", True, False, "<t>\nhm\n</t>\n\nhm\n"),
         ("a STOP b|[close]|c STOP d", True, False, "<t>\na STOP b\n</t>\n\nc "),

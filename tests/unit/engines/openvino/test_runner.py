@@ -120,8 +120,12 @@ def test_a_grammar_can_be_prepared_ahead(make_runner, tmp_path):
     write_ascii_tokenizer(tmp_path / "checkpoint")
     runner = make_runner()
     runner.prepare(1, CONSTRAINED)
+    prepared = runner._prepared[1]
     runner.add(1, CONSTRAINED)
     runner.add(2, CONSTRAINED)
+    rules = runner._sequences[1].logit_rules
+    assert rules is not None
+    assert prepared is rules._grammar
     first, second = finish(runner).values()
     assert first == second
     assert "".join(TOKENS[token_id] for token_id in first[:-1]) in {"foo", "bar"}

@@ -49,6 +49,8 @@ ROAST = '{"name": "roast", "arguments": {}}'
         (_deepseek(f'cook{SEP}{{"a": 1}}', f"roast{SEP}{{}}"), "",
          [("cook", '{"a": 1}'), ("roast", "{}")]),
         (_deepseek(f' cook\n{SEP}\n {{"a": 1 }} \n'), "", [("cook", '{"a": 1 }')]),
+        (_deepseek(f"cook{SEP}{{}}\n", f"roast{SEP}{{}}"), "",
+         [("cook", "{}"), ("roast", "{}")]),
         (_deepseek(f"cook{SEP}"), "", [("cook", "{}")]),
         (_deepseek(f"unheard-of{SEP}{{}}"), "", [("unheard-of", "{}")]),
         (_deepseek(f'cook{SEP}{{"a": oops'), "", [("cook", '{"a": oops')]),
@@ -151,6 +153,7 @@ def test_hermes_calls(in_vocabulary, text, content, calls):
     [
         "<tool_call>",
         "<tool_call> \n",
+        "Wait <tool_ca",
         "<tool_call>\n{oops}\n</tool_call>",
         '<tool_call>\n{"name": "cook", "argum',
         f"<tool_call>{COOK}}}</tool_call> and so on",
@@ -181,6 +184,7 @@ def test_hermes_call_is_told_when_it_is_whole():
         ('{"type": "function", "name": "roast"}', "", [("roast", "{}")]),
         ('{"parameters": {}, "name": "roast"}', "", [("roast", "{}")]),
         ('{"name": "fry", "parameters": {}}', '{"name": "fry", "parameters": {}}', []),
+        ('{"parameters": {}, "name": "fry"}', '{"parameters": {}, "name": "fry"}', []),
         ('{"name": "cook", "parameters": {', '{"name": "cook", "parameters": {', []),
         (f"{COOK}; {ROAST}", f"{COOK}; {ROAST}", []),
         (f"Sure: {COOK}", f"Sure: {COOK}", []),
@@ -222,6 +226,71 @@ def test_llama_answer_is_held_back_only_while_it_may_be_a_call(text, shown):
     assert text == shown + answer.finish().content
 
 
+@pytest.mark.parametrize(
+    ("form", "text", "arguments"),
+    [
+        (DEEPSEEK, _deepseek(f'cook{SEP}{{"a\\"": "{CALL_END}"}}'), f'{{"a\\"": "{CALL_END}"}}'),
+        (
+            HERMES,
+            '<tool_call>{"name": "cook", "arguments": {"a": "</tool_call>"}}</tool_call>',
+            '{"a": "</tool_call>"}',
+        ),
+    ],
+)
+def test_marks_that_are_no_tokens_may_stand_in_strings(form, text, arguments):
+    """Where marks are found in the text, those in a string of JSON are a part of it."""
+    assert ("", [("cook", arguments)], TOOL_CALLS) == _read(form, text, in_vocabulary=False)
+
+
+@pytest.mark.parametrize(
+    ("form", "in_vocabulary", "text", "content", "calls"),
+    [
+        (HERMES, ["<tool_call>"], f"</tool_<tool_call>{COOK}</tool_call>", "</tool_",
+         [("cook", '{"a": 1}')]),
+        (HERMES, ["<tool_call>"], f'<tool_call>{{"a<tool_call>{ROAST}</tool_call>',
+         '<tool_call>{"a', [("roast", "{}")]),
+        (DEEPSEEK, [CALL_END],
+         f'{CALL}cook{SEP}{{"a{CALL_END}{CALL}roast{SEP}{{"b": "{CALL}"}}{CALL}',
+         CALL, [("cook", '{"a'), ("roast", f'{{"b": "{CALL}"}}')]),
+    ],
+)  # fmt: skip
+def test_vocabulary_that_has_some_of_the_marks(form, in_vocabulary, text, content, calls):
+    """Marks that are tokens and marks that are text may go together."""
+    told = read(
+        reply(calls=reader(form, in_vocabulary=in_vocabulary)),
+        [token_ids(text, in_vocabulary=in_vocabulary)],
+    )
+
+    assert (content, calls) == (told.content, [call[1:] for call in told.calls])
+
+
+def test_character_cut_by_a_mark_is_content():
+    """What was begun before a call is told before it."""
+    ids = [0xC3, *token_ids(f"<tool_call>{ROAST}</tool_call>")]
+
+    told = read(reply(calls=reader(HERMES)), [ids])
+
+    assert ("\ufffd", [("id0", "roast", "{}")]) == (told.content, [*told.calls])
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "max_calls", "content", "num_calls"),
+    [
+        (f"Hi STOP<tool_call>{ROAST}</tool_call>", ["STOP"], None, "Hi ", 0),
+        (f"<tool_call>{ROAST}</tool_call>STOP<tool_call>", ["STOP"], None, "", 1),
+        (f"<tool_call>{ROAST}</tool_call><tool_call>{COOK}</tool_call>Hi", [], 1, "", 1),
+    ],
+)
+def test_nothing_is_told_behind_the_end(text, stop, max_calls, content, num_calls):
+    """A token that goes on behind the end of the answer is told up to there."""
+    calls = reader(HERMES, in_vocabulary=False, max_calls=max_calls)
+    answer = Reply({0: text.encode()}, marks=None, in_reasoning=False, stop=stop, calls=calls)
+
+    told = read(answer, [[0]])
+
+    assert (content, num_calls, True) == (told.content, len(told.calls), told.is_stopped)
+
+
 def test_marks_are_known_by_their_tokens_alone():
     """What a model merely spells, letter by letter, is no mark where the vocabulary has one."""
     text = f"<tool_call>{COOK}</tool_call>"
@@ -230,13 +299,14 @@ def test_marks_are_known_by_their_tokens_alone():
     assert text == read(answer, [list(text.encode())]).content
 
 
+@pytest.mark.parametrize("in_vocabulary", [True, False])
 @pytest.mark.parametrize("form", [DEEPSEEK, HERMES])
-def test_enough_calls_end_the_answer(form):
+def test_enough_calls_end_the_answer(form, in_vocabulary):
     """The call that was one too many is never told, and the engine can be stopped."""
     call = {DEEPSEEK: f"{CALL}cook{SEP}{{}}{CALL_END}", HERMES: f"<tool_call>{ROAST}</tool_call>"}
-    answer = reply(calls=reader(form, max_calls=1))
+    answer = reply(calls=reader(form, in_vocabulary=in_vocabulary, max_calls=1))
 
-    told = read(answer, [token_ids(call[form] * 2 + "Hi")])
+    told = read(answer, [token_ids(call[form] * 2 + "Hi", in_vocabulary=in_vocabulary)])
 
     assert (1, "", True, TOOL_CALLS) == (
         len(told.calls), told.content, told.is_stopped, told.reason
@@ -378,9 +448,12 @@ def test_any_tokens_that_write_the_same_text_tell_the_same(
     def told(ids: Sequence[int], token_bytes: Mapping[int, bytes]):
         calls = None if form is None else reader(form, in_vocabulary=in_vocabulary)
         answer = Reply(token_bytes, marks=THINK, in_reasoning=in_reasoning, stop=stop, calls=calls)
-        return read(answer, [ids])
+        return read(answer, [ids], has_logprobs=True)
 
-    assert told(ids, TOKEN_BYTES) == told(long_ids, token_bytes)
+    long = told(long_ids, token_bytes)
+    assert told(ids, TOKEN_BYTES)._replace(logprob_ids=()) == long._replace(logprob_ids=())
+    long_logprob_ids = [i for i in long.logprob_ids if i >= 1000]
+    assert sorted(set(long_logprob_ids)) == long_logprob_ids  # in order, and none twice
 
 
 def _merged(ids: list[int], cuts: set[int]) -> tuple[list[int], Mapping[int, bytes]]:
