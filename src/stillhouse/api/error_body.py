@@ -83,9 +83,6 @@ _SOON_OVER = (
     errors.IdempotencyConflictError,
 )
 
-#: Refused before their body was read to its end, which may never come.
-_BODY_UNREAD = (errors.AuthenticationError, errors.BodyTooLargeError, errors.BodyTooSlowError)
-
 
 def status_of(error: errors.StillhouseError) -> int:
     """The HTTP status that *error* is answered with."""
@@ -94,16 +91,13 @@ def status_of(error: errors.StillhouseError) -> int:
 
 def headers_of(error: errors.StillhouseError) -> dict[str, str]:
     """Headers that go with *error*: when to come back, or how to authenticate (RFC 9110)."""
-    headers = {}
     if isinstance(error, errors.RateLimitError | errors.OverloadedError):
-        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+        return {"Retry-After": str(math.ceil(error.retry_after_s))}
     if isinstance(error, _SOON_OVER):
-        headers["Retry-After"] = "1"
+        return {"Retry-After": "1"}
     if isinstance(error, errors.AuthenticationError):
-        headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, _BODY_UNREAD):
-        headers["Connection"] = "close"
-    return headers
+        return {"WWW-Authenticate": "Bearer"}
+    return {}
 
 
 def body_of(

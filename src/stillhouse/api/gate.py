@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.api import error_body
+from stillhouse.api.unread_body import UnreadBody
 from stillhouse.errors import AuthenticationError, ServingError, StillhouseError
 from stillhouse.metrics import Metrics
 
@@ -56,6 +57,7 @@ class Gate:
         if scope["type"] != "http":
             return
         has_started = False
+        body = UnreadBody(receive)
         scope["request_id"] = secrets.token_hex(16)
         id_headers = [(name, scope["request_id"].encode()) for name in _ID_HEADERS]
 
@@ -70,24 +72,24 @@ class Gate:
             if not self._is_public(scope["path"]):
                 secret = _secret_in(Headers(scope=scope))
                 scope["principal"] = await self._accounts.authenticate(secret)
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, body.receive, noting_send)
         except ClientDisconnect:
             log.info("client left before its request was read", path=scope["path"])
         except StillhouseError as error:
             if has_started:  # too late for a status: the connection is cut, which a client notices
                 raise
-            await self._refuse(error, scope, receive, noting_send)
+            await self._refuse(error, scope, body, noting_send)
         except Exception:
             log.exception("request failed", path=scope["path"])
             if has_started:
                 raise
-            await self._refuse(ServingError("Internal error"), scope, receive, noting_send)
+            await self._refuse(ServingError("Internal error"), scope, body, noting_send)
 
     def _is_public(self, path: str) -> bool:
         return path in self._public_paths or path.startswith(self._public_prefixes)
 
     async def _refuse(
-        self, error: StillhouseError, scope: Scope, receive: Receive, send: Send
+        self, error: StillhouseError, scope: Scope, body: UnreadBody, send: Send
     ) -> None:
         status = error_body.status_of(error)
         self._metrics.refused.labels(str(status)).inc()
@@ -97,7 +99,10 @@ class Gate:
             headers=error_body.headers_of(error),
             media_type="application/json",
         )
-        await response(scope, receive, send)
+        await body.drain()
+        if not body.is_over:
+            response.headers["Connection"] = "close"
+        await response(scope, body.receive, send)
 
 
 def _secret_in(headers: Headers) -> str | None:

@@ -39,9 +39,7 @@ class InferenceEvents:
         """An event for each new token; or the last one, with all that was told and its cost."""
         if isinstance(event, TextDelta):
             self._untold += event.content
-            return b"".join(
-                self._token(token, is_last=token is event.logprobs[-1]) for token in event.logprobs
-            )
+            return b"".join(self._token(token) for token in event.logprobs)
         return self._end(event) if isinstance(event, Finish) else b""
 
     def closing(self) -> bytes:
@@ -52,11 +50,10 @@ class InferenceEvents:
         """An error after the first byte."""
         return b"data: " + one_line(error_body.body_of(error)) + b"\n\n"
 
-    def _token(self, token: TokenLogprobs, *, is_last: bool) -> bytes:
-        """A token with its part of the text; what came with several tokens is all told by them."""
+    def _token(self, token: TokenLogprobs) -> bytes:
+        """A token with its part of the text."""
         drawn = token.drawn
-        length = len(self._decoder.decode(drawn.token_bytes))
-        text = self._tell(len(self._untold) if is_last else length)
+        text = self._tell(len(self._decoder.decode(drawn.token_bytes)))
         return _encode(token_event(drawn.token_id, text, drawn.logprob))
 
     def _end(self, finish: Finish) -> bytes:

@@ -104,7 +104,7 @@ def _from_form(form: list[FormField]) -> dict[str, Any]:
         if name in fields:
             raise InvalidRequestError(f"{name} is given twice; only stop may be", param=name)
         if name != "stop":
-            fields[name] = text if name in () else _from_text(text)
+            fields[name] = text if name in _TEXTS else _from_text(text)
     return fields | ({"stop": _stop_strings(stop)} if stop else {})
 
 

@@ -125,7 +125,8 @@ class GenerationIn(BaseModel):
         dict[Annotated[int, Field(ge=0, lt=2**31)], Bias] | None,
         BeforeValidator(
             _ids_from_text,
-            json_schema_input_type=dict[Annotated[str, Field(pattern="^[0-9]{1,10}$")], Bias] | None,
+            json_schema_input_type=dict[Annotated[str, Field(pattern="^[0-9]{1,10}$")], Bias]
+            | None,
         ),
         Field(max_length=MAX_BIASES),
     ] = None

@@ -62,6 +62,8 @@ def _reason_against(grammar: str, tokenizer: LLTokenizer) -> str | None:
 
 def _sentence(error: str) -> str:
     """The message without the drawing of its place, which is in a text that no client wrote."""
+    if error.startswith("NoExtension"):
+        return "no answer fits it"
     _, found, at_heart = error.partition("\nerror: ")
     heart = (at_heart if found else error).strip().partition("\n")[0]
     return heart[:MAX_REASON_LENGTH]

@@ -29,7 +29,7 @@ from stillhouse.serving.watch import Watch
 
 T = TypeVar("T")
 
-_LONG_CONVERSATION_CHARS = 20_000
+_LONG_PROMPT_CHARS = 20_000
 #: A ledger that is down is told of within a second, authentication included.
 _LEDGER_TIMEOUT_S = 0.8
 #: A process that ends gives a ledger that is down so long to come back.
@@ -268,13 +268,14 @@ async def _in_time(answer: Awaitable[T]) -> T:
 
 
 async def _encode(model: ServedModel, request: ChatRequest | TextRequest) -> Prompt:
-    """Long conversations are tokenised in a thread: they take longer than others should wait."""
-    if _num_chars(request) < _LONG_CONVERSATION_CHARS:
+    """What takes longer than others should wait is tokenised in a thread."""
+    if _is_short(request):
         return model.chat.encode(request)
     return await asyncio.to_thread(model.chat.encode, request)
 
 
-def _num_chars(request: ChatRequest | TextRequest) -> int:
+def _is_short(request: ChatRequest | TextRequest) -> bool:
     if isinstance(request, TextRequest):
-        return len(request.prompt)
-    return sum(len(message.content) for message in request.messages)
+        return len(request.prompt) < _LONG_PROMPT_CHARS
+    num_chars = sum(len(message.content) for message in request.messages)
+    return num_chars < _LONG_PROMPT_CHARS and not request.tools

@@ -114,9 +114,10 @@ def test_what_cannot_be_honoured_is_refused(param, value):
     assert param == refusal(**{param.partition(".")[0]: value}).param
 
 
-def test_echo_with_logprobs_is_refused():
+@pytest.mark.parametrize("logprobs", [0, 1])
+def test_echo_with_logprobs_is_refused(logprobs):
     """The prompt's own tokens have no log probabilities, so that the lists would have holes."""
-    error = refusal(echo=True, logprobs=1)
+    error = refusal(echo=True, logprobs=logprobs)
 
     assert "echo" == error.param
     assert "leave one of them out" in error.message

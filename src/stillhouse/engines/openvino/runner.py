@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep
-from stillhouse.engines.openvino.grammar import GrammarMatcher
+from stillhouse.engines.openvino.grammar import Grammars
 from stillhouse.engines.openvino.kv_blocks import KVBlocks
 from stillhouse.engines.openvino.logit_rules import make_logit_rules
 from stillhouse.engines.openvino.logprobs import step_logprobs
@@ -25,13 +25,10 @@ if TYPE_CHECKING:
     from stillhouse.chat import StepLogprobs
     from stillhouse.engines.base import GenerateRequest
     from stillhouse.engines.openvino.decoder import Decoder
+    from stillhouse.engines.openvino.grammar import GrammarMatcher
     from stillhouse.engines.openvino.scheduler import Slice
     from stillhouse.engines.openvino.settings import EngineSettings
     from stillhouse.engines.worker_loop import SequenceSteps
-
-NO_GRAMMARS = (
-    "This model takes no grammar: its checkpoint has no tokenizer.json to read the letters of."
-)
 
 
 class Runner:
@@ -57,7 +54,7 @@ class Runner:
     ) -> None:
         self._decoder = decoder
         self._vocab_size = vocab_size
-        self._vocabulary = vocabulary
+        self._grammars = Grammars(vocabulary)
         self.max_sequences = settings.max_sequences
         self.context_length = context_length
         self._blocks = KVBlocks(decoder.num_blocks)
@@ -101,7 +98,7 @@ class Runner:
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
         """Compile a request's grammar ahead of `add`, on a thread that holds up no sequence."""
         try:
-            grammar = self._compile(request)
+            grammar = self._grammars.matcher_of(request)
         except InvalidRequestError as error:
             self._prepared[sequence_id] = error
         else:
@@ -121,12 +118,13 @@ class Runner:
         self._check(request)
         if isinstance(grammar, InvalidRequestError):
             raise grammar
+        grammar = grammar or self._grammars.matcher_of(request)
         sequence = Sequence(
             sequence_id,
             request,
             block_size=self._decoder.block_size,
             generator=make_generator(request.sampling),
-            logit_rules=make_logit_rules(request, grammar or self._compile(request)),
+            logit_rules=make_logit_rules(request, grammar),
         )
         self._sequences[sequence_id] = sequence
         self._scheduler.add(sequence)
@@ -197,13 +195,6 @@ class Runner:
     def _forget(self, sequence: Sequence) -> None:
         self._scheduler.remove(sequence)
         del self._sequences[sequence.sequence_id]
-
-    def _compile(self, request: GenerateRequest) -> GrammarMatcher | None:
-        if request.grammar is None:
-            return None
-        if self._vocabulary is None:
-            raise InvalidRequestError(NO_GRAMMARS)
-        return GrammarMatcher(self._vocabulary, request.grammar, request.stop_token_ids)
 
     def _check(self, request: GenerateRequest) -> None:
         check_request(request, vocab_size=self._vocab_size, context_length=self.context_length)

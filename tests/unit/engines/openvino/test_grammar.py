@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher
 
-from stillhouse.engines.base import Grammar
-from stillhouse.engines.openvino.grammar import MAX_GRAMMAR_CHARS, GrammarMatcher
+from stillhouse.engines.base import GenerateRequest, Grammar
+from stillhouse.engines.openvino.grammar import MAX_GRAMMAR_CHARS, GrammarMatcher, Grammars
 from stillhouse.engines.openvino.vocabulary import read_vocabulary
 from stillhouse.errors import CheckpointError, InvalidRequestError
 from stillhouse.models.checkpoint import PACKAGED_CHECKPOINTS
@@ -59,10 +59,20 @@ def vocabulary(tmp_path_factory):
 
 @pytest.fixture
 def matcher_of(vocabulary):
-    def make(text: str, *, stop_token_ids=ENDS, **fields) -> GrammarMatcher:
-        return GrammarMatcher(vocabulary, Grammar(text, **fields), stop_token_ids)
+    return lambda text, **fields: make_matcher(vocabulary, text, **fields)
 
-    return make
+
+def make_matcher(vocabulary, text: str, *, stop_token_ids=ENDS, **fields) -> GrammarMatcher:
+    return answer_of(Grammars(vocabulary), "r", Grammar(text, **fields), stop_token_ids)
+
+
+def answer_of(grammars: Grammars, request_id: str, grammar: Grammar, stop_token_ids=ENDS):
+    request = GenerateRequest(
+        request_id, [1], 9, grammar=grammar, stop_token_ids=tuple(stop_token_ids)
+    )
+    matcher = grammars.matcher_of(request)
+    assert matcher is not None
+    return matcher
 
 
 def schema(value) -> str:
@@ -111,7 +121,7 @@ def write(matcher: GrammarMatcher, seed: int, max_tokens: int = 400) -> list[int
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_drawn_fits_the_schema(vocabulary, seed):
     """Any allowed tokens up to an end are JSON of the schema, without one special token inside."""
-    matcher = GrammarMatcher(vocabulary, Grammar(schema(PERSON)), ENDS)
+    matcher = make_matcher(vocabulary, schema(PERSON))
     *token_ids, end = write(matcher, seed)
     person = json.loads(text_of(token_ids))
     assert {"name", "age"} == person.keys()
@@ -125,7 +135,7 @@ def test_whatever_is_drawn_fits_the_schema(vocabulary, seed):
 def test_whatever_is_drawn_matches_the_regular_expression(vocabulary, seed):
     """Any allowed tokens up to an end are a full match."""
     pattern = r"(foo|[0-9]{2,5})(-[a-c]+)?!?"
-    matcher = GrammarMatcher(vocabulary, Grammar(regex(pattern)), ENDS)
+    matcher = make_matcher(vocabulary, regex(pattern))
     *token_ids, end = write(matcher, seed, max_tokens=10_000)
     assert re.fullmatch(pattern, text_of(token_ids))
     assert end in ENDS
@@ -188,7 +198,7 @@ def test_a_special_token_among_the_words_is_no_spelling(tmp_path):
     path.write_text(json.dumps(document))
     vocabulary = read_vocabulary(path, VOCAB_SIZE)
     assert vocabulary is not None
-    matcher = GrammarMatcher(vocabulary, Grammar(regex("<think>")), ENDS)
+    matcher = make_matcher(vocabulary, regex("<think>"))
     *token_ids, _ = write(matcher, seed=0)
     assert [TOKENS.index(letter) for letter in "<think>"] == token_ids
 
@@ -198,7 +208,7 @@ def test_a_forced_text_is_spelled_as_the_model_would(tmp_path):
     path = PACKAGED_CHECKPOINTS / "demo-r1" / "tokenizer.json"
     vocabulary = read_vocabulary(path, 2048)
     assert vocabulary is not None
-    matcher = GrammarMatcher(vocabulary, Grammar(regex("braising and braising")), (1,))
+    matcher = make_matcher(vocabulary, regex("braising and braising"), stop_token_ids=(1,))
     token_ids = []
     logits = np.zeros(2048, np.float32)
     for _ in range(20):
@@ -252,13 +262,31 @@ def test_a_matcher_that_was_told_what_is_not_allowed_says_so(matcher_of):
         allowed(matcher)
 
 
-def test_one_requests_text_does_not_fail_anothers(matcher_of):
-    """Two of the same grammar have their limits to themselves."""
-    first, second = matcher_of(LATE_TROUBLE), matcher_of(LATE_TROUBLE)
+def test_one_requests_text_does_not_fail_anothers(vocabulary):
+    """Two requests of the same grammar have their limits to themselves."""
+    grammars = Grammars(vocabulary)
+    first = answer_of(grammars, "a", Grammar(LATE_TROUBLE))
+    second = answer_of(grammars, "b", Grammar(LATE_TROUBLE))
+    third = answer_of(grammars, "a", Grammar(LATE_TROUBLE))
     spell_text(first, "xyzabc!a")
     with pytest.raises(InvalidRequestError, match="too many states"):
         allowed(first)
     spell_text(second, "xyzabcabc!")
+    spell_text(third, "xyzabcabc!")
+
+
+def test_answers_of_one_request_are_each_where_they_are(vocabulary):
+    """What is compiled once for all of them begins anew for each, and is not another grammar's."""
+    grammars = Grammars(vocabulary)
+    grammar = Grammar(regex("a*b?"))
+    first = answer_of(grammars, "r", grammar)
+    spell_text(first, "ab")
+    second = answer_of(grammars, "r/1", grammar)
+    spell_text(second, "aa")
+    assert {*ENDS} == allowed(first)
+    spell_text(second, "ab")
+    other = answer_of(grammars, "r/2", Grammar(regex("x")))
+    assert {TOKENS.index("x")} == allowed(other)
 
 
 def test_a_checkpoint_without_tokenizer_has_no_vocabulary(tmp_path):
@@ -284,7 +312,7 @@ def test_tokens_beyond_the_model_are_left_out(tmp_path):
     path.write_text(json.dumps(ascii_tokenizer()))
     vocabulary = read_vocabulary(path, 50)
     assert vocabulary is not None
-    matcher = GrammarMatcher(vocabulary, Grammar(regex("[a-zA-Z0-9]+")), (0,))
+    matcher = make_matcher(vocabulary, regex("[a-zA-Z0-9]+"), stop_token_ids=(0,))
     logits = np.zeros(50, np.float32)
     matcher.apply(logits)
     letters = {number for number, token in enumerate(TOKENS[:50]) if token.isalnum()}
