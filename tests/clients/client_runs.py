@@ -18,7 +18,8 @@ ROOT = FOLDER.parents[1]
 TABLE_DOCUMENT = ROOT / "docs" / "clients.md"
 TABLE_HEADING = "## What was tried\n"
 INSTALLED = ROOT / ".venv" / "clients.stamp"
-_TOOLS = ROOT / ".venv" / "clients" / "bin"
+NODE = ROOT / ".venv" / "clients" / "bin" / "node"
+_PYTHON = NODE.with_name("python")
 _OURS = Path(sys.executable)
 _ONLY_LOOPBACK = FOLDER / "only_loopback"
 _TIMEOUT_S = 120
@@ -62,7 +63,7 @@ class Run:
 
 def _python_clients() -> Iterable[Client]:
     for script in sorted((FOLDER / "python").glob("*_client.py")):
-        yield Client(f"python/{script.stem}", "Python", script, _TOOLS / "python")
+        yield Client(f"python/{script.stem}", "Python", script, _PYTHON)
     # Some of the others hold `openai` back in their environment; ours has its newest release.
     newest = FOLDER / "python" / "openai_client.py"
     yield Client("python/openai_client (newest)", "Python", newest, _OURS)
@@ -70,7 +71,7 @@ def _python_clients() -> Iterable[Client]:
 
 def _node_clients() -> Iterable[Client]:
     for script in sorted((FOLDER / "node").glob("*_client.mjs")):
-        yield Client(f"node/{script.stem}", "Node", script, _TOOLS / "node")
+        yield Client(f"node/{script.stem}", "Node", script, NODE)
 
 
 CLIENTS = {client.name: client for client in (*_python_clients(), *_node_clients())}
@@ -84,12 +85,10 @@ def run_client(client: Client, *, url: str, key: str, home: Path) -> Run:
         home: An empty folder, for whatever the client writes down.
 
     """
-    calls_outside = home / "calls-outside"
     done = subprocess.run(
         [client.interpreter, client.script],
-        env=_plain_environment(home)
+        env=plain_environment(home)
         | {
-            "CALLS_OUTSIDE": str(calls_outside),
             "SERVER_URL": url,
             "API_KEY": key,
             "MODEL": DEMO_MODEL,
@@ -104,13 +103,19 @@ def run_client(client: Client, *, url: str, key: str, home: Path) -> Run:
     assert 0 == done.returncode, f"{client.name}:\n{done.stdout}\n{done.stderr}"
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     answers = [Answer(*answer) for answer in told.pop("answers")]
-    called = calls_outside.read_text().splitlines() if calls_outside.exists() else []
-    return Run(**told, language=client.language, answers=answers, calls_outside=called)
+    return Run(**told, language=client.language, answers=answers, calls_outside=calls_outside(home))
 
 
-def _plain_environment(home: Path) -> dict[str, str]:
+def calls_outside(home: Path) -> list[str]:
+    """The machines, besides this one, that were called in the environment of *home*."""
+    noted = home / "calls-outside"
+    return noted.read_text().splitlines() if noted.exists() else []
+
+
+def plain_environment(home: Path) -> dict[str, str]:
     """No proxies, no keys, no settings of whoever runs the tests; and no calls to other hosts."""
     return {
+        "CALLS_OUTSIDE": str(home / "calls-outside"),
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "LLM_USER_PATH": str(home),

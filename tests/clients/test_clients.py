@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -11,12 +13,17 @@ from stillhouse.app import open_rooms
 from stillhouse.billing.usage import UsageGrouping
 from tests.clients.client_runs import (
     CLIENTS,
+    INSTALLED,
+    NODE,
     Run,
+    calls_outside,
     committed_table,
+    plain_environment,
     run_client,
     table_of,
 )
 
+NOT_INSTALLED = "other people's clients are not installed, as `make test` does"
 EVERYWHERE = {"whole", "stream", "wrong key", "unknown model"}
 WITHOUT_STREAM = {"deepinfra"}
 
@@ -35,7 +42,7 @@ def run_of(server, tmp_path_factory) -> RunClient:
             begun.add(name)
             client = CLIENTS[name]
             if not client.is_installed:
-                pytest.skip("other people's clients are not installed, as `make test` does")
+                pytest.skip(NOT_INSTALLED)
             with server.client() as http:
                 key = http.post("/v1/api-tokens", json={"name": name}).json()["token"]
             home = tmp_path_factory.mktemp("home")
@@ -79,3 +86,24 @@ def assert_paid_for(answers, line):
 def test_table_of_clients(run_of):
     """docs/clients.md lists these clients, their versions, and what was tried with each."""
     assert table_of(run_of(name) for name in CLIENTS) == committed_table()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-c", "import socket; socket.create_connection(('192.0.2.1', 443))"],
+        [sys.executable, "-c", "import httpx; httpx.get('http://192.0.2.1')"],
+        [NODE, "-e", "require('net').connect(443, '192.0.2.1')"],
+        [NODE, "-e", "fetch('http://192.0.2.1')"],
+    ],
+)
+def test_calls_to_other_machines_are_refused_and_noted(tmp_path, command):
+    """What keeps clients from calling anybody else would notice if they did."""
+    if command[0] == NODE and not INSTALLED.exists():
+        pytest.skip(NOT_INSTALLED)
+    done = subprocess.run(
+        command, env=plain_environment(tmp_path), capture_output=True, check=False
+    )
+
+    assert 1 == done.returncode
+    assert {"192.0.2.1"} == set(calls_outside(tmp_path))

@@ -536,6 +536,19 @@ async def test_a_grammar_that_becomes_too_much_work_ends_its_request_alone(gramm
     assert (0, health.num_blocks) == (health.num_running, health.num_free_blocks)
 
 
+async def test_a_grammar_of_great_depth_does_not_end_the_engine(grammar_engine):
+    """What is compiled by recursion has the stack for it."""
+    worker_pid = grammar_engine.worker_pid
+    depth = 5000
+    definitions = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(depth)}
+    definitions[f"d{depth}"] = {"enum": ["deep", "deeper"]}
+    schema = {"$ref": "#/$defs/d0", "$defs": definitions}
+    grammar = Grammar(LLMatcher.grammar_from_json_schema(schema))
+    (answer,) = await collect_all(grammar_engine, grammar_requests(grammar, 1))
+    assert json.loads(text_of(answer.token_ids[:-1])) in {"deep", "deeper"}
+    assert worker_pid == grammar_engine.worker_pid
+
+
 async def test_a_grammar_is_honoured_or_refused(engine, make_engine):
     """An engine either writes what the grammar says or says that it does not."""
     (request,) = grammar_requests(REGEX_GRAMMAR, 1)

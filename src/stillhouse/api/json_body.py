@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, NoReturn
 
 from stillhouse.errors import InvalidRequestError
@@ -29,7 +30,7 @@ def parse_json(body: bytes, *, parse_float: Callable[[str], Any] = float) -> Any
             twice, or holds NaN, half of a surrogate pair, or far too many keys.
 
     """
-    if len(body) > LONG_BODY_BYTES and sum(1 for _ in _KEY.finditer(body)) > MAX_KEYS:
+    if len(body) > LONG_BODY_BYTES and any(islice(_KEY.finditer(body), MAX_KEYS, None)):
         raise _invalid(f"it has more than {MAX_KEYS} keys")
     try:
         value = json.loads(

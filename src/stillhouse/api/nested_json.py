@@ -23,15 +23,24 @@ def json_text(value: object, *, param: str) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except RecursionError as error:
-        raise InvalidRequestError(f"{param} is nested too deeply", param=param) from error
+        raise _too_deep(param) from error
 
 
 def raw_json(value: object, *, param: str) -> msgspec.Raw:
     """
-    *value* written already: msgspec has no integers of more than 64 bits, which clients may send.
+    *value* written already, so that nothing about it can fail when an answer is written.
 
     Raises:
         InvalidRequestError: It is nested too deeply to be written.
 
     """
-    return msgspec.Raw(json_text(value, param=param).encode())
+    try:
+        return msgspec.Raw(msgspec.json.encode(value))
+    except RecursionError as error:
+        raise _too_deep(param) from error
+
+
+def _too_deep(param: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{param} is nested too deeply; right would be at most some hundred levels", param=param
+    )

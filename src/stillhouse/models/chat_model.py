@@ -186,7 +186,13 @@ class ChatModel:
         if form is None:
             return None
         tools = offered_tools(request)
-        return tools_grammar(tools, request.tool_choice, form, self._tokenizer.id_of)
+        return tools_grammar(
+            tools,
+            request.tool_choice,
+            form,
+            self._tokenizer.id_of,
+            text_format=request.response_format,
+        )
 
     def _constraint(self, grammar: str, prompt: Prompt, *, param: str) -> Constraint:
         close_id = self._marks.close if self._marks and prompt.opens_in_reasoning else None

@@ -52,7 +52,9 @@ class Content:
         self.has_ended = self._stop.met_string is not None
 
     def push_stretch(self, text: Stretch) -> None:
-        """Go on with *text*."""
+        """Go on with *text*; behind the end it is ignored."""
+        if self.has_ended:
+            return
         if not self.has_begun:
             text = text.cut(len(text.text) - len(self._begin(text.text)))
         if text.text:

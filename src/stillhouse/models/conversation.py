@@ -55,7 +55,7 @@ class ConversationWriter:
         Refuse what the model has no words for, before any work.
 
         Raises:
-            InvalidRequestError: There is nothing to answer or to continue, or no way to bind it.
+            InvalidRequestError: There is nothing to answer or to continue.
             UnsupportedFeatureError: The model knows no tools.
 
         """
@@ -66,9 +66,7 @@ class ConversationWriter:
         earlier, last = _final(request.messages)
         if last is not None:
             _check_final(earlier, last)
-        if self.supports_tools:
-            _check_room_for_calls(request)
-        else:
+        if not self.supports_tools:
             self._refuse_tools(request)
 
     def write(self, request: ChatRequest) -> Written:
@@ -150,16 +148,6 @@ class ConversationWriter:
 def offered_tools(request: ChatRequest) -> Sequence[Tool]:
     """A model that is not to call tools is not told of any, so that it cannot."""
     return () if request.tool_choice.mode is ToolMode.NONE else request.tools
-
-
-def _check_room_for_calls(request: ChatRequest) -> None:
-    is_free = request.tool_choice.mode is ToolMode.AUTO
-    if request.tools and is_free and request.response_format is not None:
-        raise InvalidRequestError(
-            "response_format leaves no room for tool calls; right would be either, or "
-            'tool_choice "none" or "required"',
-            param="response_format",
-        )
 
 
 def _check_final(earlier: Sequence[Message], last: Message) -> None:

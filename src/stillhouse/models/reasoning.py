@@ -25,7 +25,7 @@ class Reasoning:
         self._told = told
         self._inline_marks = inline_marks
         self._has_begun = is_continuation
-        self._held = ""
+        self._held: list[str] = []
 
     def open(self) -> None:
         """The model, or its prompt, begins to think."""
@@ -36,19 +36,22 @@ class Reasoning:
         """The model has thought."""
         if self._inline_marks:
             self._told.content += f"\n{self._inline_marks.close}\n\n"
-            self._has_begun, self._held = False, ""
+            self._has_begun, self._held = False, []
 
     def push(self, text: str) -> None:
         """Go on with *text*; newlines are told only once it is clear that more follows them."""
         if not self._has_begun:
             text = text.lstrip("\n")
             self._has_begun = bool(text)
-        if not text:
-            return
-        pending = self._held + text
-        certain = pending.rstrip("\n")
-        self._held = pending[len(certain) :]
+        certain = text.rstrip("\n")
+        if certain:
+            self._tell("".join([*self._held, certain]) if self._held else certain)
+            self._held.clear()
+        if certain != text:
+            self._held.append(text[len(certain) :])
+
+    def _tell(self, text: str) -> None:
         if self._inline_marks:
-            self._told.content += certain
+            self._told.content += text
         else:
-            self._told.reasoning += certain
+            self._told.reasoning += text

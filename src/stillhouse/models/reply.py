@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 
 from stillhouse.chat import FinishReason, Logprob, StepLogprobs, TextDelta, TokenLogprobs
@@ -192,10 +193,19 @@ class Reply:
 
     def _answer_with_reasoning(self) -> None:
         self._reasoning.close()
-        for token_id, step in self._thought:
-            if self._content.has_ended:
-                break
-            self._answer(token_id, step)
+        # Plain text goes in one piece: thousands of tokens one by one would hold others up.
+        for is_plain, tokens in groupby(self._thought, self._is_plain):
+            if is_plain:
+                text = "".join([self._stream.push(token_id) for token_id, _ in tokens])
+                self._content.push_stretch(Stretch(text))
+                continue
+            for token_id, step in tokens:
+                if not self._content.has_ended:
+                    self._answer(token_id, step)
+
+    def _is_plain(self, token: tuple[int, StepLogprobs | None]) -> bool:
+        token_id, step = token
+        return step is None and token_id not in self._call_marks
 
     def _answer(self, token_id: int, step: StepLogprobs | None) -> None:
         mark = self._call_marks.get(token_id)

@@ -57,6 +57,7 @@ ALLOWED_FILTERS = (
     "unique",
     "upper",
 )
+TEXT_FILTERS = ("capitalize", "lower", "string", "title", "trim", "upper")
 GROWING_METHODS = frozenset(
     {
         "center",
@@ -133,6 +134,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             "replace": _replace,
             "tojson": _tojson,
         }
+        self.filters |= {name: _of_text(FILTERS[name]) for name in TEXT_FILTERS}
 
     def parse_metered(self, source: str) -> nodes.Template:
         """The template's syntax tree, with a step counted wherever it can repeat itself."""
@@ -147,7 +149,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
     def concatenate(self, context: Context, *values: Any) -> str:
         """Called by metered templates in place of ``a ~ b``."""
-        texts = [str(value) for value in values]
+        texts = [_as_text(value) for value in values]
         _budget(context).spend_text(sum(map(len, texts)))
         return "".join(texts)
 
@@ -217,8 +219,28 @@ def _budget(context: Context) -> Budget:
 @jinja2.pass_context
 def _count_written(context: Context, value: Any) -> Any:
     """Also bounds texts gathered by ``{% set %}`` blocks and macros, written nowhere yet."""
+    _refuse_container(value)
     _budget(context).spend_text(_length(value))
     return value
+
+
+def _as_text(value: Any) -> str:
+    _refuse_container(value)
+    return str(value)
+
+
+def _refuse_container(value: Any) -> None:
+    """A list that holds itself twice, and so on, is small in memory and endless as a text."""
+    if isinstance(value, list | tuple | Mapping | Namespace):
+        raise SecurityError("a list or object in the template can be written by tojson alone")
+
+
+def _of_text(jinja_filter: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(value: Any, *args: Any, **kwargs: Any) -> Any:
+        _refuse_container(value)
+        return jinja_filter(value, *args, **kwargs)
+
+    return checked
 
 
 def _length(value: Any) -> int:
@@ -239,12 +261,13 @@ def _short_range(*args: int) -> range:
 
 def _join(values: Sequence[Any], separator: str = "", attribute: str | None = None) -> str:
     fields = [value[attribute] for value in values] if attribute else values
-    texts = [str(value) for value in fields]
+    texts = [_as_text(value) for value in fields]
     _check_length(sum(map(len, texts)) + len(separator) * len(texts))
     return separator.join(texts)
 
 
 def _replace(text: str, old: str, new: str) -> str:
+    _refuse_container(text)
     _check_length(len(text) + (len(text) + 1) * len(new))
     return str(text).replace(old, new)
 

@@ -175,7 +175,11 @@ class Completions:
         constraint = model.chat.constraint(request, prompt)
         if constraint is None:
             return None
-        await self._grammars.check(constraint.grammar, param=constraint.param)
+        await self._grammars.check(
+            constraint.grammar,
+            param=constraint.param,
+            tokenizer_json=model.chat.checkpoint_path / "tokenizer.json",
+        )
         return Grammar(constraint.grammar, constraint.after_token_id)
 
     async def _hold(

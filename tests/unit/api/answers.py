@@ -73,7 +73,8 @@ _LOGPROBS = st.builds(
 def tellings(draw, *, has_logprobs=False):
     """The deltas of one answer: reasoning, text and calls, cut and put together anywhere."""
     pieces = [TextDelta(reasoning=text) for text in draw(_TEXTS)]
-    for text in draw(_TEXTS):
+    contents = st.lists(st.text(), max_size=4) if has_logprobs else _TEXTS
+    for text in draw(contents):
         logprobs = draw(_LOGPROBS) if has_logprobs else ()
         pieces.append(TextDelta(text, logprobs=logprobs))
     for index in range(draw(st.integers(0, 3))):

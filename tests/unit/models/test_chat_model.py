@@ -292,6 +292,20 @@ def test_models_that_shall_not_call_tools_are_told_of_none(qwen25_model, r1_mode
         ("qwen25_model", {"tools": (WEATHER,)}, None),
         ("qwen25_model", {"tools": (replace(WEATHER, is_strict=True),)}, ("tools", None)),
         (
+            "qwen25_model",
+            {"tools": (WEATHER,), "response_format": JsonObjectFormat()},
+            ("tools", None),
+        ),
+        (
+            "qwen3_model",
+            {
+                "tools": (WEATHER,),
+                "tool_choice": ToolChoice(ToolMode.NONE),
+                "response_format": JsonObjectFormat(),
+            },
+            ("response_format", CLOSE_THINK),
+        ),
+        (
             "qwen3_model",
             {"tools": (WEATHER,), "tool_choice": ToolChoice(ToolMode.REQUIRED)},
             ("tools", CLOSE_THINK),
@@ -327,23 +341,14 @@ def test_text_that_is_continued_can_be_bound(llama_model):
     assert ("response_format", None) == (constraint.param, constraint.after_token_id)
 
 
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        (
-            {"messages": (user("a"), assistant("{")), "response_format": JsonObjectFormat()},
-            "response_format",
-        ),
-        ({"tools": (WEATHER,), "response_format": JsonObjectFormat()}, "response_format"),
-    ],
-    ids=["beginning", "tools"],
-)
-def test_forms_that_cannot_be_kept_are_refused(qwen25_model, fields, param):
-    """No form of half an answer; and none beside calls that the model may make or not."""
-    with pytest.raises(InvalidRequestError) as caught:
-        qwen25_model.encode(replace(chat(user("a")), **fields))
+def test_forms_of_half_an_answer_are_refused(qwen25_model):
+    """The form is that of the whole answer, whose beginning is given already."""
+    request = chat(user("a"), assistant("{"), response_format=JsonObjectFormat())
 
-    assert param == caught.value.param
+    with pytest.raises(InvalidRequestError, match="is for whole answers") as caught:
+        qwen25_model.encode(request)
+
+    assert "response_format" == caught.value.param
 
 
 def test_calls_have_ids_that_a_replay_repeats(qwen25_model):

@@ -134,6 +134,15 @@ def test_calls_in_reasoning_that_was_never_closed_are_made(at_limit):
     assert (() if at_limit else (("id0", "cook", "{}"),)) == told.calls
 
 
+def test_reasoning_that_is_told_again_ends_where_content_would():
+    """Behind a stop string nothing is told, not even calls, and characters are whole."""
+    call = '<tool_call>{"name": "cook", "arguments": {}}</tool_call>'
+    reply = answers.reply(calls=answers.reader(answers.HERMES), in_reasoning=True, stop=["STOP"])
+    told = answers.read(reply, [answers.token_ids(f"é {call}\nö STOP{call}more")])
+
+    assert ("é \nö ", 1, "STOP") == (told.content, len(told.calls), told.stop_string)
+
+
 @pytest.mark.parametrize(
     ("text", "in_reasoning", "at_limit", "content"),
     [

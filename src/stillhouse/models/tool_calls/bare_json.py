@@ -37,7 +37,7 @@ class BareJson:
         if self._may_be_call is False:
             return [text]
         self._held.append(text)
-        if self._may_be_call is None:
+        if self._may_be_call is None and text.text.strip():  # white space alone tells nothing
             held = joined(self._held)
             self._may_be_call = _may_be_call(held.text.lstrip(), self._names)
             self._held = [held] if self._may_be_call is not False else []

@@ -47,7 +47,7 @@ class ToolCallReader:
         self._syntax = _syntax(form, names, CallNumbers(call_id))
         written = [mark for mark in form.marks if mark not in marks.values()]
         self._finder = MarkFinder(written) if written else None
-        self._space = EMPTY
+        self._space: list[Stretch] = []
         self._has_called = False
 
     def push(self, text: Stretch) -> Iterator[CallEvent]:
@@ -68,8 +68,8 @@ class ToolCallReader:
         """What was held back, at the end of the answer."""
         yield from self._flush_finder()
         yield from self._told(self._syntax.finish())
-        if self._space.text and not self._has_called:
-            yield self._space
+        if self._space and not self._has_called:
+            yield joined(self._space)
 
     def _flush_finder(self) -> Iterator[CallEvent]:
         held = self._finder.flush() if self._finder else EMPTY
@@ -80,11 +80,13 @@ class ToolCallReader:
         """The events, with white space held back at the end of content."""
         for event in events:
             if isinstance(event, Stretch):
-                pending = joined([self._space, event]) if self._space.text else event
-                end = len(pending.text.rstrip())
-                self._space = pending.cut(end)
+                end = len(event.text.rstrip())
                 if end:
-                    yield pending.cut(0, end)
+                    shown = joined([*self._space, event.cut(0, end)])
+                    self._space = []
+                    yield shown
+                if end < len(event.text):
+                    self._space.append(event.cut(end))
             else:
                 self._has_called = self._has_called or isinstance(event, ToolCallDelta)
                 yield event

@@ -35,7 +35,7 @@ class StreamedCall:
         self._raw: list[Stretch] = []  # of what may still turn out to be no call
         self._name = ""
         self._arguments: list[str] = []
-        self._space = ""
+        self._space: list[str] = []
         self._quotes = JsonQuotes()
 
     @property
@@ -98,7 +98,7 @@ class StreamedCall:
 
     def _begin(self, arguments: str) -> list[CallEvent]:
         self._at = _At.ARGUMENTS
-        self._raw, self._arguments, self._space = [], [], ""
+        self._raw, self._arguments, self._space = [], [], []
         self._quotes = JsonQuotes()
         return [self._numbers.begin(self._name, self._certain(arguments))]
 
@@ -116,10 +116,13 @@ class StreamedCall:
     def _certain(self, text: str) -> str:
         """What of the arguments cannot be the white space behind them."""
         self._quotes.push(text)
-        pending = self._space + text
-        certain = pending.rstrip()
-        self._space = pending[len(certain) :]
-        self._arguments.append(certain)
+        written = text.rstrip()
+        certain = "".join([*self._space, written]) if written else ""
+        if written:
+            self._arguments.append(certain)
+            self._space = []
+        if written != text:
+            self._space.append(text[len(written) :])
         return certain
 
     def _give_up(self, *last: Stretch) -> list[CallEvent]:

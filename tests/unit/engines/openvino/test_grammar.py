@@ -66,7 +66,9 @@ def make_matcher(vocabulary, text: str, *, stop_token_ids=ENDS, **fields) -> Gra
     return answer_of(Grammars(vocabulary), "r", Grammar(text, **fields), stop_token_ids)
 
 
-def answer_of(grammars: Grammars, request_id: str, grammar: Grammar, stop_token_ids=ENDS):
+def answer_of(
+    grammars: Grammars, request_id: str, grammar: Grammar, stop_token_ids=ENDS
+) -> GrammarMatcher:
     request = GenerateRequest(
         request_id, [1], 9, grammar=grammar, stop_token_ids=tuple(stop_token_ids)
     )
