@@ -74,12 +74,17 @@ class ContextLengthError(InvalidRequestError):
     """The prompt does not fit into the model's context."""
 
     def __init__(
-        self, *, prompt_tokens: int, max_prompt_tokens: int, is_lower_bound: bool = False
+        self,
+        *,
+        prompt_tokens: int,
+        max_prompt_tokens: int,
+        is_lower_bound: bool = False,
+        param: str = "messages",
     ) -> None:
         length = f"of at least {prompt_tokens}" if is_lower_bound else str(prompt_tokens)
         super().__init__(
             f"Requested input length {length} exceeds maximum input length {max_prompt_tokens}",
-            param="messages",
+            param=param,
         )
         self.prompt_tokens = prompt_tokens
         self.max_prompt_tokens = max_prompt_tokens

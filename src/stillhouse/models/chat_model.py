@@ -150,6 +150,8 @@ class ChatModel:
             CheckpointError: The template fails.
 
         """
+        self._check_known(request.stop_token_ids, param="stop_token_ids")
+        self._check_known([id_ for id_, _ in request.sampling.logit_bias], param="logit_bias")
         if isinstance(request, TextRequest):
             return self._encode_text(request)
         self._conversations.check(request)
@@ -279,15 +281,18 @@ class ChatModel:
 
     def _known_ids(self, token_ids: Sequence[int]) -> list[int]:
         self._check_least_tokens(len(token_ids), param="prompt")
+        self._check_known(token_ids, param="prompt")
+        return list(token_ids)
+
+    def _check_known(self, token_ids: Sequence[int], *, param: str) -> None:
         known = self._tokenizer.token_bytes
-        for index, token_id in enumerate(token_ids):
+        for token_id in token_ids:
             if token_id not in known:
                 raise InvalidRequestError(
-                    f"prompt[{index}] is {token_id}; right would be a token id of the model, from "
-                    f"0 to {max(known)}",
-                    param="prompt",
+                    f"{param} names the token {token_id}; right would be token ids of the model, "
+                    f"from 0 to {max(known)}",
+                    param=param,
                 )
-        return list(token_ids)
 
     def _least_tokens(self, request: ChatRequest) -> int:
         """What cannot fit even if every token were the longest there is, is refused untokenised."""
@@ -302,13 +307,12 @@ class ChatModel:
         self, num_tokens: int, *, param: str = "messages", is_lower_bound: bool = False
     ) -> None:
         if num_tokens > self.max_prompt_tokens:
-            error = ContextLengthError(
+            raise ContextLengthError(
                 prompt_tokens=num_tokens,
                 max_prompt_tokens=self.max_prompt_tokens,
                 is_lower_bound=is_lower_bound,
+                param=param,
             )
-            error.param = param
-            raise error
 
 
 def _call_id(reply_id: str, index: int) -> str:

@@ -61,7 +61,9 @@ class Content:
             self._tell([text] if self._calls is None else self._calls.push(text))
 
     def push_mark(self, mark: Stretch) -> None:
-        """Go on with a token of the calls' syntax."""
+        """Go on with a token of the calls' syntax; behind the end it is ignored."""
+        if self.has_ended:
+            return
         self.has_begun = True
         assert self._calls is not None, "marks are those of the calls' reader. This is a bug."
         self._tell(self._calls.push_mark(mark))

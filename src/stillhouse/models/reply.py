@@ -200,8 +200,7 @@ class Reply:
                 self._content.push_stretch(Stretch(text))
                 continue
             for token_id, step in tokens:
-                if not self._content.has_ended:
-                    self._answer(token_id, step)
+                self._answer(token_id, step)
 
     def _is_plain(self, token: tuple[int, StepLogprobs | None]) -> bool:
         token_id, step = token
