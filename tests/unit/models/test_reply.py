@@ -134,13 +134,18 @@ def test_calls_in_reasoning_that_was_never_closed_are_made(at_limit):
     assert (() if at_limit else (("id0", "cook", "{}"),)) == told.calls
 
 
-def test_reasoning_that_is_told_again_ends_where_content_would():
-    """Behind a stop string nothing is told, not even calls, and characters are whole."""
+@pytest.mark.parametrize(("max_calls", "content"), [(None, "é \nö "), (1, "é")])
+def test_reasoning_that_is_told_again_ends_where_content_would(max_calls, content):
+    """Behind a stop string or enough calls nothing is told, and characters are whole."""
     call = '<tool_call>{"name": "cook", "arguments": {}}</tool_call>'
-    reply = answers.reply(calls=answers.reader(answers.HERMES), in_reasoning=True, stop=["STOP"])
+    reply = answers.reply(
+        calls=answers.reader(answers.HERMES, max_calls=max_calls),
+        in_reasoning=True,
+        stop=["STOP"],
+    )
     told = answers.read(reply, [answers.token_ids(f"é {call}\nö STOP{call}more")])
 
-    assert ("é \nö ", 1, "STOP") == (told.content, len(told.calls), told.stop_string)
+    assert (content, 1, True) == (told.content, len(told.calls), told.is_stopped)
 
 
 @pytest.mark.parametrize(
