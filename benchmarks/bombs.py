@@ -37,6 +37,7 @@ class Neighbour(threading.Thread):
         self.longest_s = 0.0
 
     def run(self) -> None:
+        """Until the process ends."""
         with httpx.Client(base_url=self._url, timeout=60) as client:
             while True:
                 start_s = time.perf_counter()

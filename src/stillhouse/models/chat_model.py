@@ -13,15 +13,15 @@ from stillhouse.chat import ChatRequest, Message, TextRequest, Tool
 from stillhouse.clock import Clock
 from stillhouse.errors import ConfigError, ContextLengthError, InvalidRequestError
 from stillhouse.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
-from stillhouse.models.conversation import ConversationWriter, offered_tools
 from stillhouse.models.dialects import DIALECTS
-from stillhouse.models.grammar import grammar_of, tools_grammar
+from stillhouse.models.grammar.grammar import grammar_of, tools_grammar
 from stillhouse.models.known_tokens import bos, call_marks, mark_ids, stop_token_ids
 from stillhouse.models.model_spec import ModelSpec
-from stillhouse.models.reply import Reply
-from stillhouse.models.template import ChatTemplate
+from stillhouse.models.prompt.conversation import ConversationWriter, offered_tools
+from stillhouse.models.prompt.template import ChatTemplate
+from stillhouse.models.reply.reply import Reply
+from stillhouse.models.reply.tool_calls.reader import ToolCallReader
 from stillhouse.models.tokenizer import Segment, Tokenizer
-from stillhouse.models.tool_calls.reader import ToolCallReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import structlog
 from stillhouse.billing.outcome import UsageSource
 from stillhouse.chat import ChatEvent, FinishReason, TokenUsage
 from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest
-from stillhouse.models.reply import Reply
+from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.token_count import TokenCount
 from stillhouse.serving.watch import Watch
 

@@ -15,7 +15,7 @@ from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, FinishReason, TokenUsage
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.errors import ServingError, StillhouseError, StoreUnavailableError
-from stillhouse.models.reply import Reply
+from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.choice import Choice
 from stillhouse.serving.replay import AnswerHead
 from stillhouse.serving.resolver import Resolver

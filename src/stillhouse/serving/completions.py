@@ -18,8 +18,8 @@ from stillhouse.engines.base import GenerateRequest, Grammar
 from stillhouse.errors import PermissionDeniedError, StoreUnavailableError
 from stillhouse.metrics import Metrics
 from stillhouse.models.chat_model import Prompt
-from stillhouse.models.grammar_compiler import GrammarCompiler
-from stillhouse.models.reply import Reply
+from stillhouse.models.grammar.compiler import GrammarCompiler
+from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.places import Place, Places
 from stillhouse.serving.replay import Replay

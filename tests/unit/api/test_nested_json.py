@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import functools
+from typing import Any
 
 import pytest
 
@@ -10,7 +10,9 @@ from stillhouse.api.responses_answer import echo_out
 from stillhouse.api.responses_request import ResponseIn
 from stillhouse.errors import InvalidRequestError
 
-DEEP = functools.reduce(lambda inner, _: [inner], range(100_000), [])
+DEEP: list[Any] = []
+for _ in range(100_000):
+    DEEP = [DEEP]
 TOOL = {"type": "function", "name": "n", "parameters": {"a": DEEP}}
 FORMAT = {"type": "json_schema", "schema": {"a": DEEP}}
 

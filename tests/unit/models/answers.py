@@ -13,8 +13,8 @@ from stillhouse.models.dialects.tool_call_form import (
     LLAMA3_CALLS,
     ToolCallForm,
 )
-from stillhouse.models.reply import Reply
-from stillhouse.models.tool_calls.reader import ToolCallReader
+from stillhouse.models.reply.reply import Reply
+from stillhouse.models.reply.tool_calls.reader import ToolCallReader
 
 DEEPSEEK, HERMES, LLAMA = DEEPSEEK_V31_CALLS, HERMES_CALLS, LLAMA3_CALLS
 OPEN, CLOSE, END = 256, 257, 258

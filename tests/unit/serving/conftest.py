@@ -21,7 +21,7 @@ from stillhouse.limits import LimitRules, Limits
 from stillhouse.metrics import Metrics
 from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel
-from stillhouse.models.grammar_compiler import GrammarCompiler
+from stillhouse.models.grammar.compiler import GrammarCompiler
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.places import Places

@@ -9,7 +9,7 @@ from dataclasses import replace
 from stillhouse.chat import Message, Tool
 from stillhouse.models.dialects.base import Dialect, Reasoning
 from stillhouse.models.dialects.tool_call_form import DEEPSEEK_V31_CALLS
-from stillhouse.models.template import NO_PARAMETERS
+from stillhouse.models.prompt.template import NO_PARAMETERS
 from stillhouse.models.tokenizer import Segment
 
 REASONING = Reasoning(

@@ -1,0 +1,350 @@
+import asyncio
+import ctypes
+import os
+import select
+import signal
+import sys
+from asyncio.subprocess import PIPE
+
+import pytest
+import pytest_asyncio
+
+from stillhouse.chat import (
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    RegexFormat,
+    Tool,
+    ToolChoice,
+    ToolMode,
+)
+from stillhouse.engines.openvino import grammar as engine_grammar
+from stillhouse.errors import EngineUnavailableError, InvalidRequestError, OverloadedError
+from stillhouse.models.dialects.tool_call_form import HERMES_CALLS
+from stillhouse.models.grammar.compiler import GrammarCompiler
+from stillhouse.models.grammar.grammar import grammar_of, tools_grammar
+from stillhouse.models.grammar.process import MIB, CompileLimits
+from stillhouse.models.grammar.worker import LIMITS
+from tests.unit.models.checkpoints import trained_tokenizer
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+#: Each pattern is small; that they hold at once takes minutes to find out, and gigabytes.
+EVIL_SCHEMA = {"type": "string", "allOf": [{"pattern": f"(a|b)*a(a|b){{{i}}}"} for i in range(20)]}
+EVIL = grammar_of(JsonSchemaFormat(EVIL_SCHEMA))
+OBJECT = grammar_of(JsonObjectFormat())
+PATIENT = CompileLimits(timeout_s=600, start_timeout_s=600)
+
+
+def regex(text: str) -> str:
+    return grammar_of(RegexFormat(text))
+
+
+@pytest_asyncio.fixture
+async def compiler():
+    compiler = GrammarCompiler(PATIENT)
+    yield compiler
+    await compiler.close()
+
+
+@pytest_asyncio.fixture
+async def make_compiler():
+    """Compilers of other limits, closed at the end."""
+    compilers = []
+
+    def make(**limits):
+        settings = {"timeout_s": 600, "start_timeout_s": 600} | limits
+        compilers.append(GrammarCompiler(CompileLimits(**settings)))
+        return compilers[-1]
+
+    yield make
+    for compiler in compilers:
+        await compiler.close()
+
+
+async def check(compiler: GrammarCompiler, grammar: str) -> None:
+    await compiler.check(grammar, param="response_format")
+
+
+async def has_ended(pid: int) -> None:
+    """Return when the process is gone, whoever its parent is."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        await asyncio.to_thread(select.select, [pidfd], [], [])
+    finally:
+        os.close(pidfd)
+
+
+async def busy_pid(compiler: GrammarCompiler, *, other_than: int = 0) -> int:
+    """The process id of the compiler's only child, as soon as there is one."""
+    while not compiler.worker_pids - {other_than}:  # noqa: ASYNC110 (the compiler announces nothing)
+        await asyncio.sleep(0)
+    (pid,) = compiler.worker_pids
+    return pid
+
+
+async def test_a_good_grammar_passes_and_its_process_stays(compiler):
+    """The next one is compiled by the same."""
+    await check(compiler, OBJECT)
+    pids = compiler.worker_pids
+    await check(compiler, regex("a+"))
+
+    assert 1 == len(pids)
+    assert pids == compiler.worker_pids
+
+
+async def test_processes_start_when_they_are_needed(compiler):
+    """Most servers never see a grammar."""
+    assert frozenset() == compiler.worker_pids
+
+
+@pytest.mark.parametrize(
+    ("grammar", "reason"),
+    [
+        (regex("(a"), "response_format cannot be compiled: unclosed group"),
+        (
+            grammar_of(JsonSchemaFormat({"allOf": [{"type": "string"}, {"type": "null"}]})),
+            "response_format cannot be compiled: Unsatisfiable schema: incompatible types",
+        ),
+        (
+            '{"grammars":[{"json_schema":{"$ref":"#"}}]}',
+            "response_format cannot be compiled: no answer fits it",
+        ),
+        ("{}", "response_format cannot be compiled: "),
+        ("\n", "response_format cannot be compiled: "),
+    ],
+)
+async def test_a_bad_grammar_is_refused_with_its_reason(compiler, grammar, reason):
+    """And its process goes on to the next."""
+    with pytest.raises(InvalidRequestError) as caught:
+        await check(compiler, grammar)
+    pids = compiler.worker_pids
+    await check(compiler, OBJECT)
+
+    assert str(caught.value).startswith(reason)
+    assert "response_format" == caught.value.param
+    assert pids == compiler.worker_pids
+
+
+async def test_what_takes_too_long_is_killed(make_compiler):
+    """By the wall's clock; the next grammar has a new process."""
+    compiler = make_compiler(timeout_s=0.2)
+    check_evil = asyncio.create_task(check(compiler, EVIL))
+    pid = await busy_pid(compiler)
+
+    with pytest.raises(InvalidRequestError, match=r"takes longer than 0.2 s to compile; right"):
+        await check_evil
+    await has_ended(pid)
+
+    assert frozenset() == compiler.worker_pids
+
+
+async def test_what_takes_too_much_memory_ends_its_process_alone(make_compiler):
+    """The next grammar has a new process."""
+    compiler = make_compiler(memory_bytes=32 * MIB)
+
+    with pytest.raises(InvalidRequestError, match="takes more than 32 MiB to compile; right"):
+        await check(compiler, EVIL)
+    await check(compiler, OBJECT)
+
+    assert 1 == len(compiler.worker_pids)
+
+
+async def test_a_child_killed_from_outside_has_a_successor(compiler):
+    """While it was idle: the request notices nothing."""
+    await check(compiler, OBJECT)
+    (pid,) = compiler.worker_pids
+    os.kill(pid, signal.SIGKILL)
+    await has_ended(pid)
+
+    await check(compiler, regex("a"))
+
+    assert {pid}.isdisjoint(compiler.worker_pids)
+    assert 1 == len(compiler.worker_pids)
+
+
+async def test_a_grammar_whose_child_is_killed_twice_fails(compiler):
+    """That is not the request's fault."""
+    check_evil = asyncio.create_task(check(compiler, EVIL))
+    first = await busy_pid(compiler)
+    os.kill(first, signal.SIGKILL)
+    second = await busy_pid(compiler, other_than=first)
+    os.kill(second, signal.SIGKILL)
+
+    with pytest.raises(EngineUnavailableError, match="killed"):
+        await check_evil
+    assert frozenset() == compiler.worker_pids
+
+
+async def test_many_at_once_take_turns(compiler):
+    """Two processes at most."""
+    await asyncio.gather(*(check(compiler, regex("a" * length)) for length in range(1, 11)))
+
+    assert 2 == len(compiler.worker_pids)
+
+
+async def test_a_full_queue_refuses(make_compiler):
+    """With a time to come back; the others are not disturbed."""
+    compiler = make_compiler(max_processes=1, max_waiting=2)
+    checks = [asyncio.create_task(check(compiler, regex("a" * length))) for length in (1, 2, 3)]
+    await busy_pid(compiler)
+
+    with pytest.raises(OverloadedError, match="2 grammars wait") as caught:
+        await check(compiler, OBJECT)
+    await asyncio.gather(*checks)
+
+    assert 1 == caught.value.retry_after_s
+
+
+async def test_a_cancelled_check_ends_its_process(make_compiler):
+    """Its place is free for the next one, which was waiting."""
+    compiler = make_compiler(max_processes=1)
+    check_evil = asyncio.create_task(check(compiler, EVIL))
+    pid = await busy_pid(compiler)
+    waiting = asyncio.create_task(check(compiler, OBJECT))
+    given_up = asyncio.create_task(check(compiler, regex("b")))
+    await asyncio.sleep(0)
+
+    given_up.cancel()
+    check_evil.cancel()
+    await waiting
+    await has_ended(pid)
+
+    assert {pid}.isdisjoint(compiler.worker_pids)
+    assert 1 == len(compiler.worker_pids)
+
+
+async def test_closing_ends_what_runs(compiler):
+    """No process stays, and no check waits for ever."""
+    await check(compiler, OBJECT)
+    check_evil = asyncio.create_task(check(compiler, EVIL))
+    (pid,) = compiler.worker_pids
+    await asyncio.sleep(0)
+
+    await compiler.close()
+    await has_ended(pid)
+
+    with pytest.raises(EngineUnavailableError, match="closed"):
+        await check_evil
+    with pytest.raises(EngineUnavailableError, match="closed"):
+        await check(compiler, regex("a"))
+    assert frozenset() == compiler.worker_pids
+
+
+async def test_what_is_remembered_takes_no_process(compiler):
+    """A schema that comes again and again is compiled once."""
+    await check(compiler, OBJECT)
+    (pid,) = compiler.worker_pids
+    os.kill(pid, signal.SIGKILL)
+    await has_ended(pid)
+
+    await check(compiler, OBJECT)
+
+    assert {pid} == compiler.worker_pids  # nobody has noticed that it is gone
+
+
+async def test_what_was_not_used_for_longest_is_forgotten_first(make_compiler):
+    """So that memory is bounded, however many schemas there are."""
+    compiler = make_compiler(max_remembered=2, max_processes=1)
+    for text in ("a", "b", "a", "c"):  # a was used after b
+        await check(compiler, regex(text))
+    (pid,) = compiler.worker_pids
+    os.kill(pid, signal.SIGKILL)
+    await has_ended(pid)
+
+    await check(compiler, regex("a"))
+    await check(compiler, regex("c"))
+    assert {pid} == compiler.worker_pids
+
+    await check(compiler, regex("b"))
+    assert {pid}.isdisjoint(compiler.worker_pids)
+
+
+async def test_marks_have_to_be_tokens_of_the_model(compiler, tmp_path):
+    """With the model's tokenizer its token ids can be named, and no others."""
+    tokenizer = trained_tokenizer()
+    path = tmp_path / "tokenizer.json"
+    path.write_text(tokenizer.to_str(), encoding="utf-8")
+    choice = ToolChoice(ToolMode.REQUIRED)
+    known = tokenizer.get_vocab_size() - 1
+
+    async def check_marks(token_id: int) -> None:
+        grammar = tools_grammar([Tool("f")], choice, HERMES_CALLS, lambda _: token_id)
+        assert grammar is not None
+        await compiler.check(grammar, param="tools", tokenizer_json=path)
+
+    await check_marks(known)
+    with pytest.raises(InvalidRequestError, match=r"tools cannot be compiled: .* range") as caught:
+        await check_marks(known + 1)
+    assert "tools" == caught.value.param
+
+
+async def test_a_tokenizer_that_cannot_be_read_is_not_the_requests_fault(compiler, tmp_path):
+    """The message names the file."""
+    with pytest.raises(EngineUnavailableError, match=r"cannot load .*missing.json"):
+        await compiler.check(OBJECT, param="tools", tokenizer_json=tmp_path / "missing.json")
+
+
+LIMIT_NAMES = [
+    "initial_lexer_fuel",
+    "max_grammar_size",
+    "max_items_in_row",
+    "max_lexer_states",
+    "precompute_large_lexemes",
+    "step_lexer_fuel",
+    "step_max_items",
+]
+
+
+@pytest.mark.parametrize("name", LIMIT_NAMES)
+def test_limits_are_those_of_the_embedded_engine(name):
+    """What passes here does not fail there; neither may import the other."""
+    assert getattr(engine_grammar.LIMITS, name) == getattr(LIMITS, name)
+
+
+PARENT = f"""
+import asyncio
+from stillhouse.models.grammar.compiler import GrammarCompiler
+from stillhouse.models.grammar.process import CompileLimits
+
+async def main():
+    compiler = GrammarCompiler(CompileLimits(timeout_s=600, start_timeout_s=600))
+    await compiler.check({OBJECT!r}, param="response_format")
+    print(*compiler.worker_pids, flush=True)
+    await compiler.check({EVIL!r}, param="response_format")
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def orphans_are_ours():
+    """Children of children that die become ours, so that it can be asked how they ended."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+async def test_a_child_dies_with_its_parent(orphans_are_ours):
+    """At once, also in the middle of its work: neither at its end nor for want of memory."""
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, stdout=PIPE)
+    assert parent.stdout is not None
+    pid = int(await parent.stdout.readline())
+
+    parent.kill()
+    await parent.wait()
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+
+    assert signal.SIGKILL == os.WTERMSIG(status)
+
+
+async def test_a_child_inherits_no_secrets(compiler, monkeypatch):
+    """Its environment is empty."""
+    monkeypatch.setenv("STILLHOUSE_TEST_SECRET", "secret")
+    await check(compiler, OBJECT)
+    (pid,) = compiler.worker_pids
+
+    with open(f"/proc/{pid}/environ", "rb") as environment:  # noqa: ASYNC230, PTH123 (a few bytes)
+        assert b"STILLHOUSE" not in environment.read()
