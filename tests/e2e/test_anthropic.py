@@ -101,6 +101,16 @@ def test_the_same_prompt_as_through_openais_door(server, client):
     assert completion["choices"][0]["message"]["content"] == text_of(message)
 
 
+def test_the_system_may_speak_late(client):
+    """What Claude Code says amid a conversation is read, whatever the chat template knows."""
+    turns = [*HELLO["messages"], {"role": "system", "content": "Be brief."}]
+    response = client.post(
+        MESSAGES, json=HELLO | {"system": "You are a pirate.", "messages": turns}
+    )
+
+    assert 200 == response.status_code, response.text
+
+
 def test_count_tokens(server, client):
     """A prompt is counted exactly as it will be charged, and counting is free."""
     before = server.command("usage").stdout

@@ -2,10 +2,8 @@
 
 import json
 import random
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import toolbox
@@ -23,12 +21,9 @@ from talks import (
 )
 from toolbox import Call, Question, Tool
 from vocabulary import EOS, THOUGHT
-from world import WORLD, is_held_out, made_up_word
+from world import BY_HAND, WORLD, is_held_out, made_up_word
 
-SIZE = 100
-BY_HAND: dict[str, Any] = tomllib.loads(
-    Path(__file__).with_name("by_hand.toml").read_text(encoding="utf-8")
-)
+SIZE = 80
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import toolbox
 from toolbox import Call, Question, Tool, Value
-from world import WORLD, draw, is_held_out
+from world import GREETINGS_BY_HAND, WORLD, draw, is_held_out
 
 TALK = WORLD["talk"]
 JSON = WORLD["json"]
@@ -114,12 +114,26 @@ def add_results(rng: random.Random, exchange: Exchange) -> None:
     exchange.summary = tell(exchange.calls, fields)
 
 
+def _greeting(rng: random.Random) -> str:
+    """A greeting from the list, or put together from parts."""
+    if rng.random() < 0.2:
+        return rng.choice(TALK["hello"])
+    text = rng.choice(TALK["greet"])
+    if rng.random() < 0.3:
+        text += f"{rng.choice((',', ''))} {rng.choice(TALK['friends'])}"
+    if rng.random() < 0.6:
+        mark, tail = rng.choice((",", "!", ".")), rng.choice(TALK["tails"])
+        text += f"{mark} {tail if mark == ',' else tail[0].upper() + tail[1:]}"
+    text += rng.choice(("", "!", ".", "?", "!!"))
+    return text.lower() if rng.random() < 0.25 else text
+
+
 def small_talk(rng: random.Random, *, held_out: bool = False) -> Exchange:
     """Greetings and the like, which call for nothing."""
     while True:
         kind = rng.choices(("hello", "thanks", "bye", "self"), weights=(6, 2, 1, 2))[0]
-        text = rng.choice(TALK[kind])
-        if is_held_out(text) == held_out:
+        text = _greeting(rng) if kind == "hello" else rng.choice(TALK[kind])
+        if is_held_out(text) == held_out and text.lower() not in GREETINGS_BY_HAND:
             break
     thoughts = {
         "hello": "The user greets me.",
@@ -132,7 +146,7 @@ def small_talk(rng: random.Random, *, held_out: bool = False) -> Exchange:
 
 def other(rng: random.Random, tools: list[Tool]) -> Exchange:
     """A question that no tool on offer answers."""
-    if tools and rng.random() < 0.6:
+    if rng.random() < 0.6:
         offered = {tool.concept for tool in tools}
         while (tool := toolbox.draw_tool(rng)).concept in offered:
             pass
@@ -228,16 +242,16 @@ def tool_talk(rng: random.Random, exchanges: int) -> Conversation:
 def plain_talk(rng: random.Random) -> Conversation:
     """A conversation without tools."""
     makers: tuple[Callable[[], Exchange], ...] = (lambda: small_talk(rng), lambda: other(rng, []))
-    made = [rng.choices(makers, weights=(3, 2))[0]() for _ in range(rng.choice((1, 1, 2)))]
+    made = [rng.choices(makers, weights=(1, 1))[0]() for _ in range(rng.choice((1, 1, 2)))]
     return Conversation(rng.choice(TALK["system"]) if rng.random() < 0.4 else "", [], made)
 
 
 def converse(rng: random.Random) -> Conversation:
     """One whole sample of any kind."""
     roll = rng.random()
-    if roll < 0.06:
+    if roll < 0.08:
         talked = plain_talk(rng)
-    elif roll < 0.3:
+    elif roll < 0.36:
         talked = json_talk(rng)
     else:
         talked = tool_talk(rng, rng.choices((1, 2, 3, 4, 5), weights=(3, 3, 2, 1, 1))[0])

@@ -100,7 +100,7 @@ def _offer(
 
 def _odd_name(rng: random.Random, name: str) -> str:
     """Now and then a name that says nothing, so that descriptions and keys are read as well."""
-    if rng.random() < 0.1:
+    if rng.random() < 0.2:
         return rng.choice((f"{made_up_word(rng)}_{made_up_word(rng)}", f"tool_{made_up_word(rng)}"))
     return name
 

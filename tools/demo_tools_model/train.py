@@ -24,6 +24,7 @@ CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / 
 LONG_EVERY, LONGEST_EVERY = 8, 64
 LOOK_EVERY = 250
 PROBES = 60
+PRACTICE = 0.2
 
 
 def probes(tokenizer: Tokenizer, seed: int) -> dict[str, list[Encoded]]:
@@ -56,12 +57,18 @@ def _probe(rng: random.Random, name: str) -> Conversation:
     return Conversation("", tools, [exchange])
 
 
-def train(steps: int, folder: Path, trainer: Trainer, seed: int) -> None:
-    """One run of so many steps; the checkpoint is written every now and then."""
+def train(steps: int, folder: Path, trainer: Trainer, seed: int, practice: float) -> None:
+    """
+    One run of so many steps; the checkpoint is written every now and then.
+
+    Args:
+        practice: Share of samples, at the beginning, that are plain copying.
+
+    """
     tokenizer = load_tokenizer(folder)
     context = trainer.model.shape.max_position_embeddings
     probed = probes(tokenizer, SEED + 1)
-    share = [0.2]
+    share = [practice]
     usual = batches(tokenizer, seed + 2, 8, 256, share)
     longer = long_batches(tokenizer, seed + 3, 3, 512)
     longest = long_batches(tokenizer, seed + 4, 1, 1024)
@@ -70,7 +77,7 @@ def train(steps: int, folder: Path, trainer: Trainer, seed: int) -> None:
     started, tokens = time.monotonic(), 0
     for step in range(1, steps + 1):
         progress = step / steps
-        share[0] = max(0.0, 0.2 - 4 * progress)
+        share[0] = max(0.0, practice - 4 * progress)
         rows = usual
         if progress > 0.15 and step % LONG_EVERY == 0:
             rows = longest if step % LONGEST_EVERY == 0 else longer
@@ -123,7 +130,7 @@ def main() -> None:
         weights = {name.removeprefix("model."): weight for name, weight in saved.items()}
         weights["norm.weight"] = weights["norm.weight"] / SHARPNESS
         trainer.model.load_state_dict(weights)
-    train(given.steps, given.out, trainer, given.seed)
+    train(given.steps, given.out, trainer, given.seed, 0.0 if given.start else PRACTICE)
 
 
 if __name__ == "__main__":

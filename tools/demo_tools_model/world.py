@@ -10,6 +10,10 @@ from typing import Any
 WORLD: dict[str, Any] = tomllib.loads(
     Path(__file__).with_name("world.toml").read_text(encoding="utf-8")
 )
+BY_HAND: dict[str, Any] = tomllib.loads(
+    Path(__file__).with_name("by_hand.toml").read_text(encoding="utf-8")
+)
+GREETINGS_BY_HAND = frozenset(text.lower() for text in BY_HAND["greetings"])
 STARTS = (
     *("b", "bl", "br", "c", "ch", "cl", "cr", "d", "dr", "f", "fl", "fr", "g", "gl", "gr", "h"),
     *("j", "k", "kl", "kr", "l", "m", "n", "p", "pl", "pr", "qu", "r", "s", "sh", "sk", "sl"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +12,7 @@ from stillhouse.api.chat_message import NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.chat_request import ENABLED, MAX_MESSAGES, MAX_TOOLS
 from stillhouse.api.faults import brief
 from stillhouse.api.openai_request import MAX_STOP_SEQUENCES, MAX_TOKENS
+from stillhouse.api.system_remarks import folded
 from stillhouse.chat import (
     ChatRequest,
     Effort,
@@ -214,10 +216,7 @@ class PromptIn(BaseModel):
         )
         return ChatRequest(
             self.model,
-            messages=(
-                *system_of(self.system, self.model),
-                *(message for turn in turns for message in turn),
-            ),
+            messages=folded(chain(system_of(self.system, self.model), *turns)),
             **self._generation(),
             response_format=self._response_format(),
             tools=tools,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 from stillhouse.chat import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
@@ -38,6 +38,7 @@ Parts = Annotated[
     list[Part],
     BeforeValidator(_as_parts, json_schema_input_type=str | list[Part] | None),
     Field(max_length=MAX_PARTS),
+    FailFast(),
 ]
 
 
@@ -74,7 +75,9 @@ class MessageIn(_In):
     content: Parts | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[ToolCallIn] | None = Field(default=None, max_length=MAX_TOOL_CALLS)
+    tool_calls: Annotated[list[ToolCallIn], Field(max_length=MAX_TOOL_CALLS), FailFast()] | None = (
+        None
+    )
     tool_call_id: str | None = Field(default=None, max_length=256)
 
     def to_message(self, place: str, model: str) -> Message:

@@ -116,6 +116,7 @@ class GenerationIn(BaseModel):
         list[StopString],
         BeforeValidator(_one_or_many, json_schema_input_type=str | list[StopString] | None),
         Field(max_length=MAX_STOP_SEQUENCES),
+        FailFast(),
     ] = []
     n: int | None = Field(default=None, ge=1, le=MAX_N)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)

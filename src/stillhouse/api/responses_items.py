@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from stillhouse.api.chat_message import MAX_PARTS
 from stillhouse.api.faults import brief
+from stillhouse.api.system_remarks import joined_at_the_front
 from stillhouse.chat import Message, Role, ToolCall
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 
@@ -94,7 +95,7 @@ def conversation(instructions: str | None, items: list[ItemIn], model: str) -> t
             messages[-1] = _joined(messages[-1], message)
         else:
             messages.append(message)
-    return tuple(messages)
+    return joined_at_the_front(messages)
 
 
 def _message_of(item: ItemIn, at: str, model: str) -> Message:

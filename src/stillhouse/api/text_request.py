@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator
 
 from stillhouse.api.chat_request import MAX_TOP_LOGPROBS
 from stillhouse.api.openai_request import GenerationIn
@@ -53,7 +53,9 @@ class TextCompletionIn(GenerationIn):
     ]
     echo: bool | None = None
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
-    stop_token_ids: list[TokenId] | None = Field(default=None, max_length=MAX_STOP_TOKEN_IDS)
+    stop_token_ids: (
+        Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKEN_IDS), FailFast()] | None
+    ) = None
     return_tokens_as_token_ids: bool | None = None
     data: DataIn | None = None
 

@@ -345,7 +345,8 @@ class ChildEngine:
                 case LoadFailed(failure=LoadFailure.CONFIG):
                     raise ConfigError(message.message)
                 case _:
-                    await worker.kill()
+                    # Its own exit code is told, so it is not overtaken by a kill.
+                    await worker.stop(timeout_s=self._times.stop_timeout_s)
                     raise EngineUnavailableError(
                         f"The engine worker died while it loaded (exit code {worker.exit_code}); "
                         "its own words are on standard error."

@@ -95,6 +95,9 @@ class Choice:
 
     async def run(self) -> None:
         """Drive the engine to the sequence's last step; called once."""
+        if self._is_stopped:  # before its turn came, so that no engine knows of it
+            self._finish = EngineFinish.CANCELLED
+            return
         self._push(self._reply.opening())
         try:
             async with asyncio.timeout(None) as self._patience:

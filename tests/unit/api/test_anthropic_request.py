@@ -129,7 +129,7 @@ def test_a_conversation_with_tools():
 
 
 def test_what_claude_code_sends_beside_a_prompt():
-    """Its changing first line is left out, so that prefixes match; its later remarks are kept."""
+    """Its changing first line is left out, so that prefixes match; its later remarks stay late."""
     header = text(f"{BILLING_HEADER}: cc_version=1; cch=abc;")
     request = read(
         system=[header, text("Be brief.")],
@@ -139,8 +139,7 @@ def test_what_claude_code_sends_beside_a_prompt():
 
     assert (
         Message(Role.SYSTEM, "Be brief."),
-        Message(Role.USER, "Hi"),
-        Message(Role.SYSTEM, "Plan mode."),
+        Message(Role.USER, "Hi\n\nPlan mode."),
     ) == request.messages
 
 

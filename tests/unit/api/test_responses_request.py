@@ -87,6 +87,17 @@ def test_everything_that_is_honoured():
     assert ServiceTier.FLEX is request.tier
 
 
+def test_all_that_is_said_before_the_user_is_one_message():
+    """Instructions and a developer's message are one: some templates know but one of them."""
+    developer = {"role": "developer", "content": "In German."}
+    request = read(instructions="Be brief.", input=[developer, message("user", "Hi")])
+
+    assert (
+        Message(Role.SYSTEM, "Be brief.\n\nIn German."),
+        Message(Role.USER, "Hi"),
+    ) == request.messages
+
+
 def test_forms_of_text():
     """A schema binds, an object is any object, and text is free."""
     assert JsonObjectFormat() == read(text={"format": {"type": "json_object"}}).response_format

@@ -7,12 +7,17 @@ from stillhouse import app
 from stillhouse.billing.idempotency import LIFETIME_MS, Answer, Claim, PastRequests
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import TokenUsage
+from stillhouse.chat import ChoiceAnswer, FinishReason, TokenUsage
 from stillhouse.errors import IdempotencyConflictError
 from stillhouse.store.database import Database
 
 CLAIM = Claim("order-7", b"f" * 32)
 USAGE = TokenUsage(149, 0, 338)
+
+
+def said(content, reasoning=""):
+    choice = ChoiceAnswer(content, reasoning, (), (), FinishReason.STOP)
+    return Answer((choice,), reasoning_tokens=len(reasoning))
 
 
 async def hold(books, ledger, *, request_id, claim=CLAIM):
@@ -51,7 +56,7 @@ async def test_of_many_at_two_gateways_one_is_first(verified, place):
 async def test_the_other_gateway_knows_the_answer(verified, place):
     """What one process was told, another repeats, with the numbers of the ledger's row."""
     held = await hold(verified, verified.ledger, request_id="r1")
-    answer = Answer("It is 7.", "3 + 4 is 7", "stop")
+    answer = said("It is 7.", "3 + 4 is 7")
     await settle(verified, held, answer=answer)
     with Database.open(place) as database:
         past = await PastRequests(database, verified.clock).find(verified.account_id, CLAIM)
@@ -69,7 +74,7 @@ async def test_the_other_gateway_knows_the_answer(verified, place):
 async def test_settling_again_keeps_the_first_answer(verified):
     """A repeated settlement, as after a lost acknowledgement, changes nothing."""
     held = await hold(verified, verified.ledger, request_id="r1")
-    first = Answer("first", "", "stop")
+    first = said("first")
     await settle(verified, held, answer=first)
     await settle(verified, held, answer=replace(first, content="second"))
     past = await PastRequests(verified.database, verified.clock).find(verified.account_id, CLAIM)
@@ -93,7 +98,7 @@ async def test_answers_are_forgotten_by_themselves(verified, monkeypatch):
     """A running server deletes what has expired, without being asked."""
     monkeypatch.setattr(app, "_PURGE_INTERVAL_S", 0)
     held = await hold(verified, verified.ledger, request_id="r1")
-    await settle(verified, held, answer=Answer("", "", "stop"))
+    await settle(verified, held, answer=said(""))
     verified.clock.advance(LIFETIME_MS / 1000)
     async with app._purging(PastRequests(verified.database, verified.clock)), asyncio.timeout(10):
         while await verified.rows("SELECT 1 FROM idempotency_key"):

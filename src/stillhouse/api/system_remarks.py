@@ -1,0 +1,58 @@
+"""What the system says where a chat template has no place for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from stillhouse.chat import Message, Role
+
+
+def joined_at_the_front(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The same conversation, with one message for all that the system says before anybody else."""
+    joined: list[Message] = []
+    for message in messages:
+        if len(joined) == 1 and joined[0].role is message.role is Role.SYSTEM:
+            joined[0] = _with(joined[0], message.content)
+        else:
+            joined.append(message)
+    return tuple(joined)
+
+
+def folded(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """
+    The same conversation, with the system speaking at its front alone.
+
+    Later remarks become part of what the model reads beside them: few templates have a place for
+    them, and some of those write them at the front, so that with every remark the whole
+    conversation would be computed anew. No remark comes between a call and its result.
+    """
+    turns: list[Message] = []
+    held = ""
+    for message in joined_at_the_front(messages):
+        if message.role is not Role.SYSTEM or not turns:
+            turns += _after(held, message)
+            held = ""
+        elif turns[-1].role is Role.ASSISTANT:
+            held = _paragraphs(held, message.content)
+        else:
+            turns[-1] = _with(turns[-1], message.content)
+    return (*turns, Message(Role.USER, held)) if held else tuple(turns)
+
+
+def _after(remark: str, message: Message) -> list[Message]:
+    if not remark:
+        return [message]
+    if message.role is Role.TOOL:
+        return [_with(message, remark)]
+    if message.role is Role.USER:
+        return [replace(message, content=_paragraphs(remark, message.content))]
+    return [Message(Role.USER, remark), message]
+
+
+def _with(message: Message, remark: str) -> Message:
+    return replace(message, content=_paragraphs(message.content, remark))
+
+
+def _paragraphs(*texts: str) -> str:
+    return "\n\n".join(text for text in texts if text)
