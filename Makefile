@@ -20,7 +20,7 @@ test-slow: .venv/dev.stamp
 
 # What a change is checked with before it is committed: under a minute.
 check: lint
-	STILLHOUSE_LEDGER_EXAMPLES=4 $(BIN)/pytest --numprocesses 2 --dist worksteal tests/unit \
+	STILLHOUSE_QUICK=1 STILLHOUSE_LEDGER_EXAMPLES=4 $(BIN)/pytest --numprocesses 2 --dist worksteal tests/unit \
 	  --ignore tests/unit/billing/test_race.py -k "not postgresql"
 
 lint: .venv/dev.stamp

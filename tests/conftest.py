@@ -4,11 +4,18 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.postgresql import PostgreSQL, run_postgresql
 
 FAIL_ON_SKIP_VARIABLE = "STILLHOUSE_FAIL_ON_SKIP"
+QUICK_VARIABLE = "STILLHOUSE_QUICK"
+
+# For `make check`: a fifth of the examples finds most of what the last change broke.
+hypothesis.settings.register_profile("quick", max_examples=20)
+if os.environ.get(QUICK_VARIABLE):
+    hypothesis.settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from stillhouse.errors import ConfigError
 HOME_VARIABLE = "STILLHOUSE_HOME"
 CONFIG_VARIABLE = "STILLHOUSE_CONFIG"
 DEMO_MODEL = "stillhouse/demo-r1"
+DEMO_TOOLS_MODEL = "stillhouse/demo-tools"
 # The seed page's own model id: without a configuration, the demo model stands in for it.
 STAND_INS = {"deepseek-ai/DeepSeek-R1-Distill-Llama-70B": DEMO_MODEL}
 
@@ -128,7 +129,7 @@ class Config(_Section):
     engine: EngineConfig = EngineConfig()
     store: StoreConfig = StoreConfig()
     limits: LimitsConfig = LimitsConfig()
-    models: dict[str, dict[str, Any]] = {DEMO_MODEL: {}}
+    models: dict[str, dict[str, Any]] = {DEMO_MODEL: {}, DEMO_TOOLS_MODEL: {}}
     stand_ins: dict[str, str] = {}
     max_outstanding: int = Field(default=256, ge=1)
 
@@ -143,7 +144,7 @@ def home_directory(chosen: Path | None) -> Path:
 
 def load_config(path: Path | None) -> Config:
     """
-    The configuration in the file at *path*; without one, the demo model with its stand-ins.
+    The configuration in the file at *path*; without one, the demo models with a stand-in.
 
     Raises:
         ConfigError: The file cannot be read, or a key or value in it is wrong.

@@ -15,17 +15,20 @@ from pydantic import (
 )
 from starlette.requests import Request
 
-from stillhouse.accounts.accounts import Bounds
+from stillhouse.accounts.accounts import MAX_NAME_LENGTH, Bounds
 from stillhouse.api.faults import first_fault
 from stillhouse.api.json_body import parse_json
 from stillhouse.api.request_body import read_body
 from stillhouse.errors import InvalidRequestError
-from stillhouse.money import picousd
+from stillhouse.money import MAX_PICOUSD, PICOUSD_PER_USD, picousd
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_REQUEST_IDS = 1000
 
 B = TypeVar("B", bound="BodyIn")
+
+
+_UsdIn = Annotated[float, Field(ge=0, le=MAX_PICOUSD // PICOUSD_PER_USD)] | None
 
 
 def _in_picousd(usd: object) -> int | None:
@@ -43,9 +46,15 @@ class BodyIn(BaseModel):
 
 
 class ApiTokenIn(BodyIn):
-    """``POST /v1/api-tokens``."""
+    """
+    ``POST /v1/api-tokens``.
 
-    name: str
+    Args:
+        name: One line.
+
+    """
+
+    name: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
 
 
 class ScopedJwtIn(BodyIn):
@@ -53,9 +62,11 @@ class ScopedJwtIn(BodyIn):
     ``POST /v1/scoped-jwt``.
 
     Args:
+        api_key_name: Of the live key that signs.
+        models: Those that the key may use, where it is for some alone.
         expires_delta: In seconds from now.
-        expires_at: In seconds since 1970.
-        spending_limit: In USD.
+        expires_at: In seconds since 1970, and in the future; not with `expires_delta`.
+        spending_limit: In USD, with at most 12 decimals.
 
     """
 
@@ -69,7 +80,9 @@ class ScopedJwtIn(BodyIn):
     ) = None
     expires_delta: int | None = Field(default=None, ge=1, le=10**10)
     expires_at: int | None = Field(default=None, ge=1, le=10**12)
-    spending_limit: Annotated[int | None, BeforeValidator(_in_picousd)] = None
+    spending_limit: Annotated[
+        int | None, BeforeValidator(_in_picousd, json_schema_input_type=_UsdIn)
+    ] = None
 
     @model_validator(mode="after")
     def _refuse_two_ends(self) -> ScopedJwtIn:
@@ -89,7 +102,13 @@ class ScopedJwtIn(BodyIn):
 
 
 class RequestCostsIn(BodyIn):
-    """``POST /v1/request-costs``."""
+    """
+    ``POST /v1/request-costs``.
+
+    Args:
+        request_ids: Of completions, as their answers tell them.
+
+    """
 
     request_ids: list[Annotated[str, Field(max_length=256)]] = Field(
         alias="requestIds", max_length=MAX_REQUEST_IDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from stillhouse.chat import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
@@ -19,11 +19,22 @@ class _In(BaseModel):
 
 
 class Part(_In):
-    """One part of a message given as a list."""
+    """
+    One part of a message given as a list.
+
+    Args:
+        type: ``text``, or an assistant's ``refusal``; any other is a 405.
+        text: Required with the type ``text``.
+        refusal: Required with the type ``refusal``.
+
+    """
 
     type: str = Field(max_length=64)
     text: str | None = None
     refusal: str | None = None
+
+
+_PartsIn = str | Annotated[list[Part], Field(max_length=MAX_PARTS)] | None
 
 
 def _as_parts(content: object) -> object:
@@ -36,9 +47,8 @@ def _as_parts(content: object) -> object:
 
 Parts = Annotated[
     list[Part],
-    BeforeValidator(_as_parts, json_schema_input_type=str | list[Part] | None),
-    Field(max_length=MAX_PARTS),
-    FailFast(),
+    Field(max_length=MAX_PARTS, fail_fast=True),
+    BeforeValidator(_as_parts, json_schema_input_type=_PartsIn),
 ]
 
 
@@ -67,6 +77,9 @@ class MessageIn(_In):
 
     Args:
         role: ``developer`` is what OpenAI calls ``system`` for models that reason.
+        content: Required, but for an assistant that calls tools.
+        tool_calls: Goes with the role ``assistant``, and with no other.
+        tool_call_id: Required with the role ``tool``.
         reasoning: As OpenRouter spells `reasoning_content`.
 
     """
@@ -75,9 +88,9 @@ class MessageIn(_In):
     content: Parts | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: Annotated[list[ToolCallIn], Field(max_length=MAX_TOOL_CALLS), FailFast()] | None = (
-        None
-    )
+    tool_calls: (
+        Annotated[list[ToolCallIn], Field(max_length=MAX_TOOL_CALLS, fail_fast=True)] | None
+    ) = None
     tool_call_id: str | None = Field(default=None, max_length=256)
 
     def to_message(self, place: str, model: str) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from stillhouse.api.chat_message import MessageIn, NamedToolIn, ToolIn, tool_choice_of
 from stillhouse.api.openai_request import MAX_TOKENS, GenerationIn
@@ -49,13 +49,25 @@ class CacheOptionsIn(BaseModel):
 
 
 class ChatCompletionIn(GenerationIn):
-    """The body of a chat completion, with DeepInfra's ranges."""
+    """
+    The body of a chat completion, with DeepInfra's ranges.
 
-    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=MAX_MESSAGES), FailFast()]
+    Args:
+        max_completion_tokens: The same as `max_tokens`: give one of them.
+        top_logprobs: Needs `logprobs` to be true.
+        tools: Each name must be there once.
+        tool_choice: ``required`` needs tools; a named one must be among them.
+        reasoning_effort: Must not contradict `reasoning` or `chat_template_kwargs`.
+
+    """
+
+    messages: Annotated[
+        list[MessageIn], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    ]
     max_completion_tokens: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
-    tools: Annotated[list[ToolIn], Field(max_length=MAX_TOOLS), FailFast()] | None = None
+    tools: Annotated[list[ToolIn], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolIn | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: EffortName | None = None

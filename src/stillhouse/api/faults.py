@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from stillhouse.errors import InvalidRequestError
 
 _MAX_SHOWN = 80
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 def first_fault(error: ValidationError) -> InvalidRequestError:
@@ -24,5 +25,9 @@ def first_fault(error: ValidationError) -> InvalidRequestError:
 
 def brief(value: object) -> str:
     """The beginning of a value from outside."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+    text = ""
+    for piece in _ENCODER.iterencode(value):  # lazily: all of it may have megabytes
+        text += piece
+        if len(text) > _MAX_SHOWN:
+            return text[:_MAX_SHOWN] + "…"
+    return text

@@ -24,7 +24,14 @@ _SPELT_IN_PYTHON = {"True": True, "False": False}
 
 
 class InferenceIn(GenerationIn):
-    """The body of a text generation, with DeepInfra's names; its model stands in the path."""
+    """
+    The body of a text generation, with DeepInfra's names; its model stands in the path.
+
+    Args:
+        num_responses: Above 1 it cannot be streamed.
+        webhook: Not offered; empty, it asks for nothing.
+
+    """
 
     model: SkipJsonSchema[str] = Field(min_length=1, max_length=256)
     input: str

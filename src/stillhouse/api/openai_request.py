@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from stillhouse.api.faults import brief, first_fault
 from stillhouse.api.json_body import parse_json
+from stillhouse.api.not_offered import tells_not_offered
 from stillhouse.chat import (
     JsonObjectFormat,
     JsonSchemaFormat,
@@ -26,6 +35,21 @@ MAX_TOKENS = 1_000_000
 Body = TypeVar("Body", bound=BaseModel)
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
+# JSON has no integers for keys; that they end at 2**31 a pattern cannot tell.
+BiasesIn = Annotated[
+    dict[str, Bias],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MAX_BIASES,
+            "propertyNames": {"pattern": "^[0-9]{1,10}$"},
+            "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+        }
+    ),
+]
+
+
+_StopIn = StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_SEQUENCES)] | None
 
 
 class StreamOptions(BaseModel):
@@ -57,7 +81,14 @@ class JsonSchemaIn(BaseModel):
 
 
 class ResponseFormatIn(BaseModel):
-    """The form that an answer must have."""
+    """
+    The form that an answer must have.
+
+    Args:
+        json_schema: Goes with the type ``json_schema``, and with no other.
+        regex: Goes with the type ``regex``, and with no other.
+
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -102,7 +133,11 @@ class GenerationIn(BaseModel):
     are refused unless their value asks for nothing.
     """
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(
+        extra="allow",
+        strict=True,
+        json_schema_extra=lambda schema: tells_not_offered(schema, NOT_OFFERED),
+    )
 
     model: str = Field(min_length=1, max_length=256)
     stream: bool | None = None
@@ -114,22 +149,17 @@ class GenerationIn(BaseModel):
     max_tokens: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
     stop: Annotated[
         list[StopString],
-        BeforeValidator(_one_or_many, json_schema_input_type=str | list[StopString] | None),
-        Field(max_length=MAX_STOP_SEQUENCES),
-        FailFast(),
+        Field(max_length=MAX_STOP_SEQUENCES, fail_fast=True),
+        BeforeValidator(_one_or_many, json_schema_input_type=_StopIn),
     ] = []
     n: int | None = Field(default=None, ge=1, le=MAX_N)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=5)
     logit_bias: Annotated[
-        dict[Annotated[int, Field(ge=0, lt=2**31)], Bias] | None,
-        BeforeValidator(
-            _ids_from_text,
-            json_schema_input_type=dict[Annotated[str, Field(pattern="^[0-9]{1,10}$")], Bias]
-            | None,
-        ),
-        Field(max_length=MAX_BIASES),
+        Annotated[dict[Annotated[int, Field(ge=0, lt=2**31)], Bias], Field(max_length=MAX_BIASES)]
+        | None,
+        BeforeValidator(_ids_from_text, json_schema_input_type=BiasesIn | None),
     ] = None
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
     response_format: ResponseFormatIn | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from stillhouse.api.chat_request import MAX_TOP_LOGPROBS
 from stillhouse.api.openai_request import GenerationIn
@@ -15,6 +15,14 @@ MAX_STOP_TOKEN_IDS = 64
 _TOKEN_ID_END = 2**31
 
 TokenId = Annotated[int, Field(ge=0, lt=_TOKEN_ID_END)]
+
+
+_PromptIn = (
+    str
+    | list[TokenId]
+    | Annotated[list[str], Field(min_length=1, max_length=1)]
+    | Annotated[list[list[TokenId]], Field(min_length=1, max_length=1)]
+)
 
 
 def _read_prompt(value: object) -> str | tuple[int, ...]:
@@ -37,7 +45,13 @@ def _is_token_id(value: object) -> bool:
 
 
 class DataIn(BaseModel):
-    """What stands beside the prompt for models that see."""
+    """
+    What stands beside the prompt for models that see.
+
+    Args:
+        image: Any is a 405, as no model here sees.
+
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -45,16 +59,22 @@ class DataIn(BaseModel):
 
 
 class TextCompletionIn(GenerationIn):
-    """The body of a text completion, with DeepInfra's ranges."""
+    """
+    The body of a text completion, with DeepInfra's ranges.
+
+    Args:
+        echo: Cannot be given with `logprobs`.
+
+    """
 
     prompt: Annotated[
         str | tuple[int, ...],
-        PlainValidator(_read_prompt, json_schema_input_type=str | list[TokenId]),
+        PlainValidator(_read_prompt, json_schema_input_type=_PromptIn),
     ]
     echo: bool | None = None
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     stop_token_ids: (
-        Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKEN_IDS), FailFast()] | None
+        Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKEN_IDS, fail_fast=True)] | None
     ) = None
     return_tokens_as_token_ids: bool | None = None
     data: DataIn | None = None

@@ -12,7 +12,7 @@ from stillhouse.billing.idempotency import Claim, PastRequest, PastRequests
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
-from stillhouse.chat import ChatRequest, TextRequest
+from stillhouse.chat import ChatRequest, Message, TextRequest
 from stillhouse.clock import Clock
 from stillhouse.engines.base import GenerateRequest, Grammar
 from stillhouse.errors import PermissionDeniedError, StoreUnavailableError
@@ -30,6 +30,7 @@ from stillhouse.serving.watch import Watch
 T = TypeVar("T")
 
 _LONG_PROMPT_CHARS = 20_000
+_OWN_CHARS = 100
 #: A ledger that is down is told of within a second, authentication included.
 _LEDGER_TIMEOUT_S = 0.8
 #: A process that ends gives a ledger that is down so long to come back.
@@ -172,7 +173,10 @@ class Completions:
     async def _compile(
         self, model: ServedModel, request: ChatRequest | TextRequest, prompt: Prompt
     ) -> Grammar | None:
-        constraint = model.chat.constraint(request, prompt)
+        if request.response_format is None and not _has_tools(request):
+            return None
+        # A thousand schemas take longer than others should wait.
+        constraint = await asyncio.to_thread(model.chat.constraint, request, prompt)
         if constraint is None:
             return None
         await self._grammars.check(
@@ -281,5 +285,15 @@ async def _encode(model: ServedModel, request: ChatRequest | TextRequest) -> Pro
 def _is_short(request: ChatRequest | TextRequest) -> bool:
     if isinstance(request, TextRequest):
         return len(request.prompt) < _LONG_PROMPT_CHARS
-    num_chars = sum(len(message.content) for message in request.messages)
+    num_chars = sum(map(_num_chars, request.messages))
     return num_chars < _LONG_PROMPT_CHARS and not request.tools
+
+
+def _num_chars(message: Message) -> int:
+    """How much of a message a template may write; its own words around it count as some."""
+    calls = sum(_OWN_CHARS + len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return _OWN_CHARS + len(message.content) + len(message.reasoning) + calls
+
+
+def _has_tools(request: ChatRequest | TextRequest) -> bool:
+    return isinstance(request, ChatRequest) and bool(request.tools)

@@ -111,12 +111,15 @@ def _finite(nodes: Mapping[str, Node]) -> set[str]:
     """
     dependents = _dependents(nodes)
     finite: set[str] = set()
-    pending = list(reversed(list(nodes)))  # the last is looked at first: children
+    # Children first, and none twice: a schema of a thousand members is looked at when most of them
+    # have been, and not after each.
+    pending = dict.fromkeys(nodes)
     while pending:
-        at = pending.pop()
+        at = next(iter(pending))
+        del pending[at]
         if at not in finite and _can_end(at, nodes[at].schema, finite):
             finite.add(at)
-            pending += dependents[at]
+            pending |= dict.fromkeys(dependents[at])
     return finite
 
 
