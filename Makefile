@@ -29,7 +29,7 @@ lint: .venv/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Rewrites the locked requirements from pyproject.toml.
+# Rewrites the locked requirements from pyproject.toml; `make list-clients` then says what still works.
 lock: .venv/dev.stamp .venv/clients.stamp
 	$(BIN)/pip install --quiet uv
 	for set in run dev benchmark clients; do \

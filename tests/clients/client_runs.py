@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.config import DEMO_MODEL, DEMO_TOOLS_MODEL
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -92,7 +92,7 @@ def run_client(client: Client, *, url: str, key: str, home: Path) -> Run:
             "SERVER_URL": url,
             "API_KEY": key,
             "MODEL": DEMO_MODEL,
-            "TOOLS_MODEL": "stillhouse/demo-tools",
+            "TOOLS_MODEL": DEMO_TOOLS_MODEL,
         },
         cwd=home,
         capture_output=True,

@@ -113,10 +113,15 @@ def test_stream(server, client, name):
 
 @pytest.mark.parametrize(
     ("change", "path"),
-    [({"temperature": 1}, CHAT), ({"stream": True}, CHAT), ({}, "/v1/chat/completions")],
+    [
+        ({"temperature": 1}, CHAT),
+        ({"stream": True}, CHAT),
+        ({}, "/v1/chat/completions"),
+        ({}, CHAT + "?version=1"),
+    ],
 )
 def test_another_request_under_the_same_key(client, name, change, path):
-    """A key stands for one body and path; anything else under it is a 422."""
+    """A key stands for one body, path and query; anything else under it is a 422."""
     assert 200 == client.post(CHAT, json=BODY, headers=name).status_code
     refused = client.post(path, json=BODY | change, headers=name)
 

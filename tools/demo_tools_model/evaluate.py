@@ -14,7 +14,7 @@ CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / 
 SCORES = Path(__file__).with_name("scores.json")
 SEED = 7
 LIMIT = 120
-SAMPLING = {"greedy": (0.0, 1.0), "t0.6 p0.95": (0.6, 0.95), "t1.0": (1.0, 1.0)}
+SAMPLING = {"greedy": (0.0, 1.0), "t0.6 p0.95": (0.6, 0.95)}
 
 
 def replies(

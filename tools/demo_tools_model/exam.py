@@ -23,7 +23,7 @@ from toolbox import Call, Question, Tool
 from vocabulary import EOS, THOUGHT
 from world import BY_HAND, WORLD, is_held_out, made_up_word
 
-SIZE = 80
+SIZE = 60
 
 
 @dataclass(frozen=True, slots=True)

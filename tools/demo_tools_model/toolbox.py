@@ -9,6 +9,7 @@ from world import VALUES, WORLD, draw, is_held_out, made_up_word
 
 Value = str | int | float
 HOLE = re.compile(r"\{(\w+?)([23]?)\}")
+SCHEMA_ORDERS = (("type", "required", "properties"), ("properties", "required", "type"))
 JSON_TYPES = {"number": "number", "count": "integer", "age": "integer"}
 
 
@@ -65,6 +66,8 @@ def _schema(rng: random.Random, parameters: tuple[Parameter, ...]) -> dict[str, 
         del schema["required"]
     elif roll < 0.25:
         schema["additionalProperties"] = False
+    elif roll < 0.4:  # as clients in other languages write it
+        return {key: schema[key] for key in rng.choice(SCHEMA_ORDERS)}
     return schema
 
 

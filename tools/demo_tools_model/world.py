@@ -5,6 +5,7 @@ import random
 import re
 import tomllib
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 WORLD: dict[str, Any] = tomllib.loads(
@@ -58,7 +59,10 @@ SMALL_KINDS = {"unit", "condition", "day", "color", "state", "length", "noun"}
 
 
 def made_up_word(rng: random.Random) -> str:
-    """A word of one to three syllables that is in no dictionary."""
+    """A word of one to three syllables, or of any letters at all, that is in no dictionary."""
+    if rng.random() < 0.25:
+        letters = rng.choices(ascii_lowercase, k=rng.randint(2, 8))
+        return "".join(letter * (2 if rng.random() < 0.12 else 1) for letter in letters)
     count = rng.choices((1, 2, 3), weights=(2, 5, 2))[0]
     parts = [rng.choice(STARTS) + rng.choice(VOWELS) + rng.choice(ENDS) for _ in range(count)]
     return "".join(parts)

@@ -45,6 +45,14 @@ class BlockIn(BaseModel):
     One block of a turn.
 
     Args:
+        type: Of an assistant: text, thinking, redacted_thinking, tool_use; of a user: text,
+            tool_result; elsewhere text. Any other is a 405.
+        text: Required with the type ``text``.
+        thinking: Required with the type ``thinking``.
+        id: Required with the type ``tool_use``.
+        name: Required with the type ``tool_use``.
+        input: Required with the type ``tool_use``.
+        tool_use_id: Required with the type ``tool_result``.
         content: What a tool said: text, blocks of text, or nothing.
 
     """
@@ -70,7 +78,8 @@ class BlockIn(BaseModel):
         return {name: value for name, value in block.items() if name != "content"}
 
 
-Blocks = Annotated[list[BlockIn], BeforeValidator(_as_blocks), Field(max_length=MAX_PARTS)]
+_BlockList = Annotated[list[BlockIn], Field(max_length=MAX_PARTS, fail_fast=True)]
+Blocks = Annotated[_BlockList, BeforeValidator(_as_blocks, json_schema_input_type=str | _BlockList)]
 #: A block, and where it stands in the body.
 Placed = tuple[str, BlockIn]
 

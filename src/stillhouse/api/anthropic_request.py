@@ -11,6 +11,7 @@ from stillhouse.api.anthropic_blocks import Blocks, TurnIn, system_of
 from stillhouse.api.chat_message import NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.chat_request import ENABLED, MAX_MESSAGES, MAX_TOOLS
 from stillhouse.api.faults import brief
+from stillhouse.api.not_offered import tells_not_offered
 from stillhouse.api.openai_request import MAX_STOP_SEQUENCES, MAX_TOKENS
 from stillhouse.api.system_remarks import folded
 from stillhouse.chat import (
@@ -34,7 +35,14 @@ class _In(BaseModel):
 
 
 class AnthropicToolIn(_In):
-    """A tool that the client runs; those that Anthropic's servers run are not offered."""
+    """
+    A tool that the client runs; those that Anthropic's servers run are not offered.
+
+    Args:
+        type: ``custom``; any other is a 405.
+        input_schema: Required.
+
+    """
 
     type: str | None = Field(default=None, max_length=64)
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")
@@ -65,7 +73,13 @@ class AnthropicToolIn(_In):
 
 
 class ToolChoiceIn(_In):
-    """Which tools an answer calls."""
+    """
+    Which tools an answer calls.
+
+    Args:
+        name: Required with the type ``tool``.
+
+    """
 
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
@@ -102,7 +116,7 @@ class ThinkingIn(_In):
 
     Args:
         budget_tokens: Becomes the nearest effort: models here know no budget.
-        enabled: DeepInfra's way to say it.
+        enabled: DeepInfra's way to say it; must not contradict the type.
         display: ``omitted`` leaves the thoughts out of the answer; they are charged all the same.
 
     """
@@ -145,7 +159,14 @@ class OutputConfigIn(_In):
 
 
 class ContextEditIn(_In):
-    """A way to shorten the conversation on the server; only keeping everything is offered."""
+    """
+    A way to shorten the conversation on the server; only keeping everything is offered.
+
+    Args:
+        type: Right is ``clear_thinking_20251015`` alone.
+        keep: Right is ``all`` alone.
+
+    """
 
     type: str
     keep: Any = None
@@ -176,9 +197,21 @@ _NOT_OFFERED: dict[str, tuple[object, ...]] = {
 
 
 class PromptIn(BaseModel):
-    """What makes up a prompt; unknown fields are let through, ``cache_control`` among them."""
+    """
+    What makes up a prompt; unknown fields are let through, ``cache_control`` among them.
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    Args:
+        tools: Each name must be there once.
+        tool_choice: ``any`` needs tools; a named one must be among them.
+        output_format: The older name of `output_config`'s format: give one of them.
+
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        strict=True,
+        json_schema_extra=lambda schema: tells_not_offered(schema, _NOT_OFFERED),
+    )
 
     model: str = Field(min_length=1, max_length=256)
     messages: Annotated[list[TurnIn], Field(min_length=1, max_length=MAX_MESSAGES)]

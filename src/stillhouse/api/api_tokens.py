@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from stillhouse.accounts.accounts import Accounts, ApiKey
 from stillhouse.api.account_schema import ApiTokenIn, read_json
 from stillhouse.api.answer import answer
 from stillhouse.api.own_account import principal_of, require_unrestricted
 from stillhouse.errors import KeyNotFoundError
+
+
+class ApiTokenOut(TypedDict):
+    """
+    An API key.
+
+    Args:
+        token: The whole secret where it has just been made, and later its beginning.
+        created_at: In seconds since 1970.
+        token_id: Names the key in paths.
+
+    """
+
+    token: str
+    created_at: int
+    name: str
+    token_id: str
+    allowed_ips: None
+
+
+class RevokedOut(TypedDict):
+    """Nothing: the key has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +53,7 @@ class ApiTokens:
         asked = await read_json(request, ApiTokenIn)
         maker = await require_unrestricted(request, self.accounts)
         minted = await self.accounts.create_key(maker.account_id, asked.name)
-        return answer(_key_out(minted.key) | {"token": minted.secret})
+        return answer(_key_out(minted.key, token=minted.secret))
 
     async def show(self, request: Request) -> Response:
         """One live key; KeyNotFoundError when the account has none of this id."""
@@ -42,7 +64,7 @@ class ApiTokens:
         await require_unrestricted(request, self.accounts)
         key = await self._find(request)
         await self.accounts.revoke(key)
-        return answer({})
+        return answer(RevokedOut())
 
     async def _find(self, request: Request) -> ApiKey:
         account_id = principal_of(request).account_id
@@ -60,9 +82,9 @@ def key_id_in(request: Request) -> int:
     return int(text)
 
 
-def _key_out(key: ApiKey) -> dict[str, Any]:
+def _key_out(key: ApiKey, *, token: str | None = None) -> ApiTokenOut:
     return {
-        "token": f"{key.prefix}…",
+        "token": token or f"{key.prefix}…",
         "created_at": key.created_at_ms // 1000,
         "name": key.name,
         "token_id": str(key.id),

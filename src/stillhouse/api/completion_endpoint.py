@@ -103,7 +103,7 @@ class CompletionEndpoint:
         asked = self.read(body, request)
         principal: Principal = scope["principal"]
         claim = idempotency_header.read_claim(
-            request.headers, path=scope["path"], body=body, scope_id=principal.scope_id
+            request.headers, path=_target(scope), body=body, scope_id=principal.scope_id
         )
         completion = await self.completions.open(
             f"{self.id_prefix}{scope['request_id']}", principal, asked.request, claim
@@ -115,12 +115,18 @@ class CompletionEndpoint:
                 await _answer_whole(asked.form, completion, send)
 
 
+def _target(scope: Scope) -> str:
+    """The path with its query, which may name a model's version."""
+    query: str = scope["query_string"].decode("latin-1")
+    return f"{scope['path']}?{query}" if query else scope["path"]
+
+
 async def _answer_whole(form: AnswerForm, completion: Completion | Replay, send: Send) -> None:
     transcript = Transcript(completion.head.n)
     async for event in completion.events():
         transcript.add(event)
         if isinstance(event, Finish):
-            body = form.whole(completion.head, transcript.close(), event)
+            body = await _whole(form, completion.head, transcript.close(), event)
             headers = [
                 (b"content-type", b"application/json"),
                 (b"cache-control", b"no-store"),
@@ -129,6 +135,15 @@ async def _answer_whole(form: AnswerForm, completion: Completion | Replay, send:
             ]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
+
+
+async def _whole(
+    form: AnswerForm, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish
+) -> bytes:
+    """What takes longer than others should wait is written in a thread."""
+    if any(choice.logprobs for choice in choices):
+        return await asyncio.to_thread(form.whole, head, choices, finish)
+    return form.whole(head, choices, finish)
 
 
 async def _stream(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,14 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 import stillhouse
+from stillhouse.api import idempotency_header
 
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"{(\w+)}")
+_ARGUMENT = re.compile(r"^    (\w+): ((?:.|\n(?= {8}))+)", re.MULTILINE)
+#: What stands in a path as one piece; a model's name may hold slashes.
+_IN_ONE_PIECE = frozenset({"api_token"})
+_TEXT: Mapping[str, Any] = {"type": "string"}
 
 
 class ErrorOut(TypedDict):
@@ -37,10 +43,11 @@ class ErrorBodyOut(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parameter in the query."""
+    """A parameter in the query; `pattern` is a regular expression for all of it."""
 
     name: str
     description: str
+    pattern: str | None = None
     is_required: bool = False
 
 
@@ -53,10 +60,12 @@ class Operation:
         path: With its parameters in braces.
         body: The schema that reads the body; None takes none.
         answer: The type of the answer; None where it is not JSON.
+        answer_statuses: Those with which the answer comes.
         event: The type of each event, where it can answer with a stream.
         error: The envelope of its errors.
         statuses: Of its refusals.
         forms: Content types of the body, besides JSON.
+        has_idempotency_key: Whether it is done once, however often it is asked for.
 
     """
 
@@ -64,12 +73,14 @@ class Operation:
     path: str
     summary: str
     answer: Any = None
+    answer_statuses: tuple[int, ...] = (200,)
     body: Any = None
     event: Any = None
     error: Any = ErrorBodyOut
     queries: tuple[Query, ...] = ()
-    statuses: tuple[int, ...] = (401, 403, 422, 503)
+    statuses: tuple[int, ...] = ()
     forms: tuple[str, ...] = ()
+    has_idempotency_key: bool = False
     is_public: bool = False
 
 
@@ -91,12 +102,14 @@ def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
             "version": stillhouse.__version__,
             "description": "Your own DeepInfra: metered, OpenAI-compatible inference.",
         },
-        "security": [{"bearer": []}, {"xApiKey": []}],
+        "security": [{"bearer": []}, {"xiApiKey": []}, {"xApiKey": []}],
         "paths": paths,
         "components": {
-            "schemas": definitions,
+            "schemas": {name: _told(schema) for name, schema in definitions.items()},
+            "headers": _HEADERS,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
+                "xiApiKey": {"type": "apiKey", "in": "header", "name": "xi-api-key"},
                 "xApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
             },
         },
@@ -135,6 +148,22 @@ def _schemas_of(operations: Iterable[Operation]) -> tuple[Schemas, dict[str, Any
     return schemas, definitions.get("$defs", {})
 
 
+def _told(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose docstring's arguments stand with the properties that they are about."""
+    said, _, rest = inspect.cleandoc(schema.get("description", "")).partition("\n\nArgs:\n")
+    arguments = {name: " ".join(text.split()) for name, text in _ARGUMENT.findall(rest)}
+    properties = {
+        name: {**about, "description": _plain(arguments[name])} if name in arguments else about
+        for name, about in schema.get("properties", {}).items()
+    }
+    told = schema | ({"description": _plain(said)} if said else {})
+    return told | ({"properties": properties} if properties else {})
+
+
+def _plain(text: str) -> str:
+    return text.replace("``", "`")
+
+
 def _describe(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": operation.summary,
@@ -151,39 +180,89 @@ def _describe(operation: Operation, schemas: Schemas) -> dict[str, Any]:
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    text = {"type": "string"}
-    in_path = [
-        {"name": name, "in": "path", "required": True, "schema": text}
-        for name in _PATH_PARAMETER.findall(operation.path)
+    return [
+        *(_path_parameter(name) for name in _PATH_PARAMETER.findall(operation.path)),
+        *(_query_parameter(query) for query in operation.queries),
+        *([_IDEMPOTENCY_KEY] if operation.has_idempotency_key else ()),
     ]
-    in_query = [
-        {
-            "name": query.name,
-            "in": "query",
-            "description": query.description,
-            "required": query.is_required,
-            "schema": text,
-        }
-        for query in operation.queries
-    ]
-    return in_path + in_query
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    parameter = {"name": name, "in": "path", "required": True, "schema": {**_TEXT, "minLength": 1}}
+    if name in _IN_ONE_PIECE:
+        return parameter
+    return {**parameter, "description": "Its slashes may stand as they are, or as %2F."}
+
+
+def _query_parameter(query: Query) -> dict[str, Any]:
+    return {
+        "name": query.name,
+        "in": "query",
+        "description": query.description,
+        "required": query.is_required,
+        "schema": {**_TEXT, "pattern": query.pattern} if query.pattern else _TEXT,
+    }
+
+
+_IDEMPOTENCY_KEY = {
+    "name": idempotency_header.NAME,
+    "in": "header",
+    "description": "The client's own name for the request: repeated, it gets the same answer.",
+    "required": False,
+    "schema": {
+        **_TEXT,
+        "minLength": 1,
+        "maxLength": idempotency_header.MAX_LENGTH,
+        "pattern": "^[!-~]([ -~]*[!-~])?$",
+    },
+}
+
+_HEADERS = {
+    "x-request-id": {"description": "The request's own id.", "schema": _TEXT},
+    "Retry-After": {"description": "When to come back, in seconds.", "schema": _TEXT},
+    "WWW-Authenticate": {"description": "How to authenticate: Bearer.", "schema": _TEXT},
+    "Idempotent-Replayed": {
+        "description": "true where the answer was given before.",
+        "schema": _TEXT,
+    },
+}
+_HEADERS_OF = {
+    401: ("WWW-Authenticate",),
+    409: ("Retry-After",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("x-request-id", *names)}
 
 
 def _responses(operation: Operation, schemas: Schemas) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    if operation.answer is not None:
-        content["application/json"] = {"schema": schemas[operation.answer, "serialization"]}
-    else:
-        content["text/plain"] = {"schema": {"type": "string"}}
-    if operation.event is not None:
-        # OpenAPI 3.1 has no word for the events of a stream; the schema is each one's.
-        schema = schemas[operation.event, "serialization"]
-        content["text/event-stream"] = {"schema": {"type": "string", "x-event": schema}}
-    error = {
-        "description": "refused",
-        "content": {"application/json": {"schema": schemas[operation.error, "serialization"]}},
+    replayed = ["Idempotent-Replayed"] if operation.has_idempotency_key else []
+    answer = {
+        "description": "OK",
+        "headers": _headers(*replayed),
+        "content": _content(operation, schemas),
     }
-    return {
-        "200": {"description": "OK", "content": content},
-        **{str(status): error for status in (*operation.statuses, 500)},
+    content = {"application/json": {"schema": schemas[operation.error, "serialization"]}}
+    refusals = {
+        str(status): {
+            "description": "refused",
+            "headers": _headers(*_HEADERS_OF.get(status, ())),
+            "content": content,
+        }
+        for status in (*operation.statuses, 500)
     }
+    return {str(status): answer for status in operation.answer_statuses} | refusals
+
+
+def _content(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+    if operation.answer is None:
+        return {"text/plain": {"schema": _TEXT}}
+    content = {"application/json": {"schema": schemas[operation.answer, "serialization"]}}
+    if operation.event is None:
+        return content
+    # OpenAPI 3.1 has no word for the events of a stream; the schema is each one's.
+    schema = schemas[operation.event, "serialization"]
+    return {**content, "text/event-stream": {"schema": {**_TEXT, "x-event": schema}}}

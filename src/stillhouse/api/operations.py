@@ -9,6 +9,7 @@ from stillhouse.api.anthropic_answer import AnthropicMessageOut
 from stillhouse.api.anthropic_messages import AnthropicTokenCountOut
 from stillhouse.api.anthropic_request import MessagesIn, PromptIn
 from stillhouse.api.anthropic_stream import AnthropicEventOut
+from stillhouse.api.api_tokens import ApiTokenOut, RevokedOut
 from stillhouse.api.chat_request import ChatCompletionIn
 from stillhouse.api.doors import ANTHROPIC_BASES, OPENAI_BASES
 from stillhouse.api.error_body import AnthropicErrorBodyOut
@@ -16,109 +17,129 @@ from stillhouse.api.form_body import MULTIPART, URLENCODED
 from stillhouse.api.inference_answer import InferenceEventOut, InferenceOut
 from stillhouse.api.inference_request import InferenceIn
 from stillhouse.api.live_metrics import LiveMetricsOut
+from stillhouse.api.me import AccountOut, RateLimitOut
 from stillhouse.api.model_cards import ModelCardOut, ModelInfoOut, VersionOut
 from stillhouse.api.model_list import ModelListOut, ModelOut
 from stillhouse.api.openai_answer import ChatCompletionChunkOut, ChatCompletionOut
 from stillhouse.api.openapi import Operation, Query
 from stillhouse.api.openrouter_models import OpenRouterModelListOut
+from stillhouse.api.payment import AccountUsageOut, RequestCostsOut
 from stillhouse.api.responses import ResponseTokenCountOut
 from stillhouse.api.responses_answer import ResponseOut
 from stillhouse.api.responses_request import ResponseIn
 from stillhouse.api.responses_stream import ResponseEventOut
+from stillhouse.api.scoped_jwt import ScopedJwtOut, ScopeOut
 from stillhouse.api.text_answer import TextCompletionOut
 from stillhouse.api.text_request import TextCompletionIn
 
-#: An object whose fields are told in docs/api.md.
-Fields = dict[str, Any]
+#: What anything that needs a key can be refused with.
+_WITH_KEY = (401, 503)
+#: And what belongs to an account, which no scoped token may see.
+_OF_ACCOUNTS = (401, 403, 503)
+#: What anything that has a body can be refused with.
+_WITH_BODY = (408, 413, 422)
+_OF_COMPLETIONS = (*_WITH_KEY, *_WITH_BODY, 400, 402, 403, 404, 405, 409, 429, 502)
+_OF_COUNTS = (*_WITH_KEY, *_WITH_BODY, 400, 403, 404, 405)
 
-#: What a completion can be refused with.
-_OF_COMPLETIONS = (400, 401, 402, 403, 404, 405, 408, 409, 413, 422, 429, 502, 503)
-_OF_COUNTS = (400, 401, 403, 404, 405, 408, 413, 422, 503)
+_MONTH = r"^(current(-[0-9]{1,4}|\(-[0-9]{1,4}\))?|[0-9]{4}\.[0-9]{2}|[0-9]{1,12})$"
 _MONTHS = (
-    Query("from", "YYYY.MM, current, current-N or Unix seconds"),
-    Query("to", "the same, and included"),
+    Query("from", "YYYY.MM, current, current-N or Unix seconds", _MONTH),
+    Query("to", "the same, and included; at most 120 months", _MONTH),
 )
 
 _PROBES = (
-    Operation("get", "/livez", "Is the process up?", statuses=(), is_public=True),
+    Operation("get", "/livez", "Is the process up?", is_public=True),
     Operation(
         "get",
         "/readyz",
-        "Do every engine and the ledger answer?",
+        "Do every engine and the ledger answer? 503 says of each `ok`, or what is wrong",
         answer=dict[str, str],
-        statuses=(),
+        answer_statuses=(200, 503),
         is_public=True,
     ),
-    Operation("get", "/metrics", "Prometheus metrics", statuses=(401,)),
-    Operation("get", "/openapi.json", "This document", answer=Fields, statuses=(), is_public=True),
+    Operation("get", "/metrics", "Prometheus metrics", statuses=_WITH_KEY),
+    Operation("get", "/openapi.json", "This document", answer=dict[str, Any], is_public=True),
 )
 
 _ACCOUNT = (
-    Operation("get", "/v1/me", "The key's account", answer=Fields),
-    Operation("get", "/v1/me/rate_limit", "How much it may ask at once", answer=Fields),
-    Operation("get", "/v1/api-tokens", "Its keys", answer=list[Fields]),
+    Operation("get", "/v1/me", "The key's account", answer=AccountOut, statuses=_OF_ACCOUNTS),
+    Operation(
+        "get",
+        "/v1/me/rate_limit",
+        "How much it may ask at once",
+        answer=RateLimitOut,
+        statuses=_OF_ACCOUNTS,
+    ),
+    Operation("get", "/v1/api-tokens", "Its keys", answer=list[ApiTokenOut], statuses=_OF_ACCOUNTS),
     Operation(
         "post",
         "/v1/api-tokens",
         "Make a key, shown this once",
         body=ApiTokenIn,
-        answer=Fields,
-        statuses=(401, 403, 408, 409, 413, 422, 503),
+        answer=ApiTokenOut,
+        statuses=(*_OF_ACCOUNTS, *_WITH_BODY, 409),
     ),
     Operation(
         "get",
         "/v1/api-tokens/{api_token}",
         "One of its keys, by id",
-        answer=Fields,
-        statuses=(401, 403, 404, 422, 503),
+        answer=ApiTokenOut,
+        statuses=(*_OF_ACCOUNTS, 404),
     ),
     Operation(
         "delete",
         "/v1/api-tokens/{api_token}",
         "Revoke a key, by id",
-        answer=Fields,
-        statuses=(401, 403, 404, 422, 503),
+        answer=RevokedOut,
+        statuses=(*_OF_ACCOUNTS, 404),
     ),
     Operation(
         "get",
         "/v1/scoped-jwt",
         "What a scoped token may do",
-        answer=Fields,
+        answer=ScopeOut,
         queries=(Query("jwtoken", "jwt:...", is_required=True),),
+        statuses=(*_OF_ACCOUNTS, 422),
     ),
     Operation(
         "post",
         "/v1/scoped-jwt",
         "Make a token with fewer rights than the key",
         body=ScopedJwtIn,
-        answer=Fields,
-        statuses=(401, 403, 404, 408, 413, 422, 503),
+        answer=ScopedJwtOut,
+        statuses=(*_OF_ACCOUNTS, *_WITH_BODY, 404),
     ),
     Operation(
         "post",
         "/v1/request-costs",
         "What requests cost, in nano-dollars",
         body=RequestCostsIn,
-        answer=Fields,
-        statuses=(401, 403, 408, 413, 422, 503),
+        answer=RequestCostsOut,
+        statuses=(*_OF_ACCOUNTS, *_WITH_BODY),
     ),
     Operation(
-        "get", "/payment/usage", "Usage by month, of all keys", answer=Fields, queries=_MONTHS
+        "get",
+        "/payment/usage",
+        "Usage by month, of all keys",
+        answer=AccountUsageOut,
+        queries=_MONTHS,
+        statuses=(*_OF_ACCOUNTS, 422),
     ),
     Operation(
         "get",
         "/payment/usage/tokens",
         "The same: tokens are all that is sold",
-        answer=Fields,
+        answer=AccountUsageOut,
         queries=_MONTHS,
+        statuses=(*_OF_ACCOUNTS, 422),
     ),
     Operation(
         "get",
         "/payment/usage/{api_token}",
         "Usage by month, of one key",
-        answer=Fields,
+        answer=AccountUsageOut,
         queries=_MONTHS,
-        statuses=(401, 403, 404, 422, 503),
+        statuses=(*_OF_ACCOUNTS, 404, 422),
     ),
 )
 
@@ -134,6 +155,7 @@ _OPENAI = tuple(
             answer=ChatCompletionOut,
             event=ChatCompletionChunkOut,
             statuses=_OF_COMPLETIONS,
+            has_idempotency_key=True,
         ),
         Operation(
             "post",
@@ -143,6 +165,7 @@ _OPENAI = tuple(
             answer=TextCompletionOut,
             event=TextCompletionOut,
             statuses=_OF_COMPLETIONS,
+            has_idempotency_key=True,
         ),
         Operation(
             "post",
@@ -152,6 +175,7 @@ _OPENAI = tuple(
             answer=ResponseOut,
             event=ResponseEventOut,
             statuses=_OF_COMPLETIONS,
+            has_idempotency_key=True,
         ),
         Operation(
             "post",
@@ -167,7 +191,7 @@ _OPENAI = tuple(
             "The models that are served",
             answer=ModelListOut,
             queries=(
-                Query("filter", "with_meta: those with metadata, which all have"),
+                Query("filter", "those with metadata, which all have", "^with_meta$"),
                 Query("sort_by", "accepted; the order is by id"),
             ),
             statuses=(422,),
@@ -197,6 +221,7 @@ _ANTHROPIC = tuple(
             event=AnthropicEventOut,
             error=AnthropicErrorBodyOut,
             statuses=_OF_COMPLETIONS,
+            has_idempotency_key=True,
         ),
         Operation(
             "post",
@@ -221,6 +246,7 @@ _NATIVE = (
         event=InferenceEventOut,
         queries=(_VERSION,),
         statuses=_OF_COMPLETIONS,
+        has_idempotency_key=True,
         forms=(MULTIPART.decode(), URLENCODED.decode()),
     ),
     Operation(
@@ -228,7 +254,6 @@ _NATIVE = (
         "/models/list",
         "The models that are served, in DeepInfra's catalogue",
         answer=list[ModelCardOut],
-        statuses=(),
         is_public=True,
     ),
     Operation(
@@ -236,7 +261,6 @@ _NATIVE = (
         "/models/featured",
         "The same: all of them are featured",
         answer=list[ModelCardOut],
-        statuses=(),
         is_public=True,
     ),
     Operation(
@@ -261,7 +285,6 @@ _NATIVE = (
         "/openrouter/models",
         "The models that are served, as OpenRouter reads them",
         answer=OpenRouterModelListOut,
-        statuses=(),
         is_public=True,
     ),
     Operation(
@@ -269,7 +292,6 @@ _NATIVE = (
         "/v1/metrics/live",
         "How much was done in the last minute",
         answer=LiveMetricsOut,
-        statuses=(),
         is_public=True,
     ),
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.scoped_token import END_OF_TIME_S
@@ -26,6 +27,85 @@ _PICOUSD_PER_CENT = PICOUSD_PER_USD // 100
 _PICOUSD_PER_NANOUSD = 1000
 _CURRENT = re.compile(r"current(?:-([0-9]{1,4})|\(-([0-9]{1,4})\))?")
 _MONTH = re.compile(r"([0-9]{4})\.([0-9]{2})")
+
+
+class RequestCostOut(TypedDict):
+    """What a request cost, half a nano-dollar rounded up."""
+
+    requestId: str
+    costNanoUsd: int
+
+
+class RequestCostsOut(TypedDict):
+    """What the account's own requests cost."""
+
+    requests: list[RequestCostOut]
+
+
+class BilledModelOut(TypedDict):
+    """What was used; `plan_id` is its service tier."""
+
+    provider: str
+    model_name: str
+    task: Literal["text-generation"]
+    plan_id: str
+    private: Literal[False]
+
+
+class IntervalOut(TypedDict):
+    """From a moment up to, and without, another; in milliseconds since 1970."""
+
+    fr: int
+    to: int
+
+
+class UsageItemOut(TypedDict):
+    """
+    Tokens of one kind of one model in a month.
+
+    Args:
+        units: Tokens.
+        rate: Cents per token.
+        cost: Cents, half a cent rounded up.
+        cost_picousd: The same, exact, in 1e-12 USD.
+
+    """
+
+    model: BilledModelOut
+    units: int
+    rate: float
+    cost: int
+    cost_picousd: int
+    pricing_type: str
+    price_version: int
+    interval: IntervalOut
+
+
+class UsageMonthOut(TypedDict):
+    """
+    A month.
+
+    Args:
+        period: YYYY.MM.
+        total_cost: Cents, half a cent rounded up.
+        total_cost_picousd: The same, exact, in 1e-12 USD.
+        invoice_id: The period; ``NOT_FINAL`` while the month lasts, ``EMPTY`` without usage.
+
+    """
+
+    period: str
+    interval: IntervalOut
+    items: list[UsageItemOut]
+    total_cost: int
+    total_cost_picousd: int
+    invoice_id: str
+
+
+class AccountUsageOut(TypedDict):
+    """Month by month what was used; `initial_month` is the account's first."""
+
+    months: list[UsageMonthOut]
+    initial_month: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +131,11 @@ class Payment:
         asked = await read_json(request, RequestCostsIn)
         account_id = principal_of(request).account_id
         costs = await self.statements.costs_picousd(account_id, asked.request_ids)
-        return answer(
-            {
-                "requests": [
-                    {
-                        "requestId": request_id,
-                        "costNanoUsd": half_up(cost_picousd, _PICOUSD_PER_NANOUSD),
-                    }
-                    for request_id, cost_picousd in costs.items()
-                ]
-            }
-        )
+        told: list[RequestCostOut] = [
+            {"requestId": id_, "costNanoUsd": half_up(cost_picousd, _PICOUSD_PER_NANOUSD)}
+            for id_, cost_picousd in costs.items()
+        ]
+        return answer(RequestCostsOut(requests=told))
 
     async def _usage(self, request: Request, *, key_id: int | None) -> Response:
         now_ms = self.clock.now_ms()
@@ -73,7 +147,8 @@ class Payment:
             )
             for month in _months_in(request, now_ms)
         ]
-        return answer({"months": months, "initial_month": _period(Month.of(account.created_at_ms))})
+        first = _period(Month.of(account.created_at_ms))
+        return answer(AccountUsageOut(months=months, initial_month=first))
 
 
 def _months_in(request: Request, now_ms: int) -> list[Month]:
@@ -103,7 +178,7 @@ def _parse_month(request: Request, param: str, now_ms: int) -> Month:
     )
 
 
-def _month_out(statement: Statement, *, is_over: bool) -> dict[str, Any]:
+def _month_out(statement: Statement, *, is_over: bool) -> UsageMonthOut:
     items = [
         _item_out(statement.month, line, item) for line in statement.lines for item in line.items
     ]
@@ -118,7 +193,7 @@ def _month_out(statement: Statement, *, is_over: bool) -> dict[str, Any]:
     }
 
 
-def _item_out(month: Month, line: Line, item: TokenItem) -> dict[str, Any]:
+def _item_out(month: Month, line: Line, item: TokenItem) -> UsageItemOut:
     usage = line.usage
     return {
         "model": {
@@ -138,7 +213,7 @@ def _item_out(month: Month, line: Line, item: TokenItem) -> dict[str, Any]:
     }
 
 
-def _interval(month: Month) -> dict[str, int]:
+def _interval(month: Month) -> IntervalOut:
     return {"fr": month.begin_ms, "to": month.end_ms}
 
 

@@ -24,7 +24,16 @@ _REQUIRED = {
 
 
 class PartIn(BaseModel):
-    """One part of a text given as a list."""
+    """
+    One part of a text given as a list.
+
+    Args:
+        type: One of input_text, output_text, text, reasoning_text, summary_text, refusal; any other
+            is a 405.
+        text: Required, but for a refusal.
+        refusal: Required with the type ``refusal``.
+
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -41,7 +50,8 @@ def _as_parts(content: object) -> object:
     raise ValueError("should be a string or a list of text parts")
 
 
-Parts = Annotated[list[PartIn], BeforeValidator(_as_parts), Field(max_length=MAX_PARTS)]
+_PartList = Annotated[list[PartIn], Field(max_length=MAX_PARTS, fail_fast=True)]
+Parts = Annotated[_PartList, BeforeValidator(_as_parts, json_schema_input_type=str | _PartList)]
 
 
 class ItemIn(BaseModel):
@@ -49,9 +59,16 @@ class ItemIn(BaseModel):
     One item of the input.
 
     Args:
-        type: A message where it is left out.
-        role: ``developer`` is what OpenAI calls ``system`` for models that reason.
+        type: One of message (also where it is left out), function_call, function_call_output,
+            reasoning; any other is a 405.
+        role: Required of a message; ``developer`` is what OpenAI calls ``system`` for models that
+            reason.
+        content: Required of a message.
         summary: Of reasoning; it counts where the reasoning itself was not sent back.
+        call_id: Required of a call and its output.
+        name: Required of a call.
+        arguments: Required of a call; JSON text.
+        output: Required of a call's output.
 
     """
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from stillhouse.api.chat_message import TOOL_NAME, NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.chat_request import MAX_MESSAGES, MAX_TOOLS, MAX_TOP_LOGPROBS, EffortName
 from stillhouse.api.faults import brief
+from stillhouse.api.not_offered import tells_not_offered
 from stillhouse.api.openai_request import MAX_TOKENS
 from stillhouse.api.responses_items import ItemIn, conversation
 from stillhouse.chat import (
@@ -45,7 +46,14 @@ class _In(BaseModel):
 
 
 class FunctionToolIn(_In):
-    """A function that the model may call; OpenAI's own tools are not offered."""
+    """
+    A function that the model may call; OpenAI's own tools are not offered.
+
+    Args:
+        type: ``function``; any other is a 405.
+        name: Required.
+
+    """
 
     type: str = Field(max_length=64)
     name: str | None = Field(default=None, pattern=TOOL_NAME)
@@ -73,7 +81,13 @@ class FunctionToolIn(_In):
 
 
 class FormatIn(_In):
-    """The form that an answer must have; a schema always binds, with `strict` or without."""
+    """
+    The form that an answer must have; a schema always binds, with `strict` or without.
+
+    Args:
+        schema: Goes with the type ``json_schema``, and with no other.
+
+    """
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     name: str | None = Field(default=None, max_length=256)
@@ -143,17 +157,39 @@ _NOT_OFFERED: dict[str, tuple[tuple[object, ...], str]] = {
 }
 
 
-class ResponseIn(BaseModel):
-    """The body of a response; unknown fields are let through."""
+def _tell(schema: dict[str, Any]) -> None:
+    tells_not_offered(schema, {name: values for name, (values, _) in _NOT_OFFERED.items()})
 
-    model_config = ConfigDict(extra="allow", strict=True)
+
+_ItemList = Annotated[list[ItemIn], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+
+
+_CHOICES = {
+    "anyOf": [
+        {"enum": ["none", "auto", "required", None]},
+        {
+            "type": "object",
+            "properties": {"type": {"const": "function"}, "name": {"type": "string"}},
+            "required": ["type", "name"],
+        },
+    ]
+}
+
+
+class ResponseIn(BaseModel):
+    """
+    The body of a response; unknown fields are let through.
+
+    Args:
+        tools: Each name must be there once.
+        tool_choice: ``required`` needs tools; a named one must be among them.
+
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, json_schema_extra=_tell)
 
     model: str = Field(min_length=1, max_length=256)
-    input: Annotated[
-        list[ItemIn],
-        BeforeValidator(_as_items),
-        Field(min_length=1, max_length=MAX_MESSAGES),
-    ]
+    input: Annotated[_ItemList, BeforeValidator(_as_items, json_schema_input_type=str | _ItemList)]
     instructions: str | None = None
     stream: bool | None = None
     stream_options: StreamOptionsIn | None = None
@@ -163,7 +199,7 @@ class ResponseIn(BaseModel):
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     include: list[Includable] | None = Field(default=None, max_length=16)
     tools: list[FunctionToolIn] | None = Field(default=None, max_length=MAX_TOOLS)
-    tool_choice: Any = None
+    tool_choice: Annotated[Any, WithJsonSchema(_CHOICES)] = None
     parallel_tool_calls: bool | None = None
     max_tool_calls: int | None = Field(default=None, ge=0)
     text: TextIn | None = None

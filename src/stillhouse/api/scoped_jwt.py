@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated
 
+from pydantic import WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from stillhouse.accounts import scoped_token
 from stillhouse.accounts.accounts import Accounts
@@ -15,6 +19,27 @@ from stillhouse.api.own_account import own_key, principal_of
 from stillhouse.clock import Clock
 from stillhouse.errors import AuthenticationError, InvalidRequestError, PermissionDeniedError
 from stillhouse.money import usd
+
+
+class ScopedJwtOut(TypedDict):
+    """A token, which is used as an API key is."""
+
+    token: str
+
+
+class ScopeOut(TypedDict):
+    """
+    What a token may do, its key's own bounds taken into account; null is without bound.
+
+    Args:
+        expires_at: In seconds since 1970.
+        spending_limit: In USD.
+
+    """
+
+    expires_at: int
+    models: list[str] | None
+    spending_limit: Annotated[Decimal, WithJsonSchema({"type": "number"})] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +58,8 @@ class ScopedJwt:
                 f"The API key '{key.name}' is limited, and signs tokens of its own alone."
             )
         bounds = asked.to_bounds(now_ms=self.clock.now_ms())
-        return answer(
-            {"token": await self.accounts.scopes.mint(key.account_id, asked.api_key_name, bounds)}
-        )
+        token = await self.accounts.scopes.mint(key.account_id, asked.api_key_name, bounds)
+        return answer(ScopedJwtOut(token=token))
 
     async def show(self, request: Request) -> Response:
         """What a token of the account may do, its key's own bounds taken into account."""
@@ -49,10 +73,10 @@ class ScopedJwt:
             raise InvalidRequestError(error.message, param="jwtoken") from error
         bounds = scope.bounds
         assert bounds.expires_at_ms is not None, "every token expires"
-        return answer(
-            {
-                "expires_at": bounds.expires_at_ms // 1000,
-                "models": None if bounds.allowed_models is None else sorted(bounds.allowed_models),
-                "spending_limit": bounds.limit_picousd and usd(bounds.limit_picousd),
-            }
-        )
+        models, limit_picousd = bounds.allowed_models, bounds.limit_picousd
+        body: ScopeOut = {
+            "expires_at": bounds.expires_at_ms // 1000,
+            "models": None if models is None else sorted(models),
+            "spending_limit": None if limit_picousd is None else usd(limit_picousd),
+        }
+        return answer(body)

@@ -23,6 +23,9 @@ LIFETIME_MS = 24 * 3600 * 1000
 #: More text than any context of today holds; a larger answer is charged, but not kept.
 MAX_ANSWER_BYTES = 4 << 20
 
+#: Of one of an answer's log probabilities, as the store writes it.
+_LEAST_LOGPROB_BYTES = 40
+
 #: Deleted in one transaction, during which nobody else can write.
 PURGE_BATCH = 500
 
@@ -50,8 +53,14 @@ class Answer:
 
     def encode(self) -> bytes:
         """As the store keeps it: nothing, where it is too large."""
+        if _num_logprobs(self.choices) > MAX_ANSWER_BYTES // _LEAST_LOGPROB_BYTES:
+            return b""  # to write it first would hold up the ledger, and all others, for a second
         data = msgspec.json.encode(self)
         return data if len(data) <= MAX_ANSWER_BYTES else b""
+
+
+def _num_logprobs(choices: tuple[ChoiceAnswer, ...]) -> int:
+    return sum(1 + len(token.top) for choice in choices for token in choice.logprobs)
 
 
 @dataclass(frozen=True, slots=True)

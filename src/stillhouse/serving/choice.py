@@ -80,7 +80,8 @@ class Choice:
     @property
     def reason(self) -> FinishReason:
         """Why it ended, as the client is told; asked for once it has."""
-        return self._reply.finish_reason(at_limit=self._finish is EngineFinish.LENGTH)
+        # What was cancelled is cut off as well, and not at its end.
+        return self._reply.finish_reason(at_limit=self._finish is not EngineFinish.STOP)
 
     def stop(self) -> None:
         """End the sequence within one engine step."""

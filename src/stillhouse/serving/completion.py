@@ -25,6 +25,13 @@ from stillhouse.serving.watch import Watch
 
 log = structlog.get_logger()
 
+#: Of several answers that end differently, the first of these is what the request is known by.
+_OUTCOMES = {
+    FinishReason.LENGTH: Outcome.LENGTH,
+    FinishReason.TOOL_CALLS: Outcome.TOOL_CALLS,
+    FinishReason.STOP: Outcome.STOP,
+}
+
 
 class Completion:
     """
@@ -220,8 +227,8 @@ class Completion:
     def _outcome(self) -> Outcome:
         if any(choice.was_cancelled for choice in self._choices):
             return self._stopped_by or Outcome.CANCELLED
-        is_cut = any(choice.reason is FinishReason.LENGTH for choice in self._choices)
-        return Outcome.LENGTH if is_cut else Outcome.STOP
+        reasons = {choice.reason for choice in self._choices}
+        return next(outcome for reason, outcome in _OUTCOMES.items() if reason in reasons)
 
     def _answer(self, last: ChoiceEnd) -> Answer | None:
         if self._transcript is None:

@@ -15,7 +15,7 @@ from stillhouse.billing.price import Price
 from stillhouse.chat import ChatRequest, Message, TextRequest
 from stillhouse.clock import Clock
 from stillhouse.engines.base import GenerateRequest, Grammar
-from stillhouse.errors import PermissionDeniedError, StoreUnavailableError
+from stillhouse.errors import ContextLengthError, PermissionDeniedError, StoreUnavailableError
 from stillhouse.metrics import Metrics
 from stillhouse.models.chat_model import Prompt
 from stillhouse.models.grammar.compiler import GrammarCompiler
@@ -278,8 +278,21 @@ async def _in_time(answer: Awaitable[T]) -> T:
 async def _encode(model: ServedModel, request: ChatRequest | TextRequest) -> Prompt:
     """What takes longer than others should wait is tokenised in a thread."""
     if _is_short(request):
-        return model.chat.encode(request)
-    return await asyncio.to_thread(model.chat.encode, request)
+        prompt = model.chat.encode(request)
+    else:
+        prompt = await asyncio.to_thread(model.chat.encode, request)
+    _check_fits(model, prompt, param="prompt" if isinstance(request, TextRequest) else "messages")
+    return prompt
+
+
+def _check_fits(model: ServedModel, prompt: Prompt, *, param: str) -> None:
+    """The engine's memory may hold less than the model's context."""
+    if len(prompt.token_ids) >= model.context_length:
+        raise ContextLengthError(
+            prompt_tokens=len(prompt.token_ids),
+            max_prompt_tokens=model.context_length - 1,
+            param=param,
+        )
 
 
 def _is_short(request: ChatRequest | TextRequest) -> bool:

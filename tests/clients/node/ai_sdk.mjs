@@ -103,5 +103,6 @@ export async function tryProvider(record, provider, wrongKey) {
   await askStream(record, provider);
   await askForJson(record, provider);
   await completeRaw(record, provider);
+  await callTools(record, provider);
   await beRefused(record, provider, wrongKey);
 }

@@ -154,5 +154,6 @@ await askForJson();
 await completeRaw();
 await respond();
 await listModels();
+await callTools();
 await beRefused();
 record.tell();

@@ -58,7 +58,7 @@ def call_tools():
         """Get the weather in a city."""
         return f"It is sunny in {city}."
 
-    tools = [FunctionTool.from_defaults(get_weather)]
+    tools = [FunctionTool.from_defaults(get_weather, description="Get the weather in a city.")]
     with_tools = point(model=TOOLS_MODEL)
     answer = with_tools.chat_with_tools(tools, user_msg=WEATHER[0]["content"])
     note(answer.raw["usage"])
@@ -97,5 +97,6 @@ chat_whole()
 chat_stream()
 complete()
 asyncio.run(chat_async())
+call_tools()
 be_refused()
 record.tell()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from stillhouse.api.chat_request import ChatCompletionIn
 from stillhouse.api.openai_request import parse_body
@@ -276,3 +277,20 @@ def test_what_openai_clients_send_besides_is_let_through():
         user="u", metadata={"a": "b"}, store=False, prompt_cache_key="k", verbosity="low",
         prompt_cache_options={"mode": "explicit", "ttl": "1h"}, functions=[], suffix=None,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": [0] * 1000}] * 1000},
+        {"messages": [{"role": "assistant", "tool_calls": [0] * 100}] * 1000},
+        {"messages": HELLO, "tools": [0] * 100},
+        {"messages": HELLO, "stop": [0] * 100},
+    ],
+)
+def test_the_first_fault_is_enough(fields):
+    """A list of a million mistakes is read up to the first, as each that is found takes memory."""
+    with pytest.raises(ValidationError) as refusal:
+        ChatCompletionIn.model_validate({"model": "a/b"} | fields)
+
+    assert 2 >= refusal.value.error_count()

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.api.json_body import LONG_BODY_BYTES, MAX_KEYS, parse_json
+from stillhouse.api.json_body import (
+    LONG_BODY_BYTES,
+    MAX_BRACKETS,
+    MAX_KEYS,
+    MAX_VALUES,
+    parse_json,
+)
 from stillhouse.errors import InvalidRequestError
 
 json_values = st.recursive(
@@ -63,3 +69,32 @@ def test_far_too_many_keys_are_refused_unparsed():
 
     text = json.dumps('a": ' * LONG_BODY_BYTES)
     assert LONG_BODY_BYTES * 4 == len(parse_json(text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("body", "limit"),
+    [
+        (b"[" + b"[],   " * MAX_BRACKETS + b"0]", MAX_BRACKETS),
+        (b"[" + b"{},   " * MAX_BRACKETS + b"0]", MAX_BRACKETS),
+        (b"[" + b"0," * (MAX_VALUES + 1) + b"0]", MAX_VALUES),
+        (b"[" + b'"",' * (MAX_VALUES + 1) + b"0]", MAX_VALUES),
+    ],
+)
+def test_far_too_many_values_are_refused_unparsed(body, limit):
+    """So many lists or numbers are refused before they are built."""
+    with pytest.raises(InvalidRequestError, match=f"more than {limit} "):
+        parse_json(body)
+
+
+@pytest.mark.parametrize("text", ["[{,:", '\\"[{,:', "\\[{,:"])
+def test_what_strings_hold_is_not_counted(text):
+    """A long text of brackets, commas and escaped quotes is one value."""
+    whole = text * LONG_BODY_BYTES
+    assert [whole] == parse_json(json.dumps([whole]).encode())
+
+
+@pytest.mark.parametrize("end", [b"", b"\\", b'\\"'])
+def test_a_long_string_that_does_not_end(end):
+    """Nothing after a quote is counted for structure, and the parser has the last word."""
+    with pytest.raises(InvalidRequestError, match="not valid JSON"):
+        parse_json(b'["' + b'\\",[' * LONG_BODY_BYTES + end)

@@ -72,8 +72,9 @@ class SteppedEngine:
             yield GenerateStep((WORD_ID,), usage, finish)
 
     def cancel(self, request_id: str) -> None:
-        self._cancelled.add(request_id)
-        self.gate.set()
+        if any(request.request_id == request_id for request in self.requests):
+            self._cancelled.add(request_id)
+            self.gate.set()
 
 
 @dataclass

@@ -8,6 +8,7 @@ import pytest
 from stillhouse.chat import ServiceTier
 from stillhouse.config import DEMO_MODEL
 from stillhouse.errors import (
+    ContextLengthError,
     InsufficientFundsError,
     InvalidRequestError,
     OverloadedError,
@@ -67,6 +68,16 @@ async def test_a_minutes_tokens_are_prompt_and_completion(serving):
     assert pytest.approx((used_tokens - 999) * 60 / 1000) == refusal.value.retry_after_s
     serving.clock.advance(refusal.value.retry_after_s)
     await serving.answer()
+
+
+@pytest.mark.parametrize("context_length", [1, 6, 7])
+async def test_a_prompt_beyond_the_engines_memory(serving, context_length):
+    """Where the engine holds less than the model could, that is said before anything is held."""
+    serving.engine.context_length = context_length  # the prompt has 7 tokens
+    with pytest.raises(ContextLengthError, match=f"maximum input length {context_length - 1}"):
+        await serving.open(n=4, max_tokens=None)
+
+    assert [] == await serving.rows()
 
 
 def test_a_model_has_so_many_places(serving):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from stillhouse.billing.idempotency import Claim
@@ -94,6 +96,23 @@ async def test_a_client_that_leaves_ends_them_all(serving):
         await serving.rows()
     )
     assert 150 > finish.usage.completion_tokens
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("num_turns", range(4))
+async def test_who_left_before_the_engine_began(serving, n, num_turns):
+    """However soon it is known that nobody reads, no sequence goes on to its end."""
+    serving.engine.gate.clear()
+    opened = await serving.open(n=n, max_tokens=50)
+    for _ in range(num_turns):
+        await asyncio.sleep(0)
+    opened.stop(Outcome.CLIENT_DISCONNECT)
+    serving.engine.gate.set()
+    await events_of(opened)
+
+    ((state, outcome, completion_tokens),) = await serving.rows()
+    assert ("SETTLED", "client_disconnect") == (state, outcome)
+    assert 2 * n >= completion_tokens
 
 
 async def test_a_repetition_tells_them_all(serving):

@@ -165,7 +165,9 @@ async def test_a_drained_answer_is_the_answer(serving):
     first.stop(Outcome.DRAINED)
     answer = await events_of(first)
 
-    assert text_of(answer) == text_of(await serving.answer(claim=CLAIM))
+    again = await serving.answer(claim=CLAIM)
+    assert text_of(answer) == text_of(again)
+    assert [FinishReason.LENGTH] * 2 == [answer[-1].reason, again[-1].reason]
     assert [("drained",)] == await serving.rows("outcome")
 
 

@@ -1,0 +1,56 @@
+"""What schemathesis does beside its own: short answers from a model that is there."""
+
+# mypy: ignore-errors
+# (what it imports is in another environment, where no checker runs)
+
+from __future__ import annotations
+
+import os
+
+import schemathesis
+from schemathesis import GenerationMode
+
+MODEL = os.environ["MODEL"]
+OWN_KEY_ID, NO_KEY_ID = "1", "999"
+MAX_TOKENS = 4
+_LIMITS = {"/inference/": "max_new_tokens", "/responses": "max_output_tokens"}
+
+
+@schemathesis.hook
+def before_load_schema(_context, raw_schema):
+    """Nothing comes back that is not described, though clients must not rely on that."""
+    for name, schema in raw_schema["components"]["schemas"].items():
+        if name.endswith("Out") and "properties" in schema:
+            schema["additionalProperties"] = False
+
+
+@schemathesis.hook
+def before_call(_context, case, _kwargs):
+    """What would take long, or end the key that all is done with, becomes its nearest."""
+    _keep_own_key(case)
+    _shorten(case)
+    if case.meta is not None and case.meta.generation.mode == GenerationMode.POSITIVE:
+        _name_model(case)
+
+
+def _keep_own_key(case):
+    if (case.path_parameters or {}).get("api_token") == OWN_KEY_ID:
+        case.path_parameters["api_token"] = NO_KEY_ID
+
+
+def _shorten(case):
+    limit = next((name for part, name in _LIMITS.items() if part in case.path), "max_tokens")
+    if not isinstance(case.body, dict) or not {"messages", "prompt", "input"} & case.body.keys():
+        return
+    asked = case.body.get(limit)
+    if asked is None or (type(asked) is int and asked > MAX_TOKENS):
+        case.body[limit] = MAX_TOKENS
+
+
+def _name_model(case):
+    """Generated names are of no model; that these are a 404 is seen with what is generated wrong."""
+    if isinstance(case.body, dict) and "model" in case.body:
+        case.body["model"] = MODEL
+    for name in ("model", "model_name"):
+        if name in (case.path_parameters or {}):
+            case.path_parameters[name] = MODEL

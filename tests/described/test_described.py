@@ -1,0 +1,72 @@
+"""The server is as its own description says, whatever is sent: schemathesis looks for a difference."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stillhouse.config import DEMO_MODEL
+from tests.faults.fault_server import FaultServer, run_fault_server
+
+ROOT = Path(__file__).parents[2]
+INSTALLED = ROOT / ".venv" / "schemathesis.stamp"
+SCHEMATHESIS = ROOT / ".venv" / "schemathesis" / "bin" / "st"
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "ignored_auth",
+    "unsupported_method",
+    "allow_header_conformance",
+)
+#: Few by default; `make test-slow` asks for many.
+NUM_EXAMPLES = int(os.environ.get("STILLHOUSE_DESCRIBED_EXAMPLES", "0"))
+# Each OpenAI and Anthropic door has a second path, which is the same code.
+FEW = ("--max-examples", "5", "--phases", "fuzzing", "--exclude-path-regex", "^/v1/openai/")
+MANY = ("--max-examples", str(NUM_EXAMPLES), "--phases", "examples,coverage,fuzzing")
+
+
+@pytest.mark.skipif(not INSTALLED.exists(), reason="`make test` installs schemathesis")
+def test_server_is_as_it_is_described(tmp_path):
+    """No answer is a 5xx, or of a status, type or shape that /openapi.json does not tell of."""
+    with run_fault_server(tmp_path / "state") as server:
+        engine = children_of(server.process.pid)
+        assert "" == run_schemathesis(server, tmp_path, *(MANY if NUM_EXAMPLES else FEW))
+        assert engine == children_of(server.process.pid)
+
+
+def run_schemathesis(server: FaultServer, folder: Path, *options: str) -> str:
+    """What it has found; nothing is good."""
+    (folder / "schemathesis.toml").touch()  # it would look for one in every folder above
+    done = subprocess.run(
+        [
+            *(str(SCHEMATHESIS), "--config-file", str(folder / "schemathesis.toml"), "run"),
+            f"{server.url}/openapi.json",
+            *("--header", f"Authorization: {server.headers['Authorization']}"),
+            *("--checks", ",".join(CHECKS), "--suppress-health-check", "all"),
+            *("--continue-on-failure", "--no-shrink", "--no-color", "--seed", "1"),
+            *options,
+        ],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parent),
+            "SCHEMATHESIS_HOOKS": "hooks",
+            "MODEL": DEMO_MODEL,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def children_of(pid: int) -> list[str]:
+    """The processes that a process has started and that live: of the server, its engine."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
