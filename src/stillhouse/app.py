@@ -179,7 +179,11 @@ async def open_service(
         stack.push_async_callback(completions.drain, grace_s=0)
         api = create_api(
             accounts=rooms.accounts,
-            door_routes=door_routes(completions, max_body_bytes=config.server.max_body_mib * MIB),
+            door_routes=door_routes(
+                completions,
+                max_body_bytes=config.server.max_body_mib * MIB,
+                keep_alive_s=config.server.keep_alive_s,
+            ),
             account_routes=account_routes(
                 accounts=rooms.accounts,
                 statements=rooms.statements,

@@ -32,6 +32,7 @@ class ServerConfig(_Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     max_body_mib: int = Field(default=8, ge=1, le=1024)
+    keep_alive_s: float = Field(default=15, gt=0)
     shutdown_grace_s: int = Field(default=30, ge=0)
     ledger_patience_s: float = Field(default=30, gt=0)
 

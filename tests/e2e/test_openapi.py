@@ -6,48 +6,105 @@ import re
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 
-from stillhouse.api.operations import OPERATIONS
-from stillhouse.api.routes import PUBLIC_PATHS, PUBLIC_PREFIXES
+from stillhouse.api.model_routes import PUBLIC_PREFIXES
+from stillhouse.api.operations import METRICS_PATH, OPERATIONS, operations
+from stillhouse.api.routes import PUBLIC_PATHS
+from stillhouse.config import DEMO_MODEL
 from tests.e2e.running_server import RunningServer
 
-METRICS = "/metrics"  # public on a loopback address
+NO_KEY_ID = "999999"
+BY_PATH = {(operation.method, operation.path): operation for operation in OPERATIONS}
+TALK = [{"role": "user", "content": "Hello!"}]
+SHORT = {"model": DEMO_MODEL, "stream": True}
+STREAMS = {
+    "/v1/chat/completions": {"messages": TALK, "max_tokens": 40, "n": 2, "logprobs": True},
+    "/v1/completions": {"prompt": "Hello", "max_tokens": 4, "logprobs": 1},
+    "/v1/messages": {"messages": TALK, "max_tokens": 40},
+    "/v1/responses": {"input": "Hello!", "max_output_tokens": 40, "top_logprobs": 1},
+    "/v1/inference/{model_name}": {"input": "Hello", "max_new_tokens": 4},
+}
 
 
-def test_it_is_served_to_everybody(server: RunningServer):
-    """Nobody needs a key to read how the API is used, and every operation is in it."""
-    document = httpx.get(f"{server.url}/openapi.json").json()
+@pytest.fixture(scope="module")
+def document(server: RunningServer):
+    """What everybody is told, without a key."""
+    return httpx.get(f"{server.url}/openapi.json").json()
 
+
+def path_of(operation) -> str:
+    """One that leads to something, where its parameter is a model."""
+    return re.sub(r"{model\w*}", DEMO_MODEL, operation.path).replace("{api_token}", NO_KEY_ID)
+
+
+def test_every_operation_is_in_it(document):
+    """The table of operations is the document."""
     assert "3.1.0" == document["openapi"]
     assert {(operation.path, operation.method) for operation in OPERATIONS} == {
         (path, method) for path, methods in document["paths"].items() for method in methods
     }
 
 
-def test_every_reference_leads_somewhere(server: RunningServer):
-    """No schema is referred to that is not there, and none is there for nothing."""
+def test_every_reference_leads_somewhere(server: RunningServer, document):
+    """Nothing is referred to that is not there, and nothing is there for nothing."""
     text = httpx.get(f"{server.url}/openapi.json").text
-    names = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+    for kind in ("schemas", "headers"):
+        names = set(re.findall(rf'"#/components/{kind}/([^"]+)"', text))
+        assert names == document["components"][kind].keys()
 
-    assert names == httpx.get(f"{server.url}/openapi.json").json()["components"]["schemas"].keys()
+
+def test_descriptions_are_for_people_who_do_not_know_python(document):
+    """What a docstring says of a field stands at the field."""
+    schemas = document["components"]["schemas"]
+    stop = schemas["MessageIn"]["properties"]["role"]["description"]
+
+    assert "`developer` is what OpenAI calls `system` for models that reason." == stop
+    for name, schema in schemas.items():
+        assert not re.search("``|Args:|\n    ", schema.get("description", "")), name
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: f"{o.method} {o.path}")
 def test_every_operation_is_there(server: RunningServer, operation):
     """Each path knows its method: it is never `no such path` nor `no such method`."""
-    path = re.sub(r"{\w+}", "stillhouse/demo-r1", operation.path)
-    response = httpx.request(operation.method, server.url + path, headers=server.headers)
+    url = server.url + path_of(operation)
+    response = httpx.request(operation.method, url, headers=server.headers)
     code = "" if response.is_success else response.json()["error"].get("code")
 
     assert code not in {"not_found", "method_not_allowed"}
+    assert response.status_code in {*operation.answer_statuses, *operation.statuses}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: f"{o.method} {o.path}")
-def test_what_needs_no_key_is_said_so(server: RunningServer, operation):
+def test_what_needs_no_key_is_said_so(server: RunningServer, document, operation):
     """Without a key exactly the public operations answer with anything but a 401."""
-    path = re.sub(r"{\w+}", "x", operation.path)
+    path = path_of(operation)
     response = httpx.request(operation.method, server.url + path)
+    is_open = [] == document["paths"][operation.path][operation.method].get("security")
 
-    is_open = operation.is_public or operation.path == METRICS
     assert is_open == (401 != response.status_code)
     assert operation.is_public == (path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIXES))
+
+
+def test_metrics_are_public_where_only_this_machine_sees_them():
+    """A server that others see says that its metrics need a key."""
+    assert {METRICS_PATH} == {
+        here.path
+        for here, elsewhere in zip(operations({METRICS_PATH}), operations(()), strict=True)
+        if here.is_public and not elsewhere.is_public
+    }
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_events_are_as_described(server: RunningServer, path):
+    """Each event of each stream has the fields that its type has, and no others."""
+    operation = BY_PATH["post", path]
+    described = TypeAdapter(operation.event)
+    body = SHORT | STREAMS[path]
+    with server.client() as client:
+        text = client.post(path_of(operation), json=body).text
+    events = re.findall(r"^data: ({.*})$", text, re.MULTILINE)
+
+    assert len(events) > 2
+    for event in events:
+        described.validate_json(event, strict=True, extra="forbid")

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Principal
 from stillhouse.api import idempotency_header
-from stillhouse.api.event_stream import KEEP_ALIVE_S, EventStream, Header
+from stillhouse.api.event_stream import EventStream, Header
 from stillhouse.api.request_body import read_body
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import ChatEvent, ChatRequest, ChoiceAnswer, Finish, TextRequest
@@ -94,7 +94,7 @@ class CompletionEndpoint:
     max_body_bytes: int
     id_prefix: str
     read: Callable[[bytes, Request], Asked]
-    keep_alive_s: float = KEEP_ALIVE_S
+    keep_alive_s: float
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -103,12 +103,22 @@ COUNT_DOORS = (
 )
 
 
-def door_routes(completions: Completions, *, max_body_bytes: int) -> list[JsonRoute]:
-    """A route for each path of each door."""
+def door_routes(
+    completions: Completions, *, max_body_bytes: int, keep_alive_s: float
+) -> list[JsonRoute]:
+    """
+    A route for each path of each door.
+
+    Args:
+        keep_alive_s: Longest silence in a stream.
+
+    """
     return [
         JsonRoute(path, endpoint, methods=["POST"])
         for door in DOORS
-        for endpoint in [CompletionEndpoint(completions, max_body_bytes, door.id_prefix, door.read)]
+        for endpoint in [
+            CompletionEndpoint(completions, max_body_bytes, door.id_prefix, door.read, keep_alive_s)
+        ]
         for path in door.paths
     ] + [
         JsonRoute(path, endpoint, methods=["POST"])

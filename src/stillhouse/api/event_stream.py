@@ -10,8 +10,6 @@ from starlette.types import Send
 
 Header = tuple[bytes, bytes]
 
-#: Proxies commonly cut a connection that is silent for a minute.
-KEEP_ALIVE_S = 15.0
 #: A comment (WHATWG HTML, section 9.2.6): every client of server-sent events skips it.
 COMMENT = b": keep-alive\n\n"
 

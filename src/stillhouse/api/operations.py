@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from stillhouse.api.account_schema import ApiTokenIn, RequestCostsIn, ScopedJwtIn
@@ -32,6 +34,8 @@ from stillhouse.api.scoped_jwt import ScopedJwtOut, ScopeOut
 from stillhouse.api.text_answer import TextCompletionOut
 from stillhouse.api.text_request import TextCompletionIn
 
+METRICS_PATH = "/metrics"
+
 #: What anything that needs a key can be refused with.
 _WITH_KEY = (401, 503)
 #: And what belongs to an account, which no scoped token may see.
@@ -57,7 +61,7 @@ _PROBES = (
         answer_statuses=(200, 503),
         is_public=True,
     ),
-    Operation("get", "/metrics", "Prometheus metrics", statuses=_WITH_KEY),
+    Operation("get", METRICS_PATH, "Prometheus metrics", statuses=_WITH_KEY),
     Operation("get", "/openapi.json", "This document", answer=dict[str, Any], is_public=True),
 )
 
@@ -297,3 +301,13 @@ _NATIVE = (
 )
 
 OPERATIONS = (*_OPENAI, *_ANTHROPIC, *_NATIVE, *_ACCOUNT, *_PROBES)
+
+
+def operations(public_paths: Collection[str]) -> tuple[Operation, ...]:
+    """Every operation, those at *public_paths* among the ones that need no key."""
+    return tuple(
+        replace(operation, is_public=True, statuses=())
+        if operation.path in public_paths and not operation.is_public
+        else operation
+        for operation in OPERATIONS
+    )

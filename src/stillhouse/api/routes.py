@@ -16,12 +16,11 @@ from stillhouse.api.model_list import ModelList
 from stillhouse.api.model_routes import PUBLIC_PATHS as MODEL_PATHS
 from stillhouse.api.model_routes import PUBLIC_PREFIXES, model_routes
 from stillhouse.api.openapi import OpenApi
-from stillhouse.api.operations import OPERATIONS
+from stillhouse.api.operations import METRICS_PATH, operations
 from stillhouse.api.probes import Probes
 from stillhouse.metrics import Metrics
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | MODEL_PATHS
-METRICS_PATH = "/metrics"
 
 
 def create_api(  # noqa: PLR0913  (one argument per room that answers)
@@ -41,11 +40,12 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
         has_public_metrics: Serve metrics without a key: for a server that only this machine sees.
 
     """
+    public_paths = PUBLIC_PATHS | {METRICS_PATH} if has_public_metrics else PUBLIC_PATHS
     routes: list[Route] = [
         JsonRoute(METRICS_PATH, probes.exposition),
         JsonRoute("/livez", probes.livez),
         JsonRoute("/readyz", probes.readyz),
-        JsonRoute("/openapi.json", OpenApi.of(OPERATIONS).show),
+        JsonRoute("/openapi.json", OpenApi.of(operations(public_paths)).show),
     ]
     routes += [*model_routes(model_list, metrics), *door_routes, *account_routes]
     public_paths = PUBLIC_PATHS | {METRICS_PATH} if has_public_metrics else PUBLIC_PATHS
