@@ -11,12 +11,14 @@ run: .venv/run.stamp
 	@$(BIN)/stillhouse serve
 
 # Everything, on two cores: the histories of the ledger's state machine on one, all else on the other.
-test: .venv/dev.stamp .venv/clients.stamp
+test: .venv/dev.stamp .venv/clients.stamp .venv/schemathesis.stamp
 	STILLHOUSE_LEDGER_EXAMPLES=500 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# What takes minutes: two hundred rounds of kill -9 against a client's journal.
-test-slow: .venv/dev.stamp
-	STILLHOUSE_KILL_ROUNDS=200 $(BIN)/pytest tests/faults/test_kill_loop.py
+# What takes minutes: two hundred rounds of kill -9 against a client's journal, and whatever bodies
+# schemathesis thinks of.
+test-slow: .venv/dev.stamp .venv/schemathesis.stamp
+	STILLHOUSE_KILL_ROUNDS=200 STILLHOUSE_DESCRIBED_EXAMPLES=100 \
+	  $(BIN)/pytest tests/faults/test_kill_loop.py tests/described
 
 # What a change is checked with before it is committed: under a minute.
 check: lint
@@ -32,12 +34,12 @@ lint: .venv/dev.stamp
 # Rewrites the locked requirements from pyproject.toml; `make list-clients` then says what still works.
 lock: .venv/dev.stamp .venv/clients.stamp
 	$(BIN)/pip install --quiet uv
-	for set in run dev benchmark clients; do \
+	for set in run dev benchmark clients schemathesis; do \
 	  case $$set in \
 	    run) what="pyproject.toml";; \
 	    dev) what="pyproject.toml --group dev";; \
 	    benchmark) what="pyproject.toml --group dev --group benchmark";; \
-	    clients) what="--group clients";; \
+	    clients|schemathesis) what="--group $$set";; \
 	  esac; \
 	  $(BIN)/uv pip compile $$what --upgrade --universal --python-version 3.11 \
 	    --no-emit-index-url --no-header --quiet --output-file requirements/$$set.txt; \
@@ -74,3 +76,8 @@ clean:
 	-.venv/clients/bin/pip install --quiet --no-deps --no-compile --requirement requirements/clients.txt \
 	  && $(NPM) ci --loglevel error \
 	  && touch $@
+
+# It has a pytest of its own.
+.venv/schemathesis.stamp: requirements/schemathesis.txt | .venv/bin/pip
+	$(PYTHON) -m venv .venv/schemathesis
+	-.venv/schemathesis/bin/pip install --quiet --no-deps --no-compile --requirement $< && touch $@

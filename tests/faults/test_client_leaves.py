@@ -93,6 +93,31 @@ def test_leaving_at_once(server, leave):
     assert [] == server.alarms("request failed")
 
 
+@pytest.mark.parametrize("num_events", [0, 4, 9])
+@pytest.mark.parametrize("leave", LEAVE)
+def test_leaving_several_answers(server, leave, num_events):
+    """All answers of a request stop, and its row has the tokens of each."""
+    with open_client(server, max_tokens=LONG, n=4) as client:
+        client.read(num_events)
+        LEAVE[leave](client)
+        row, testimony = row_and_testimony(server)
+
+    assert ("client_disconnect", "cancelled") == (row.outcome, testimony.finish)
+    assert len(testimony.token_ids) == row.completion_tokens < LONG
+
+
+def test_leaving_several_answers_at_once(server):
+    """Who is gone before the first of several answers begins, is not answered to the end."""
+    before = rows(server.home).keys()
+    for stream in [True, False] * 20:
+        with BareClient(server, max_tokens=LONG, n=4, stream=stream) as client:
+            client.leave_by_rst()
+    server.wait_until(lambda: server.outstanding() == 0)
+
+    left = [row for request_id, row in rows(server.home).items() if request_id not in before]
+    assert {"client_disconnect"} >= {row.outcome for row in left}
+
+
 def test_many_leave_at_once(server):
     """Forty streams cut at forty different chunks are forty rows that the engine's log confirms."""
     before = rows(server.home).keys()

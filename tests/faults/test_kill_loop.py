@@ -23,6 +23,8 @@ from tests.faults.fault_server import (
 NUM_ROUNDS = int(os.environ.get("STILLHOUSE_KILL_ROUNDS", "20"))
 NUM_CLIENTS = 4
 ENGINE = "token_interval_s = 0.001\n"
+#: The most of each field of a request.
+DRAWN = {"max_tokens": 8, "seed": 99, "n": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def stream_until_the_end(server, journal, seed) -> None:
     draw = random.Random(seed)
     while True:
         try:
-            with BareClient(server, max_tokens=draw.randint(1, 8), seed=draw.randint(0, 99)) as one:
+            fields = {name: draw.randint(1, most) for name, most in DRAWN.items()}
+            with BareClient(server, **fields) as one:
                 for event in one.events():
                     journal.saw(event)
         except ConnectionError:

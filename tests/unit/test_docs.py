@@ -6,11 +6,31 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
 import stillhouse
+from stillhouse.api import error_body
+from stillhouse.api.openai_request import GenerationIn
+from stillhouse.api.operations import OPERATIONS
 
 PACKAGE = Path(stillhouse.__file__).parent
 ROOT = PACKAGE.parents[1]
 ARCHITECTURE = ROOT / "docs" / "ARCHITECTURE.md"
+API = ROOT / "docs" / "api.md"
+#: Where the fields of each body are told; the other paths of the same door take the same.
+SECTIONS = {
+    "ChatCompletionIn": "`POST /v1/openai/chat/completions`",
+    "TextCompletionIn": "`POST /v1/openai/completions`",
+    "InferenceIn": "`POST /v1/inference/{model_name}`",
+    "MessagesIn": "`POST /anthropic/v1/messages`",
+    "PromptIn": "`POST /anthropic/v1/messages`",
+    "ResponseIn": "`POST /v1/openai/responses`",
+    "ApiTokenIn": "The account",
+    "ScopedJwtIn": "The account",
+    "RequestCostsIn": "The account",
+}
+BODIES = {operation.body for operation in OPERATIONS if operation.body is not None}
 
 
 def test_architecture_has_a_line_for_every_file():
@@ -38,3 +58,56 @@ def test_links_in_documents_lead_somewhere():
     for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def section_of(heading: str) -> str:
+    """What docs/api.md says under a heading of the second level."""
+    section = re.search(
+        rf"^## {re.escape(heading)}\n(.+?)(?=^## |\Z)", API.read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert section, heading
+    return section[1]
+
+
+def test_every_served_path_is_documented():
+    """docs/api.md has the methods of every path, and of no others."""
+    rows = re.findall(r"^\| ([A-Z, ]+) \| (`/.+?) \|", section_of("Paths"), re.MULTILINE)
+    told = {
+        (method.lower(), path)
+        for methods, paths in rows
+        for method in methods.split(", ")
+        for path in re.findall(r"`([^`]+)`", paths)
+    }
+
+    assert {(operation.method, operation.path) for operation in OPERATIONS} == told
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+def test_every_field_is_documented(body: type[BaseModel]):
+    """Whatever name a body may have in it is told where its door is."""
+    text = section_of(SECTIONS[body.__name__])
+    if issubclass(body, GenerationIn):
+        text += section_of("What is refused")
+    told = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", text))))
+
+    assert set() == names_in(TypeAdapter(body).json_schema()) - told
+
+
+def names_in(schema: object) -> set[str]:
+    """The names of all properties in a JSON Schema, however deep."""
+    if isinstance(schema, list):
+        return set().union(*map(names_in, schema))
+    if not isinstance(schema, dict):
+        return set()
+    properties = schema.get("properties", {})
+    return set(properties).union(*map(names_in, schema.values()))
+
+
+def test_every_error_is_documented():
+    """docs/api.md has each status with each of its codes, and no others."""
+    rows = re.findall(r"^\| (\d{3}) \| (`\w+`|null) \|", section_of("Errors"), re.MULTILINE)
+    served = {(kind.status, kind.code) for kind in error_body._KINDS.values()}
+    # Where no route takes a request, nothing is raised.
+    served |= {(404, "not_found"), (405, "method_not_allowed")}
+
+    assert {(str(status), f"`{code}`" if code else "null") for status, code in served} == set(rows)

@@ -50,7 +50,7 @@ def examine(model: Reference, shown: int, only: str) -> dict[str, dict[str, floa
         for way, (temperature, top_p) in SAMPLING.items():
             results = list(replies(model, cases, temperature, top_p))
             stopped[way] += [stop for _, stop in results]
-            right = [reply == case.right for (reply, _), case in zip(results, cases, strict=True)]
+            right = [case.accepts(reply) for (reply, _), case in zip(results, cases, strict=True)]
             row[way] = sum(right) / len(cases)
             if way == "greedy":
                 wrong = [(c, r) for c, r, ok in zip(cases, results, right, strict=True) if not ok]

@@ -20,7 +20,7 @@ from talks import (
     tool_talk,
 )
 from toolbox import Call, Question, Tool
-from vocabulary import EOS, THOUGHT
+from vocabulary import CALLS, EOS, THOUGHT
 from world import BY_HAND, WORLD, is_held_out, made_up_word
 
 SIZE = 60
@@ -34,6 +34,19 @@ class Case:
     tools: list[dict[str, Any]] | None
     right: str
     is_thinking: bool = False
+
+    def accepts(self, reply: str) -> bool:
+        """Whether the reply is right, to the letter."""
+        return reply == self.right
+
+
+@dataclass(frozen=True, slots=True)
+class NoCall(Case):
+    """A request to which any reply is right that calls no tool."""
+
+    def accepts(self, reply: str) -> bool:
+        """Whether the reply calls nothing."""
+        return CALLS not in reply
 
 
 def _call_message(calls: list[Call]) -> dict[str, Any]:
@@ -217,6 +230,9 @@ def questions(seed: int) -> dict[str, list[Case]]:
         "JSON, worded by hand": json_by_hand(),
         "small talk, no tools": _cases(lambda: greeting(rng, offered=0)),
         "small talk, two tools": _cases(lambda: greeting(rng, offered=2)),
+        "small talk, two tools: no call": [
+            NoCall(c.messages, c.tools, c.right) for c in _cases(lambda: greeting(rng, offered=2))
+        ],
         "greeting, two tools, worded by hand": greetings_by_hand(rng),
         "no tool fits": _cases(lambda: no_tool(rng)),
     }

@@ -103,7 +103,7 @@ def _offer(
 
 def _odd_name(rng: random.Random, name: str) -> str:
     """Now and then a name that says nothing, so that descriptions and keys are read as well."""
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         return rng.choice((f"{made_up_word(rng)}_{made_up_word(rng)}", f"tool_{made_up_word(rng)}"))
     return name
 
@@ -138,7 +138,7 @@ def property_tool(rng: random.Random) -> Tool:
     """A tool that looks up one property of something, often one that nobody has heard of."""
     entry = WORLD["property"]
     while True:
-        noun = made_up_word(rng) if rng.random() < 0.45 else rng.choice(VALUES["noun"])
+        noun = made_up_word(rng) if rng.random() < 0.4 else rng.choice(VALUES["noun"])
         if not is_held_out(noun):
             break
     return tool_for_noun(rng, noun, entry)

@@ -11,7 +11,7 @@ from stillhouse.api.anthropic_blocks import Blocks, TurnIn, system_of
 from stillhouse.api.chat_message import NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.chat_request import ENABLED, MAX_MESSAGES, MAX_TOOLS
 from stillhouse.api.faults import brief
-from stillhouse.api.not_offered import tells_not_offered
+from stillhouse.api.not_offered import tell_not_offered
 from stillhouse.api.openai_request import MAX_STOP_SEQUENCES, MAX_TOKENS
 from stillhouse.api.system_remarks import folded
 from stillhouse.chat import (
@@ -184,7 +184,7 @@ class ContextEditIn(_In):
 class ContextManagementIn(_In):
     """Ways to shorten the conversation on the server."""
 
-    edits: list[ContextEditIn] = Field(default=[], max_length=16)
+    edits: list[ContextEditIn] = Field(default=[], max_length=16, fail_fast=True)
 
 
 # Known fields of Anthropic that are not offered, with the values that ask for nothing.
@@ -210,13 +210,15 @@ class PromptIn(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         strict=True,
-        json_schema_extra=lambda schema: tells_not_offered(schema, _NOT_OFFERED),
+        json_schema_extra=lambda schema: tell_not_offered(schema, _NOT_OFFERED),
     )
 
     model: str = Field(min_length=1, max_length=256)
-    messages: Annotated[list[TurnIn], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[TurnIn], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     system: Blocks | None = None
-    tools: list[AnthropicToolIn] | None = Field(default=None, max_length=MAX_TOOLS)
+    tools: Annotated[list[AnthropicToolIn], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = (
+        None
+    )
     tool_choice: ToolChoiceIn | None = None
     thinking: ThinkingIn | None = None
     output_config: OutputConfigIn | None = None

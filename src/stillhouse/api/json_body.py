@@ -83,6 +83,8 @@ def _refuse_half_pairs(value: Any) -> None:
         raise _invalid(
             "it holds half of a surrogate pair; right would be whole characters"
         ) from error
+    except RecursionError as error:  # writing needs a little more of the stack than reading
+        raise _invalid("it is nested too deeply") from error
 
 
 def _invalid(reason: str) -> InvalidRequestError:

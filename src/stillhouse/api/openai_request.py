@@ -16,7 +16,7 @@ from pydantic import (
 
 from stillhouse.api.faults import brief, first_fault
 from stillhouse.api.json_body import parse_json
-from stillhouse.api.not_offered import tells_not_offered
+from stillhouse.api.not_offered import tell_not_offered
 from stillhouse.chat import (
     JsonObjectFormat,
     JsonSchemaFormat,
@@ -136,7 +136,7 @@ class GenerationIn(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         strict=True,
-        json_schema_extra=lambda schema: tells_not_offered(schema, NOT_OFFERED),
+        json_schema_extra=lambda schema: tell_not_offered(schema, NOT_OFFERED),
     )
 
     model: str = Field(min_length=1, max_length=256)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from stillhouse.api.chat_message import TOOL_NAME, NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.chat_request import MAX_MESSAGES, MAX_TOOLS, MAX_TOP_LOGPROBS, EffortName
 from stillhouse.api.faults import brief
-from stillhouse.api.not_offered import tells_not_offered
+from stillhouse.api.not_offered import tell_not_offered
 from stillhouse.api.openai_request import MAX_TOKENS
 from stillhouse.api.responses_items import ItemIn, conversation
 from stillhouse.chat import (
@@ -158,7 +158,7 @@ _NOT_OFFERED: dict[str, tuple[tuple[object, ...], str]] = {
 
 
 def _tell(schema: dict[str, Any]) -> None:
-    tells_not_offered(schema, {name: values for name, (values, _) in _NOT_OFFERED.items()})
+    tell_not_offered(schema, {name: values for name, (values, _) in _NOT_OFFERED.items()})
 
 
 _ItemList = Annotated[list[ItemIn], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
@@ -198,7 +198,9 @@ class ResponseIn(BaseModel):
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     include: list[Includable] | None = Field(default=None, max_length=16)
-    tools: list[FunctionToolIn] | None = Field(default=None, max_length=MAX_TOOLS)
+    tools: Annotated[list[FunctionToolIn], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = (
+        None
+    )
     tool_choice: Annotated[Any, WithJsonSchema(_CHOICES)] = None
     parallel_tool_calls: bool | None = None
     max_tool_calls: int | None = Field(default=None, ge=0)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -59,6 +61,21 @@ def test_what_parsers_disagree_about_is_refused(body, reason):
 def test_a_pair_of_surrogates_is_one_character():
     """An escaped character beyond the first plane is whole."""
     assert ["\U0001f600"] == parse_json(b'["\\ud83d\\ude00"]')
+
+
+def test_a_pair_of_surrogates_beside_an_exact_amount():
+    """Whatever numbers are read as, whole characters stay whole beside them."""
+    body = rb'{"name": "\ud83d\ude00", "usd": 0.1}'
+    assert {"name": "\N{GRINNING FACE}", "usd": Decimal("0.1")} == parse_json(
+        body, parse_float=Decimal
+    )
+
+
+def test_a_pair_of_surrogates_however_deep():
+    """There is no depth at which it can be read and yet not be looked through."""
+    for depth in range(900, 1000):
+        with suppress(InvalidRequestError):
+            parse_json(b"[" * depth + rb'"\ud83d\ude00"' + b"]" * depth)
 
 
 def test_far_too_many_keys_are_refused_unparsed():

@@ -90,6 +90,7 @@ async def test_a_client_that_leaves_ends_them_all(serving):
     serving.engine.gate.clear()
     opened = await serving.open(n=3, max_tokens=50)
     opened.stop(Outcome.CLIENT_DISCONNECT)
+    serving.engine.gate.set()
     finish = (await events_of(opened))[-1]
 
     assert [("SETTLED", "client_disconnect", finish.usage.completion_tokens)] == (

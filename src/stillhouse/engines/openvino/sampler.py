@@ -91,7 +91,8 @@ def _draw_nucleus(
     indices = None
     while top_p < 1:
         is_likelier = weights > weights[drawn]
-        if np.dot(weights, is_likelier) < top_p * mass:
+        # As float32, the smallest top_p would be 0, and not even the likeliest would be kept.
+        if float(np.dot(weights, is_likelier)) < top_p * mass:
             break
         kept = np.flatnonzero(is_likelier)
         indices = kept if indices is None else indices[kept]

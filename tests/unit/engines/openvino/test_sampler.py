@@ -91,6 +91,14 @@ def test_a_flat_distribution_is_drawn_in_few_tries():
     assert generator.num_calls < 50 * 30
 
 
+@pytest.mark.parametrize("top_p", [1e-44, 1e-46, 5e-324])
+def test_smallest_top_p_keeps_the_likeliest(top_p):
+    """However near to nothing, the set whose mass reaches it has a token in it."""
+    generator = np.random.Generator(np.random.PCG64(7))
+    logits = distinct_logits(1000, spread=1.0)
+    assert sample(logits, SamplingParams(top_p=top_p), generator) == logits.argmax()
+
+
 def test_equally_likely_tokens_are_kept_together():
     """A tie at the edge of top-k or top-p is not broken by position."""
     logits = np.zeros(50, np.float32)

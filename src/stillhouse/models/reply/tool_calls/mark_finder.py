@@ -29,6 +29,7 @@ class MarkFinder:
         self._marks = tuple(marks)
         self._pattern = re.compile("|".join(map(re.escape, marks)))
         self._beginning = re.compile("|".join(re.escape(mark[0]) for mark in marks))
+        self._max_held = max(map(len, marks)) - 1
         self._held = EMPTY
 
     def push(self, stretch: Stretch) -> Iterator[Piece]:
@@ -52,7 +53,9 @@ class MarkFinder:
 
     def _certain_end(self, text: str, start: int) -> int:
         """Where the first stretch begins that may, with what follows, become a mark."""
-        for match in self._beginning.finditer(text, start):
+        # A mark that began before the last few characters would be whole by now.
+        first = max(start, len(text) - self._max_held)
+        for match in self._beginning.finditer(text, first):
             if any(mark.startswith(text[match.start() :]) for mark in self._marks):
                 return match.start()
         return len(text)
