@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -172,3 +174,12 @@ def test_models_without_tools_say_so(server):
 
     assert 405 == refusal.status_code
     assert "Tool calling is not supported for model" in refusal.json()["error"]["message"]
+
+
+def test_the_ledger_says_that_it_called(client, tools_server):
+    """A request that ended in a call is known by it, and not as one that had its say."""
+    message_id = client.post("/anthropic/v1/messages", json=MESSAGE).json()["id"]
+
+    query = "SELECT outcome FROM request WHERE request_id = ?"
+    with closing(sqlite3.connect(tools_server.home / "stillhouse.db")) as database:
+        assert [("tool_calls",)] == database.execute(query, [message_id]).fetchall()

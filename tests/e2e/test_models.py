@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.config import DEMO_MODEL, DEMO_TOOLS_MODEL
 from tests.e2e.test_service import wait_until
 
 CENTS_PER_USD, MILLION = 100, 10**6
@@ -29,13 +29,17 @@ def error_of(response):
 def test_models_for_openais_clients(anybody, base):
     """The list and each of its entries, with prices in USD per million tokens."""
     listed = anybody.get(base, params={"filter": "with_meta", "sort_by": "omp"}).json()
-    (model,) = listed["data"]
+    model, tools_model = listed["data"]
 
     assert ("list", "model", OWNER) == (listed["object"], model["object"], model["owned_by"])
     assert {"input_tokens": 0.2, "output_tokens": 0.6, "cache_read_tokens": 0.2} == model[
         "metadata"
     ]["pricing"]
     assert {"reasoning", "can-disable-reasoning", "json"} <= set(model["metadata"]["tags"])
+    assert (DEMO_TOOLS_MODEL, True) == (
+        tools_model["id"],
+        "tools" in tools_model["metadata"]["tags"],
+    )
     assert listed == anybody.get(base).json()
     assert model == anybody.get(f"{base}/{DEMO_MODEL}").json()
     assert model == anybody.get(f"{base}/demo-r1").json()
@@ -54,13 +58,13 @@ def test_a_model_that_is_not_there(anybody, base):
     refused = anybody.get(f"{base}/a/b/c")
 
     assert (404, "model_not_found") == (refused.status_code, error_of(refused)["code"])
-    assert f"Loaded: {DEMO_MODEL}." in error_of(refused)["message"]
+    assert f"Loaded: {DEMO_MODEL}, {DEMO_TOOLS_MODEL}." in error_of(refused)["message"]
 
 
 @pytest.mark.parametrize("path", ["/models/list", "/models/featured"])
 def test_deepinfras_catalogue(anybody, path):
     """A flat list, whose prices are cents per token, exactly; max_tokens is the context."""
-    (card,) = anybody.get(path).json()
+    card, _ = anybody.get(path).json()
     pricing = card["pricing"]
 
     assert (DEMO_MODEL, "text-generation", 2048) == (
@@ -75,7 +79,7 @@ def test_deepinfras_catalogue(anybody, path):
 
 def test_a_model_of_the_catalogue(anybody):
     """What its list says, and the schema of what its native door takes."""
-    (card,) = anybody.get("/models/list").json()
+    card, _ = anybody.get("/models/list").json()
     info = anybody.get(f"/models/{DEMO_MODEL}", params={"version": "1"}).json()
 
     assert card == {key: info[key] for key in card}
@@ -96,7 +100,7 @@ def test_versions(anybody):
 
 def test_models_for_openrouter(anybody):
     """Prices are text, in USD per token."""
-    (model,) = anybody.get("/openrouter/models").json()["data"]
+    model, tools_model = anybody.get("/openrouter/models").json()["data"]
 
     assert {
         "prompt": "0.0000002",
@@ -104,7 +108,7 @@ def test_models_for_openrouter(anybody):
         "input_cache_read": "0.0000002",
     } == model["pricing"]
     assert "reasoning" in model["supported_features"]
-    assert "tools" not in model["supported_features"]
+    assert [False, True] == ["tools" in m["supported_features"] for m in (model, tools_model)]
 
 
 def test_the_last_minute(server, anybody):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.config import DEMO_MODEL, DEMO_TOOLS_MODEL
 from tests.e2e.conftest import assert_ledger_is_right
 from tests.e2e.running_server import run_server
 
@@ -37,7 +37,8 @@ def test_probes(server):
     """Alive, ready by a round trip through the engine, and measured: all without a key."""
     assert 200 == httpx.get(server.url + "/livez").status_code
     ready = httpx.get(server.url + "/readyz")
-    assert (200, {DEMO_MODEL: "ok", "store": "ok"}) == (ready.status_code, ready.json())
+    checks = dict.fromkeys((DEMO_MODEL, DEMO_TOOLS_MODEL, "store"), "ok")
+    assert (200, checks) == (ready.status_code, ready.json())
     assert "stillhouse_requests_total" in httpx.get(server.url + "/metrics").text
 
 
@@ -192,7 +193,7 @@ def test_models_command(server):
     """`models` shows the catalogue and what is served."""
     rows = json.loads(server.command("models", "--json").stdout)
 
-    assert [DEMO_MODEL] == [row["id"] for row in rows if row["served"]]
+    assert [DEMO_MODEL, DEMO_TOOLS_MODEL] == [row["id"] for row in rows if row["served"]]
     assert {"deepseek-ai/DeepSeek-R1-Distill-Llama-70B", "deepseek-ai/DeepSeek-V3.1"} <= {
         row["id"] for row in rows
     }

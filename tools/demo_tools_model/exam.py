@@ -81,7 +81,7 @@ def case(talked: Conversation) -> Case:
     """The conversation up to the model's last words, and these."""
     last = list(exchange_parts(talked.exchanges[-1], is_thinking=talked.is_thinking))[-1][0]
     right = last.removesuffix(EOS)
-    if talked.is_thinking and not talked.exchanges[-1].outputs:
+    if talked.is_thinking:
         right = right.partition(THOUGHT)[2]
     tools = [tool.definition for tool in talked.tools] or None
     return Case(_messages(talked), tools, right, talked.is_thinking)
@@ -102,11 +102,11 @@ def _cases(make: Callable[[], Conversation | None]) -> list[Case]:
     return cases
 
 
-def one_call(rng: random.Random, offered: int, *, is_thinking: bool = False) -> Conversation:
+def one_call(rng: random.Random, offered: int) -> Conversation:
     """One call with values kept out of training."""
     tools = toolbox.draw_tools(rng, offered)
     question = toolbox.ask(rng, rng.choice(tools), held_out=True)
-    return Conversation("", tools, [_asked(question)], is_thinking)
+    return Conversation("", tools, [_asked(question)])
 
 
 def new_property(rng: random.Random) -> Conversation:
@@ -154,10 +154,10 @@ def later(rng: random.Random, before: int) -> Conversation:
     return talked
 
 
-def as_json(rng: random.Random) -> Conversation | None:
+def as_json(rng: random.Random, *, is_thinking: bool = False) -> Conversation | None:
     """Facts with held-out values to be given back under keys that are named."""
     talked = json_talk(rng, held_out=True)
-    talked.exchanges = talked.exchanges[:1]
+    talked.exchanges, talked.is_thinking = talked.exchanges[:1], is_thinking
     text = f"{talked.system} {talked.exchanges[0].user}"
     is_told = all(key in text for key in json.loads(talked.exchanges[0].said))
     return talked if is_told else None
@@ -221,12 +221,12 @@ def questions(seed: int) -> dict[str, list[Case]]:
         "one call, worded by hand": tools_by_hand(),
         "two calls of one tool": _cases(lambda: two_calls(rng)),
         "calls of two tools": _cases(lambda: calls_of_two(rng)),
-        "one call, thinking": _cases(lambda: one_call(rng, 2, is_thinking=True)),
         "one call, second to fourth turn": _cases(lambda: later(rng, rng.randint(1, 3))),
         "one call, after 12 turns": _cases(lambda: later(rng, 12))[: SIZE // 2],
         "told, one result": _cases(lambda: with_results(rng, of_two=False)),
         "told, two results": _cases(lambda: with_results(rng, of_two=True)),
         "JSON, keys named": _cases(lambda: as_json(rng)),
+        "JSON, keys named, thinking": _cases(lambda: as_json(rng, is_thinking=True)),
         "JSON, worded by hand": json_by_hand(),
         "small talk, no tools": _cases(lambda: greeting(rng, offered=0)),
         "small talk, two tools": _cases(lambda: greeting(rng, offered=2)),

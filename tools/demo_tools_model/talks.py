@@ -83,9 +83,9 @@ def loosen(rng: random.Random, text: str) -> str:
 def _question(rng: random.Random, tools: list[Tool]) -> Question:
     roll = rng.random()
     tool = rng.choice(tools)
-    if roll < 0.08 and len(tools) > 1:
+    if roll < 0.14 and len(tools) > 1:
         return toolbox.ask_both(rng, *rng.sample(tools, 2))
-    if roll < 0.38 and tool.pairs:
+    if roll < 0.42 and tool.pairs:
         return toolbox.ask_pair(rng, tool)
     return toolbox.ask(rng, tool)
 
@@ -231,7 +231,7 @@ def tool_talk(rng: random.Random, exchanges: int) -> Conversation:
     )
     made = []
     for number in range(exchanges):
-        exchange = rng.choices(makers, weights=(78, 12, 10))[0]()
+        exchange = rng.choices(makers, weights=(75, 10, 15))[0]()
         if exchange.calls and (number + 1 < exchanges or rng.random() < 0.6):
             add_results(rng, exchange)
         made.append(exchange)
@@ -255,7 +255,6 @@ def converse(rng: random.Random) -> Conversation:
         talked = json_talk(rng)
     else:
         talked = tool_talk(rng, rng.choices((1, 2, 3, 4, 5), weights=(3, 3, 2, 1, 1))[0])
-    talked.is_thinking = rng.random() < 0.12
-    if talked.is_thinking:  # by the template, no thought stands before results
-        talked.exchanges[-1].outputs = []
+    # DeepSeek-V3.1 calls tools only where it does not think.
+    talked.is_thinking = not talked.tools and rng.random() < 0.15
     return talked

@@ -105,7 +105,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def main() -> None:
     """Reads the command line and trains."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3400)
+    parser.add_argument("--steps", type=int, default=8350)
     parser.add_argument("--out", type=Path, default=CHECKPOINT)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=5)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from stillhouse.api.chat_message import MAX_PARTS
 from stillhouse.api.faults import brief
+from stillhouse.api.needed_fields import tell_needed
 from stillhouse.api.nested_json import json_text
 from stillhouse.chat import Message, Role, ToolCall
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
@@ -30,6 +31,10 @@ _REQUIRED = {
     "tool_use": ("id", "name", "input"),
     "tool_result": ("tool_use_id",),
 }
+
+
+def _tell_types(schema: dict[str, Any]) -> None:
+    tell_needed(schema, "type", ((t, _REQUIRED.get(t, ())) for t in sorted(_KNOWN_TYPES)))
 
 
 def _as_blocks(content: object) -> object:
@@ -57,7 +62,7 @@ class BlockIn(BaseModel):
 
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=_tell_types)
 
     type: str = Field(max_length=64)
     text: str | None = None

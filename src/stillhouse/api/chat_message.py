@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from stillhouse.api.needed_fields import tell_needed
 from stillhouse.chat import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 
@@ -18,6 +19,14 @@ class _In(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
+_PART_NEEDS = (("text", ("text",)), ("refusal", ("refusal",)))
+_MESSAGE_NEEDS = (
+    *((role, ("content",)) for role in ("system", "developer", "user", "assistant")),
+    ("assistant", ("tool_calls",)),
+    ("tool", ("content", "tool_call_id")),
+)
+
+
 class Part(_In):
     """
     One part of a message given as a list.
@@ -28,6 +37,10 @@ class Part(_In):
         refusal: Required with the type ``refusal``.
 
     """
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: tell_needed(schema, "type", _PART_NEEDS)
+    )
 
     type: str = Field(max_length=64)
     text: str | None = None
@@ -83,6 +96,10 @@ class MessageIn(_In):
         reasoning: As OpenRouter spells `reasoning_content`.
 
     """
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: tell_needed(schema, "role", _MESSAGE_NEEDS)
+    )
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Parts | None = None

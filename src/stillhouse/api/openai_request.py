@@ -16,6 +16,7 @@ from pydantic import (
 
 from stillhouse.api.faults import brief, first_fault
 from stillhouse.api.json_body import parse_json
+from stillhouse.api.needed_fields import tell_needed
 from stillhouse.api.not_offered import tell_not_offered
 from stillhouse.chat import (
     JsonObjectFormat,
@@ -80,6 +81,14 @@ class JsonSchemaIn(BaseModel):
     description: str | None = None
 
 
+_FORMAT_NEEDS = (
+    ("text", ()),
+    ("json_object", ()),
+    ("json_schema", ("json_schema",)),
+    ("regex", ("regex",)),
+)
+
+
 class ResponseFormatIn(BaseModel):
     """
     The form that an answer must have.
@@ -90,7 +99,13 @@ class ResponseFormatIn(BaseModel):
 
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        json_schema_extra=lambda schema: tell_needed(
+            schema, "type", _FORMAT_NEEDS, is_exclusive=True
+        ),
+    )
 
     type: Literal["text", "json_object", "json_schema", "regex"]
     json_schema: JsonSchemaIn | None = None

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from stillhouse.api.chat_message import MAX_PARTS
 from stillhouse.api.faults import brief
 from stillhouse.api.system_remarks import joined_at_the_front
+from stillhouse.api.needed_fields import tell_needed
 from stillhouse.chat import Message, Role, ToolCall
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 
@@ -21,6 +22,12 @@ _REQUIRED = {
     "function_call_output": ("call_id", "output"),
     "reasoning": (),
 }
+
+
+_PART_NEEDS = (
+    *((type_, ("text",)) for type_ in sorted(_TEXT_TYPES)),
+    ("refusal", ("refusal",)),
+)
 
 
 class PartIn(BaseModel):
@@ -35,7 +42,11 @@ class PartIn(BaseModel):
 
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        json_schema_extra=lambda schema: tell_needed(schema, "type", _PART_NEEDS),
+    )
 
     type: str = Field(max_length=64)
     text: str | None = None
@@ -72,7 +83,11 @@ class ItemIn(BaseModel):
 
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        json_schema_extra=lambda schema: tell_needed(schema, "type", _REQUIRED.items()),
+    )
 
     type: str = Field(default="message", max_length=64)
     role: Literal["user", "assistant", "system", "developer"] | None = None
