@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from stillhouse.api.chat_message import MAX_PARTS
 from stillhouse.api.faults import brief
-from stillhouse.api.system_remarks import joined_at_the_front
 from stillhouse.api.needed_fields import tell_needed
+from stillhouse.api.system_remarks import joined_at_the_front
 from stillhouse.chat import Message, Role, ToolCall
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 
