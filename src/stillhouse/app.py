@@ -14,9 +14,9 @@ from starlette.types import ASGIApp
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.first_key import FirstKey, ensure_first_key
-from stillhouse.api.account_routes import account_routes
+from stillhouse.api.account.account_routes import account_routes
 from stillhouse.api.doors import door_routes
-from stillhouse.api.model_list import ModelList
+from stillhouse.api.models.model_list import ModelList
 from stillhouse.api.probes import Probes
 from stillhouse.api.routes import create_api
 from stillhouse.billing.idempotency import PastRequests

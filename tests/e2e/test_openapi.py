@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from stillhouse.api.model_routes import PUBLIC_PREFIXES
+from stillhouse.api.models.model_routes import PUBLIC_PREFIXES
 from stillhouse.api.operations import METRICS_PATH, OPERATIONS, operations
 from stillhouse.api.routes import PUBLIC_PATHS
 from stillhouse.config import DEMO_MODEL

@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 import stillhouse
 from stillhouse.api import error_body
-from stillhouse.api.openai_request import GenerationIn
+from stillhouse.api.openai.generation_request import GenerationIn
 from stillhouse.api.operations import OPERATIONS
 
 PACKAGE = Path(stillhouse.__file__).parent

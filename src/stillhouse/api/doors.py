@@ -7,17 +7,14 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from stillhouse.api import (
-    anthropic_messages,
-    chat_completions,
-    inference,
-    responses,
-    text_completions,
-)
-from stillhouse.api.anthropic_answer import ID_PREFIX as MESSAGE_ID_PREFIX
+from stillhouse.api.anthropic import messages as anthropic_messages
+from stillhouse.api.anthropic.answer import ID_PREFIX as MESSAGE_ID_PREFIX
 from stillhouse.api.completion_endpoint import Asked, CompletionEndpoint
 from stillhouse.api.json_route import JsonRoute
-from stillhouse.api.responses_answer import ID_PREFIX as RESPONSE_ID_PREFIX
+from stillhouse.api.native import inference
+from stillhouse.api.openai import chat_completions, text_completions
+from stillhouse.api.responses import responses
+from stillhouse.api.responses.answer import ID_PREFIX as RESPONSE_ID_PREFIX
 from stillhouse.api.token_count_endpoint import TokenCountEndpoint
 from stillhouse.chat import ChatRequest
 from stillhouse.serving.completions import Completions

@@ -6,33 +6,33 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from stillhouse.api.account_schema import ApiTokenIn, RequestCostsIn, ScopedJwtIn
-from stillhouse.api.anthropic_answer import AnthropicMessageOut
-from stillhouse.api.anthropic_messages import AnthropicTokenCountOut
-from stillhouse.api.anthropic_request import MessagesIn, PromptIn
-from stillhouse.api.anthropic_stream import AnthropicEventOut
-from stillhouse.api.api_tokens import ApiTokenOut, RevokedOut
-from stillhouse.api.chat_request import ChatCompletionIn
+from stillhouse.api.account.account_schema import ApiTokenIn, RequestCostsIn, ScopedJwtIn
+from stillhouse.api.account.api_tokens import ApiTokenOut, RevokedOut
+from stillhouse.api.account.me import AccountOut, RateLimitOut
+from stillhouse.api.account.payment import AccountUsageOut, RequestCostsOut
+from stillhouse.api.account.scoped_jwt import ScopedJwtOut, ScopeOut
+from stillhouse.api.anthropic.answer import AnthropicMessageOut
+from stillhouse.api.anthropic.messages import AnthropicTokenCountOut
+from stillhouse.api.anthropic.request import MessagesIn, PromptIn
+from stillhouse.api.anthropic.stream import AnthropicEventOut
 from stillhouse.api.doors import ANTHROPIC_BASES, OPENAI_BASES
 from stillhouse.api.error_body import AnthropicErrorBodyOut
-from stillhouse.api.form_body import MULTIPART, URLENCODED
-from stillhouse.api.inference_answer import InferenceEventOut, InferenceOut
-from stillhouse.api.inference_request import InferenceIn
-from stillhouse.api.live_metrics import LiveMetricsOut
-from stillhouse.api.me import AccountOut, RateLimitOut
-from stillhouse.api.model_cards import ModelCardOut, ModelInfoOut, VersionOut
-from stillhouse.api.model_list import ModelListOut, ModelOut
-from stillhouse.api.openai_answer import ChatCompletionChunkOut, ChatCompletionOut
+from stillhouse.api.models.live_metrics import LiveMetricsOut
+from stillhouse.api.models.model_cards import ModelCardOut, ModelInfoOut, VersionOut
+from stillhouse.api.models.model_list import ModelListOut, ModelOut
+from stillhouse.api.models.openrouter_models import OpenRouterModelListOut
+from stillhouse.api.native.answer import InferenceEventOut, InferenceOut
+from stillhouse.api.native.form_body import MULTIPART, URLENCODED
+from stillhouse.api.native.request import InferenceIn
+from stillhouse.api.openai.chat_answer import ChatCompletionChunkOut, ChatCompletionOut
+from stillhouse.api.openai.chat_request import ChatCompletionIn
+from stillhouse.api.openai.text_answer import TextCompletionOut
+from stillhouse.api.openai.text_request import TextCompletionIn
 from stillhouse.api.openapi import Operation, Query
-from stillhouse.api.openrouter_models import OpenRouterModelListOut
-from stillhouse.api.payment import AccountUsageOut, RequestCostsOut
-from stillhouse.api.responses import ResponseTokenCountOut
-from stillhouse.api.responses_answer import ResponseOut
-from stillhouse.api.responses_request import ResponseIn
-from stillhouse.api.responses_stream import ResponseEventOut
-from stillhouse.api.scoped_jwt import ScopedJwtOut, ScopeOut
-from stillhouse.api.text_answer import TextCompletionOut
-from stillhouse.api.text_request import TextCompletionIn
+from stillhouse.api.responses.answer import ResponseOut
+from stillhouse.api.responses.request import ResponseIn
+from stillhouse.api.responses.responses import ResponseTokenCountOut
+from stillhouse.api.responses.stream import ResponseEventOut
 
 METRICS_PATH = "/metrics"
 

@@ -12,9 +12,9 @@ from stillhouse.accounts.accounts import Accounts
 from stillhouse.api import error_body
 from stillhouse.api.gate import Gate
 from stillhouse.api.json_route import JsonRoute
-from stillhouse.api.model_list import ModelList
-from stillhouse.api.model_routes import PUBLIC_PATHS as MODEL_PATHS
-from stillhouse.api.model_routes import PUBLIC_PREFIXES, model_routes
+from stillhouse.api.models.model_list import ModelList
+from stillhouse.api.models.model_routes import PUBLIC_PATHS as MODEL_PATHS
+from stillhouse.api.models.model_routes import PUBLIC_PREFIXES, model_routes
 from stillhouse.api.openapi import OpenApi
 from stillhouse.api.operations import METRICS_PATH, operations
 from stillhouse.api.probes import Probes

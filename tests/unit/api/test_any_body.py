@@ -7,8 +7,8 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from stillhouse.api.anthropic_messages import read_message
-from stillhouse.api.responses import read_response
+from stillhouse.api.anthropic.messages import read_message
+from stillhouse.api.responses.responses import read_response
 from stillhouse.errors import InvalidRequestError
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from stillhouse.api.anthropic_request import PromptIn
+from stillhouse.api.anthropic.request import PromptIn
 from stillhouse.api.nested_json import json_text, raw_json
-from stillhouse.api.responses_answer import echo_out
-from stillhouse.api.responses_request import ResponseIn
+from stillhouse.api.responses.answer import echo_out
+from stillhouse.api.responses.request import ResponseIn
 from stillhouse.errors import InvalidRequestError
 
 DEEP: list[Any] = []

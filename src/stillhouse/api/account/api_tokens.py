@@ -1,0 +1,92 @@
+"""``/v1/api-tokens``: an account's API keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from stillhouse.accounts.accounts import Accounts, ApiKey
+from stillhouse.api.account.account_schema import ApiTokenIn, read_json
+from stillhouse.api.account.answer import answer
+from stillhouse.api.account.own_account import principal_of, require_unrestricted
+from stillhouse.errors import KeyNotFoundError
+
+
+class ApiTokenOut(TypedDict):
+    """
+    An API key.
+
+    Args:
+        token: The whole secret where it has just been made, and later its beginning.
+        created_at: In seconds since 1970.
+        token_id: Names the key in paths.
+
+    """
+
+    token: str
+    created_at: int
+    name: str
+    token_id: str
+    allowed_ips: None
+
+
+class RevokedOut(TypedDict):
+    """Nothing: the key has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiTokens:
+    """The endpoints that list, make and revoke keys."""
+
+    accounts: Accounts
+
+    async def list(self, request: Request) -> Response:
+        """Every live key, by the beginning of its secret."""
+        keys = await self.accounts.list_keys(principal_of(request).account_id)
+        return answer([_key_out(key) for key in keys if key.revoked_at_ms is None])
+
+    async def create(self, request: Request) -> Response:
+        """A new key, whose secret is shown this once; 409 when the name is taken."""
+        asked = await read_json(request, ApiTokenIn)
+        maker = await require_unrestricted(request, self.accounts)
+        minted = await self.accounts.create_key(maker.account_id, asked.name)
+        return answer(_key_out(minted.key, token=minted.secret))
+
+    async def show(self, request: Request) -> Response:
+        """One live key; KeyNotFoundError when the account has none of this id."""
+        return answer(_key_out(await self._find(request)))
+
+    async def revoke(self, request: Request) -> Response:
+        """End a key; it and its scoped tokens are refused from now on."""
+        await require_unrestricted(request, self.accounts)
+        key = await self._find(request)
+        await self.accounts.revoke(key)
+        return answer(RevokedOut())
+
+    async def _find(self, request: Request) -> ApiKey:
+        account_id = principal_of(request).account_id
+        key = await self.accounts.find_key(account_id, key_id_in(request))
+        if key.revoked_at_ms is not None:
+            raise KeyNotFoundError(f"The API key {key.id} is revoked.")
+        return key
+
+
+def key_id_in(request: Request) -> int:
+    """The key's id in the path; KeyNotFoundError when it is none, such as a secret."""
+    text = request.path_params["api_token"]
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise KeyNotFoundError("That is no API key's id; GET /v1/api-tokens shows them.")
+    return int(text)
+
+
+def _key_out(key: ApiKey, *, token: str | None = None) -> ApiTokenOut:
+    return {
+        "token": token or f"{key.prefix}…",
+        "created_at": key.created_at_ms // 1000,
+        "name": key.name,
+        "token_id": str(key.id),
+        "allowed_ips": None,
+    }

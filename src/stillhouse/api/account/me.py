@@ -1,0 +1,78 @@
+"""``GET /v1/me``: the account that a key belongs to, and how much it may ask at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from starlette.requests import Request
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from stillhouse.accounts.accounts import Accounts
+from stillhouse.accounts.scoped_token import account_uid
+from stillhouse.api.account.answer import answer
+from stillhouse.api.account.own_account import principal_of
+
+
+class AccountOut(TypedDict):
+    """An account; of what DeepInfra knows about people, nothing is known here."""
+
+    uid: str
+    email: None
+    email_verified: None
+    account_setup: Literal[True]
+    display_name: str
+    provider: None
+    picture: None
+    is_admin: Literal[False]
+    name: str
+    is_team_account: Literal[False]
+
+
+class RateLimitOut(TypedDict):
+    """Of each model by itself: requests in flight, and tokens per minute if these are limited."""
+
+    rate_limit: int
+    tpm_rate_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """
+    The endpoints about one's own account.
+
+    Args:
+        rate_limit: Requests in flight per model.
+        tpm_rate_limit: Tokens per minute and model; None is without limit.
+
+    """
+
+    accounts: Accounts
+    rate_limit: int
+    tpm_rate_limit: int | None
+
+    async def show(self, request: Request) -> Response:
+        """The account."""
+        account = await self.accounts.find_account(principal_of(request).account_id)
+        body: AccountOut = {
+            "uid": account_uid(account.id),
+            "email": None,
+            "email_verified": None,
+            "account_setup": True,
+            "display_name": account.name,
+            "provider": None,
+            "picture": None,
+            "is_admin": False,
+            "name": account.name,
+            "is_team_account": False,
+        }
+        return answer(body)
+
+    async def show_rate_limit(self, _request: Request) -> Response:
+        """What every account may ask of each model."""
+        body: RateLimitOut = {
+            "rate_limit": self.rate_limit,
+            "tpm_rate_limit": self.tpm_rate_limit,
+        }
+        return answer(body)

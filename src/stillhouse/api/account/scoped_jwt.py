@@ -1,0 +1,82 @@
+"""``/v1/scoped-jwt``: tokens that may do less than the key that signs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import WithJsonSchema
+from starlette.requests import Request
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from stillhouse.accounts import scoped_token
+from stillhouse.accounts.accounts import Accounts
+from stillhouse.api.account.account_schema import ScopedJwtIn, read_json
+from stillhouse.api.account.answer import answer
+from stillhouse.api.account.own_account import own_key, principal_of
+from stillhouse.clock import Clock
+from stillhouse.errors import AuthenticationError, InvalidRequestError, PermissionDeniedError
+from stillhouse.money import usd
+
+
+class ScopedJwtOut(TypedDict):
+    """A token, which is used as an API key is."""
+
+    token: str
+
+
+class ScopeOut(TypedDict):
+    """
+    What a token may do, its key's own bounds taken into account; null is without bound.
+
+    Args:
+        expires_at: In seconds since 1970.
+        spending_limit: In USD.
+
+    """
+
+    expires_at: int
+    models: list[str] | None
+    spending_limit: Annotated[Decimal, WithJsonSchema({"type": "number"})] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedJwt:
+    """The endpoints that make and explain scoped tokens."""
+
+    accounts: Accounts
+    clock: Clock
+
+    async def create(self, request: Request) -> Response:
+        """A token that is signed with one of the account's keys."""
+        asked = await read_json(request, ScopedJwtIn)
+        key = await own_key(request, self.accounts)
+        if key.is_restricted and asked.api_key_name != key.name:
+            raise PermissionDeniedError(
+                f"The API key '{key.name}' is limited, and signs tokens of its own alone."
+            )
+        bounds = asked.to_bounds(now_ms=self.clock.now_ms())
+        token = await self.accounts.scopes.mint(key.account_id, asked.api_key_name, bounds)
+        return answer(ScopedJwtOut(token=token))
+
+    async def show(self, request: Request) -> Response:
+        """What a token of the account may do, its key's own bounds taken into account."""
+        try:
+            token = scoped_token.parse(request.query_params.get("jwtoken", ""))
+            if token.account_id != principal_of(request).account_id:
+                raise scoped_token.wrong_token()
+            scope = await self.accounts.scopes.find(token)
+        except AuthenticationError as error:
+            # The request's own key is right.
+            raise InvalidRequestError(error.message, param="jwtoken") from error
+        bounds = scope.bounds
+        assert bounds.expires_at_ms is not None, "every token expires"
+        models, limit_picousd = bounds.allowed_models, bounds.limit_picousd
+        body: ScopeOut = {
+            "expires_at": bounds.expires_at_ms // 1000,
+            "models": None if models is None else sorted(models),
+            "spending_limit": None if limit_picousd is None else usd(limit_picousd),
+        }
+        return answer(body)

@@ -1,0 +1,77 @@
+"""``POST /anthropic/v1/messages``: Anthropic's messages, as Claude Code sends them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from starlette.requests import Request
+from typing_extensions import TypedDict
+
+from stillhouse.api.anthropic.answer import message_out
+from stillhouse.api.anthropic.request import MessagesIn, PromptIn
+from stillhouse.api.anthropic.stream import MessageEncoder
+from stillhouse.api.completion_endpoint import Asked
+from stillhouse.api.openai.generation_request import parse_body
+from stillhouse.chat import ChatRequest, ChoiceAnswer, Finish
+from stillhouse.serving.replay import AnswerHead
+
+
+def read_message(body: bytes, _request: Request) -> Asked:
+    """
+    The completion that *body* asks for.
+
+    Raises:
+        InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
+
+    """
+    asked = parse_body(body, MessagesIn)
+    return Asked(asked.to_request(), MessageForm(asked))
+
+
+def read_prompt(body: bytes) -> ChatRequest:
+    """
+    The prompt in *body* whose tokens shall be counted.
+
+    Raises:
+        InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
+
+    """
+    return parse_body(body, PromptIn).to_request()
+
+
+class AnthropicTokenCountOut(TypedDict):
+    """How long a prompt is."""
+
+    input_tokens: int
+
+
+def count_out(num_tokens: int) -> bytes:
+    """How long a prompt is."""
+    count: AnthropicTokenCountOut = {"input_tokens": num_tokens}
+    return msgspec.json.encode(count)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageForm:
+    """An answer as Anthropic's clients read it."""
+
+    asked: MessagesIn
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is answered piece by piece."""
+        return bool(self.asked.stream)
+
+    def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
+        """The whole answer as JSON."""
+        message = message_out(head, choices[0], finish, shows_thinking=self._shows_thinking)
+        return msgspec.json.encode(message)
+
+    def stream(self, head: AnswerHead) -> MessageEncoder:
+        """What encodes the answer piece by piece."""
+        return MessageEncoder(head, shows_thinking=self._shows_thinking)
+
+    @property
+    def _shows_thinking(self) -> bool:
+        return self.asked.thinking is None or self.asked.thinking.display != "omitted"

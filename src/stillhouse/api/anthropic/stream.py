@@ -1,0 +1,186 @@
+"""A message as server-sent events in Anthropic's order: block by block, and one at a time."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from stillhouse.api import error_body
+from stillhouse.api.anthropic.answer import (
+    ID_PREFIX,
+    AnthropicFinalUsageOut,
+    AnthropicMessageOut,
+    BlockOut,
+    StopOut,
+    final_usage_out,
+    message_start_out,
+    stop_out,
+)
+from stillhouse.api.one_line import one_line
+from stillhouse.api.typed_event import typed_event
+from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
+from stillhouse.errors import StillhouseError
+from stillhouse.serving.completion import Completion
+from stillhouse.serving.replay import AnswerHead, Replay
+
+
+class TextDeltaOut(TypedDict):
+    """More of a text."""
+
+    type: Literal["text_delta"]
+    text: str
+
+
+class ThinkingDeltaOut(TypedDict):
+    """More of what the model thought."""
+
+    type: Literal["thinking_delta"]
+    thinking: str
+
+
+class SignatureDeltaOut(TypedDict):
+    """The end of what the model thought; nothing is signed here."""
+
+    type: Literal["signature_delta"]
+    signature: str
+
+
+class InputJsonDeltaOut(TypedDict):
+    """More of a tool's input, as JSON text."""
+
+    type: Literal["input_json_delta"]
+    partial_json: str
+
+
+BlockDeltaOut = TextDeltaOut | ThinkingDeltaOut | SignatureDeltaOut | InputJsonDeltaOut
+
+
+class AnthropicEventOut(TypedDict):
+    """One event of a stream; which fields there are is as its type says."""
+
+    type: Literal[
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "ping",
+    ]
+    message: NotRequired[AnthropicMessageOut]
+    index: NotRequired[int]
+    content_block: NotRequired[BlockOut]
+    delta: NotRequired[BlockDeltaOut | StopOut]
+    usage: NotRequired[AnthropicFinalUsageOut]
+
+
+def _encode(event: AnthropicEventOut) -> bytes:
+    return typed_event(event)
+
+
+PING = _encode({"type": "ping"})
+_STOP = _encode({"type": "message_stop"})
+
+
+class MessageEncoder:
+    """
+    Encodes the events of one message.
+
+    Args:
+        shows_thinking: Without it, a block of thoughts is there and stays empty.
+
+    Source:
+        docs.anthropic.com, Streaming Messages: each block starts, grows and stops before the next.
+
+    """
+
+    keep_alive = PING
+
+    def __init__(self, head: AnswerHead, *, shows_thinking: bool) -> None:
+        self._head = head
+        self._shows_thinking = shows_thinking
+        self._has_begun = False
+        self._num_blocks = 0
+        self._open_type: str | None = None
+
+    def opening(self) -> bytes:
+        """Nothing: the first event tells how much was cached, which the engine has to say first."""
+        return b""
+
+    def event(self, event: ChatEvent, completion: Completion | Replay) -> bytes:
+        """What is new, in blocks that it opens and closes; at the end, the reason and usage."""
+        start = self._start(completion)
+        if isinstance(event, TextDelta):
+            return start + self._grow(event)
+        if isinstance(event, ChoiceEnd):  # of several answers, which this dialect does not have
+            return start
+        return start + self._close_block() + _end(event)
+
+    def closing(self) -> bytes:
+        """Nothing: the last event has said that it is the last."""
+        return b""
+
+    def error(self, error: StillhouseError) -> bytes:
+        """An error after the first byte; no ``message_stop`` follows it."""
+        request_id = self._head.request_id.removeprefix(ID_PREFIX)
+        body = error_body.anthropic_body_of(error, request_id=request_id)
+        return b"event: error\ndata: " + one_line(body) + b"\n\n"
+
+    def _start(self, completion: Completion | Replay) -> bytes:
+        if self._has_begun:
+            return b""
+        self._has_begun = True
+        message = message_start_out(self._head, completion.usage)
+        return _encode({"type": "message_start", "message": message})
+
+    def _grow(self, delta: TextDelta) -> bytes:
+        events = b""
+        if delta.reasoning:
+            events += self._in_block({"type": "thinking", "thinking": "", "signature": ""})
+            if self._shows_thinking:
+                events += self._delta({"type": "thinking_delta", "thinking": delta.reasoning})
+        if delta.content:
+            events += self._in_block({"type": "text", "text": ""})
+            events += self._delta({"type": "text_delta", "text": delta.content})
+        return events + b"".join(self._call(call) for call in delta.tool_calls)
+
+    def _call(self, call: ToolCallDelta) -> bytes:
+        events = b""
+        if call.id:
+            block: BlockOut = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+            events = self._close_block() + self._open_block(block)
+        if call.arguments:
+            events += self._delta({"type": "input_json_delta", "partial_json": call.arguments})
+        return events
+
+    def _in_block(self, empty: BlockOut) -> bytes:
+        if self._open_type == empty["type"]:
+            return b""
+        return self._close_block() + self._open_block(empty)
+
+    def _open_block(self, empty: BlockOut) -> bytes:
+        self._open_type = empty["type"]
+        self._num_blocks += 1
+        index = self._num_blocks - 1
+        return _encode({"type": "content_block_start", "index": index, "content_block": empty})
+
+    def _delta(self, delta: BlockDeltaOut) -> bytes:
+        index = self._num_blocks - 1
+        return _encode({"type": "content_block_delta", "index": index, "delta": delta})
+
+    def _close_block(self) -> bytes:
+        if self._open_type is None:
+            return b""
+        is_thinking = self._open_type == "thinking"
+        signature = (
+            self._delta({"type": "signature_delta", "signature": ""}) if is_thinking else b""
+        )
+        self._open_type = None
+        index = self._num_blocks - 1
+        return signature + _encode({"type": "content_block_stop", "index": index})
+
+
+def _end(finish: Finish) -> bytes:
+    usage = final_usage_out(finish)
+    return _encode({"type": "message_delta", "delta": stop_out(finish), "usage": usage}) + _STOP

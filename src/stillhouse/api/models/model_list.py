@@ -1,0 +1,123 @@
+"""``GET /v1/openai/models``: what is served here, with DeepInfra's metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from stillhouse.api.models.model_tags import tags_of
+from stillhouse.errors import InvalidRequestError
+from stillhouse.money import MICROUSD_PER_USD
+from stillhouse.serving.served_model import ServedModel, ServedModels
+
+#: Every model has metadata here, so that this filter leaves out none.
+WITH_META = "with_meta"
+
+
+class PricingOut(TypedDict):
+    """USD per million tokens."""
+
+    input_tokens: float
+    output_tokens: float
+    cache_read_tokens: float
+
+
+class MetadataOut(TypedDict):
+    """What a model can do; `context_length` counts prompt and answer, `max_tokens` the answer."""
+
+    description: str
+    context_length: int
+    max_tokens: int
+    pricing: PricingOut
+    tags: list[str]
+
+
+class ModelOut(TypedDict):
+    """One model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    root: str
+    parent: None
+    metadata: MetadataOut
+
+
+class ModelListOut(TypedDict):
+    """All of them."""
+
+    object: Literal["list"]
+    data: list[ModelOut]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """
+    The endpoints that describe models to OpenAI's clients.
+
+    Args:
+        created: Unix seconds; when this server began to serve them.
+
+    """
+
+    models: ServedModels
+    created: int
+
+    async def list(self, request: Request) -> Response:
+        """
+        Every model loaded here, by id: the order is the same whatever ``sort_by`` names.
+
+        Raises:
+            InvalidRequestError: ``filter`` is none of DeepInfra's.
+
+        """
+        wish = request.query_params.get("filter", WITH_META)
+        if wish != WITH_META:
+            raise InvalidRequestError(
+                f"filter: right would be {WITH_META}, got {wish[:80]!r}", param="filter"
+            )
+        data = sorted((self._model_out(model) for model in self.models), key=lambda m: m["id"])
+        listed: ModelListOut = {"object": "list", "data": data}
+        return answer_public(listed)
+
+    async def show(self, request: Request) -> Response:
+        """One model by id or alias; ModelNotFoundError when it is not loaded."""
+        return answer_public(self._model_out(self.models.resolve(request.path_params["model"])))
+
+    def _model_out(self, model: ServedModel) -> ModelOut:
+        spec = model.chat.spec
+        return {
+            "id": spec.id,
+            "object": "model",
+            "created": self.created,
+            "owned_by": spec.owner,
+            "root": spec.id,
+            "parent": None,
+            "metadata": {
+                "description": spec.description,
+                "context_length": model.context_length,
+                "max_tokens": most_output_tokens(model),
+                "pricing": {
+                    "input_tokens": model.price.input_picousd / MICROUSD_PER_USD,
+                    "output_tokens": model.price.output_picousd / MICROUSD_PER_USD,
+                    "cache_read_tokens": model.price.cached_input_picousd / MICROUSD_PER_USD,
+                },
+                "tags": tags_of(model.chat.spec),
+            },
+        }
+
+
+def most_output_tokens(model: ServedModel) -> int:
+    """Most tokens of an answer where a request names no limit."""
+    return min(model.context_length, model.chat.spec.max_output_tokens)
+
+
+def answer_public(content: object) -> Response:
+    """A 200 whose body is *content*."""
+    return Response(msgspec.json.encode(content), media_type="application/json")

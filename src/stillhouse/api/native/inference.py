@@ -1,0 +1,45 @@
+"""``POST /v1/inference/{model}``: DeepInfra's native door, for prompts that are text as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from starlette.requests import Request
+
+from stillhouse.api.completion_endpoint import Asked
+from stillhouse.api.native.answer import inference_out
+from stillhouse.api.native.events import InferenceEvents
+from stillhouse.api.native.request import read_inference_body
+from stillhouse.chat import ChoiceAnswer, Finish
+from stillhouse.serving.replay import AnswerHead
+
+ID_PREFIX = "R"
+
+
+def read_inference(body: bytes, request: Request) -> Asked:
+    """
+    The completion that *body* asks for.
+
+    Raises:
+        InvalidRequestError: It is neither JSON nor a form, or a field is missing, of the wrong type
+            or range.
+
+    """
+    asked = read_inference_body(body, request)
+    return Asked(asked.to_request(), InferenceForm(bool(asked.stream)))
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceForm:
+    """An answer as DeepInfra's own clients read it."""
+
+    is_stream: bool
+
+    def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
+        """The whole answer as JSON."""
+        return msgspec.json.encode(inference_out(head, choices, finish))
+
+    def stream(self, head: AnswerHead) -> InferenceEvents:
+        """What encodes the answer piece by piece."""
+        return InferenceEvents(head)

@@ -1,0 +1,145 @@
+"""
+OpenAI's streams as server-sent events in DeepInfra's shape.
+
+One event per delta, on the hot path: what does not change within a stream is encoded once.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+
+from stillhouse.api import error_body
+from stillhouse.api.event_stream import COMMENT
+from stillhouse.api.one_line import one_line
+from stillhouse.api.openai.chat_answer import (
+    UsageOut,
+    logprobs_out,
+    tool_call_delta_out,
+    usage_out,
+)
+from stillhouse.api.openai.generation_request import StreamOptions
+from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, TextDelta
+from stillhouse.errors import StillhouseError
+from stillhouse.serving.completion import Completion
+from stillhouse.serving.replay import AnswerHead, Replay
+
+DONE = b"data: [DONE]\n\n"
+
+
+class OpenAIEncoder(ABC):
+    """
+    Encodes the events of one stream; all share its id, time and model.
+
+    Chat and text differ in what a choice of a chunk looks like.
+
+    Args:
+        object_name: Of each chunk.
+        service_tier: The one that was used, where the request has asked for one.
+
+    """
+
+    keep_alive = COMMENT
+
+    def __init__(
+        self,
+        head: AnswerHead,
+        options: StreamOptions,
+        *,
+        object_name: str,
+        service_tier: str | None = None,
+    ) -> None:
+        tier = f'"service_tier": {json.dumps(service_tier)}, ' if service_tier else ""
+        self._head = (
+            f'data: {{"id": {json.dumps(head.request_id)}, "object": "{object_name}", '
+            f'"created": {head.created_s}, "model": {json.dumps(head.model_id)}, {tier}"choices": ['
+        )
+        self._options = options
+
+    @abstractmethod
+    def opening(self) -> bytes:
+        """What stands before the first event."""
+
+    @abstractmethod
+    def delta_choice(self, delta: TextDelta) -> str:
+        """The choice of a chunk with what is new."""
+
+    @abstractmethod
+    def end_choice(self, event: ChoiceEnd | Finish) -> str:
+        """The choice of the chunk that ends an answer."""
+
+    def event(self, event: ChatEvent, completion: Completion | Replay) -> bytes:
+        """New text, or an end; usage stands where the stream's options put it."""
+        if isinstance(event, TextDelta):
+            return self.chunk(self.delta_choice(event), self._usage_so_far(completion))
+        end = self.end_choice(event)
+        if isinstance(event, ChoiceEnd):
+            return self.chunk(end, self._usage_so_far(completion))
+        has_usage = self._options.include_usage is None or self._options.continuous_usage_stats
+        usage = usage_out(event.usage, event.cost_picousd, event.reasoning_tokens)
+        chunk = self.chunk(end, usage if has_usage else None)
+        return chunk + self.chunk("", usage) if self._options.include_usage else chunk
+
+    def closing(self) -> bytes:
+        """The end of the stream."""
+        return DONE
+
+    def error(self, error: StillhouseError) -> bytes:
+        """An error after the first byte; no ``[DONE]`` follows it."""
+        return b"data: " + one_line(error_body.body_of(error)) + b"\n\n"
+
+    def chunk(self, choices: str, usage: UsageOut | None) -> bytes:
+        """One event; *choices* is JSON without its brackets."""
+        return one_line(f'{self._head}{choices}], "usage": {json.dumps(usage)}}}\n\n'.encode())
+
+    def _usage_so_far(self, completion: Completion | Replay) -> UsageOut | None:
+        if not self._options.continuous_usage_stats:
+            return None
+        return usage_out(
+            completion.usage, completion.cost_so_far_picousd, completion.reasoning_tokens
+        )
+
+
+class ChunkEncoder(OpenAIEncoder):
+    """Encodes a chat completion."""
+
+    def __init__(
+        self,
+        head: AnswerHead,
+        options: StreamOptions,
+        *,
+        has_logprobs: bool = False,
+        service_tier: str | None = None,
+    ) -> None:
+        super().__init__(
+            head, options, object_name="chat.completion.chunk", service_tier=service_tier
+        )
+        self._n = head.n
+        self._has_logprobs = has_logprobs
+
+    def opening(self) -> bytes:
+        """The first event of each answer: the role, and no text yet."""
+        role = '"role": "assistant", "content": ""'
+        return b"".join(self.chunk(_choice(n, role), None) for n in range(self._n))
+
+    def delta_choice(self, delta: TextDelta) -> str:
+        """New text, reasoning and pieces of calls."""
+        text = f'"content": {json.dumps(delta.content, ensure_ascii=False)}'
+        if delta.reasoning:
+            reasoning = json.dumps(delta.reasoning, ensure_ascii=False)
+            text += f', "reasoning_content": {reasoning}'
+        if delta.tool_calls:
+            calls = [tool_call_delta_out(call) for call in delta.tool_calls]
+            text += f', "tool_calls": {json.dumps(calls, ensure_ascii=False)}'
+        if not self._has_logprobs:
+            return _choice(delta.choice, text)
+        logprobs = json.dumps(logprobs_out(delta.logprobs), ensure_ascii=False)
+        return _choice(delta.choice, text, f'"logprobs": {logprobs}, ')
+
+    def end_choice(self, event: ChoiceEnd | Finish) -> str:
+        """The reason, and nothing new."""
+        return f'{{"index": {event.choice}, "delta": {{}}, "finish_reason": "{event.reason}"}}'
+
+
+def _choice(index: int, delta: str, more: str = "") -> str:
+    return f'{{"index": {index}, "delta": {{{delta}}}, {more}"finish_reason": null}}'

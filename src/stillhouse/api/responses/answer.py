@@ -1,0 +1,336 @@
+"""Answers in the JSON of OpenAI's responses, with DeepInfra's ``estimated_cost`` in the usage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from typing_extensions import TypedDict
+
+from stillhouse.api.nested_json import raw_json
+from stillhouse.api.openai.chat_answer import TokenLogprobsOut, logprobs_out
+from stillhouse.api.responses.request import FormatIn, FunctionToolIn, ResponseIn
+from stillhouse.chat import ChoiceAnswer, Finish, FinishReason, TokenLogprobs, ToolCall
+from stillhouse.serving.replay import AnswerHead
+
+ID_PREFIX = "resp_"
+
+# Fields in the order in which they are written.
+
+StatusOut = Literal["completed", "incomplete", "in_progress", "failed"]
+
+
+class ReasoningPartOut(TypedDict):
+    """What the model thought."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class TextPartOut(TypedDict):
+    """What the model said."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[None]
+    logprobs: list[TokenLogprobsOut]
+
+
+class ReasoningItemOut(TypedDict):
+    """An item of reasoning; it has no summary, and is not encrypted."""
+
+    id: str
+    type: Literal["reasoning"]
+    summary: list[None]
+    content: list[ReasoningPartOut]
+    encrypted_content: None
+    status: StatusOut
+
+
+class MessageItemOut(TypedDict):
+    """An item of text."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    content: list[TextPartOut]
+    status: StatusOut
+
+
+class FunctionCallItemOut(TypedDict):
+    """A function call; `arguments` is JSON text."""
+
+    id: str
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+    status: StatusOut
+
+
+ItemOut = ReasoningItemOut | MessageItemOut | FunctionCallItemOut
+
+
+class InputTokensOut(TypedDict):
+    """Of the input tokens."""
+
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class OutputTokensOut(TypedDict):
+    """Of the output tokens."""
+
+    reasoning_tokens: int
+
+
+class ResponseUsageOut(TypedDict):
+    """Usage; `estimated_cost` is in USD."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensOut
+    output_tokens: int
+    output_tokens_details: OutputTokensOut
+    total_tokens: int
+    estimated_cost: float | None
+
+
+class ResponseErrorOut(TypedDict):
+    """What went wrong after the first byte."""
+
+    code: Literal["server_error"]
+    message: str
+
+
+class IncompleteOut(TypedDict):
+    """Why a response was cut off."""
+
+    reason: Literal["max_output_tokens"]
+
+
+class EchoOut(TypedDict):
+    """What was asked for, as OpenAI repeats it; and what is the same for everybody here."""
+
+    instructions: str | None
+    max_output_tokens: int | None
+    max_tool_calls: int | None
+    metadata: dict[str, str]
+    parallel_tool_calls: bool
+    previous_response_id: None
+    prompt_cache_key: str | None
+    reasoning: dict[str, str | None]
+    safety_identifier: str | None
+    store: Literal[False]
+    temperature: float | None
+    text: dict[str, Any]
+    tool_choice: Any
+    tools: list[dict[str, Any]]
+    top_logprobs: int
+    top_p: float | None
+    truncation: Literal["disabled"]
+    user: str | None
+
+
+class ResponseOut(EchoOut):
+    """A response, whole or in the middle."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: StatusOut
+    background: Literal[False]
+    error: ResponseErrorOut | None
+    incomplete_details: IncompleteOut | None
+    model: str
+    output: list[ItemOut]
+    usage: ResponseUsageOut | None
+    service_tier: str
+
+
+def item_id(prefix: str, head: AnswerHead, output_index: int) -> str:
+    """The same id whenever the same answer is told."""
+    return f"{prefix}_{head.request_id.removeprefix(ID_PREFIX)}{output_index:02x}"
+
+
+def reasoning_out(id_: str, text: str | None, status: StatusOut) -> ReasoningItemOut:
+    """An item of reasoning; None is one that has only begun."""
+    return {
+        "id": id_,
+        "type": "reasoning",
+        "summary": [],
+        "content": [] if text is None else [reasoning_part_out(text)],
+        "encrypted_content": None,
+        "status": status,
+    }
+
+
+def reasoning_part_out(text: str) -> ReasoningPartOut:
+    """The text of an item of reasoning."""
+    return {"type": "reasoning_text", "text": text}
+
+
+def message_out(
+    id_: str, text: str | None, logprobs: tuple[TokenLogprobs, ...], status: StatusOut
+) -> MessageItemOut:
+    """An item of text; None is one that has only begun."""
+    return {
+        "id": id_,
+        "type": "message",
+        "role": "assistant",
+        "content": [] if text is None else [text_part_out(text, logprobs)],
+        "status": status,
+    }
+
+
+def text_part_out(text: str, logprobs: tuple[TokenLogprobs, ...]) -> TextPartOut:
+    """The text of a message."""
+    return {
+        "type": "output_text",
+        "text": text,
+        "annotations": [],
+        "logprobs": text_logprobs_out(logprobs),
+    }
+
+
+def text_logprobs_out(logprobs: tuple[TokenLogprobs, ...]) -> list[TokenLogprobsOut]:
+    """The log probabilities of a stretch of text, token by token."""
+    return logprobs_out(logprobs)["content"]
+
+
+def call_out(id_: str, call: ToolCall, status: StatusOut) -> FunctionCallItemOut:
+    """A function call."""
+    return {
+        "id": id_,
+        "type": "function_call",
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": call.arguments,
+        "status": status,
+    }
+
+
+def output_out(head: AnswerHead, choice: ChoiceAnswer) -> list[ItemOut]:
+    """The items of a whole answer; one that was cut off is so in its last item."""
+    items: list[ItemOut] = []
+    if choice.reasoning:
+        items.append(reasoning_out(item_id("rs", head, 0), choice.reasoning, "completed"))
+    if choice.content or choice.logprobs:
+        id_ = item_id("msg", head, len(items))
+        items.append(message_out(id_, choice.content, choice.logprobs, "completed"))
+    for call in choice.tool_calls:
+        items.append(call_out(item_id("fc", head, len(items)), call, "completed"))
+    if items:
+        items[-1]["status"] = ending_of(choice.reason)
+    return items
+
+
+def ending_of(reason: FinishReason) -> Literal["completed", "incomplete"]:
+    """The status of a response that has ended, and of its last item."""
+    return "incomplete" if reason is FinishReason.LENGTH else "completed"
+
+
+def response_out(  # noqa: PLR0913  (one argument per part that changes while it is told)
+    head: AnswerHead,
+    echo: EchoOut,
+    *,
+    status: StatusOut,
+    output: Iterable[ItemOut] = (),
+    finish: Finish | None = None,
+    failure: str | None = None,
+) -> ResponseOut:
+    """
+    A response, whole or in the middle.
+
+    Args:
+        echo: What was asked for, of `echo_out`.
+        failure: What went wrong, where it did.
+
+    """
+    is_cut = status == "incomplete"
+    return {
+        "id": head.request_id,
+        "object": "response",
+        "created_at": head.created_s,
+        "status": status,
+        "background": False,
+        "error": None if failure is None else {"code": "server_error", "message": failure},
+        "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
+        "model": head.model_id,
+        "output": list(output),
+        "usage": None if finish is None else _usage_out(finish),
+        "service_tier": head.tier.value,
+        **echo,
+    }
+
+
+def _usage_out(finish: Finish) -> ResponseUsageOut:
+    usage = finish.usage
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": finish.reasoning_tokens},
+        "total_tokens": usage.total_tokens,
+        "estimated_cost": None if finish.cost_picousd is None else finish.cost_picousd / 10**12,
+    }
+
+
+def echo_out(asked: ResponseIn) -> EchoOut:
+    """
+    What was asked for.
+
+    Raises:
+        InvalidRequestError: A schema is nested too deeply to be repeated.
+
+    """
+    return {
+        "instructions": asked.instructions,
+        "max_output_tokens": asked.max_output_tokens,
+        "max_tool_calls": asked.max_tool_calls,
+        "metadata": asked.metadata or {},
+        "parallel_tool_calls": asked.parallel_tool_calls is not False,
+        "previous_response_id": None,
+        "prompt_cache_key": asked.prompt_cache_key,
+        "reasoning": {
+            "effort": asked.reasoning.effort if asked.reasoning else None,
+            "summary": None,
+        },
+        "safety_identifier": asked.safety_identifier,
+        "store": False,
+        "temperature": asked.temperature,
+        "text": {"format": _format_out(asked.output_format)},
+        "tool_choice": _tool_choice_out(asked.tool_choice),
+        "tools": [_tool_out(tool, f"tools.{n}") for n, tool in enumerate(asked.tools or ())],
+        "top_logprobs": asked.top_logprobs or 0,
+        "top_p": asked.top_p,
+        "truncation": "disabled",
+        "user": asked.user,
+    }
+
+
+def _tool_choice_out(choice: Any) -> Any:
+    if isinstance(choice, dict):
+        return {"type": "function", "name": choice["name"]}
+    return choice or "auto"
+
+
+def _format_out(asked: FormatIn) -> dict[str, Any]:
+    if asked.json_schema is None:
+        return {"type": asked.type}
+    return {
+        "type": asked.type,
+        "name": asked.name,
+        "description": asked.description,
+        "schema": raw_json(asked.json_schema, param="text.format.schema"),
+        "strict": True,
+    }
+
+
+def _tool_out(tool: FunctionToolIn, place: str) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": raw_json(tool.parameters, param=f"{place}.parameters"),
+        "strict": bool(tool.strict),
+    }

@@ -1,0 +1,88 @@
+"""``POST /v1/responses``: OpenAI's responses, without a server that remembers them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from starlette.requests import Request
+from typing_extensions import TypedDict
+
+from stillhouse.api.completion_endpoint import Asked
+from stillhouse.api.openai.generation_request import parse_body
+from stillhouse.api.responses.answer import EchoOut, echo_out, ending_of, output_out, response_out
+from stillhouse.api.responses.request import ResponseIn
+from stillhouse.api.responses.stream import ResponseEncoder
+from stillhouse.chat import ChatRequest, ChoiceAnswer, Finish
+from stillhouse.serving.replay import AnswerHead
+
+
+def read_response(body: bytes, _request: Request) -> Asked:
+    """
+    The completion that *body* asks for.
+
+    Raises:
+        InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
+
+    """
+    asked = parse_body(body, ResponseIn)
+    request = asked.to_request()
+    return Asked(request, ResponseForm(is_stream=bool(asked.stream), echo=echo_out(asked)))
+
+
+def read_prompt(body: bytes) -> ChatRequest:
+    """
+    The prompt in *body* whose tokens shall be counted.
+
+    Raises:
+        InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
+
+    """
+    return parse_body(body, ResponseIn).to_request()
+
+
+class ResponseTokenCountOut(TypedDict):
+    """How long a prompt is."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
+def count_out(num_tokens: int) -> bytes:
+    """How long a prompt is."""
+    count: ResponseTokenCountOut = {
+        "object": "response.input_tokens",
+        "input_tokens": num_tokens,
+    }
+    return msgspec.json.encode(count)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseForm:
+    """
+    An answer as OpenAI's clients read a response.
+
+    Args:
+        echo: What was asked for, encoded before anything is generated: it cannot fail later.
+
+    """
+
+    is_stream: bool
+    echo: EchoOut
+
+    def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
+        """The whole answer as JSON."""
+        (choice,) = choices
+        response = response_out(
+            head,
+            self.echo,
+            status=ending_of(choice.reason),
+            output=output_out(head, choice),
+            finish=finish,
+        )
+        return msgspec.json.encode(response)
+
+    def stream(self, head: AnswerHead) -> ResponseEncoder:
+        """What encodes the answer piece by piece."""
+        return ResponseEncoder(head, self.echo)
