@@ -263,6 +263,16 @@ def _content(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     content = {"application/json": {"schema": schemas[operation.answer, "serialization"]}}
     if operation.event is None:
         return content
-    # OpenAPI 3.1 has no word for the events of a stream; the schema is each one's.
-    schema = schemas[operation.event, "serialization"]
-    return {**content, "text/event-stream": {"schema": {**_TEXT, "x-event": schema}}}
+    # OpenAPI 3.1 has no word for the events of a stream. As 3.2 does, this describes each of them.
+    data = {
+        **_TEXT,
+        "contentMediaType": "application/json",
+        "contentSchema": schemas[operation.event, "serialization"],
+    }
+    event = {
+        "type": "object",
+        "description": "One event of the stream.",
+        "properties": {"event": _TEXT, "data": data},
+        "required": ["data"],
+    }
+    return {**content, "text/event-stream": {"schema": event}}

@@ -146,7 +146,7 @@ class ChoiceDeltaOut(TypedDict):
 
 
 class ChatCompletionChunkOut(TypedDict):
-    """One event of a stream; `sse.py` writes it without building it."""
+    """One event of a stream; `chunks.py` writes it without building it."""
 
     id: str
     object: Literal["chat.completion.chunk"]
