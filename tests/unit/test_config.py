@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.config import DEMO_MODEL, STAND_INS, home_directory, load_config
+from stillhouse.config import DEMO_MODEL, DEMO_TOOLS_MODEL, STAND_INS, home_directory, load_config
 from stillhouse.errors import ConfigError
 
 
@@ -15,10 +15,10 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_without_a_file_the_demo_stands_in():
-    """No configuration serves the demo model, which stands in for the seed's."""
+    """No configuration serves the demo models, the first of which stands in for the seed's."""
     config = load_config(None)
 
-    assert {DEMO_MODEL: {}} == config.models
+    assert {DEMO_MODEL: {}, DEMO_TOOLS_MODEL: {}} == config.models
     assert STAND_INS == config.stand_ins
     assert ("127.0.0.1", 8000) == (config.server.host, config.server.port)
 
