@@ -54,31 +54,18 @@ def _values(text: str) -> tuple[str, ...]:
 VALUES: dict[str, tuple[str, ...]] = {
     name: _values(text) for name, text in (WORLD["values"] | WORLD["words"]).items()
 }
-REAL_WORDS = sorted(
-    {w for kind in VALUES.values() for v in kind for w in re.findall("[a-z]{2,}", v.lower())}
-)
 #: Kinds with few values: these are shown in training whole.
 SMALL_KINDS = {"unit", "condition", "day", "color", "state", "length", "noun"}
 
 
 def made_up_word(rng: random.Random) -> str:
-    """A word that is in no dictionary: syllables, scraps of real words, or any letters at all."""
-    roll = rng.random()
-    if roll < 0.4:
-        return "".join(_scrap(rng) for _ in range(rng.choice((1, 2, 2, 3))))
-    if roll < 0.5:
+    """A word of one to three syllables, or of any letters at all, that is in no dictionary."""
+    if rng.random() < 0.25:
         letters = rng.choices(ascii_lowercase, k=rng.randint(2, 8))
         return "".join(letter * (2 if rng.random() < 0.12 else 1) for letter in letters)
     count = rng.choices((1, 2, 3), weights=(2, 5, 2))[0]
     parts = [rng.choice(STARTS) + rng.choice(VOWELS) + rng.choice(ENDS) for _ in range(count)]
     return "".join(parts)
-
-
-def _scrap(rng: random.Random) -> str:
-    """Two to five letters that follow each other in some real word, so that all spellings occur."""
-    word = rng.choice(REAL_WORDS)
-    start = rng.randrange(len(word) - 1)
-    return word[start : start + rng.randint(2, 5)]
 
 
 def _made_up(rng: random.Random, kind: str) -> str:
