@@ -5,7 +5,7 @@ CLIENTS := tests/clients/node
 NPM := .venv/clients/bin/npm --prefix $(CLIENTS) --ignore-scripts --no-audit --no-fund
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-slow check lint lock list-clients demo-model clean
+.PHONY: run test test-slow check lint lock list-clients demo-model demo-tools-model clean
 
 run: .venv/run.stamp
 	@$(BIN)/stillhouse serve
@@ -50,9 +50,12 @@ lock: .venv/dev.stamp .venv/clients.stamp
 list-clients: .venv/dev.stamp .venv/clients.stamp
 	$(BIN)/python tools/list_clients.py
 
-# Trains the demo model anew; see tools/demo_model/README.md.
+# Trains a demo model anew; see tools/demo_model/README.md and tools/demo_tools_model/README.md.
 demo-model:
 	$(MAKE) -C tools/demo_model
+
+demo-tools-model:
+	$(MAKE) -C tools/demo_tools_model
 
 clean:
 	rm -rf .venv tests/clients/node/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.clients.client_runs import (  # noqa: E402
+from tests.clients.client_runs import (  # noqa: E402  (found on the path set above)
     CLIENTS,
     TABLE_DOCUMENT,
     TABLE_HEADING,
@@ -17,7 +17,7 @@ from tests.clients.client_runs import (  # noqa: E402
     run_client,
     table_of,
 )
-from tests.e2e.running_server import RunningServer, run_server  # noqa: E402
+from tests.e2e.running_server import RunningServer, run_server  # noqa: E402  (found on the path set above)
 
 
 def main() -> None:
