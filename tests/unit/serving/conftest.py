@@ -138,6 +138,12 @@ def chat(catalogue: Catalogue) -> ChatModel:
 
 
 @pytest.fixture
+def patience_s() -> float:
+    """How long an answer waits for its cost: longer than a busy machine ever takes."""
+    return 30
+
+
+@pytest.fixture
 def rules() -> LimitRules:
     """A test module overrides this."""
     return LimitRules()
@@ -145,7 +151,7 @@ def rules() -> LimitRules:
 
 @pytest.fixture
 async def serving(
-    place: Path | str, catalogue: Catalogue, chat: ChatModel, rules: LimitRules
+    place: Path | str, catalogue: Catalogue, chat: ChatModel, rules: LimitRules, patience_s: float
 ) -> AsyncIterator[Serving]:
     """A new service; when the test has ended, its ledger must be right and nothing held."""
     clock, metrics, engine = FrozenClock(), Metrics(), SteppedEngine()
@@ -161,7 +167,7 @@ async def serving(
             past_requests=past_requests,
             places=Places(max_outstanding=256, limits=Limits(rules, clock), metrics=metrics),
             grammars=GrammarCompiler(),
-            resolver=Resolver(patience_s=0.2),
+            resolver=Resolver(patience_s=patience_s),
             clock=clock,
             metrics=metrics,
             cancel_timeout_s=5,

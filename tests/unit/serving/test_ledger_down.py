@@ -21,6 +21,12 @@ CLAIM = Claim("order-7", b"f" * 32)
 SETTLED = ("SETTLED", "length", 3)
 
 
+@pytest.fixture
+def patience_s():
+    """Here the ledger is down for longer than an answer waits."""
+    return 0.2
+
+
 async def running(serving, **fields):
     """A completion that has told its first token and waits."""
     serving.engine.gate.clear()
