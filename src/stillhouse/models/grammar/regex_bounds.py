@@ -12,6 +12,8 @@ MAX_REPETITION = 1000
 _LOOK_AROUND = ("(?=", "(?!", "(?<=", "(?<!")
 _BACKREFERENCE = re.compile(r"\\[1-9]|\\[kg][<{']|\(\?P=")
 _REPETITION = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}")
+#: A bracket that closes right after it opened (and after ^) stands for itself.
+_CLASS_OPENING = re.compile(r"\^?\]?")
 
 
 def check_regex(regex: str, *, where: str, max_length: int, param: str) -> None:
@@ -70,8 +72,8 @@ def _operators(regex: str) -> Iterator[str]:
             yield regex[index : index + 16]
         if letter == "[":
             class_depth += 1
-            # A bracket that closes right after it opened (and after ^) stands for itself.
-            index += len(re.match(r"\^?\]?", regex[index + 1 :]).group())  # type: ignore[union-attr]
+            if opening := _CLASS_OPENING.match(regex, index + 1):
+                index = opening.end() - 1
         elif letter == "]":
             class_depth = max(class_depth - 1, 0)
         index += 2 if letter == "\\" else 1

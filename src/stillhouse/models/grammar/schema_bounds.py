@@ -113,11 +113,14 @@ class _Reader:
         for child in _children(value):
             self.literal(child, at, depth + 1)
 
-    def number(self, value: object, at: str) -> None:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        # The magnitude is compared first: a whole number may be too large for a float.
-        if not is_number or not abs(value) <= MAX_NUMBER:  # type: ignore[arg-type]
+    def number(self, value: object, at: str) -> int | float:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not abs(value) <= MAX_NUMBER  # neither is NaN
+        ):
             self.refuse(at, value, f"a number between -{MAX_NUMBER} and {MAX_NUMBER}")
+        return value
 
     def count(self, at: str, depth: int) -> None:
         self.num_nodes += 1
@@ -253,10 +256,14 @@ def _required(reader: _Reader, value: object, at: str, _depth: int, _parent: str
 
 
 def _count(reader: _Reader, value: object, at: str, _depth: int, _parent: str) -> Any:
-    is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
-    if not is_whole or not 0 <= value <= MAX_REPETITION:  # type: ignore[operator]
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or value % 1 != 0
+        or not 0 <= value <= MAX_REPETITION
+    ):
         reader.refuse(at, value, f"a whole number from 0 to {MAX_REPETITION}")
-    return int(value)  # type: ignore[call-overload]
+    return int(value)
 
 
 def _bound(reader: _Reader, value: object, at: str, _depth: int, _parent: str) -> Any:
@@ -270,10 +277,10 @@ def _exclusive_bound(reader: _Reader, value: object, at: str, depth: int, parent
 
 
 def _multiple(reader: _Reader, value: object, at: str, _depth: int, _parent: str) -> Any:
-    reader.number(value, at)
-    if not value > 0:  # type: ignore[operator]
+    number = reader.number(value, at)
+    if not number > 0:
         reader.refuse(at, value, "a number greater than 0")
-    return value
+    return number
 
 
 def _pattern(reader: _Reader, value: object, at: str, _depth: int, _parent: str) -> Any:
