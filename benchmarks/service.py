@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import uvloop
+
 from chat_checkpoint import add_words
 from engine_checkpoint import make_checkpoint
 from stillhouse.chat import ChatRequest, Message, Role, SamplingParams
@@ -255,4 +257,4 @@ def start_server(folder: Path, options: list[str]) -> tuple[str, subprocess.Pope
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())  # as the server itself runs

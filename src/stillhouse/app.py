@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.first_key import FirstKey, ensure_first_key
 from stillhouse.api.account.account_routes import account_routes
 from stillhouse.api.doors import door_routes
+from stillhouse.api.drain import Drain
 from stillhouse.api.models.model_list import ModelList
 from stillhouse.api.probes import Probes
 from stillhouse.api.routes import create_api
@@ -23,8 +24,9 @@ from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.statement import Statements
+from stillhouse.chat import ServiceTier
 from stillhouse.clock import Clock, SystemClock
-from stillhouse.config import MIB, Config
+from stillhouse.config import MIB, Config, PublicPrefixConfig
 from stillhouse.engines.base import Engine
 from stillhouse.engines.child import SupervisionTimes
 from stillhouse.engines.fake.engine import fake_engine
@@ -32,7 +34,7 @@ from stillhouse.engines.fake.settings import FakeSettings, Fault, FaultKind
 from stillhouse.engines.frames import Loading
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
-from stillhouse.errors import StoreUnavailableError
+from stillhouse.errors import ConfigError, StoreUnavailableError
 from stillhouse.limits import LimitRules, Limits
 from stillhouse.metrics import Metrics
 from stillhouse.models.catalogue import Catalogue
@@ -40,6 +42,8 @@ from stillhouse.models.chat_model import ChatModel
 from stillhouse.models.grammar.compiler import GrammarCompiler
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.places import Places
+from stillhouse.serving.public_prefixes import PublicPrefixes
+from stillhouse.serving.queue.turns import QueueRules
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ServedModel, ServedModels
 from stillhouse.store.database import Database
@@ -49,6 +53,7 @@ log = structlog.get_logger()
 
 DATABASE_FILE = "stillhouse.db"
 WEIGHTS_FOLDER = "weights"
+PREFIXES_FOLDER = "prefixes"
 _PURGE_INTERVAL_S = 600
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -81,6 +86,8 @@ class Service:
     rooms: Rooms
     models: ServedModels
     first_key: FirstKey | None
+    drain: Drain
+    completions: Completions
 
 
 @asynccontextmanager
@@ -151,6 +158,7 @@ async def open_service(
         first_key = await ensure_first_key(rooms.accounts, home)
         catalogue = load_catalogue(config, source)
         chats = _load_chats(catalogue, config, source)
+        public_prefixes = _render_public_prefixes(config, source, chats)
         prices = await rooms.ledger.publish_tiers(
             {id_: chat.spec.price for id_, chat in chats.items()}
         )
@@ -158,7 +166,10 @@ async def open_service(
         for model_id, chat in chats.items():
             engine = _running(_make_engine(config, home, chat, on_progress))
             served[model_id] = ServedModel(
-                chat, await stack.enter_async_context(engine), prices[model_id]
+                chat,
+                await stack.enter_async_context(engine),
+                prices[model_id],
+                public_prefixes[model_id],
             )
         models = ServedModels(catalogue, served)
         past_requests = PastRequests(rooms.database, clock)
@@ -177,6 +188,7 @@ async def open_service(
             cancel_timeout_s=config.engine.supervision.cancel_timeout_s,
         )
         stack.push_async_callback(completions.drain, grace_s=0)
+        drain = Drain()
         api = create_api(
             accounts=rooms.accounts,
             door_routes=door_routes(
@@ -192,19 +204,27 @@ async def open_service(
                 tpm_rate_limit=config.limits.tokens_per_minute,
             ),
             model_list=ModelList(models, created=clock.now_ms() // 1000),
-            probes=Probes(models, metrics, partial(rooms.database.write, _write_nothing)),
+            probes=Probes(models, metrics, partial(rooms.database.write, _write_nothing), drain),
             metrics=metrics,
+            drain=drain,
             has_public_metrics=config.server.host in _LOOPBACK_HOSTS,
         )
-        yield Service(api, rooms, models, first_key)
+        yield Service(api, rooms, models, first_key, drain, completions)
 
 
 def _make_places(config: Config, clock: Clock, metrics: Metrics) -> Places:
-    return Places(
+    queue = config.queue
+    rules = QueueRules(
         max_outstanding=config.max_outstanding,
-        limits=Limits(LimitRules(**config.limits.model_dump()), clock),
-        metrics=metrics,
+        max_wait_s={
+            ServiceTier.PRIORITY: queue.max_wait_s,
+            ServiceTier.DEFAULT: queue.max_wait_s,
+            ServiceTier.FLEX: queue.flex_max_wait_s,
+        },
+        prompt_window_tokens=queue.prompt_window_tokens,
     )
+    limits = Limits(LimitRules(**config.limits.model_dump()), clock)
+    return Places(rules, limits=limits, clock=clock, metrics=metrics)
 
 
 @asynccontextmanager
@@ -254,6 +274,33 @@ def _load_chats(catalogue: Catalogue, config: Config, source: Path | None) -> di
     }
 
 
+def _render_public_prefixes(
+    config: Config, source: Path | None, chats: Mapping[str, ChatModel]
+) -> dict[str, PublicPrefixes]:
+    systems: dict[str, list[str]] = {model_id: [] for model_id in chats}
+    for declared in config.public_prefixes:
+        if declared.model not in systems:
+            raise ConfigError(
+                f"{source}: public_prefixes are declared for {declared.model!r}; the models served "
+                f"here: {', '.join(systems)}"
+            )
+        systems[declared.model].append(_system_text(declared, source))
+    return {
+        model_id: PublicPrefixes.render(chat, systems[model_id]) for model_id, chat in chats.items()
+    }
+
+
+def _system_text(declared: PublicPrefixConfig, source: Path | None) -> str:
+    if declared.system_file is None:
+        assert declared.system is not None, "the configuration has one or the other"
+        return declared.system
+    path = declared.system_file if source is None else source.parent / declared.system_file
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a public prefix: {error}") from error
+
+
 @asynccontextmanager
 async def _running(engine: Engine) -> AsyncIterator[Engine]:
     await engine.start()
@@ -277,10 +324,15 @@ def _make_engine(
         weights=WeightFormat(config.engine.weights),
         precision=Precision(config.engine.precision),
         kv_cache_bytes=config.engine.kv_cache_mib and config.engine.kv_cache_mib * MIB,
+        num_models=len(config.models),
+        prefix_spill_bytes=config.engine.prefix_spill_mib * MIB,
+        prefix_spill_dir=home / PREFIXES_FOLDER,
         max_sequences=config.engine.max_sequences,
+        target_pause_s=config.engine.target_pause_ms / 1000,
+        max_draft_tokens=config.engine.max_draft_tokens,
         num_threads=config.engine.threads,
     )
-    return openvino_engine(settings, on_progress=on_progress, times=times)
+    return openvino_engine(settings, model=chat.spec.id, on_progress=on_progress, times=times)
 
 
 def _fake_settings(config: Config, home: Path, chat: ChatModel) -> FakeSettings:

@@ -6,9 +6,9 @@ import os
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stillhouse.errors import ConfigError
 
@@ -33,7 +33,9 @@ class ServerConfig(_Section):
     port: int = Field(default=8000, ge=0, le=65535)
     max_body_mib: int = Field(default=8, ge=1, le=1024)
     keep_alive_s: float = Field(default=15, gt=0)
-    shutdown_grace_s: int = Field(default=30, ge=0)
+    stall_timeout_s: float = Field(default=30, gt=0)
+    drain_delay_s: float = Field(default=0, ge=0)
+    shutdown_grace_s: float = Field(default=30, ge=0)
     ledger_patience_s: float = Field(default=30, gt=0)
 
 
@@ -79,14 +81,23 @@ class EngineConfig(_Section):
     Args:
         kind: The fake engine's answers are noise; only tests ask for it.
         kv_cache_mib: Memory for keys and values; None lets the engine choose from what is free.
+        prefix_spill_mib: So much of prefixes that many prompts share is kept on disk per model;
+            0 keeps none.
         threads: None takes every core.
+        target_pause_ms: So long may an answer wait for its next token while prompts are computed
+            beside it.
+        max_draft_tokens: So many tokens are guessed ahead where an answer repeats what stands before
+            it, and verified in one step; no answer is another for it. 0 guesses none.
 
     """
 
     kind: Literal["openvino", "fake"] = "openvino"
     weights: Literal["f16", "int8", "int4"] = "int8"
     kv_cache_mib: int | None = Field(default=None, ge=1)
+    prefix_spill_mib: int = Field(default=0, ge=0)
     max_sequences: int = Field(default=64, ge=1, le=1024)
+    target_pause_ms: int = Field(default=200, ge=1, le=60_000)
+    max_draft_tokens: int = Field(default=8, ge=0, le=16)
     threads: int | None = Field(default=None, ge=1)
     precision: Literal["default", "f32"] = "default"
     supervision: SupervisionConfig = SupervisionConfig()
@@ -110,8 +121,44 @@ class LimitsConfig(_Section):
     """What one account may ask of one model; `limits.py` says how rates are counted."""
 
     max_outstanding: int = Field(default=200, ge=1)
+    max_outstanding_per_key: int | None = Field(default=None, ge=1)
     requests_per_minute: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(default=None, ge=1)
+
+
+class QueueConfig(_Section):
+    """
+    How long requests wait for their turn at a model's engine; `serving/queue/` says which goes.
+
+    Args:
+        prompt_window_tokens: Of prompts that an engine is given before it has computed them.
+
+    """
+
+    max_wait_s: float = Field(default=60, ge=0)
+    flex_max_wait_s: float = Field(default=600, ge=0)
+    prompt_window_tokens: int = Field(default=4096, ge=1)
+
+
+class PublicPrefixConfig(_Section):
+    """
+    A system message that is no secret: what a model computes for it, all accounts share.
+
+    Args:
+        system: Its text.
+        system_file: Or a file that holds it; a relative path starts at the configuration's folder.
+
+    """
+
+    model: str
+    system: str | None = Field(default=None, min_length=1)
+    system_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_one_text(self) -> Self:
+        if (self.system is None) == (self.system_file is None):
+            raise ValueError("it needs either system or system_file")
+        return self
 
 
 class Config(_Section):
@@ -122,7 +169,8 @@ class Config(_Section):
         models: What to serve: a table per model id, with what differs from the built-in catalogue
             (a `checkpoint` at least), or a whole entry of one's own; `models/` reads them.
         stand_ins: Further ids, each answered by the model that it names.
-        max_outstanding: Requests in flight per model, of all accounts, before 429.
+        public_prefixes: What prompts may begin with without being their account's secret.
+        max_outstanding: Requests per model, waiting and running, of all accounts, before 429.
 
     """
 
@@ -130,8 +178,10 @@ class Config(_Section):
     engine: EngineConfig = EngineConfig()
     store: StoreConfig = StoreConfig()
     limits: LimitsConfig = LimitsConfig()
+    queue: QueueConfig = QueueConfig()
     models: dict[str, dict[str, Any]] = {DEMO_MODEL: {}, DEMO_TOOLS_MODEL: {}}
     stand_ins: dict[str, str] = {}
+    public_prefixes: tuple[PublicPrefixConfig, ...] = Field(default=(), max_length=64)
     max_outstanding: int = Field(default=256, ge=1)
 
 

@@ -1,8 +1,8 @@
-"""How much one account may ask at once and per minute, of each model by itself."""
+"""How much one account, and each of its keys, may ask at once and per minute of each model."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from itertools import islice
 
@@ -28,12 +28,15 @@ class LimitRules:
 
     Args:
         max_outstanding: Requests in flight.
+        max_outstanding_per_key: Those of one API key, so that none takes all of its account's;
+            None leaves them to the account's own limit.
         requests_per_minute: None is without limit.
         tokens_per_minute: Of prompts and completions together; None is without limit.
 
     """
 
     max_outstanding: int = 200
+    max_outstanding_per_key: int | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
 
@@ -54,25 +57,32 @@ class Limits:
         self._rules = rules
         self._clock = clock
         self._accounts: OrderedDict[tuple[int, str], _Account] = OrderedDict()
+        self._keys: Counter[tuple[int, str]] = Counter()  # requests in flight
 
-    def enter(self, account_id: int, model: str, *, prompt_tokens: int) -> None:
+    def enter(self, account_id: int, key_id: int, model: str, *, prompt_tokens: int) -> None:
         """
         Let a request in; `leave` must follow when it has ended.
 
         Raises:
-            RateLimitError: The account has too many in flight, or has used up its minute.
+            RateLimitError: The account or its key has too many in flight, or the account has used
+                up its minute.
 
         """
         now_s = self._clock.monotonic_s()
         account = self._accounts.get((account_id, model)) or _Account.under(self._rules)
+        self._refuse_too_many(self._keys[key_id, model], self._rules.max_outstanding_per_key, model)
         self._refuse_too_much(account, model, now_s)
+        self._keys[key_id, model] += 1
         account.num_outstanding += 1
         account.take(now_s, num_requests=1, num_tokens=prompt_tokens)
         self._accounts[account_id, model] = account
         self._forget_who_rests(now_s)
 
-    def leave(self, account_id: int, model: str, *, completion_tokens: int) -> None:
+    def leave(self, account_id: int, key_id: int, model: str, *, completion_tokens: int) -> None:
         """End a request that was let in."""
+        self._keys[key_id, model] -= 1
+        if not self._keys[key_id, model]:
+            del self._keys[key_id, model]
         account = self._accounts[account_id, model]
         account.num_outstanding -= 1
         account.take(self._clock.monotonic_s(), num_requests=0, num_tokens=completion_tokens)
@@ -82,17 +92,20 @@ class Limits:
         return len(self._accounts)
 
     def _refuse_too_much(self, account: _Account, model: str, now_s: float) -> None:
-        if account.num_outstanding >= self._rules.max_outstanding:
-            raise RateLimitError(
-                f"Rate limited: {account.num_outstanding} requests to {model} are in flight",
-                retry_after_s=_PLACE_RETRY_AFTER_S,
-            )
+        self._refuse_too_many(account.num_outstanding, self._rules.max_outstanding, model)
         for name, bucket in (("requests", account.requests), ("tokens", account.tokens)):
             if bucket and (wait_s := bucket.wait_s(now_s)):
                 raise RateLimitError(
                     f"Rate limited: {bucket.per_minute} {name} per minute to {model}",
                     retry_after_s=wait_s,
                 )
+
+    def _refuse_too_many(self, num_outstanding: int, limit: int | None, model: str) -> None:
+        if limit is not None and num_outstanding >= limit:
+            raise RateLimitError(
+                f"Rate limited: {num_outstanding} requests to {model} are in flight",
+                retry_after_s=_PLACE_RETRY_AFTER_S,
+            )
 
     def _forget_who_rests(self, now_s: float) -> None:
         for key in list(islice(self._accounts, _NUM_SWEPT)):

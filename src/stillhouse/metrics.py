@@ -44,8 +44,27 @@ class Metrics:
         )
         self.outstanding = Gauge(
             "stillhouse_outstanding_requests",
-            "Completions in flight",
+            "Completions that are not settled yet, waiting ones among them",
             ["model"],
+            registry=self.registry,
+        )
+        self.waiting = Gauge(
+            "stillhouse_waiting_requests",
+            "Completions that wait for their turn at an engine",
+            ["model", "tier"],
+            registry=self.registry,
+        )
+        self.queue_s = Histogram(
+            "stillhouse_time_in_queue_seconds",
+            "How long completions waited for their turn",
+            ["model", "tier"],
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.queue_refused = Counter(
+            "stillhouse_queue_refusals",
+            "Completions answered with 429; reason is full, limit, fail_fast or waited",
+            ["model", "reason"],
             registry=self.registry,
         )
         self.first_token_s = Histogram(

@@ -225,6 +225,49 @@ async def test_another_salt_never_shares(engine):
     assert (0, 0) == (other.usage.cached_tokens, unsalted.usage.cached_tokens)
 
 
+@pytest.mark.parametrize("num_public_tokens", [2 * BLOCK_SIZE, 3 * BLOCK_SIZE - 1])
+async def test_only_whole_public_blocks_are_everybodys(engine, num_public_tokens):
+    """Of equal prompts under two salts, the whole blocks of what is public are computed once."""
+    prompt = make_prompt(40 + num_public_tokens, 4 * BLOCK_SIZE + 5)
+    request = make_request(prompt, num_public_tokens=num_public_tokens)
+    first, second, again = [
+        await collect(engine, replace(request, cache_salt=f"{num_public_tokens} {salt}"))
+        for salt in ("a", "b", "b")
+    ]
+    cached = [answer.usage.cached_tokens for answer in (first, second, again)]
+    assert [0, 2 * BLOCK_SIZE, 4 * BLOCK_SIZE] == cached
+    assert first.token_ids == second.token_ids == again.token_ids
+
+
+async def test_what_is_private_is_found_by_nobody_who_calls_it_public(engine):
+    """Neither the empty salt nor a longer public prefix opens blocks that were private."""
+    prompt = make_prompt(41, 4 * BLOCK_SIZE + 5)
+    secret = make_request(prompt, num_public_tokens=BLOCK_SIZE)
+    await collect(engine, secret)
+    await collect(engine, make_request(make_prompt(42, 4 * BLOCK_SIZE), cache_salt=""))
+    cached = [
+        (await collect(engine, replace(secret, cache_salt=salt, num_public_tokens=num_public)))
+        for salt, num_public in [("", BLOCK_SIZE), ("", 0), ("thief", 4 * BLOCK_SIZE)]
+    ]
+    unsalted = make_request(make_prompt(42, 4 * BLOCK_SIZE), num_public_tokens=4 * BLOCK_SIZE)
+    cached.append(await collect(engine, unsalted))
+    assert [BLOCK_SIZE, 0, BLOCK_SIZE, 0] == [answer.usage.cached_tokens for answer in cached]
+
+
+async def test_a_public_prefix_may_be_the_whole_prompt(engine):
+    """What is generated after it stays private."""
+    request = make_request(make_prompt(43, 2 * BLOCK_SIZE), 2 * BLOCK_SIZE + 1)
+    request = replace(request, num_public_tokens=2 * BLOCK_SIZE)
+    first = await collect(engine, request)
+    turn = make_request(
+        request.prompt_token_ids + first.token_ids, num_public_tokens=2 * BLOCK_SIZE
+    )
+    other = await collect(engine, turn)
+    own = await collect(engine, replace(turn, cache_salt=request.cache_salt))
+    cached = (other.usage.cached_tokens, own.usage.cached_tokens)
+    assert (2 * BLOCK_SIZE, 4 * BLOCK_SIZE) == cached
+
+
 async def test_a_conversation_finds_its_own_answer_cached(engine):
     """The second turn's prompt holds the first answer, whose blocks are still there."""
     prompt = make_prompt(6, 50)
@@ -729,6 +772,9 @@ async def test_cancelling_what_is_not_running_does_nothing(engine):
         ([1], {"top_logprobs": 21}),
         ([1], {"top_logprobs": -1}),
         ([1], {"top_logprobs": 2**70}),
+        ([1], {"num_public_tokens": -1}),
+        ([1], {"num_public_tokens": 2}),
+        ([1], {"num_public_tokens": 2**70}),
     ],
 )
 async def test_bad_input_is_refused_and_harms_nobody(engine, prompt, fields):

@@ -19,7 +19,7 @@ class BareClient:
     One request for a completion, sent.
 
     Args:
-        headers: Beside those that every request has.
+        headers: Beside those that every request has, or in their place.
         fields: What the body has beside model and message.
 
     """
@@ -28,13 +28,13 @@ class BareClient:
         self, server: FaultServer, headers: Mapping[str, str] | None = None, /, **fields: Any
     ) -> None:
         body = json.dumps(HELLO | {"stream": True} | fields)
+        all_headers = server.headers | dict(headers or {})
         self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
         self._file = self._socket.makefile("rb")
         head = (
             f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            f"Authorization: {server.headers['Authorization']}\r\n"
             f"Content-Length: {len(body)}\r\n"
-            + "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+            + "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
             + "\r\n"
         )
         with contextlib.ExitStack() as on_failure:
@@ -55,6 +55,10 @@ class BareClient:
             if line.startswith(b"data: ") and line.endswith(b"\n"):
                 data = line.removeprefix(b"data: ").strip()
                 yield None if data == b"[DONE]" else json.loads(data)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the answer line by line, as it comes."""
+        return iter(self._file)
 
     def body(self) -> Any:
         """The whole answer's JSON."""

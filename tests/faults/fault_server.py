@@ -52,6 +52,7 @@ class FaultServer:
 
     Args:
         engine: TOML of the tables under ``[engine]``, keys of ``[engine.fake]`` first.
+        general: TOML of the keys that stand in no table.
         failpoint: Where it shall die.
         preloaded: What to fork it from; None starts the program as a person would.
 
@@ -62,6 +63,7 @@ class FaultServer:
         home: Path,
         engine: str = "",
         *,
+        general: str = "",
         failpoint: str = "",
         preloaded: Preloaded | None = None,
     ) -> None:
@@ -69,7 +71,7 @@ class FaultServer:
         self.port = 0
         config = home.with_suffix(".toml")
         config.write_text(
-            f'[models."{DEMO_MODEL}"]\n[engine]\nkind = "fake"\n'
+            f'{general}\n[models."{DEMO_MODEL}"]\n[engine]\nkind = "fake"\n'
             f'[engine.fake]\nwitness_log = "witness.jsonl"\n{engine}'
         )
         self._log = home.with_suffix(".log")
@@ -165,9 +167,9 @@ def _start(
 
 
 @contextmanager
-def run_fault_server(home: Path, engine: str = "") -> Iterator[FaultServer]:
+def run_fault_server(home: Path, engine: str = "", *, general: str = "") -> Iterator[FaultServer]:
     """Serve *home*; when all is done, its ledger must be right and agree with the witness."""
-    server = FaultServer(home, engine)
+    server = FaultServer(home, engine, general=general)
     try:
         assert server.comes_up()
         yield server

@@ -58,6 +58,15 @@ def test_ledger_is_a_file_unless_a_url_is_given(tmp_path):
             '[engine.fake]\nfaults = [{ kind = "crash", at = 1 }]',
             ["engine.fake.faults.0.at", "at_token"],
         ),
+        (
+            "[[public_prefixes]]\nmodel = 'a/b'",
+            ["public_prefixes.0", "either system or system_file"],
+        ),
+        (
+            "[[public_prefixes]]\nmodel = 'a/b'\nsystem = 'x'\nsystem_file = 'y'",
+            ["public_prefixes.0", "either system or system_file"],
+        ),
+        ("[queue]\nwait = 1", ["queue.wait", "flex_max_wait_s"]),
         ("= 1", ["is not TOML"]),
     ],
 )

@@ -8,6 +8,7 @@ from stillhouse.limits import LimitRules, Limits
 
 MODEL, OTHER_MODEL = "demo/a", "demo/b"
 ACCOUNT, OTHER_ACCOUNT = 3, 4
+KEY, OTHER_KEY = 5, 6
 
 
 @pytest.fixture
@@ -15,12 +16,12 @@ def clock():
     return FrozenClock()
 
 
-def enter(limits, account_id=ACCOUNT, model=MODEL, *, prompt_tokens=10):
-    limits.enter(account_id, model, prompt_tokens=prompt_tokens)
+def enter(limits, account_id=ACCOUNT, model=MODEL, *, key_id=KEY, prompt_tokens=10):
+    limits.enter(account_id, key_id, model, prompt_tokens=prompt_tokens)
 
 
-def leave(limits, account_id=ACCOUNT, model=MODEL, *, completion_tokens=0):
-    limits.leave(account_id, model, completion_tokens=completion_tokens)
+def leave(limits, account_id=ACCOUNT, model=MODEL, *, key_id=KEY, completion_tokens=0):
+    limits.leave(account_id, key_id, model, completion_tokens=completion_tokens)
 
 
 def wait_s(limits) -> float:
@@ -42,6 +43,22 @@ def test_so_many_in_flight_and_no_more(clock):
     leave(limits)
     assert 0 == wait_s(limits)
     assert 1 == wait_s(limits)
+
+
+def test_a_key_has_so_many_in_flight_of_its_accounts(clock):
+    """One key at its limit is refused, another of the same account is not, nor another model."""
+    limits = Limits(LimitRules(max_outstanding=3, max_outstanding_per_key=2), clock)
+    enter(limits)
+    enter(limits)
+
+    with pytest.raises(RateLimitError, match="Rate limited: 2 requests to demo/a are in flight"):
+        enter(limits)
+    enter(limits, model=OTHER_MODEL)
+    enter(limits, key_id=OTHER_KEY)
+    with pytest.raises(RateLimitError, match="Rate limited: 3 requests"):
+        enter(limits, key_id=OTHER_KEY)
+    leave(limits)
+    enter(limits)
 
 
 def test_accounts_and_models_are_apart(clock):

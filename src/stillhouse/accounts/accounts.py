@@ -114,13 +114,13 @@ class Accounts:
         """
         if not secret:
             raise AuthenticationError("Not authenticated")
-        is_token = secret.startswith(scoped_token.PREFIX)
-        if not is_token and not api_key.is_well_formed(secret):
-            raise _wrong_key()
         secret_hmac = self._pepper.key_hmac(secret)
         now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
         principal = self._cache.find(secret_hmac, now_s=now_s, now_ms=now_ms)
         if principal is None:
+            is_token = secret.startswith(scoped_token.PREFIX)
+            if not is_token and not api_key.is_well_formed(secret):
+                raise _wrong_key()
             if is_token:
                 scope = await self.scopes.find(scoped_token.parse(secret))
             else:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Principal
 from stillhouse.api import idempotency_header
+from stillhouse.api.connection import STALLED
 from stillhouse.api.event_stream import EventStream, Header
 from stillhouse.api.request_body import read_body
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import ChatEvent, ChatRequest, ChoiceAnswer, Finish, TextRequest
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import EngineUnavailableError, StillhouseError
 from stillhouse.failpoint import failpoint
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.replay import AnswerHead, Replay
 from stillhouse.serving.transcript import Transcript
+
+#: What waits to be written together; the connection holds as much again, twice.
+MOST_AT_ONCE_BYTES = 32 << 10
+
+_CUT_OFF = "The server has shut down before the answer's end; what came of it is charged."
 
 
 class EventEncoder(Protocol):
@@ -108,7 +113,7 @@ class CompletionEndpoint:
         completion = await self.completions.open(
             f"{self.id_prefix}{scope['request_id']}", principal, asked.request, claim
         )
-        async with _stopped_when_client_leaves(receive, completion):
+        with Departure(scope, receive, completion):
             if asked.form.is_stream:
                 await _stream(asked.form, completion, send, self.keep_alive_s)
             else:
@@ -151,15 +156,16 @@ async def _stream(
 ) -> None:
     encoder = form.stream(completion.head)
     stream = EventStream(send, _headers(completion), keep_alive=encoder.keep_alive)
-    opening = encoder.opening()
     try:
-        async with stream.kept_alive(keep_alive_s):
-            async for event in completion.events():
-                if chunk := opening + encoder.event(event, completion):
-                    opening = b""
-                    failpoint("before-chunk")
-                    await stream.write(chunk)
-                    failpoint("after-chunk")
+        with stream.kept_alive(keep_alive_s):
+            chunks = Chunks(stream, first=encoder.opening())
+            async for events in completion.batches():
+                for event in events:
+                    if completion.is_cut_off and isinstance(event, Finish):
+                        raise EngineUnavailableError(_CUT_OFF)
+                    if chunk := encoder.event(event, completion):
+                        await chunks.add(chunk)
+                await chunks.flush()
     except StillhouseError as error:
         if not stream.has_begun:  # an engine's refusal still gets its HTTP status
             raise
@@ -168,25 +174,68 @@ async def _stream(
         await stream.write(encoder.closing(), is_last=True)
 
 
-@asynccontextmanager
-async def _stopped_when_client_leaves(
-    receive: Receive, completion: Completion | Replay
-) -> AsyncIterator[None]:
-    # A server goes on accepting what is sent to a client that has left; only receive() tells.
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        completion.stop(Outcome.CLIENT_DISCONNECT)
+class Chunks:
+    """
+    Writes what is ready at once: a write costs more than to encode an event.
 
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    except asyncio.CancelledError:
-        completion.stop(Outcome.DRAINED)
-        raise
-    finally:
-        watcher.cancel()
-        completion.stop(Outcome.CLIENT_DISCONNECT)
+    Args:
+        first: Stands before the first chunk.
+
+    """
+
+    def __init__(self, stream: EventStream, *, first: bytes) -> None:
+        self._stream = stream
+        self._first = first
+        self._ready: list[bytes] = []
+        self._num_bytes = 0
+
+    async def add(self, chunk: bytes) -> None:
+        """Write *chunk* with those that follow it, unless they are many."""
+        failpoint("before-chunk")
+        self._ready.append(self._first + chunk)
+        self._first = b""
+        self._num_bytes += len(chunk)
+        if self._num_bytes >= MOST_AT_ONCE_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what has not been written yet."""
+        if not self._ready:
+            return
+        ready, self._ready, self._num_bytes = self._ready, [], 0
+        await self._stream.write(ready[0] if len(ready) == 1 else b"".join(ready))
+        for _ in ready:
+            failpoint("after-chunk")
+
+
+class Departure:
+    """
+    Watches for the client's departure, and stops the completion when it comes.
+
+    A server goes on accepting what is sent to a client that has left; only `receive` tells.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, completion: Completion | Replay) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._completion = completion
+        self._watcher = asyncio.create_task(self._watch())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: object, _traceback: object
+    ) -> None:
+        self._watcher.cancel()
+        is_ended = kind is not None and issubclass(kind, asyncio.CancelledError)
+        self._completion.stop(Outcome.DRAINED if is_ended else Outcome.CLIENT_DISCONNECT)
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        is_stalled = STALLED in self._scope
+        self._completion.stop(Outcome.SLOW_CLIENT if is_stalled else Outcome.CLIENT_DISCONNECT)
 
 
 def _headers(completion: Completion | Replay) -> list[Header]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from starlette.types import Send
 
@@ -36,6 +36,9 @@ class EventStream:
         self._keep_alive = keep_alive
         self._one_at_a_time = asyncio.Lock()
         self._num_writes = 0
+        self._num_writes_before = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._comment: asyncio.Task[None] | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -43,7 +46,7 @@ class EventStream:
         return self._num_writes > 0
 
     async def write(self, events: bytes, *, is_last: bool = False) -> None:
-        """Send whole events."""
+        """Send whole events; returns when the connection has room for more."""
         async with self._one_at_a_time:
             self._num_writes += 1
             if self._num_writes == 1:
@@ -54,19 +57,26 @@ class EventStream:
                 {"type": "http.response.body", "body": events, "more_body": not is_last}
             )
 
-    @asynccontextmanager
-    async def kept_alive(self, interval_s: float) -> AsyncIterator[None]:
+    @contextmanager
+    def kept_alive(self, interval_s: float) -> Iterator[None]:
         """Within it, something is written at least about every *interval_s*."""
-
-        async def keep() -> None:
-            while True:
-                num_writes = self._num_writes
-                await asyncio.sleep(interval_s)
-                if num_writes == self._num_writes:
-                    await self.write(self._keep_alive)
-
-        keeper = asyncio.create_task(keep(), name="keep-alive")
+        self._look_again(interval_s)
         try:
             yield
         finally:
-            keeper.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._comment is not None:
+                self._comment.cancel()
+
+    def _look_again(self, interval_s: float) -> None:
+        # A timer is a tenth of a task's memory, of which an idle stream would be the most.
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(interval_s, self._fill_silence, interval_s)
+        self._num_writes_before = self._num_writes
+
+    def _fill_silence(self, interval_s: float) -> None:
+        # Behind a write that waits for its reader nothing needs to be kept alive.
+        if self._num_writes == self._num_writes_before and not self._one_at_a_time.locked():
+            self._comment = asyncio.create_task(self.write(self._keep_alive), name="keep-alive")
+        self._look_again(interval_s)

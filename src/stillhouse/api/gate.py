@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.api import error_body
+from stillhouse.api.drain import Drain
 from stillhouse.api.unread_body import UnreadBody
 from stillhouse.errors import AuthenticationError, ServingError, StillhouseError
 from stillhouse.metrics import Metrics
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 
 #: As OpenAI's and Anthropic's clients look for it.
 _ID_HEADERS = (b"x-request-id", b"request-id")
+_CLOSE = (b"connection", b"close")
 
 
 class Gate:
@@ -37,18 +39,20 @@ class Gate:
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (given once, by `create_api`)
         self,
         app: ASGIApp,
         *,
         accounts: Accounts,
         metrics: Metrics,
+        drain: Drain,
         public_paths: Collection[str],
         public_prefixes: Collection[str] = (),
     ) -> None:
         self._app = app
         self._accounts = accounts
         self._metrics = metrics
+        self._drain = drain
         self._public_paths = frozenset(public_paths)
         self._public_prefixes = tuple(public_prefixes)
 
@@ -65,11 +69,16 @@ class Gate:
             nonlocal has_started
             if message["type"] == "http.response.start":
                 has_started = True
-                message["headers"] = [*message.get("headers", ()), *id_headers]
+                # A connection that still brings a body is of no more use, nor is one to a server
+                # that is about to end.
+                is_last = self._drain.is_refusing or body.is_left_over
+                close = (_CLOSE,) if is_last else ()
+                message["headers"] = [*message.get("headers", ()), *id_headers, *close]
             await send(message)
 
         try:
             if not self._is_public(scope["path"]):
+                self._drain.check()
                 secret = _secret_in(Headers(scope=scope))
                 scope["principal"] = await self._accounts.authenticate(secret)
             await self._app(scope, body.receive, noting_send)
@@ -100,8 +109,6 @@ class Gate:
             media_type="application/json",
         )
         await body.drain()
-        if not body.is_over:
-            response.headers["Connection"] = "close"
         await response(scope, body.receive, send)
 
 

@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from stillhouse.api.drain import Drain
 from stillhouse.errors import StillhouseError, StoreUnavailableError
 from stillhouse.metrics import Metrics
 from stillhouse.serving.served_model import ServedModels
@@ -32,6 +33,7 @@ class Probes:
     models: ServedModels
     metrics: Metrics
     check_store: Callable[[], Awaitable[None]]
+    drain: Drain
 
     async def livez(self, _request: Request) -> Response:
         """200 while the process answers at all."""
@@ -39,6 +41,9 @@ class Probes:
 
     async def readyz(self, _request: Request) -> Response:
         """200 when every engine's own loop and the store answer, else 503 with what does not."""
+        if self.drain.has_begun:
+            report = {"server": "It is shutting down."}
+            return Response(msgspec.json.encode(report), 503, media_type="application/json")
         checks = {model.chat.spec.id: model.engine.health() for model in self.models}
         found = await asyncio.gather(
             *(_describe(check) for check in (*checks.values(), _in_time(self.check_store())))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import zlib
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from stillhouse.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError
 
@@ -33,21 +34,26 @@ async def read_body(request: Request, *, max_bytes: int, timeout_s: float = TIME
         )
     try:
         async with asyncio.timeout(timeout_s):
-            body = await _read(request, max_bytes)
+            body = await _read(request.receive, max_bytes)
     except TimeoutError as error:
         raise BodyTooSlowError(f"The request body did not come within {timeout_s:g} s") from error
     return _unpack(body, max_bytes) if encoding == "gzip" else body
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+async def _read(receive: Receive, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)
+        if not message.get("more_body", False):
+            return chunk if not chunks else b"".join([*chunks, chunk])
         chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _unpack(body: bytes, max_bytes: int) -> bytes:

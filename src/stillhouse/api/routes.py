@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.api import error_body
+from stillhouse.api.drain import Drain
 from stillhouse.api.gate import Gate
 from stillhouse.api.json_route import JsonRoute
 from stillhouse.api.models.model_list import ModelList
@@ -31,6 +32,7 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
     account_routes: Sequence[Route],
     probes: Probes,
     metrics: Metrics,
+    drain: Drain,
     has_public_metrics: bool,
 ) -> ASGIApp:
     """
@@ -49,14 +51,36 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
     ]
     routes += [*model_routes(model_list, metrics), *door_routes, *account_routes]
     public_paths = PUBLIC_PATHS | {METRICS_PATH} if has_public_metrics else PUBLIC_PATHS
-    router = Router(routes, default=_not_found, redirect_slashes=False)
     return Gate(
-        router,
+        _Paths(routes),
         accounts=accounts,
         metrics=metrics,
+        drain=drain,
         public_paths=public_paths,
         public_prefixes=PUBLIC_PREFIXES,
     )
+
+
+class _Paths:
+    """
+    A router that finds paths without parameters by their name, and tries the others in turn.
+
+    Args:
+        routes: No two of them have the same path.
+
+    """
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._by_path = {route.path: route for route in routes if not route.param_convertors}
+        self._router = Router(routes, default=_not_found, redirect_slashes=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._by_path.get(scope["path"])
+        if route is None:
+            await self._router(scope, receive, send)
+        else:
+            scope["path_params"] = {}
+            await route.handle(scope, receive, send)
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,6 +22,7 @@ class UnreadBody:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self.is_over = False
+        self.is_left_over = False
 
     async def receive(self) -> Message:
         """The next message from the client."""
@@ -31,7 +32,8 @@ class UnreadBody:
         return message
 
     async def drain(self) -> None:
-        """Read on, for a while; `is_over` then says whether that was all."""
+        """Read on, for a while; `is_left_over` then says whether that was not all."""
+        self.is_left_over = True
         num_bytes = 0
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -39,3 +41,4 @@ class UnreadBody:
                     num_bytes += len((await self.receive()).get("body", b""))
         except TimeoutError:
             return
+        self.is_left_over = not self.is_over

@@ -181,7 +181,7 @@ class Ledger:
             scope_id=scope_id,
             claim=claim,
         )
-        admission = asyncio.ensure_future(self._database.write(admit))
+        admission = self._database.submit(admit)
         try:
             held = await asyncio.shield(admission)
         except asyncio.CancelledError:

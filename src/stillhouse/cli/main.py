@@ -6,8 +6,20 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from stillhouse.cli import accounts, chat, doctor, keys, ledger, models, serve, statement, usage
+from stillhouse.cli import (
+    accounts,
+    bench,
+    chat,
+    doctor,
+    keys,
+    ledger,
+    models,
+    serve,
+    statement,
+    usage,
+)
 from stillhouse.errors import StillhouseError
 
 app = typer.Typer(
@@ -25,6 +37,7 @@ app.command()(models.models)
 app.command()(usage.usage)
 app.command()(statement.statement)
 app.add_typer(ledger.app, name="ledger")
+app.command()(bench.bench)
 app.command()(doctor.doctor)
 
 
@@ -33,5 +46,5 @@ def main() -> None:
     try:
         app()
     except StillhouseError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error.message}", highlight=False)
+        Console(stderr=True).print(f"[red]error:[/red] {escape(error.message)}", highlight=False)
         sys.exit(1)

@@ -47,11 +47,15 @@ class GenerateRequest:
         max_tokens: Most tokens to generate; 0 computes the prompt alone.
         sampling: How tokens are drawn; greedy where nothing is said.
         stop_token_ids: Any of these ends the sequence; it is itself reported and counted.
-        cache_salt: Requests share cached prefixes only with requests of the same salt.
+        cache_salt: Requests share cached prefixes only with requests of the same salt. The empty
+            one is a salt like any other: it opens nothing that is another's, nor what is public.
         priority: Lower goes first where not everything fits.
         top_logprobs: Report each new token's log probability, and this many of the likeliest
             ones at its place; None reports none.
         grammar: Only tokens that it allows are drawn.
+        num_public_tokens: So many tokens at the prompt's beginning are no secret: the whole blocks
+            of a KV cache that they fill are shared with every request that says the same of the
+            same tokens, whatever its salt.
 
     """
 
@@ -64,6 +68,7 @@ class GenerateRequest:
     priority: int = 0
     top_logprobs: int | None = None
     grammar: Grammar | None = None
+    num_public_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

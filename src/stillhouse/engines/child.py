@@ -80,6 +80,7 @@ class ChildEngine:
 
     Args:
         command: The worker's program and arguments; its socket's number is appended.
+        model: What the log calls it.
         on_progress: Told how far the worker has loaded, also at every restart.
 
     """
@@ -88,13 +89,14 @@ class ChildEngine:
         self,
         command: Sequence[str],
         *,
+        model: str = "",
         on_progress: Callable[[Loading], None] | None = None,
         times: SupervisionTimes | None = None,
     ) -> None:
         self._command = tuple(command)
         self._on_progress = on_progress
         self._times = times or SupervisionTimes()
-        self._log = structlog.get_logger()
+        self._log = structlog.get_logger(model=model)
         self._supervisor: asyncio.Task[None] | None = None
         self._worker: WorkerProcess | None = None  # set exactly while requests are served
         self._is_serving = asyncio.Event()
@@ -176,7 +178,7 @@ class ChildEngine:
         stream = self._open(request)
         try:
             while True:
-                arrived = await stream.arrived.get()
+                arrived = await stream.get()
                 if isinstance(arrived, StillhouseError):
                     raise arrived
                 if arrived.finish is not None:
@@ -261,8 +263,9 @@ class ChildEngine:
         """Hand the worker's messages on until it dies."""
         watchdog = asyncio.create_task(self._watch(worker), name="engine-watchdog")
         try:
-            while (message := await worker.receive()) is not None:
-                self._dispatch(message)
+            while messages := await worker.receive_all():
+                for message in messages:
+                    self._dispatch(message)
         except FrameError as error:
             self._log.error("engine_worker_spoke_nonsense", reason=str(error))
         finally:
@@ -315,12 +318,7 @@ class ChildEngine:
         except BaseException:
             await worker.kill()
             raise
-        self._log.info(
-            "engine_ready",
-            pid=worker.pid,
-            context_length=self._ready.context_length,
-            num_blocks=self._ready.num_blocks,
-        )
+        self._log.info("engine_ready", pid=worker.pid, **_capacity(self._ready))
         return worker
 
     async def _load(self, worker: WorkerProcess) -> Ready:
@@ -357,10 +355,10 @@ class ChildEngine:
             case Steps():
                 for sequence_id, step in message.steps:
                     if stream := self._streams.find(sequence_id):
-                        stream.arrived.put_nowait(step)
+                        stream.put(step)
             case Refused():
                 if stream := self._streams.find(message.sequence_id):
-                    stream.arrived.put_nowait(_refusal(message))
+                    stream.put(_refusal(message))
                     self._streams.close(stream)
             case Pong():
                 answer = self._pings.pop(message.ping_id, None)
@@ -382,6 +380,18 @@ class ChildEngine:
             return await asyncio.wait_for(answer, timeout_s)
         finally:
             self._pings.pop(ping_id, None)
+
+
+def _capacity(ready: Ready) -> dict[str, int | float]:
+    """Return how much a worker can hold, in the operator's units."""
+    num_tokens = ready.num_blocks * ready.block_size
+    return {
+        "context_length": ready.context_length,
+        "kv_cache_bytes": ready.num_blocks * ready.block_bytes,
+        "kv_cache_blocks": ready.num_blocks,
+        "kv_cache_tokens": num_tokens,
+        "kv_cache_whole_contexts": round(num_tokens / ready.context_length, 1),
+    }
 
 
 def _refusal(refused: Refused) -> StillhouseError:

@@ -87,6 +87,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
         num_blocks: Size of the KV cache in blocks, 0 where an engine has none.
         block_size: Tokens per block.
         max_sequences: Most sequences that it works on at once; others wait.
+        block_bytes: Memory that a block takes.
 
     """
 
@@ -94,6 +95,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     num_blocks: int = 0
     block_size: int = 0
     max_sequences: int = 1
+    block_bytes: int = 0
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
@@ -147,7 +149,7 @@ def encode(message: ToWorker | ToGateway) -> bytes:
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
-def body_length(prefix: bytes) -> int:
+def body_length(prefix: bytes | bytearray) -> int:
     """
     Read a frame's first four bytes.
 
@@ -172,7 +174,7 @@ def decode_to_worker(body: bytes) -> ToWorker:
     return _decode(body, _TO_WORKER)
 
 
-def decode_to_gateway(body: bytes) -> ToGateway:
+def decode_to_gateway(body: bytes | bytearray) -> ToGateway:
     """
     Read a message that the worker sent.
 
@@ -183,7 +185,7 @@ def decode_to_gateway(body: bytes) -> ToGateway:
     return _decode(body, _TO_GATEWAY)
 
 
-def _decode(body: bytes, decoder: msgspec.msgpack.Decoder[_Message]) -> _Message:
+def _decode(body: bytes | bytearray, decoder: msgspec.msgpack.Decoder[_Message]) -> _Message:
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

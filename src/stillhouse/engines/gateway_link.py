@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from stillhouse.engines.frames import (
     LENGTH_BYTES,
@@ -52,6 +52,7 @@ class GatewayLink:
     methods belong to the engine loop.
 
     Attributes:
+        close: Called before the process ends because the gateway has hung up.
         prepare: Called on that thread for each request, before the loop receives it: slow work
             that lets go of the interpreter's lock holds up no running sequence there. Raises
             nothing.
@@ -59,6 +60,7 @@ class GatewayLink:
     """
 
     def __init__(self, connection: socket.socket) -> None:
+        self.close: Callable[[], None] | None = None
         self.prepare: Callable[[int, GenerateRequest], None] | None = None
         self._connection = connection
         self._arrived: list[ToWorker] = []
@@ -87,7 +89,7 @@ class GatewayLink:
         try:
             self._connection.sendall(encode(message))
         except OSError:
-            os._exit(0)  # nobody is left to be told
+            self._end()  # nobody is left to be told
 
     def _read(self) -> None:
         try:
@@ -95,7 +97,12 @@ class GatewayLink:
         except BaseException:  # noqa: BLE001 (whatever it is: a worker that hears nothing is no use)
             traceback.print_exc()
             os._exit(1)
-        os._exit(0)  # the gateway is gone, and there may be minutes of work in the running step
+        self._end()  # the gateway is gone, and there may be minutes of work in the running step
+
+    def _end(self) -> NoReturn:
+        if self.close is not None:
+            self.close()
+        os._exit(0)
 
     def _hand_over_all(self) -> None:
         with self._connection.makefile("rb") as stream:

@@ -30,6 +30,11 @@ def check_request(request: GenerateRequest, *, vocab_size: int, context_length: 
         raise InvalidRequestError(
             f"The prompt's token ids must be 0 to {vocab_size - 1}.", param="messages"
         )
+    if not 0 <= request.num_public_tokens <= len(prompt):
+        raise InvalidRequestError(
+            f"num_public_tokens is {request.num_public_tokens}; "
+            f"it must be from 0 to the prompt's {len(prompt)} tokens."
+        )
     if request.max_tokens < 0:
         raise InvalidRequestError("max_tokens must not be negative.", param="max_tokens")
     _check_draws(request.sampling)

@@ -36,7 +36,7 @@ class Runner(Protocol):
     """
     An engine without its process: sequences in, tokens out.
 
-    One thread, the loop's, calls all of it but `prepare`.
+    One thread, the loop's, calls all of it but `prepare` and `close`.
     """
 
     context_length: int
@@ -49,6 +49,11 @@ class Runner(Protocol):
     @property
     def block_size(self) -> int:
         """Tokens per block of the KV cache."""
+        ...
+
+    @property
+    def block_bytes(self) -> int:
+        """Memory that a block takes."""
         ...
 
     @property
@@ -89,6 +94,10 @@ class Runner(Protocol):
                 cancelled there gets no further token.
 
         """
+        ...
+
+    def close(self) -> None:
+        """Leave nothing unfinished, within seconds: the process is about to end."""
         ...
 
 
@@ -164,12 +173,14 @@ def live(load: Callable[[Callable[[Loading], None]], Runner], socket_number: str
         link.send(LoadFailed(LoadFailure.CONFIG, error.message))
         return
     link.prepare = runner.prepare
+    link.close = runner.close
     link.send(
         Ready(
             runner.context_length,
             runner.health.num_blocks,
             runner.block_size,
             runner.max_sequences,
+            runner.block_bytes,
         )
     )
     EngineLoop(link, runner).run_forever()

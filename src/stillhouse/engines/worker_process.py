@@ -5,9 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Self
 
-from stillhouse.engines.frames import LENGTH_BYTES, ToGateway, ToWorker, body_length, encode
+from stillhouse.engines.frames import (
+    LENGTH_BYTES,
+    FrameError,
+    ToGateway,
+    ToWorker,
+    body_length,
+    encode,
+)
 from stillhouse.engines.frames import decode_to_gateway as decode
 
 if TYPE_CHECKING:
@@ -16,18 +24,78 @@ if TYPE_CHECKING:
 _STDERR = 2
 
 
+class Line(asyncio.Protocol):
+    """
+    What comes over a worker's socket, frame by frame; read by one task.
+
+    Every wake-up of the reader brings all messages that are there. A reader that asked for each
+    frame's length, and then for its body, would wait twice for what has long arrived.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._messages: deque[ToGateway] = deque()
+        self._error: FrameError | None = None
+        self._has_more: asyncio.Future[None] | None = None  # set while the reader waits
+        self.is_closed = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the socket has, to the end of its last whole frame."""
+        if self._error is not None:
+            return
+        self._bytes += data
+        try:
+            self._split()
+        except FrameError as error:
+            self._error = error
+        self._wake()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Nothing more will come."""
+        self.is_closed.set()
+        self._wake()
+
+    async def arrived(self) -> deque[ToGateway]:
+        """
+        Return the messages that nobody has taken yet, at least one; empty behind the last.
+
+        Raises:
+            FrameError: Behind the last comes what is no message.
+
+        """
+        while not self._messages:
+            if self._error is not None:
+                raise self._error
+            if self.is_closed.is_set():
+                break
+            self._has_more = asyncio.get_running_loop().create_future()
+            await self._has_more
+        return self._messages
+
+    def _split(self) -> None:
+        begin = 0
+        while (body := begin + LENGTH_BYTES) <= len(self._bytes):
+            end = body + body_length(self._bytes[begin:body])
+            if end > len(self._bytes):
+                break
+            self._messages.append(decode(self._bytes[body:end]))
+            begin = end
+        del self._bytes[:begin]
+
+    def _wake(self) -> None:
+        if self._has_more is not None and not self._has_more.done():
+            self._has_more.set_result(None)
+
+
 class WorkerProcess:
     """The gateway's end of the line to one worker."""
 
     def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, process: asyncio.subprocess.Process, line: Line, transport: asyncio.Transport
     ) -> None:
         self._process = process
-        self._reader = reader
-        self._writer = writer
+        self._line = line
+        self._transport = transport
 
     @classmethod
     async def spawn(cls, command: Sequence[str]) -> Self:
@@ -51,9 +119,10 @@ class WorkerProcess:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=_STDERR,
                 )
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            loop = asyncio.get_running_loop()
+            transport, line = await loop.create_unix_connection(Line, sock=ours)
             on_failure.pop_all()
-        return cls(process, reader, writer)
+        return cls(process, line, transport)
 
     @property
     def pid(self) -> int:
@@ -74,8 +143,8 @@ class WorkerProcess:
 
         """
         frame = encode(message)
-        if not self._writer.is_closing():
-            self._writer.write(frame)
+        if not self._transport.is_closing():
+            self._transport.write(frame)
 
     async def receive(self) -> ToGateway | None:
         """
@@ -85,15 +154,25 @@ class WorkerProcess:
             FrameError: It sent what is no message.
 
         """
-        try:
-            prefix = await self._reader.readexactly(LENGTH_BYTES)
-            return decode(await self._reader.readexactly(body_length(prefix)))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
+        arrived = await self._line.arrived()
+        return arrived.popleft() if arrived else None
+
+    async def receive_all(self) -> list[ToGateway]:
+        """
+        Return all messages that are there, at least one; none when the worker is gone.
+
+        Raises:
+            FrameError: It sent what is no message; what came before is returned first.
+
+        """
+        arrived = await self._line.arrived()
+        messages = list(arrived)
+        arrived.clear()
+        return messages
 
     async def stop(self, *, timeout_s: float) -> None:
         """Hang up, which ends a sound worker at once, and kill it after *timeout_s*."""
-        self._writer.close()
+        self._transport.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), timeout_s)
         await self.kill()
@@ -103,7 +182,6 @@ class WorkerProcess:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-        self._writer.close()
+        self._transport.close()
         await self._process.wait()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+        await self._line.is_closed.wait()

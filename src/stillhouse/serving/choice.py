@@ -11,6 +11,8 @@ from stillhouse.billing.outcome import UsageSource
 from stillhouse.chat import ChatEvent, FinishReason, TokenUsage
 from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest
 from stillhouse.models.reply.reply import Reply
+from stillhouse.serving.pending_events import PendingEvents
+from stillhouse.serving.queue.turns import Turn
 from stillhouse.serving.token_count import TokenCount
 from stillhouse.serving.watch import Watch
 
@@ -22,7 +24,9 @@ class Choice:
     One answer of a request: one sequence of its engine.
 
     Args:
+        turn: Of the whole request; told of every step.
         tell: Takes the answer's events as they come; its end is not among them.
+        pending: Where they wait; while it is full, nothing more is taken from the engine.
         cancel_timeout_s: An engine that generates on for so long after a cancel is not listened to
             any more.
 
@@ -34,19 +38,24 @@ class Choice:
         engine: Engine,
         generate: GenerateRequest,
         reply: Reply,
+        turn: Turn,
         watch: Watch,
         tell: Callable[[ChatEvent], None],
+        pending: PendingEvents,
         cancel_timeout_s: float,
     ) -> None:
         self.index = reply.choice
         self._engine = engine
         self._generate = generate
         self._reply = reply
+        self._turn = turn
         self._watch = watch
         self._tell = tell
+        self._pending = pending
         self._cancel_timeout_s = cancel_timeout_s
         self._count = TokenCount(generate)
         self._finish: EngineFinish | None = None
+        self._has_begun = False
         self._is_stopped = False
         self._met_stop_string = False
         self._usage_when_stopped = self._count.usage
@@ -73,6 +82,11 @@ class Choice:
         return self._reply.stop_string
 
     @property
+    def has_begun(self) -> bool:
+        """Whether its engine was asked."""
+        return self._has_begun
+
+    @property
     def was_cancelled(self) -> bool:
         """Whether it ended because `stop` was called, and not by itself."""
         return self._finish is EngineFinish.CANCELLED and not self._met_stop_string
@@ -96,9 +110,10 @@ class Choice:
 
     async def run(self) -> None:
         """Drive the engine to the sequence's last step; called once."""
-        if self._is_stopped:  # before its turn came, so that no engine knows of it
+        if self._is_stopped:  # no engine knows of it
             self._finish = EngineFinish.CANCELLED
             return
+        self._has_begun = True
         self._push(self._reply.opening())
         try:
             async with asyncio.timeout(None) as self._patience:
@@ -120,12 +135,15 @@ class Choice:
         finish: EngineFinish | None = None
         async for step in self._engine.generate(self._generate):
             self._count.saw(step)
+            self._turn.saw(len(step.token_ids), cached_tokens=self._count.usage.cached_tokens)
             self._watch.saw(step)
             self._push(self._reply.push(step.token_ids, step.logprobs))
             if self._reply.stopped and step.finish is None and not self._is_stopped:
                 self._met_stop_string = True
                 self.stop()
             finish = step.finish
+            if self._pending.is_full:
+                await self._pending.room()
         assert finish is not None, "an engine's last step carries its finish. This is a bug."
         self._push(self._reply.finish(at_limit=finish is not EngineFinish.STOP))
         return finish

@@ -1,4 +1,4 @@
-"""One completion at work: from its engine's first token to its durable cost."""
+"""One completion at work: from the wait for its turn to its durable cost."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, FinishReason, TokenUsage
 from stillhouse.engines.base import GenerateRequest
-from stillhouse.errors import ServingError, StillhouseError, StoreUnavailableError
+from stillhouse.errors import (
+    EngineUnavailableError,
+    OverloadedError,
+    ServingError,
+    StillhouseError,
+    StoreUnavailableError,
+)
 from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.choice import Choice
+from stillhouse.serving.pending_events import PendingEvents
+from stillhouse.serving.queue.turns import Turn
 from stillhouse.serving.replay import AnswerHead
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ServedModel
@@ -31,6 +39,8 @@ _OUTCOMES = {
     FinishReason.TOOL_CALLS: Outcome.TOOL_CALLS,
     FinishReason.STOP: Outcome.STOP,
 }
+
+_LEFT = frozenset({Outcome.CLIENT_DISCONNECT, Outcome.SLOW_CLIENT})
 
 
 class Completion:
@@ -55,6 +65,7 @@ class Completion:
         model: ServedModel,
         sequences: Sequence[tuple[GenerateRequest, Reply]],
         hold: Hold,
+        turn: Turn,
         ledger: Ledger,
         resolver: Resolver,
         watch: Watch,
@@ -70,6 +81,7 @@ class Completion:
             n=len(sequences),
         )
         self._hold = hold
+        self._turn = turn
         self._ledger = ledger
         self._resolver = resolver
         self._watch = watch
@@ -77,34 +89,49 @@ class Completion:
         self._stopped_by: Outcome | None = None
         self._num_running = len(sequences)
         self._last_choice = 0
+        self._pending = PendingEvents()
         self._choices = [
             Choice(
                 engine=model.engine,
                 generate=generate,
                 reply=reply,
+                turn=turn,
                 watch=watch,
                 tell=self._tell,
+                pending=self._pending,
                 cancel_timeout_s=cancel_timeout_s,
             )
             for generate, reply in sequences
         ]
-        # Bounded by the request's own max_tokens: one event per engine step at most.
-        self._events: asyncio.Queue[ChatEvent | StillhouseError | None] = asyncio.Queue()
 
     async def events(self) -> AsyncIterator[ChatEvent]:
+        """Yield the events of `batches` one by one."""
+        async for batch in self._pending.batches():
+            for event in batch:
+                yield event
+
+    def batches(self) -> AsyncIterator[list[ChatEvent]]:
         """
         Yield the answers' text as it comes, then `Finish`, whose cost is durable by then.
+
+        What has come since the last batch is one. Who does not ask for the next one is waited for:
+        the engine goes on, but little of what it makes is decoded.
 
         While the ledger is down it waits for a while, and then says `Finish` without a cost.
 
         Raises:
+            OverloadedError: Its turn did not come in time; nothing is charged.
             ServingError: The engine failed, or the server ends; nothing is charged.
 
         """
-        while (event := await self._events.get()) is not None:
-            if isinstance(event, StillhouseError):
-                raise event
-            yield event
+        return self._pending.batches()
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the server's end has ended an answer that the model would have gone on with."""
+        return self._stopped_by is Outcome.DRAINED and any(
+            choice.was_cancelled for choice in self._choices
+        )
 
     @property
     def usage(self) -> TokenUsage:
@@ -129,20 +156,29 @@ class Completion:
         """
         End the generation within one engine step; what was generated is charged.
 
-        A request that its client has named goes on when the client leaves: it will be repeated.
+        A request that still waits for its turn leaves the queue, and is charged nothing. One that
+        its client has named goes on when the client leaves: it will be repeated.
         """
-        if outcome is Outcome.CLIENT_DISCONNECT and self._transcript is not None:
+        if outcome in _LEFT and self._transcript is not None:
+            self._pending.abandon()
             return
+        self._pending.end_bound()
         if self._stopped_by is None:
             self._stopped_by = outcome
+            self._turn.leave()
             for choice in self._choices:
                 choice.stop()
 
     async def run(self) -> None:
-        """Drive the engine to its last step and settle; called once, by `Completions`."""
+        """Wait, drive the engine to its last step and settle; called once, by `Completions`."""
         try:
-            last = await self._run_choices()
-            await self._settle(last)
+            last = await self._generate() if await self._turn.wait() else None
+            if last is not None and any(choice.has_begun for choice in self._choices):
+                await self._settle(last)
+            else:
+                await self._void_stopped()
+        except OverloadedError as error:
+            await self._void(error, Outcome.DEADLINE, was_served=False)
         except StoreUnavailableError as error:
             self._leave_to_sweep(error)
         except StillhouseError as error:
@@ -151,7 +187,13 @@ class Completion:
             log.exception("completion failed", request_id=self.request_id)
             await self._void(ServingError("Internal error"))
         finally:
-            self._events.put_nowait(None)
+            self._pending.close()
+
+    async def _generate(self) -> ChoiceEnd:
+        try:
+            return await self._run_choices()
+        finally:
+            self._turn.end()  # what follows is the ledger's, and keeps no engine busy
 
     async def _run_choices(self) -> ChoiceEnd:
         """Run all answers side by side, and return the end of the last one to end."""
@@ -169,13 +211,14 @@ class Completion:
         end = ChoiceEnd(choice.reason, choice.index, choice.stop_string)
         self._num_running -= 1
         if self._num_running:
+            self._turn.end_sequence()
             self._tell(end)
         else:
             self._last_choice = choice.index
         return end
 
     def _tell(self, event: ChatEvent) -> None:
-        self._events.put_nowait(event)
+        self._pending.tell(event)
         if self._transcript is not None:
             self._transcript.add(event)
 
@@ -216,8 +259,8 @@ class Completion:
             stop_string=last.stop_string,
             runtime_ms=self._watch.elapsed_ms(),
         )
-        self._events.put_nowait(finish)
-        self._events.put_nowait(None)
+        self._pending.tell(finish)
+        self._pending.close()
 
     @property
     def _usage_source(self) -> UsageSource:
@@ -225,6 +268,8 @@ class Completion:
         return UsageSource.ENGINE if sources == {UsageSource.ENGINE} else UsageSource.GATEWAY_COUNT
 
     def _outcome(self) -> Outcome:
+        if self._stopped_by is Outcome.SLOW_CLIENT:
+            return Outcome.SLOW_CLIENT  # also where the engine was faster than its reader
         if any(choice.was_cancelled for choice in self._choices):
             return self._stopped_by or Outcome.CANCELLED
         reasons = {choice.reason for choice in self._choices}
@@ -236,24 +281,37 @@ class Completion:
         self._transcript.add(last)
         return Answer(self._transcript.close(), self.reasoning_tokens)
 
-    async def _void(self, error: StillhouseError) -> None:
-        tell = partial(self._events.put_nowait, error)
+    async def _void_stopped(self) -> None:
+        """It was stopped before its turn: nothing is generated, and so nothing charged."""
+        assert self._stopped_by is not None, "nobody leaves the queue by itself. This is a bug."
+        error = EngineUnavailableError("The server stopped before the request's turn had come.")
+        await self._void(error, self._stopped_by, was_served=False)
+
+    async def _void(
+        self,
+        error: StillhouseError,
+        outcome: Outcome = Outcome.ENGINE_ERROR,
+        *,
+        was_served: bool = True,
+    ) -> None:
+        tell = partial(self._pending.close, error)
+        usage = self.usage if was_served else TokenUsage()
         void = partial(
             self._ledger.void,
             self._hold,
-            outcome=Outcome.ENGINE_ERROR,
-            usage=self.usage,
-            usage_source=self._usage_source,
+            outcome=outcome,
+            usage=usage,
+            usage_source=self._usage_source if was_served else UsageSource.GATEWAY_COUNT,
         )
         try:
             await self._resolver.resolve(void, on_delay=tell)
         except StillhouseError as outage:
             self._leave_to_sweep(outage)
         else:
-            self._watch.closed(Outcome.ENGINE_ERROR, self.usage, 0)
+            self._watch.closed(outcome, usage, 0)
             tell()
 
     def _leave_to_sweep(self, error: StillhouseError) -> None:
         """The process ends before the ledger is back: the next start's sweep voids the hold."""
         log.error("hold_left_to_sweep", request_id=self.request_id, reason=error.message)
-        self._events.put_nowait(error)
+        self._pending.close(error)

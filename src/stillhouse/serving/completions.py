@@ -22,6 +22,7 @@ from stillhouse.models.grammar.compiler import GrammarCompiler
 from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.places import Place, Places
+from stillhouse.serving.queue.order import Ticket
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ENGINE_PRIORITY, ServedModel, ServedModels
@@ -80,7 +81,7 @@ class Completions:
         claim: Claim | None = None,
     ) -> Completion | Replay:
         """
-        Admit *request*: when this returns, its highest cost is held and its engine works on it.
+        Admit *request*: when this returns, its highest cost is held and it waits for its turn.
 
         Args:
             claim: The client's own name for the request; a repetition gets the first one's answer.
@@ -92,8 +93,9 @@ class Completions:
             InvalidRequestError: Its messages cannot be rendered, or exceed the context, or its
                 schema cannot be compiled, or its name belongs to a request with another body.
             InsufficientFundsError: The account does not cover its highest possible cost.
-            OverloadedError: Too many requests are in flight for the model.
-            RateLimitError: Too many of them are the account's, or it has used up its minute.
+            OverloadedError: Too many requests wait for the model, or this one would not wait.
+            RateLimitError: Too many of them are the account's or its key's, or the account has
+                used up its minute.
             StoreUnavailableError: The ledger cannot be used; nothing runs that it does not know.
 
         """
@@ -103,10 +105,11 @@ class Completions:
             return Replay(past)
         prompt = await _encode(model, request)
         place = self._places.take(
-            principal.account_id,
-            model.chat.spec.id,
-            prompt_tokens=len(prompt.token_ids),
-            at_most=model.engine.max_sequences if request.fail_fast else None,
+            Ticket(principal.key_id, request.tier, request.n, len(prompt.token_ids)),
+            account_id=principal.account_id,
+            model_id=model.chat.spec.id,
+            max_sequences=model.engine.max_sequences,
+            is_fail_fast=request.fail_fast,
         )
         try:
             sequences = _sequences(
@@ -125,6 +128,7 @@ class Completions:
             model=model,
             sequences=sequences,
             hold=hold,
+            turn=place.turn,
             ledger=self._ledger,
             resolver=self._resolver,
             watch=Watch(self._clock, self._metrics, model.chat.spec.id),
@@ -149,17 +153,41 @@ class Completions:
         _refuse_other_models(principal, request, model)
         return len((await _encode(model, request)).token_ids)
 
-    async def drain(self, grace_s: float) -> None:
-        """Wait for what is running, then stop what is left; every row is settled on return."""
+    async def drain(self, grace_s: float, *, hurry: asyncio.Event | None = None) -> None:
+        """
+        Wait for what is running, then stop what is left; every row is settled on return.
+
+        Args:
+            grace_s: So long is waited.
+            hurry: Once it is set, nothing is waited for any more.
+
+        """
+        if not self._running:
+            return
+        await self._wait(grace_s, hurry or asyncio.Event())
         running = self._running.copy()
         if not running:
             return
-        await asyncio.wait(running, timeout=grace_s)
         for completion in running.values():
             completion.stop(Outcome.DRAINED)
         await asyncio.wait(running, timeout=self._cancel_timeout_s + _LAST_CHANCE_S)
         self._resolver.give_up()
         await asyncio.wait(running)
+
+    async def _wait(self, grace_s: float, hurry: asyncio.Event) -> None:
+        """Return when nothing runs, the grace is over or *hurry* is set."""
+        hurried: asyncio.Future[object] = asyncio.ensure_future(hurry.wait())
+        try:
+            async with asyncio.timeout(grace_s):
+                while self._running and not hurry.is_set():
+                    ended: asyncio.Future[object] = asyncio.ensure_future(
+                        asyncio.wait(self._running.copy())
+                    )
+                    await asyncio.wait([hurried, ended], return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            return
+        finally:
+            hurried.cancel()
 
     def _start(self, completion: Completion, place: Place) -> None:
         def ended(task: asyncio.Task[None]) -> None:
@@ -229,6 +257,7 @@ def _sequences(  # noqa: PLR0913  (all that makes up what an engine is asked)
         sampling=sampling,
         stop_token_ids=(*model.chat.stop_token_ids, *request.stop_token_ids),
         cache_salt=cache_salt,
+        num_public_tokens=model.public_prefixes.num_tokens_of(prompt.token_ids),
         priority=ENGINE_PRIORITY[request.tier],
         top_logprobs=request.top_logprobs,
         grammar=grammar,

@@ -1,60 +1,93 @@
-"""Places for requests in flight: so many per model, and so many of them for each account."""
+"""Places for requests that are not settled yet: so many per model, per account and per key."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
 
-from stillhouse.errors import OverloadedError
+from stillhouse.clock import Clock
+from stillhouse.errors import RateLimitError
 from stillhouse.limits import Limits
 from stillhouse.metrics import Metrics
-
-_BUSY_RETRY_AFTER_S = 1.0
+from stillhouse.serving.queue.order import Ticket
+from stillhouse.serving.queue.turns import QueueRules, Refusal, Turn, Turns
 
 
 class Places:
     """
-    Refuses what is too much, so that nothing queues without end.
+    Refuses what is too much before anything is held for it, so that nothing queues without end.
 
     Args:
-        max_outstanding: Requests in flight per model, whoever they are from.
-        limits: Of each account.
+        limits: Of each account and key.
 
     """
 
-    def __init__(self, *, max_outstanding: int, limits: Limits, metrics: Metrics) -> None:
-        self._max_outstanding = max_outstanding
+    def __init__(
+        self, rules: QueueRules, *, limits: Limits, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._rules = rules
         self._limits = limits
+        self._clock = clock
         self._metrics = metrics
+        self._turns: dict[str, Turns] = {}
         self._outstanding: Counter[str] = Counter()
 
     def take(
-        self, account_id: int, model_id: str, *, prompt_tokens: int, at_most: int | None = None
+        self,
+        ticket: Ticket,
+        *,
+        account_id: int,
+        model_id: str,
+        max_sequences: int,
+        is_fail_fast: bool = False,
     ) -> Place:
         """
         Take a place, which must be given back.
 
         Args:
-            at_most: Refuse where so many are taken already, though there are more.
+            max_sequences: Of the model's engine.
+            is_fail_fast: Refuse what would have to wait for its turn.
 
         Raises:
-            OverloadedError: Every place is taken.
-            RateLimitError: The account has as many as it may, or has used up its minute.
+            OverloadedError: Every place is taken, or it would have to wait.
+            RateLimitError: The account or its key has as many as it may, or the account has used
+                up its minute.
 
         """
-        num_places = (
-            self._max_outstanding if at_most is None else min(at_most, self._max_outstanding)
-        )
-        if self._outstanding[model_id] >= num_places:
-            raise OverloadedError("Model busy, retry later", retry_after_s=_BUSY_RETRY_AFTER_S)
-        self._limits.enter(account_id, model_id, prompt_tokens=prompt_tokens)
+        turns = self._turns_of(model_id, max_sequences)
+        if self._outstanding[model_id] >= self._rules.max_outstanding:
+            raise turns.refusal(Refusal.FULL, ticket.tier)
+        if is_fail_fast and turns.would_wait(ticket):
+            raise turns.refusal(Refusal.FAIL_FAST, ticket.tier)
+        try:
+            self._limits.enter(
+                account_id, ticket.key_id, model_id, prompt_tokens=ticket.prompt_tokens
+            )
+        except RateLimitError:
+            turns.count_refusal(Refusal.LIMIT)
+            raise
         self._count(model_id, 1)
-        return Place(self, account_id, model_id)
+        turn = Turn(turns, ticket, is_fail_fast=is_fail_fast)
+        return Place(self, account_id, model_id, turn)
 
     def give_back(self, place: Place, *, completion_tokens: int) -> None:
         """Count what was generated in a place and let it go."""
-        self._limits.leave(place.account_id, place.model_id, completion_tokens=completion_tokens)
+        key_id = place.turn.ticket.key_id
+        self._limits.leave(
+            place.account_id, key_id, place.model_id, completion_tokens=completion_tokens
+        )
         self._count(place.model_id, -1)
+
+    def _turns_of(self, model_id: str, max_sequences: int) -> Turns:
+        if model_id not in self._turns:
+            self._turns[model_id] = Turns(
+                model_id,
+                max_sequences=max_sequences,
+                rules=self._rules,
+                clock=self._clock,
+                metrics=self._metrics,
+            )
+        return self._turns[model_id]
 
     def _count(self, model_id: str, change: int) -> None:
         self._outstanding[model_id] += change
@@ -63,11 +96,12 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One request's right to be in flight."""
+    """One request's right to be here, and its turn at the engine."""
 
     _places: Places
     account_id: int
     model_id: str
+    turn: Turn
 
     def give_back(self, *, completion_tokens: int = 0) -> None:
         """Let another request have it; called once."""

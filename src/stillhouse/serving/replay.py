@@ -42,6 +42,7 @@ class Replay:
     """The answer of a request that has run before; nothing is generated or charged."""
 
     is_replay = True
+    is_cut_off = False
 
     def __init__(self, past: PastRequest) -> None:
         self._choices = past.answer.choices
@@ -72,6 +73,11 @@ class Replay:
                     choice=choice,
                     stop_string=answer.stop_string,
                 )
+
+    async def batches(self) -> AsyncIterator[list[ChatEvent]]:
+        """Yield the same one by one, as each can be long."""
+        async for event in self.events():
+            yield [event]
 
     def stop(self, outcome: Outcome) -> None:
         """Nothing runs, so nothing ends."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -32,7 +32,8 @@ class Resolver:
 
     def __init__(self, *, patience_s: float) -> None:
         self._patience_s = patience_s
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._given_up: set[asyncio.Task[Any]] = set()
 
     async def resolve(
         self, attempt: Callable[[], Awaitable[T]], *, on_delay: Callable[[], None]
@@ -42,26 +43,34 @@ class Resolver:
 
         Args:
             attempt: Harmless when repeated, as settling and voiding are.
-            on_delay: Called when the client's patience is at its end.
+            on_delay: Called by the event loop when the client's patience is at its end.
 
         Raises:
             StoreUnavailableError: The process ends first; the next start's sweep voids the hold.
 
         """
-        task = asyncio.create_task(_repeat(attempt))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.wait([task], timeout=self._patience_s)
-        if not task.done():
-            on_delay()
-            await asyncio.wait([task])
-        if task.cancelled():
-            raise StoreUnavailableError("The ledger could not be written before the server ended.")
-        return task.result()
+        task = asyncio.current_task()
+        assert task is not None, "an async function runs in a task. This is a bug."
+        delay = asyncio.get_running_loop().call_later(self._patience_s, on_delay)
+        self._waiting.add(task)
+        try:
+            return await _repeat(attempt)
+        except asyncio.CancelledError as error:
+            if task not in self._given_up:
+                raise
+            task.uncancel()
+            raise StoreUnavailableError(
+                "The ledger could not be written before the server ended."
+            ) from error
+        finally:
+            delay.cancel()
+            self._waiting.discard(task)
+            self._given_up.discard(task)
 
     def give_up(self) -> None:
         """Leave what is not resolved yet to the next start's sweep."""
-        for task in self._tasks:
+        for task in self._waiting - self._given_up:
+            self._given_up.add(task)
             task.cancel()
 
 

@@ -10,6 +10,7 @@ from stillhouse.chat import GenerationRequest, ServiceTier
 from stillhouse.engines.base import Engine
 from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel, Prompt
+from stillhouse.serving.public_prefixes import NO_PUBLIC_PREFIXES, PublicPrefixes
 
 #: What an engine calls a tier: where not everything fits, the lower number goes first.
 ENGINE_PRIORITY = {ServiceTier.PRIORITY: -1, ServiceTier.DEFAULT: 0, ServiceTier.FLEX: 1}
@@ -17,11 +18,18 @@ ENGINE_PRIORITY = {ServiceTier.PRIORITY: -1, ServiceTier.DEFAULT: 0, ServiceTier
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that answers requests: its words, its engine and its prices by tier."""
+    """
+    A model that answers requests: its words, its engine and its prices by tier.
+
+    Args:
+        public_prefixes: Beginnings of its prompts that are no account's secret.
+
+    """
 
     chat: ChatModel
     engine: Engine
     prices: Mapping[ServiceTier, Price]
+    public_prefixes: PublicPrefixes = NO_PUBLIC_PREFIXES
 
     @property
     def price(self) -> Price:

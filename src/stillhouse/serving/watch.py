@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from prometheus_client import Counter, Histogram
 
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import TokenUsage
 from stillhouse.clock import Clock
 from stillhouse.engines.base import GenerateStep
 from stillhouse.metrics import Metrics
+
+Metric = TypeVar("Metric", Counter, Histogram)
 
 
 @dataclass(slots=True)
@@ -33,7 +39,7 @@ class Watch:
         if not self._has_token:
             self._has_token = True
             waited_s = self.clock.monotonic_s() - self._started_s
-            self.metrics.first_token_s.labels(self.model_id).observe(waited_s)
+            _labelled(self.metrics.first_token_s, self.model_id).observe(waited_s)
             self.metrics.last_minute.saw_first_token(waited_s)
 
     def elapsed_ms(self) -> int:
@@ -42,11 +48,17 @@ class Watch:
 
     def closed(self, outcome: Outcome, usage: TokenUsage, cost_picousd: int) -> None:
         """Count what the completion came to, once its row is durable."""
-        self.metrics.requests.labels(self.model_id, outcome).inc()
-        self.metrics.cost_picousd.labels(self.model_id).inc(cost_picousd)
+        _labelled(self.metrics.requests, self.model_id, outcome).inc()
+        _labelled(self.metrics.cost_picousd, self.model_id).inc(cost_picousd)
         for kind, count in (
             ("prompt", usage.prompt_tokens),
             ("cached", usage.cached_tokens),
             ("completion", usage.completion_tokens),
         ):
-            self.metrics.tokens.labels(self.model_id, kind).inc(count)
+            _labelled(self.metrics.tokens, self.model_id, kind).inc(count)
+
+
+@lru_cache(maxsize=1024)
+def _labelled(metric: Metric, *labels: str) -> Metric:
+    """One line of a metric, whose own look-up takes longer than to count on it."""
+    return metric.labels(*labels)

@@ -21,6 +21,14 @@ def _never_committed(_connection: Connection, _transaction_id: str) -> bool:
     return False
 
 
+def _begin(connection: Connection) -> AbstractContextManager[object]:
+    return connection.begin()
+
+
+def _nothing(_connection: Connection) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """
@@ -34,6 +42,9 @@ class Backend:
         reader: For transactions that see one unchanging state and cannot change it.
         is_shared: Several servers may use it at once.
         turn: Entered around every transaction that writes, where its begin alone does not wait.
+        transaction: Begins one on the writer's connection, and commits it at the block's end; an
+            error undoes it.
+        committed: Told of each commit, by the thread that writes and when nobody waits for it.
         max_turn_s: After so long, a transaction that writes lets other processes have theirs.
         was_committed: Whether a transaction took effect whose COMMIT was never answered.
 
@@ -43,5 +54,7 @@ class Backend:
     reader: Engine
     is_shared: bool
     turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    transaction: Callable[[Connection], AbstractContextManager[object]] = _begin
+    committed: Callable[[Connection], None] = _nothing
     max_turn_s: float = math.inf
     was_committed: Callable[[Connection, str], bool] = _never_committed

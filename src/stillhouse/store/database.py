@@ -106,8 +106,19 @@ class Database:
                 knows when a connection to PostgreSQL was lost at COMMIT and stayed so.
 
         """
-        result: T = await self._writer.submit(work)
-        return result
+        return await self.submit(work)
+
+    def submit(self, work: Callable[[Connection], T]) -> asyncio.Future[T]:
+        """
+        Do as `write` does, for callers that would need a task of their own to wait.
+
+        Cancelling the future does not undo the work.
+
+        Raises:
+            StoreUnavailableError: The ledger is closed, or too much waits for it.
+
+        """
+        return self._writer.submit(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, bindparam, insert
 
 from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import entry, top_up
@@ -16,7 +16,19 @@ FUNDING_ACCOUNT_ID = 2
 CHARGE = "charge"
 TOP_UP = "top_up"
 
-_INSERT = Prepared(insert(entry), "reference", "kind", "account_id", "amount_picousd")
+_INSERT_POSTING = Prepared(
+    insert(entry).values(
+        [
+            {
+                "reference": bindparam("of"),
+                "kind": bindparam("of_kind"),
+                "account_id": bindparam(f"{side}_account"),
+                "amount_picousd": bindparam(f"{side}_amount"),
+            }
+            for side in ("payer", "payee")
+        ]
+    )
+)
 
 
 def insert_charge(
@@ -26,8 +38,10 @@ def insert_charge(
     if cost_picousd:
         _insert_posting(
             connection,
-            {"reference": request_number, "kind": CHARGE},
-            {account_id: -cost_picousd, REVENUE_ACCOUNT_ID: cost_picousd},
+            (CHARGE, request_number),
+            payer_id=account_id,
+            payee_id=REVENUE_ACCOUNT_ID,
+            amount_picousd=cost_picousd,
         )
 
 
@@ -44,20 +58,29 @@ def insert_top_up(
     number = connection.execute(insert(top_up).returning(top_up.c.number), row).scalar_one()
     _insert_posting(
         connection,
-        {"reference": number, "kind": TOP_UP},
-        {account_id: amount_picousd, FUNDING_ACCOUNT_ID: -amount_picousd},
+        (TOP_UP, number),
+        payer_id=FUNDING_ACCOUNT_ID,
+        payee_id=account_id,
+        amount_picousd=amount_picousd,
     )
 
 
 def _insert_posting(
-    connection: Connection, posting: dict[str, int | str], amounts_picousd: dict[int, int]
+    connection: Connection,
+    posting: tuple[str, int],
+    *,
+    payer_id: int,
+    payee_id: int,
+    amount_picousd: int,
 ) -> None:
-    """Insert the entries of one posting, an amount per account."""
-    assert sum(amounts_picousd.values()) == 0, "money neither appears nor vanishes"
-    _INSERT.run_many(
-        connection,
-        [
-            {**posting, "account_id": account_id, "amount_picousd": amount}
-            for account_id, amount in amounts_picousd.items()
-        ],
-    )
+    """Move an amount under one kind and reference: two entries, which sum to zero."""
+    kind, reference = posting
+    row = {
+        "of": reference,
+        "of_kind": kind,
+        "payer_account": payer_id,
+        "payer_amount": -amount_picousd,
+        "payee_account": payee_id,
+        "payee_amount": amount_picousd,
+    }
+    _INSERT_POSTING.run(connection, row)

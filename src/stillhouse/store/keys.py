@@ -169,8 +169,8 @@ def fetch_all(connection: Connection, account_id: int | None = None) -> list[Key
 
 def fetch_limit(connection: Connection, key_id: int) -> KeyLimit | None:
     """What a key may spend; None when only its account limits it."""
-    row = _SELECT_LIMIT.run(connection, {"of_id": key_id}).one_or_none()
-    return KeyLimit(row.limit_picousd, row.limit_period) if row else None
+    row = _SELECT_LIMIT.run(connection, {"of_id": key_id}).fetchone()
+    return KeyLimit(*row) if row else None
 
 
 def set_limit(connection: Connection, key_id: int, limit: KeyLimit | None) -> None:

@@ -148,7 +148,7 @@ def insert_held(  # noqa: PLR0913 - one argument per column
         "lease_until_ms": lease_until_ms,
         "scope_id": scope_id,
     }
-    number: int = _INSERT.run(connection, row).scalar_one()
+    number: int = _INSERT.run(connection, row).fetchone()[0]
     return HeldRequest(
         number, account_id, key_id, price_version, hold_picousd, created_at_ms, scope_id
     )

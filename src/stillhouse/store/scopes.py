@@ -65,7 +65,7 @@ def ensure(
 
 def fetch_limit_picousd(connection: Connection, scope_id: int) -> int | None:
     """What a scope may spend in total; None when only its key and account limit it."""
-    limit: int | None = _SELECT_LIMIT.run(connection, {"of_id": scope_id}).scalar_one()
+    limit: int | None = _SELECT_LIMIT.run(connection, {"of_id": scope_id}).fetchone()[0]
     return limit
 
 

@@ -16,6 +16,7 @@ from stillhouse.errors import StoreUnavailableError
 from stillhouse.failpoint import failpoint
 from stillhouse.store.backend import TRANSACTION_ID, Backend
 from stillhouse.store.library_error import is_deadlock, translated
+from stillhouse.store.prepared import run_sql
 
 #: So many transactions share one fsync at most; the first of them waits for the last.
 MAX_GROUP = 128
@@ -50,16 +51,16 @@ class _Job:
 
         """
         for _ in range(_NUM_ATTEMPTS):
-            # `begin_nested` does the same, at six times the price of the two statements.
-            connection.exec_driver_sql("SAVEPOINT job")
+            # `begin_nested` does the same, at many times the price of the two statements.
+            run_sql(connection, "SAVEPOINT job")
             try:
                 self.result, self.error = self.work(connection), None
-                connection.exec_driver_sql("RELEASE job")
+                run_sql(connection, "RELEASE job")
             except Exception as error:
                 if connection.invalidated:
                     raise
-                connection.exec_driver_sql("ROLLBACK TO job")
-                connection.exec_driver_sql("RELEASE job")
+                run_sql(connection, "ROLLBACK TO job")
+                run_sql(connection, "RELEASE job")
                 self.error = translated(error)
                 if is_deadlock(error):
                     continue
@@ -138,6 +139,8 @@ class GroupWriter:
                     job.error = translated(error)
             self._left_over = group[num_written:]
             _resolve(group[:num_written])
+            if self._has_connection():
+                self._backend.committed(self._connect())
 
     def _next_group(self) -> list[_Job]:
         """Wait for a transaction and take along those behind it; empty when the writer closes."""
@@ -185,7 +188,7 @@ class GroupWriter:
     def _commit(self, group: Sequence[_Job]) -> int:
         with self._backend.turn():
             connection = self._connect()
-            with connection.begin():
+            with self._backend.transaction(connection):
                 unanswered, num_written = self._sent
                 if unanswered and self._backend.was_committed(connection, unanswered):
                     return num_written

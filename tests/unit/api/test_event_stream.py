@@ -45,7 +45,7 @@ async def test_a_silence_is_filled():
     """While nothing comes, comments go out; the first of them sends the status."""
     client = Client(3)
     stream = EventStream(client.send, [], keep_alive=COMMENT)
-    async with stream.kept_alive(0.001):
+    with stream.kept_alive(0.001):
         await client.has_enough.wait()
 
     assert stream.has_begun
@@ -57,7 +57,7 @@ async def test_a_busy_stream_has_no_comments():
     """Where something was written within the interval, nothing is added."""
     client = Client(50)
     stream = EventStream(client.send, [], keep_alive=COMMENT)
-    async with stream.kept_alive(60):
+    with stream.kept_alive(60):
         for _ in range(50):
             await stream.write(b"data: 1\n\n")
 
@@ -68,12 +68,35 @@ async def test_it_ends_with_the_answer():
     """After the last event nothing is kept alive any more, also where writing failed."""
     client = Client(1)
     stream = EventStream(client.send, [], keep_alive=COMMENT)
-    with pytest.raises(ConnectionError):
-        async with stream.kept_alive(0.001):
-            raise ConnectionError
+    with pytest.raises(ConnectionError), stream.kept_alive(0.001):
+        await client.has_enough.wait()
+        raise ConnectionError
+    num_bodies = len(client.bodies)
+    waited = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.01, waited.set)
+    await waited.wait()
 
-    assert not [
-        task
-        for task in asyncio.all_tasks()
-        if task.get_name() == "keep-alive" and not task.cancelling()
-    ]
+    assert num_bodies == len(client.bodies)
+
+
+async def test_a_reader_that_stands_still_is_not_kept_alive():
+    """While a write waits for room, no comments gather behind it."""
+    room = asyncio.Event()
+    sent = []
+
+    async def send(message):
+        await room.wait()
+        sent.append(message)
+
+    stream = EventStream(send, [], keep_alive=COMMENT)
+    with stream.kept_alive(0.001):
+        write = asyncio.create_task(stream.write(b"data: 1\n\n"))
+        waited = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.02, waited.set)
+        await waited.wait()
+        comments = [task for task in asyncio.all_tasks() if task.get_name() == "keep-alive"]
+        room.set()
+        await write
+
+    assert [] == comments
+    assert [b"data: 1\n\n"] == [message["body"] for message in sent[1:]]

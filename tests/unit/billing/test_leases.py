@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
@@ -88,6 +89,9 @@ class Outage:
         if self.is_away:
             raise StoreUnavailableError("away")
         return await self.books.database.write(work)
+
+    def submit(self, work):
+        return asyncio.ensure_future(self.write(work))
 
 
 @pytest.mark.parametrize("num_missed", [1, NUM_TICKS, 5 * NUM_TICKS])

@@ -30,7 +30,7 @@ def stand_still() -> None:
 
 def serve(link: GatewayLink, *, gives_up: bool = False) -> None:
     """Answer every request with one token, 7, which is the last one or has no end."""
-    link.send(Ready(context_length=100))
+    link.send(Ready(context_length=100, num_blocks=10, block_size=15, block_bytes=7))
     finish = None if gives_up else EngineFinish.LENGTH
     while True:
         for message in link.receive(None):

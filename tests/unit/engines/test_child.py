@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.child import ChildEngine, SupervisionTimes
@@ -30,10 +31,12 @@ ODD_WORKER = str(Path(__file__).parent / "odd_worker.py")
 REQUEST = GenerateRequest("r", [1], 1)
 
 
-def make_engine(behaviour: str, directory: Path, on_progress=None, **times: float) -> ChildEngine:
+def make_engine(
+    behaviour: str, directory: Path, on_progress=None, *, model: str = "", **times: float
+) -> ChildEngine:
     command = [sys.executable, ODD_WORKER, behaviour, str(directory / "marker")]
     quick = SupervisionTimes(**{"first_restart_delay_s": 0.01, **times})
-    return ChildEngine(command, on_progress=on_progress, times=quick)
+    return ChildEngine(command, model=model, on_progress=on_progress, times=quick)
 
 
 @asynccontextmanager
@@ -59,6 +62,24 @@ async def test_progress_is_reported_at_every_start(tmp_path: Path):
         assert [7] == await collect(engine)
         await kill_and_wait(engine)
     assert 2 == len(reports)
+
+
+async def test_the_log_says_what_an_engine_can_hold(tmp_path: Path):
+    """One line at every start: the model, and its KV cache in all the units one might ask for."""
+    with capture_logs() as entries:
+        async with running(make_engine("sound", tmp_path, model="my/model")) as engine:
+            pid = engine.worker_pid
+    assert {
+        "event": "engine_ready",
+        "log_level": "info",
+        "model": "my/model",
+        "pid": pid,
+        "context_length": 100,
+        "kv_cache_bytes": 70,
+        "kv_cache_blocks": 10,
+        "kv_cache_tokens": 150,
+        "kv_cache_whole_contexts": 1.5,
+    } in entries
 
 
 async def kill_and_wait(engine: ChildEngine) -> None:

@@ -13,7 +13,7 @@ from stillhouse.accounts.accounts import Principal
 from stillhouse.billing.idempotency import Claim, PastRequests
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import ChatEvent, ChatRequest, Message, Role, TokenUsage
+from stillhouse.chat import ChatEvent, ChatRequest, Message, Role, ServiceTier, TokenUsage
 from stillhouse.clock import FrozenClock
 from stillhouse.config import DEMO_MODEL
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
@@ -25,6 +25,7 @@ from stillhouse.models.grammar.compiler import GrammarCompiler
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.places import Places
+from stillhouse.serving.queue.turns import QueueRules
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ServedModel, ServedModels
@@ -49,6 +50,12 @@ class SteppedEngine:
         self.gate.set()
         self.failure: Exception | None = None
         self._cancelled: set[str] = set()
+        self._arrivals = asyncio.Semaphore(0)
+
+    async def has_begun(self, num_sequences: int = 1) -> None:
+        """Return when so many more sequences have come to the engine."""
+        for _ in range(num_sequences):
+            await self._arrivals.acquire()
 
     async def start(self) -> None: ...
 
@@ -59,6 +66,7 @@ class SteppedEngine:
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateStep]:
         self.requests.append(request)
+        self._arrivals.release()
         for number in range(1, request.max_tokens + 1):
             if number > 1:
                 await self.gate.wait()
@@ -150,8 +158,21 @@ def rules() -> LimitRules:
 
 
 @pytest.fixture
-async def serving(
-    place: Path | str, catalogue: Catalogue, chat: ChatModel, rules: LimitRules, patience_s: float
+def queue_rules() -> QueueRules:
+    """A test module overrides this."""
+    return QueueRules(
+        max_outstanding=256, max_wait_s=dict.fromkeys(ServiceTier, 30), prompt_window_tokens=4096
+    )
+
+
+@pytest.fixture
+async def serving(  # noqa: PLR0917  (each is a fixture that some module overrides)
+    place: Path | str,
+    catalogue: Catalogue,
+    chat: ChatModel,
+    rules: LimitRules,
+    queue_rules: QueueRules,
+    patience_s: float,
 ) -> AsyncIterator[Serving]:
     """A new service; when the test has ended, its ledger must be right and nothing held."""
     clock, metrics, engine = FrozenClock(), Metrics(), SteppedEngine()
@@ -165,7 +186,7 @@ async def serving(
             models=ServedModels(catalogue, {DEMO_MODEL: model}),
             ledger=ledger,
             past_requests=past_requests,
-            places=Places(max_outstanding=256, limits=Limits(rules, clock), metrics=metrics),
+            places=Places(queue_rules, limits=Limits(rules, clock), clock=clock, metrics=metrics),
             grammars=GrammarCompiler(),
             resolver=Resolver(patience_s=patience_s),
             clock=clock,

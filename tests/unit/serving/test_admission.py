@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 
 from stillhouse.chat import ServiceTier
+from stillhouse.clock import FrozenClock
 from stillhouse.config import DEMO_MODEL
 from stillhouse.errors import (
     ContextLengthError,
@@ -15,8 +16,10 @@ from stillhouse.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from stillhouse.limits import LimitRules
+from stillhouse.limits import LimitRules, Limits
+from stillhouse.metrics import Metrics
 from stillhouse.serving.places import Places
+from stillhouse.serving.queue.order import Ticket
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import events_of
 
@@ -80,18 +83,26 @@ async def test_a_prompt_beyond_the_engines_memory(serving, context_length):
     assert [] == await serving.rows()
 
 
-def test_a_model_has_so_many_places(serving):
+def test_a_model_has_so_many_places(rules, queue_rules):
     """Where all accounts together are too many, the model is busy for each."""
     places = Places(
-        max_outstanding=2, limits=serving.completions._places._limits, metrics=serving.metrics
+        replace(queue_rules, max_outstanding=2),
+        limits=Limits(rules, FrozenClock()),
+        clock=FrozenClock(),
+        metrics=Metrics(),
     )
-    taken = [places.take(account_id, "demo/a", prompt_tokens=1) for account_id in (3, 4)]
+
+    def take(key_id, model_id="demo/a"):
+        ticket = Ticket(key_id, ServiceTier.DEFAULT, num_sequences=1, prompt_tokens=1)
+        return places.take(ticket, account_id=key_id, model_id=model_id, max_sequences=2)
+
+    taken = [take(key_id) for key_id in (3, 4)]
     with pytest.raises(OverloadedError, match="Model busy"):
-        places.take(5, "demo/a", prompt_tokens=1)
-    places.take(5, "demo/b", prompt_tokens=1)
+        take(5)
+    take(5, "demo/b")
     taken[0].give_back()
 
-    places.take(5, "demo/a", prompt_tokens=1)
+    take(5)
 
 
 async def test_a_key_for_other_models_is_refused(serving):

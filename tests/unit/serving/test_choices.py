@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
 from stillhouse.billing.idempotency import Claim
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import ChoiceEnd, Finish, FinishReason, SamplingWishes, TextDelta
-from stillhouse.errors import EngineCrashedError, InsufficientFundsError, OverloadedError
+from stillhouse.errors import (
+    EngineCrashedError,
+    EngineUnavailableError,
+    InsufficientFundsError,
+    OverloadedError,
+)
 from tests.unit.serving.conftest import TARIFF, events_of
 
 
@@ -89,6 +95,7 @@ async def test_a_client_that_leaves_ends_them_all(serving):
     """Every sequence is stopped, and what they made is charged."""
     serving.engine.gate.clear()
     opened = await serving.open(n=3, max_tokens=50)
+    await serving.engine.has_begun(3)
     opened.stop(Outcome.CLIENT_DISCONNECT)
     serving.engine.gate.set()
     finish = (await events_of(opened))[-1]
@@ -102,17 +109,22 @@ async def test_a_client_that_leaves_ends_them_all(serving):
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("num_turns", range(4))
 async def test_who_left_before_the_engine_began(serving, n, num_turns):
-    """However soon it is known that nobody reads, no sequence goes on to its end."""
+    """However soon nobody reads, no sequence goes on; where none has begun, nothing is charged."""
     serving.engine.gate.clear()
     opened = await serving.open(n=n, max_tokens=50)
     for _ in range(num_turns):
         await asyncio.sleep(0)
     opened.stop(Outcome.CLIENT_DISCONNECT)
     serving.engine.gate.set()
-    await events_of(opened)
+    with suppress(EngineUnavailableError):
+        await events_of(opened)
 
-    ((state, outcome, completion_tokens),) = await serving.rows()
-    assert ("SETTLED", "client_disconnect") == (state, outcome)
+    ((state, outcome, completion_tokens, cost_picousd),) = await serving.rows(
+        "state, outcome, completion_tokens, cost_picousd"
+    )
+    has_begun = bool(serving.engine.requests)
+    assert ("SETTLED" if has_begun else "VOIDED", "client_disconnect") == (state, outcome)
+    assert has_begun == (cost_picousd > 0)
     assert 2 * n >= completion_tokens
 
 
@@ -131,6 +143,7 @@ async def test_fail_fast_does_not_wait(serving):
     """Where the engine works on as much as it can, it is refused; others wait their turn."""
     serving.engine.gate.clear()
     running = [await serving.open() for _ in range(serving.engine.max_sequences)]
+    await serving.engine.has_begun(2)
     with pytest.raises(OverloadedError, match="Model busy"):
         await serving.open(fail_fast=True)
     waiting = await serving.open()

@@ -21,16 +21,16 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def test_every_connection_is_durable(database: Database) -> None:
-    """WAL with synchronous=FULL and foreign keys holds for the writer and for readers."""
+    """WAL with synchronous=FULL and foreign keys is everywhere, and no COMMIT moves the log."""
 
     def pragmas(connection: Connection) -> list[object]:
         return [
             connection.execute(text(f"PRAGMA {name}")).scalar_one()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
+            for name in ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint")
         ]
 
-    assert ["wal", 2, 1] == await database.write(pragmas)
-    assert ["wal", 2, 1] == await database.read(pragmas)
+    assert ["wal", 2, 1, 0] == await database.write(pragmas)
+    assert ["wal", 2, 1, 0] == await database.read(pragmas)
 
 
 async def test_files_are_private(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from stillhouse.engines.base import GenerateRequest
+
 HASH_BYTES = 16
 
 
@@ -25,28 +27,31 @@ class PrefixCache:
         self._block_size = block_size
         self._seen: OrderedDict[bytes, None] = OrderedDict()
 
-    def num_cached(self, salt: str, prompt: Sequence[int]) -> int:
-        """Return how many tokens of *prompt* are known; its last one is always computed."""
+    def num_cached(self, request: GenerateRequest) -> int:
+        """Return how many tokens of the prompt are known; its last one is always computed."""
         num_blocks = 0
-        for name in self._names(salt, prompt[:-1]):
+        for name in self._names(request, request.prompt_token_ids[:-1]):
             if name not in self._seen:
                 break
             num_blocks += 1
         return num_blocks * self._block_size
 
-    def remember(self, salt: str, token_ids: Sequence[int]) -> None:
-        """Know the whole blocks of *token_ids* from now on."""
-        for name in self._names(salt, token_ids):
+    def remember(self, request: GenerateRequest, token_ids: Sequence[int]) -> None:
+        """Know the whole blocks of *token_ids*, which *request* computed, from now on."""
+        for name in self._names(request, token_ids):
             self._seen[name] = None
             self._seen.move_to_end(name)
         while len(self._seen) > self._num_blocks:
             self._seen.popitem(last=False)
 
-    def _names(self, salt: str, token_ids: Sequence[int]) -> list[bytes]:
+    def _names(self, request: GenerateRequest, token_ids: Sequence[int]) -> list[bytes]:
         """Name each whole block by its tokens and, through its parent, all before them."""
         names = []
-        parent = salt.encode()
+        parent = b""
+        first_private = request.num_public_tokens // self._block_size * self._block_size
         for end in range(self._block_size, len(token_ids) + 1, self._block_size):
+            if end - self._block_size == first_private:
+                parent += b"salt " + request.cache_salt.encode()
             block = array("q", token_ids[end - self._block_size : end])
             parent = hashlib.blake2b(parent + block.tobytes(), digest_size=HASH_BYTES).digest()
             names.append(parent)

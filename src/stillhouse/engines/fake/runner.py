@@ -64,6 +64,11 @@ class FakeRunner:
         return self._settings.block_size
 
     @property
+    def block_bytes(self) -> int:
+        """Nothing is kept in them."""
+        return 0
+
+    @property
     def idle_s(self) -> float | None:
         """So long no token is due; None is for ever, unless a request comes."""
         due_s = min((sequence.due_s for sequence in self._running.values()), default=None)
@@ -79,6 +84,9 @@ class FakeRunner:
             num_blocks=self._settings.num_blocks,
             num_steps=self._num_steps,
         )
+
+    def close(self) -> None:
+        """Nothing: what was told was written down before."""
 
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
         """Nothing: words need no preparation."""
@@ -155,7 +163,7 @@ class FakeRunner:
             self._num_free_blocks += self._num_blocks_for(request)
             # The last token was made but never computed upon.
             computed = [*request.prompt_token_ids, *sequence.token_ids[:-1]]
-            self._cache.remember(request.cache_salt, computed)
+            self._cache.remember(request, computed)
         self._witness.ended(request.request_id, sequence.finish, num_tokens=num_tokens)
 
     def _admit_waiting(self, now_s: float) -> None:
@@ -168,9 +176,8 @@ class FakeRunner:
                 return
             heapq.heappop(self._waiting)
             self._num_free_blocks -= num_blocks
-            prompt = request.prompt_token_ids
-            sequence.num_cached = self._cache.num_cached(request.cache_salt, prompt)
-            self._cache.remember(request.cache_salt, prompt)
+            sequence.num_cached = self._cache.num_cached(request)
+            self._cache.remember(request, request.prompt_token_ids)
             sequence.due_s = now_s + self._settings.first_token_s
             self._running[sequence.sequence_id] = sequence
 

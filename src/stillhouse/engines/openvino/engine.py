@@ -19,6 +19,7 @@ WORKER_MODULE = "stillhouse.engines.openvino.worker"
 def openvino_engine(
     settings: EngineSettings,
     *,
+    model: str = "",
     on_progress: Callable[[Loading], None] | None = None,
     times: SupervisionTimes | None = None,
 ) -> ChildEngine:
@@ -26,9 +27,10 @@ def openvino_engine(
     Return the embedded engine, not started, for the checkpoint that *settings* name.
 
     Args:
+        model: What the log calls it.
         on_progress: Told how far the worker has loaded, also at every restart.
         times: How patient the supervisor is.
 
     """
     command = [sys.executable, "-m", WORKER_MODULE, settings.to_json()]
-    return ChildEngine(command, on_progress=on_progress, times=times)
+    return ChildEngine(command, model=model, on_progress=on_progress, times=times)

@@ -10,18 +10,54 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 HASH_BYTES = 16
 
 
-def root_hash(cache_salt: str) -> bytes:
-    """Return what the first block of every prompt with *cache_salt* is chained to."""
-    return hashlib.blake2b(cache_salt.encode(), digest_size=HASH_BYTES, person=b"kv-root").digest()
+PUBLIC_ROOT = hashlib.blake2b(digest_size=HASH_BYTES, person=b"kv-public").digest()
+
+
+def private_hash(parent: bytes, cache_salt: str) -> bytes:
+    """
+    Return what the first block that is private to *cache_salt* is chained to.
+
+    Args:
+        parent: The name of the last public block, or `PUBLIC_ROOT` where there is none.
+
+    """
+    salted = parent + cache_salt.encode()
+    return hashlib.blake2b(salted, digest_size=HASH_BYTES, person=b"kv-private").digest()
 
 
 def block_hash(parent: bytes, token_bytes: bytes) -> bytes:
     """Return the name of a full block: its tokens and, through *parent*, all before them."""
     return hashlib.blake2b(parent + token_bytes, digest_size=HASH_BYTES).digest()
+
+
+class BlockMemory(Protocol):
+    """The bytes of the blocks, over all layers; nothing is computed while they are touched."""
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block."""
+        ...
+
+    def read_block(self, block: int) -> NDArray[np.uint8]:
+        """Return a copy of what *block* holds."""
+        ...
+
+    def write_block(self, block: int, content: NDArray[np.uint8]) -> None:
+        """Let *block* hold what `read_block` returned."""
+        ...
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Let *target* hold what *source* does."""
+        ...
 
 
 class KVBlocks:
@@ -31,6 +67,9 @@ class KVBlocks:
     A block is free, used by one or more sequences, or cached: released but still holding a
     prefix that a later prompt may start with. Cached blocks are handed out again when no free
     one is left, least recently released first.
+
+    A block can also be known by the end of a prompt that fills only a part of it. That gives it
+    no place in the cache: others can copy the part as long as nobody has been handed the block.
     """
 
     def __init__(self, num_blocks: int) -> None:
@@ -40,6 +79,8 @@ class KVBlocks:
         self._hashes: list[bytes | None] = [None] * num_blocks
         self._block_by_hash: dict[bytes, int] = {}
         self._cached: OrderedDict[int, None] = OrderedDict()
+        self._parts: list[bytes | None] = [None] * num_blocks
+        self._block_by_part: dict[bytes, int] = {}
 
     @property
     def num_free(self) -> int:
@@ -61,6 +102,7 @@ class KVBlocks:
             self._forget(block)
         else:
             raise IndexError("No block is free. This is a bug: num_free was not asked.")
+        self._forget_part(block)
         self._num_users[block] = 1
         return block
 
@@ -93,6 +135,22 @@ class KVBlocks:
         if self._hashes[block] is None and prefix not in self._block_by_hash:
             self._hashes[block] = prefix
             self._block_by_hash[prefix] = block
+
+    def find_part(self, part: bytes) -> int | None:
+        """Return a block that begins with this end of a prompt, until the next `allocate`."""
+        return self._block_by_part.get(part)
+
+    def publish_part(self, block: int, part: bytes) -> None:
+        """Let others copy the beginning of *block*, where a prompt ends."""
+        if self._parts[block] is None and part not in self._block_by_part:
+            self._parts[block] = part
+            self._block_by_part[part] = block
+
+    def _forget_part(self, block: int) -> None:
+        part = self._parts[block]
+        if part is not None:
+            del self._block_by_part[part]
+            self._parts[block] = None
 
     def _forget(self, block: int) -> None:
         prefix = self._hashes[block]

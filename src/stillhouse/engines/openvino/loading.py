@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import structlog
@@ -10,16 +11,23 @@ from stillhouse.engines.frames import Loading
 from stillhouse.engines.openvino.architecture import read_architecture
 from stillhouse.engines.openvino.decoder import Decoder
 from stillhouse.engines.openvino.machine import available_memory_bytes, num_physical_cores
+from stillhouse.engines.openvino.prefix_spill import PrefixSpill, forget_spilled
 from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
 from stillhouse.engines.openvino.vocabulary import read_vocabulary
-from stillhouse.engines.openvino.weights_cache import load_weights
+from stillhouse.engines.openvino.weights_cache import (
+    checkpoint_family,
+    checkpoint_fingerprint,
+    load_weights,
+)
 from stillhouse.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KV_CACHE_SHARE = 0.25  # of the memory that is free, where no size is set
+# Of the memory that is free beside the weights, where no size is set.
+KV_CACHE_SHARE = 0.25
+KV_CACHE_SHARE_OF_ALL = 0.5
 
 
 def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]) -> Runner:
@@ -43,7 +51,15 @@ def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]
 
     def make_decoder(precision: Precision) -> Decoder:
         decoder = Decoder(architecture, weights, num_threads=num_threads, precision=precision)
-        decoder.allocate_cache(_num_blocks(settings, decoder, context_length))
+        num_bytes = settings.kv_cache_bytes
+        if num_bytes is None:
+            free_bytes = available_memory_bytes() - weights.content.nbytes
+            num_blocks = settings.max_sequences * -(-context_length // decoder.block_size)
+            num_bytes = min(
+                num_blocks * decoder.block_bytes,
+                default_kv_cache_bytes(free_bytes, settings.num_models),
+            )
+        decoder.allocate_cache(_num_blocks(num_bytes, decoder))
         decoder.warm_up()
         return decoder
 
@@ -56,7 +72,38 @@ def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]
         vocab_size=architecture.vocab_size,
         context_length=min(context_length, decoder.num_blocks * decoder.block_size),
         vocabulary=vocabulary,
+        spill=_prefix_spill(settings, decoder),
     )
+
+
+def default_kv_cache_bytes(free_bytes: int, num_models: int) -> int:
+    """
+    Return how much one of several models takes for its KV cache if nobody says otherwise.
+
+    Engines load one after the other and a cache takes memory only as it fills, so each sees as
+    free what the others' caches will fill: of that, no more than half is given away in all.
+
+    Args:
+        free_bytes: What is left beside this model's weights. They take memory when the first
+            batch runs, which is later.
+
+    """
+    return int(max(0, free_bytes) * min(KV_CACHE_SHARE, KV_CACHE_SHARE_OF_ALL / num_models))
+
+
+def _prefix_spill(settings: EngineSettings, decoder: Decoder) -> PrefixSpill | None:
+    parent = settings.prefix_spill_dir
+    if parent is None:
+        return None
+    family = checkpoint_family(settings)
+    if not settings.prefix_spill_bytes:
+        forget_spilled(parent, family)
+        return None
+    text = f"{checkpoint_fingerprint(settings)} {decoder.block_format}"
+    identity = hashlib.sha256(text.encode()).digest()
+    folder = parent / f"{family}-{identity.hex()[:16]}"
+    forget_spilled(parent, family, but=folder)
+    return PrefixSpill(folder, decoder, identity=identity, max_bytes=settings.prefix_spill_bytes)
 
 
 def _first_that_runs(make_decoder: Callable[[Precision], Decoder], precision: Precision) -> Decoder:
@@ -70,15 +117,11 @@ def _first_that_runs(make_decoder: Callable[[Precision], Decoder], precision: Pr
     return _first_that_runs(make_decoder, Precision.F32)
 
 
-def _num_blocks(settings: EngineSettings, decoder: Decoder, context_length: int) -> int:
-    """Return how many blocks the KV cache has, never more than could be used at once."""
-    num_useful = settings.max_sequences * -(-context_length // decoder.block_size)
-    num_bytes = settings.kv_cache_bytes
-    if num_bytes is None:
-        num_bytes = int(KV_CACHE_SHARE * available_memory_bytes())
+def _num_blocks(num_bytes: int, decoder: Decoder) -> int:
     if num_bytes < decoder.block_bytes:
         raise ConfigError(
             f"kv_cache_bytes is {num_bytes}; one block of {decoder.block_size} tokens takes "
-            f"{decoder.block_bytes}."
+            f"{decoder.block_bytes}. Where none is set, it is a share of the memory that is free "
+            "beside the weights."
         )
-    return min(num_useful, num_bytes // decoder.block_bytes)
+    return num_bytes // decoder.block_bytes

@@ -8,10 +8,13 @@ from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep
 from stillhouse.engines.openvino.grammar import Grammars
 from stillhouse.engines.openvino.kv_blocks import KVBlocks
 from stillhouse.engines.openvino.logit_rules import make_logit_rules
-from stillhouse.engines.openvino.logprobs import step_logprobs
-from stillhouse.engines.openvino.sampler import make_generator, sample
-from stillhouse.engines.openvino.scheduler import Scheduler
+from stillhouse.engines.openvino.prefixes import Prefixes
+from stillhouse.engines.openvino.prompt_budget import PromptBudget, unbounded
+from stillhouse.engines.openvino.sampler import make_generator
+from stillhouse.engines.openvino.scheduler import BatchLimits, Scheduler
 from stillhouse.engines.openvino.sequence import Sequence
+from stillhouse.engines.openvino.speculation import Speculation
+from stillhouse.engines.openvino.verification import Drawn, draw_tokens
 from stillhouse.engines.request_check import check_request
 from stillhouse.errors import InvalidRequestError
 
@@ -22,28 +25,32 @@ if TYPE_CHECKING:
     from numpy import float32
     from numpy.typing import NDArray
 
-    from stillhouse.chat import StepLogprobs
     from stillhouse.engines.base import GenerateRequest
     from stillhouse.engines.openvino.decoder import Decoder
     from stillhouse.engines.openvino.grammar import GrammarMatcher
+    from stillhouse.engines.openvino.prefix_spill import PrefixSpill
     from stillhouse.engines.openvino.scheduler import Slice
     from stillhouse.engines.openvino.settings import EngineSettings
     from stillhouse.engines.worker_loop import SequenceSteps
 
 
+CLOSE_TIMEOUT_S = 3.0  # a supervisor kills a worker that takes longer than five
+
+
 class Runner:
     """
-    Generates for many sequences at once; one thread calls all of it but `prepare`.
+    Generates for many sequences at once; one thread calls all but `prepare` and `close`.
 
     Args:
         decoder: With its KV cache allocated.
         vocab_size: Token ids of prompts are below it.
         context_length: Most tokens of one sequence.
         vocabulary: What grammars are matched with; None where there is none.
+        spill: Where prefixes are kept on disk; None keeps none.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what an engine consists of)
         self,
         decoder: Decoder,
         settings: EngineSettings,
@@ -51,19 +58,29 @@ class Runner:
         vocab_size: int,
         context_length: int,
         vocabulary: LLTokenizer | None,
+        spill: PrefixSpill | None = None,
     ) -> None:
         self._decoder = decoder
+        self._spill = spill
         self._vocab_size = vocab_size
         self._grammars = Grammars(vocabulary)
         self.max_sequences = settings.max_sequences
         self.context_length = context_length
         self._blocks = KVBlocks(decoder.num_blocks)
+        self._speculation = Speculation(
+            decoder.step_times, max_draft_tokens=settings.max_draft_tokens
+        )
         self._scheduler = Scheduler(
             self._blocks,
+            Prefixes(self._blocks, decoder, block_size=decoder.block_size, spill=spill),
+            BatchLimits(
+                max_sequences=settings.max_sequences,
+                max_tokens=settings.max_batch_tokens,
+                prompt_budget=_prompt_budget(settings, decoder),
+                max_chunk_tokens=settings.prefill_chunk_tokens,
+            ),
             block_size=decoder.block_size,
-            max_sequences=settings.max_sequences,
-            max_batch_tokens=settings.max_batch_tokens,
-            prefill_chunk_tokens=settings.prefill_chunk_tokens,
+            speculation=self._speculation,
         )
         self._sequences: dict[int, Sequence] = {}
         self._prepared: dict[int, GrammarMatcher | InvalidRequestError] = {}
@@ -73,6 +90,11 @@ class Runner:
     def block_size(self) -> int:
         """Tokens per block of the KV cache."""
         return self._decoder.block_size
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes per block of the KV cache."""
+        return self._decoder.block_bytes
 
     @property
     def has_work(self) -> bool:
@@ -94,6 +116,11 @@ class Runner:
             num_blocks=self._blocks.num_blocks,
             num_steps=self._num_steps,
         )
+
+    def close(self) -> None:
+        """Write to the disk what was to be kept there; may be called on another thread."""
+        if self._spill is not None:
+            self._spill.close(CLOSE_TIMEOUT_S)
 
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
         """Compile a request's grammar ahead of `add`, on a thread that holds up no sequence."""
@@ -126,6 +153,7 @@ class Runner:
             generator=make_generator(request.sampling),
             logit_rules=make_logit_rules(request, grammar),
         )
+        sequence.draft_record = self._speculation.new_record()
         self._sequences[sequence_id] = sequence
         self._scheduler.add(sequence)
 
@@ -135,7 +163,7 @@ class Runner:
         if sequence is None:
             return []
         sequence.finish = EngineFinish.CANCELLED
-        return [self._report(sequence, ())]
+        return [self._report(sequence, Drawn())]
 
     def step(self, receive: Callable[[], None]) -> SequenceSteps:
         """
@@ -149,6 +177,8 @@ class Runner:
         if not self._sequences:
             return []
         batch = self._scheduler.schedule()
+        if not batch and self._scheduler.is_restoring:
+            return []
         assert batch, "There is work, but none of it can advance. This is a bug."
         logits = self._decoder.run(batch)
         receive()
@@ -157,39 +187,40 @@ class Runner:
     def _publish(self, batch: list[Slice], logits: NDArray[float32]) -> SequenceSteps:
         self._num_steps += 1
         steps: SequenceSteps = []
-        rows = iter(logits)
+        first_row = 0
         for part in batch:
-            sequence = part.sequence
-            row = next(rows) if part.is_sampled else None
-            if sequence.finish is not None:
+            rows = logits[first_row : first_row + part.num_sampled_rows]
+            first_row += part.num_sampled_rows
+            if part.sequence.finish is not None:
                 continue
-            self._scheduler.advance(part)
-            if row is not None:
-                steps.append(self._sample(sequence, row))
+            if part.is_sampled:
+                steps += self._sample(part, rows)
+            else:
+                self._scheduler.advance(part)
         return steps
 
-    def _sample(
-        self, sequence: Sequence, logits: NDArray[float32]
-    ) -> tuple[int, GenerateStep | InvalidRequestError]:
+    def _sample(self, part: Slice, rows: NDArray[float32]) -> SequenceSteps:
+        sequence = part.sequence
+        drawn = Drawn()
         if sequence.request.max_tokens == 0:
             sequence.finish = EngineFinish.LENGTH
-            return self._report(sequence, ())
-        try:
-            token_id = _draw(sequence, logits)
-        except InvalidRequestError as error:
-            self._forget(sequence)
-            return sequence.sequence_id, error
-        num_top = sequence.request.top_logprobs
-        logprobs = () if num_top is None else (step_logprobs(logits, token_id, num_top),)
-        return self._report(sequence, (token_id,), logprobs)
+        else:
+            drawn = draw_tokens(sequence, rows, part.draft)
+        self._scheduler.advance(part, num_accepted=drawn.num_accepted)
+        self._speculation.saw(sequence, part.draft, num_accepted=drawn.num_accepted)
+        if drawn.error is None:
+            return [self._report(sequence, drawn)]
+        steps: SequenceSteps = [self._report(sequence, drawn)] if drawn.token_ids else []
+        self._forget(sequence)
+        return [*steps, (sequence.sequence_id, drawn.error)]
 
-    def _report(
-        self, sequence: Sequence, new: tuple[int, ...], logprobs: tuple[StepLogprobs, ...] = ()
-    ) -> tuple[int, GenerateStep]:
+    def _report(self, sequence: Sequence, drawn: Drawn) -> tuple[int, GenerateStep]:
         """Return the step to be told, and forget the sequence if it is the last one."""
         if sequence.finish is not None:
             self._forget(sequence)
-        step = GenerateStep(new, sequence.usage, sequence.finish, logprobs)
+        step = GenerateStep(
+            tuple(drawn.token_ids), sequence.usage, sequence.finish, tuple(drawn.logprobs)
+        )
         return sequence.sequence_id, step
 
     def _forget(self, sequence: Sequence) -> None:
@@ -200,13 +231,11 @@ class Runner:
         check_request(request, vocab_size=self._vocab_size, context_length=self.context_length)
 
 
-def _draw(sequence: Sequence, logits: NDArray[float32]) -> int:
-    """Draw the sequence's next token, and take note of it."""
-    rules = sequence.logit_rules
-    if rules is None:
-        token_id = sample(logits, sequence.request.sampling, sequence.generator)
-    else:
-        token_id = sample(rules.apply(logits), sequence.request.sampling, sequence.generator)
-        rules.advance(token_id)
-    sequence.append(token_id)
-    return token_id
+def _prompt_budget(settings: EngineSettings, decoder: Decoder) -> Callable[[int, int], int]:
+    if settings.prefill_chunk_tokens is not None:
+        return unbounded
+    return PromptBudget(
+        decoder.step_times,
+        target_pause_s=settings.target_pause_s,
+        block_size=decoder.block_size,
+    )

@@ -13,16 +13,19 @@ Source:
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
+from stillhouse.engines.openvino.drafts import NO_DRAFT, Draft
 from stillhouse.engines.openvino.sequence import SequenceState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from stillhouse.engines.openvino.kv_blocks import KVBlocks
+    from stillhouse.engines.openvino.prefixes import Prefixes
     from stillhouse.engines.openvino.sequence import Sequence
+    from stillhouse.engines.openvino.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,9 @@ class Slice:
 
     Args:
         begin: How many tokens were computed before.
+        num_tokens: How many of the sequence's own are computed.
         is_sampled: Whether the sequence's next token comes out of this step.
+        draft: Guesses that are computed behind the sequence's own tokens.
 
     """
 
@@ -43,12 +48,43 @@ class Slice:
     begin: int
     num_tokens: int
     is_sampled: bool
+    draft: Draft = NO_DRAFT
 
     @classmethod
     def of(cls, sequence: Sequence, num_tokens: int) -> Self:
         """Return the next *num_tokens* of what is not computed yet."""
         is_sampled = num_tokens == sequence.num_uncomputed
         return cls(sequence, sequence.num_computed, num_tokens, is_sampled)
+
+    @property
+    def num_rows(self) -> int:
+        """How many tokens are computed, guesses among them."""
+        return self.num_tokens + len(self.draft.token_ids)
+
+    @property
+    def num_sampled_rows(self) -> int:
+        """How many rows of logits are wanted: of the sequence's last token and of each guess."""
+        return 1 + len(self.draft.token_ids) if self.is_sampled else 0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """
+    How much a step may hold.
+
+    Args:
+        max_sequences: Most sequences that run at once.
+        max_tokens: Most tokens in a step; more than *max_sequences*.
+        prompt_budget: From the other tokens of a step, and how many prompt tokens there is room
+            for, to how many it shall have: at least one.
+        max_chunk_tokens: Most tokens of one prompt in a step; None sets no limit.
+
+    """
+
+    max_sequences: int
+    max_tokens: int
+    prompt_budget: Callable[[int, int], int]
+    max_chunk_tokens: int | None = None
 
 
 class Scheduler:
@@ -58,30 +94,27 @@ class Scheduler:
     The most important sequence always advances, so everything is served in the end.
 
     Args:
-        max_sequences: Most sequences that run at once.
-        max_batch_tokens: Most tokens in a step; more than *max_sequences*.
-        prefill_chunk_tokens: Most tokens of one prompt in a step.
+        prefixes: What sequences share of their prompts, in the same *blocks*.
+        speculation: Guesses at what decoding sequences say next; None where nobody does.
 
     """
 
     def __init__(
         self,
         blocks: KVBlocks,
+        prefixes: Prefixes,
+        limits: BatchLimits,
         *,
         block_size: int,
-        max_sequences: int,
-        max_batch_tokens: int,
-        prefill_chunk_tokens: int,
+        speculation: Speculation | None = None,
     ) -> None:
         self._blocks = blocks
+        self._prefixes = prefixes
+        self._limits = limits
         self._block_size = block_size
-        self._max_sequences = max_sequences
-        self._max_batch_tokens = max_batch_tokens
-        self._prefill_chunk_tokens = prefill_chunk_tokens
+        self._speculation = speculation
         self._waiting: list[tuple[tuple[int, int], Sequence]] = []
         self._running: list[Sequence] = []
-        # Prefixes that a running sequence is about to compute. Another that needs one waits for it.
-        self._being_computed: dict[bytes, Sequence] = {}
 
     @property
     def num_waiting(self) -> int:
@@ -93,6 +126,11 @@ class Scheduler:
         """Sequences that own the blocks of their tokens."""
         return len(self._running)
 
+    @property
+    def is_restoring(self) -> bool:
+        """Whether prefixes are still to be brought back from disk; a batch may then be empty."""
+        return any(sequence.is_restoring for sequence in self._running)
+
     def add(self, sequence: Sequence) -> None:
         """Let *sequence* wait for its turn; it must fit into an empty cache."""
         heapq.heappush(self._waiting, (sequence.importance, sequence))
@@ -101,17 +139,24 @@ class Scheduler:
         """Return the next step's batch, the most important sequence first."""
         self._grow_running()
         self._admit_waiting()
-        return self._fill_batch()
+        self._prefixes.restore(sorted(self._running, key=_importance))
+        return self._with_drafts(self._fill_batch())
 
-    def advance(self, part: Slice) -> None:
-        """Note that *part* was computed, and publish the blocks that it filled."""
+    def advance(self, part: Slice, *, num_accepted: int = 0) -> None:
+        """
+        Note that *part* was computed, and publish the blocks that it filled.
+
+        Args:
+            num_accepted: How many of the guesses are by now tokens of the sequence.
+
+        """
         sequence = part.sequence
-        first_block = sequence.num_computed // self._block_size
-        sequence.num_computed += part.num_tokens
-        for index in range(first_block, sequence.num_computed // self._block_size):
-            prefix = sequence.prefix_hash(index)
-            self._blocks.publish(sequence.block_ids[index], prefix)
-            self._end_claim(sequence, prefix)
+        begin = sequence.num_computed
+        sequence.num_computed += part.num_tokens + num_accepted
+        self._prefixes.publish(sequence, since=begin)
+        # What was taken for guesses alone is free for others before anybody is preempted for it.
+        while len(sequence.block_ids) > sequence.num_blocks_for(sequence.num_tokens):
+            self._blocks.release(sequence.block_ids.pop())
 
     def remove(self, sequence: Sequence) -> None:
         """Forget *sequence*, wherever it stands, and release what it owns."""
@@ -122,7 +167,7 @@ class Scheduler:
             heapq.heapify(self._waiting)
         sequence.state = SequenceState.FINISHED
 
-    # The three parts of a schedule.
+    # The parts of a schedule.
 
     def _grow_running(self) -> None:
         """Give every decoding sequence the block of its next token, the most important first."""
@@ -139,7 +184,7 @@ class Scheduler:
         while self._waiting:
             entry = heapq.heappop(self._waiting)
             sequence = entry[1]
-            if self._awaits_prefix(sequence):
+            if self._prefixes.is_awaited(sequence):
                 put_back.append(entry)
             elif self._make_room(sequence):
                 self._start_running(sequence)
@@ -151,18 +196,61 @@ class Scheduler:
 
     def _fill_batch(self) -> list[Slice]:
         self._running.sort(key=_importance)
-        num_decoding = sum(sequence.num_uncomputed == 1 for sequence in self._running)
-        budget = self._max_batch_tokens - num_decoding
-        batch = []
-        for sequence in self._running:
-            if sequence.num_uncomputed == 1:
-                batch.append(Slice.of(sequence, 1))
-                continue
-            num_tokens = min(sequence.num_uncomputed, self._prefill_chunk_tokens, budget)
-            if num_tokens:
-                batch.append(Slice.of(sequence, num_tokens))
-                budget -= num_tokens
-        return batch
+        ready = [sequence for sequence in self._running if not sequence.is_restoring]
+        prompts = [sequence for sequence in ready if sequence.num_uncomputed > 1]
+        num_decoding = len(ready) - len(prompts)
+        shares = self._share_out(prompts, num_decoding) if prompts else {}
+        sizes = ((sequence, shares.get(sequence.sequence_id, 1)) for sequence in ready)
+        return [Slice.of(sequence, num_tokens) for sequence, num_tokens in sizes if num_tokens]
+
+    def _share_out(self, prompts: list[Sequence], num_decoding: int) -> dict[int, int]:
+        """
+        Return how many tokens of each prompt the step computes, by their sequences' ids.
+
+        First come, first served; but as much as half goes to prompts that end with it, so that a
+        short question does not wait for a long document.
+        """
+        limits = self._limits
+        left = limits.prompt_budget(num_decoding, limits.max_tokens - num_decoding)
+        most = limits.max_chunk_tokens or left
+        shares = {}
+        left_for_short = min(left // 2, most)
+        for sequence in prompts:
+            is_equal = sequence.request.priority == prompts[0].request.priority
+            if is_equal and sequence.num_uncomputed <= left_for_short:
+                shares[sequence.sequence_id] = sequence.num_uncomputed
+                left_for_short -= sequence.num_uncomputed
+                left -= sequence.num_uncomputed
+        for sequence in prompts:
+            if sequence.sequence_id not in shares:
+                shares[sequence.sequence_id] = min(sequence.num_uncomputed, most, left)
+                left -= shares[sequence.sequence_id]
+        return shares
+
+    def _with_drafts(self, batch: list[Slice]) -> list[Slice]:
+        """Add guesses to what decodes, with tokens and blocks that nobody else wants now."""
+        if self._speculation is None:
+            return batch
+        num_tokens = sum(part.num_tokens for part in batch)
+        drafts = self._speculation.draft(
+            [part.sequence for part in batch if part.is_sampled and part.num_tokens == 1],
+            num_tokens=num_tokens,
+            most=self._limits.max_tokens - num_tokens,
+        )
+        return [
+            self._with_draft(part, drafts[part.sequence.sequence_id])
+            if part.sequence.sequence_id in drafts
+            else part
+            for part in batch
+        ]
+
+    def _with_draft(self, part: Slice, draft: Draft) -> Slice:
+        sequence = part.sequence
+        num_blocks = sequence.num_blocks_for(sequence.num_tokens + len(draft.token_ids))
+        while len(sequence.block_ids) < num_blocks and self._blocks.num_free:
+            sequence.block_ids.append(self._blocks.allocate())
+        num_places = len(sequence.block_ids) * self._block_size - sequence.num_tokens
+        return replace(part, draft=draft.cut(num_places))
 
     # Room and prefixes.
 
@@ -184,47 +272,24 @@ class Scheduler:
 
         One block for each of them stays free, or it would be preempted as soon as they grow.
         """
-        if len(self._running) >= self._max_sequences:
+        if len(self._running) >= self._limits.max_sequences:
             return False
-        num_shared = sum(self._blocks.is_used(block) for block in self._cached_prefix(sequence))
+        num_shared = sum(self._blocks.is_used(block) for block in self._prefixes.cached(sequence))
         num_needed = sequence.num_blocks_for(sequence.num_tokens) - num_shared
         return num_needed + len(self._running) <= self._blocks.num_free
-
-    def _cached_prefix(self, sequence: Sequence) -> Iterator[int]:
-        """Yield the blocks that *sequence* can start with; one token at least stays to compute."""
-        for index in range((sequence.num_tokens - 1) // self._block_size):
-            block = self._blocks.find(sequence.prefix_hash(index))
-            if block is None:
-                return
-            yield block
-
-    def _awaits_prefix(self, sequence: Sequence) -> bool:
-        """Return whether another, no less important by priority, is computing what comes next."""
-        index = sum(1 for _ in self._cached_prefix(sequence))
-        if index >= (sequence.num_tokens - 1) // self._block_size:
-            return False
-        producer = self._being_computed.get(sequence.prefix_hash(index))
-        return producer is not None and producer.request.priority <= sequence.request.priority
 
     # Changes of state.
 
     def _start_running(self, sequence: Sequence) -> None:
-        for block in list(self._cached_prefix(sequence)):
-            self._blocks.share(block)
-            sequence.block_ids.append(block)
-        sequence.num_computed = len(sequence.block_ids) * self._block_size
-        if sequence.num_cached is None:
-            sequence.num_cached = sequence.num_computed
+        self._prefixes.adopt(sequence)
         while self._lacks_block(sequence):
             sequence.block_ids.append(self._blocks.allocate())
-        for prefix in self._prefixes_ahead(sequence):
-            self._being_computed.setdefault(prefix, sequence)
+        self._prefixes.claim(sequence)
         sequence.state = SequenceState.RUNNING
         self._running.append(sequence)
 
     def _stop_running(self, sequence: Sequence) -> None:
-        for prefix in self._prefixes_ahead(sequence):
-            self._end_claim(sequence, prefix)
+        self._prefixes.abandon(sequence)
         # The end of a prefix is of use only with its beginning, so it shall be reused first.
         for block in reversed(sequence.block_ids):
             self._blocks.release(block)
@@ -235,20 +300,9 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         """Take back everything; the sequence is computed again when there is room for it."""
         self._stop_running(sequence)
+        sequence.was_preempted = True
         sequence.state = SequenceState.WAITING
         self.add(sequence)
-
-    def _prefixes_ahead(self, sequence: Sequence) -> Iterator[bytes]:
-        first, last = (
-            sequence.num_computed // self._block_size,
-            sequence.num_tokens // self._block_size,
-        )
-        for index in range(first, last):
-            yield sequence.prefix_hash(index)
-
-    def _end_claim(self, sequence: Sequence, prefix: bytes) -> None:
-        if self._being_computed.get(prefix) is sequence:
-            del self._being_computed[prefix]
 
 
 def _importance(sequence: Sequence) -> tuple[int, int]:

@@ -45,10 +45,20 @@ class EngineSettings:
         precision: How the graph computes.
         context_length: Most tokens of one sequence; None takes what the model was made for.
         kv_cache_bytes: Size of the KV cache; None takes what `max_sequences` whole contexts need,
-            but no more than a quarter of the memory that is free.
+            but no more than a quarter of the memory that is free beside the weights, and of many
+            models together no more than half.
+        num_models: So many engines are to have room on this machine.
+        prefix_spill_bytes: So much of prefixes that many prompts share is kept on disk for the
+            next start; it is derived from what users wrote. 0 keeps none, and removes what is
+            there.
+        prefix_spill_dir: Where that is; may be shared by engines.
         max_sequences: Most sequences computed in one step.
-        max_batch_tokens: Most tokens computed in one step, which bounds how long it takes.
-        prefill_chunk_tokens: Most tokens of one prompt in one step.
+        max_batch_tokens: Most tokens computed in one step.
+        target_pause_s: So long may running sequences wait for their next token while prompts are
+            computed beside them; a step takes as many prompt tokens as that leaves time for.
+        prefill_chunk_tokens: Takes the place of the target: most tokens of one prompt in one step,
+            on every machine the same.
+        max_draft_tokens: Most tokens guessed ahead for one sequence in one step; 0 guesses none.
         num_threads: None takes every physical core that this process may use.
 
     Raises:
@@ -62,15 +72,21 @@ class EngineSettings:
     precision: Precision = Precision.DEFAULT
     context_length: int | None = None
     kv_cache_bytes: int | None = None
+    num_models: int = 1
+    prefix_spill_bytes: int = 0
+    prefix_spill_dir: Path | None = None
     max_sequences: int = 64
     max_batch_tokens: int = 1024
-    prefill_chunk_tokens: int = 512
+    target_pause_s: float = 0.2
+    prefill_chunk_tokens: int | None = None
+    max_draft_tokens: int = 8
     num_threads: int | None = None
 
     def __post_init__(self) -> None:
         for name in (
             "context_length",
             "kv_cache_bytes",
+            "num_models",
             "max_sequences",
             "max_batch_tokens",
             "prefill_chunk_tokens",
@@ -79,6 +95,17 @@ class EngineSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 1.")
+        if self.prefix_spill_bytes < 0:
+            raise ConfigError(
+                f"prefix_spill_bytes is {self.prefix_spill_bytes}; it must be 0, which is off, "
+                "or more."
+            )
+        if self.prefix_spill_bytes and self.prefix_spill_dir is None:
+            raise ConfigError("prefix_spill_bytes needs a prefix_spill_dir; there is none.")
+        if self.max_draft_tokens < 0:
+            raise ConfigError(f"max_draft_tokens is {self.max_draft_tokens}; it must be 0 or more.")
+        if not self.target_pause_s > 0:
+            raise ConfigError(f"target_pause_s is {self.target_pause_s}; it must be above 0.")
         if self.max_batch_tokens <= self.max_sequences:
             raise ConfigError(
                 f"max_batch_tokens is {self.max_batch_tokens}; it must be more than max_sequences "

@@ -68,6 +68,32 @@ def load_weights(
     return PackedWeights(index, np.memmap(cache.path, np.uint8, mode="c"))
 
 
+def checkpoint_family(settings: EngineSettings) -> str:
+    """Return a file name for what is made of a checkpoint in one format, however it changes."""
+    place = settings.checkpoint_dir.resolve()
+    return f"{place.name}-{settings.weights}-{_digest(str(place)).hex()[:8]}"
+
+
+def checkpoint_fingerprint(settings: EngineSettings) -> str:
+    """
+    Return what changes when the checkpoint or the format does, without reading its gigabytes.
+
+    Raises:
+        CheckpointError: The checkpoint's files are not there.
+
+    """
+    parts = [str(settings.weights)]
+    try:
+        config = (settings.checkpoint_dir / "config.json").read_bytes()
+        parts.append(hashlib.sha256(config).hexdigest())
+        for path in checkpoint_files(settings.checkpoint_dir):
+            status = path.stat()
+            parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    return _digest("\n".join(parts)).hex()
+
+
 @dataclass(frozen=True, slots=True)
 class _CacheFile:
     """
@@ -94,9 +120,8 @@ class _CacheFile:
             CheckpointError: The checkpoint's files are not there.
 
         """
-        place = settings.checkpoint_dir.resolve()
-        family = f"{place.name}-{settings.weights}-{_digest(str(place)).hex()[:8]}"
-        fingerprint = _fingerprint(settings)
+        family = checkpoint_family(settings)
+        fingerprint = checkpoint_fingerprint(settings)
         path = settings.cache_dir / f"{family}-{fingerprint[:16]}.weights"
         header = MAGIC + _digest(f"{FORMAT_VERSION} {fingerprint} {layout}")
         return cls(path, family, header.ljust(HEADER_BYTES), num_bytes)
@@ -139,20 +164,6 @@ class _CacheFile:
             if older != self.path:
                 structlog.get_logger().info("weights_cache_removed", path=str(older))
                 older.unlink(missing_ok=True)
-
-
-def _fingerprint(settings: EngineSettings) -> str:
-    """Return what changes when the checkpoint does, without reading its gigabytes."""
-    parts = [str(settings.weights)]
-    try:
-        config = (settings.checkpoint_dir / "config.json").read_bytes()
-        parts.append(hashlib.sha256(config).hexdigest())
-        for path in checkpoint_files(settings.checkpoint_dir):
-            status = path.stat()
-            parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
-    except OSError as error:
-        raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    return _digest("\n".join(parts)).hex()
 
 
 def _digest(text: str) -> bytes:

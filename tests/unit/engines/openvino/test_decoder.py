@@ -9,10 +9,12 @@ import pytest
 
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.openvino.architecture import read_architecture
-from stillhouse.engines.openvino.decoder import Decoder
+from stillhouse.engines.openvino.decoder import Decoder, activation_group_size
+from stillhouse.engines.openvino.drafts import Draft
 from stillhouse.engines.openvino.scheduler import Slice
 from stillhouse.engines.openvino.sequence import Sequence
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
+from stillhouse.engines.openvino.weights import PackedTensor, PackedWeights
 from stillhouse.engines.openvino.weights_cache import load_weights
 from tests.random_checkpoint import LLAMA_CONFIG, QWEN2_CONFIG, write_checkpoint
 from tests.unit.engines.openvino.reference_decoder import reference_logits
@@ -94,6 +96,26 @@ def test_quantised_logits_stay_close(weights, precision, tmp_path):
     assert error < (0.1 if weights is WeightFormat.INT8 else 0.7)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "expected"),
+    [
+        ("i8", (512, 896), 64),
+        ("i8", (512, 96), 32),
+        ("i4", (512, 7, 64), 64),
+        ("i4", (512, 3, 32), 32),
+        ("f32", (100,), 64),
+    ],
+)
+def test_activations_share_a_scale_where_weights_do(kind, shape, expected):
+    """A group of activations never spans two groups of weights, nor the end of a row."""
+    index = {
+        "a": PackedTensor("i8", (128, 128), 0),
+        "a.scale": PackedTensor("f16", (128, 1), 0),
+        "b": PackedTensor(kind, shape, 0),
+    }
+    assert expected == activation_group_size(PackedWeights(index, np.zeros(0, np.uint8)))
+
+
 def test_a_batch_computes_each_sequence_alone(tmp_path):
     """Sequences of different lengths and phases in one batch do not see each other."""
     config = {**LLAMA_CONFIG, "tie_word_embeddings": False}
@@ -108,3 +130,24 @@ def test_a_batch_computes_each_sequence_alone(tmp_path):
     actual = decoder.run(batch)
     expected = [reference_logits(config, weights, p)[-1] for p in prompts[:2]]
     np.testing.assert_allclose(actual, expected, atol=2e-4 * np.abs(expected).max())
+
+
+def test_the_warm_up_knows_what_steps_take(tmp_path):
+    """The first request's steps are chosen from what a decoding step and a block took."""
+    write_checkpoint(tmp_path, LLAMA_CONFIG)
+    decoder = make_decoder(tmp_path, WeightFormat.INT8, Precision.DEFAULT)
+    assert decoder.step_times.predict_s(1) is None
+    decoder.warm_up()
+    one_s, block_s = (decoder.step_times.predict_s(n) for n in (1, decoder.block_size))
+    assert one_s is not None
+    assert block_s is not None
+    assert 0 < one_s <= block_s
+
+
+def test_every_run_teaches_what_its_size_takes(tmp_path):
+    """A run counts with all its tokens, guesses among them."""
+    write_checkpoint(tmp_path, LLAMA_CONFIG)
+    decoder = make_decoder(tmp_path, WeightFormat.INT8, Precision.F32)
+    sequence = make_sequence(decoder, list(range(10)), [3])
+    decoder.run([Slice(sequence, 0, 6, is_sampled=True, draft=Draft((1, 2), 2))])
+    assert [(8, 1)] == [(p.num_tokens, p.at_step) for p in decoder.step_times._buckets.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillhouse.engines.openvino.kv_blocks import KVBlocks, block_hash, root_hash
+from stillhouse.engines.openvino.kv_blocks import PUBLIC_ROOT, KVBlocks, block_hash, private_hash
 
 
 def test_every_block_can_be_allocated_once():
@@ -72,13 +72,16 @@ def test_the_first_to_publish_a_prefix_stays_its_holder():
 
 
 def test_a_hash_depends_on_salt_tokens_and_all_before():
-    """Equal hashes mean equal salts and equal prefixes."""
+    """Equal hashes mean equal salts and equal prefixes; the empty salt is not what is public."""
     tokens = b"12345678"
-    hashes = {
-        block_hash(root_hash(""), tokens),
-        block_hash(root_hash("a"), tokens),
-        block_hash(root_hash(""), tokens[::-1]),
-        block_hash(block_hash(root_hash(""), tokens), tokens),
-    }
-    assert 4 == len(hashes)
-    assert block_hash(root_hash("a"), tokens) in hashes
+    parents = [
+        PUBLIC_ROOT,
+        private_hash(PUBLIC_ROOT, ""),
+        private_hash(PUBLIC_ROOT, "a"),
+        private_hash(block_hash(PUBLIC_ROOT, tokens), "a"),
+        block_hash(private_hash(PUBLIC_ROOT, ""), tokens),
+    ]
+    hashes = [block_hash(parent, tokens) for parent in parents]
+    hashes.append(block_hash(PUBLIC_ROOT, tokens[::-1]))
+    assert 6 == len({*hashes})
+    assert block_hash(private_hash(PUBLIC_ROOT, "a"), tokens) in hashes

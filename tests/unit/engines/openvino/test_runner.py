@@ -59,7 +59,7 @@ def test_a_step_tells_each_sequence_once(make_runner):
     """A batch of two comes back as two steps, in the order of importance."""
     runner = make_runner()
     runner.add(1, REQUEST)
-    runner.add(2, replace(REQUEST, priority=-1))
+    runner.add(2, replace(REQUEST, prompt_token_ids=[4], priority=-1))
     assert [2, 1] == [sequence_id for sequence_id, _ in runner.step(nothing)]
 
 
@@ -163,6 +163,12 @@ def test_the_cache_is_no_larger_than_could_be_used(make_runner):
     assert 3 * 512 // runner.block_size == runner.health.num_blocks
 
 
+def test_a_cache_of_a_given_size_has_it(make_runner):
+    """What no running sequence needs keeps prefixes for those to come."""
+    runner = make_runner(kv_cache_bytes=40 * 32768, max_sequences=1)
+    assert 40 == runner.health.num_blocks
+
+
 def test_the_context_can_be_made_shorter_but_not_longer(make_runner):
     """The operator's limit and the model's both hold."""
     assert 100 == make_runner(context_length=100).context_length
@@ -200,6 +206,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
     [
         ({"max_sequences": 0}, "max_sequences is 0"),
         ({"num_threads": -1}, "num_threads is -1"),
+        ({"target_pause_s": 0.0}, "target_pause_s is 0.0; it must be above 0"),
         ({"max_batch_tokens": 64}, "max_batch_tokens is 64; it must be more than max_sequences"),
     ],
 )

@@ -2,18 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
+from random import Random
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.engines.base import GenerateRequest
+from stillhouse.engines.openvino.drafts import Draft
 from stillhouse.engines.openvino.kv_blocks import KVBlocks
-from stillhouse.engines.openvino.scheduler import Scheduler, Slice
+from stillhouse.engines.openvino.prefixes import Prefixes
+from stillhouse.engines.openvino.prompt_budget import unbounded
+from stillhouse.engines.openvino.scheduler import BatchLimits, Scheduler, Slice
 from stillhouse.engines.openvino.sequence import Sequence, SequenceState
+from stillhouse.engines.openvino.speculation import Speculation
+from stillhouse.engines.openvino.step_times import StepTimes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BLOCK_SIZE = 4
 MAX_STEPS = 5000
+
+
+Memory = dict[tuple[int, int], tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The memory as far as prefixes are copied in it."""
+
+    memory: Memory
+    block_bytes: int = 1
+
+    def copy_block(self, source: int, target: int) -> None:
+        for slot in range(BLOCK_SIZE):
+            if (source, slot) in self.memory:
+                self.memory[target, slot] = self.memory[source, slot]
+
+    def read_block(self, block: int) -> NDArray[np.uint8]:
+        raise NotImplementedError(block)
+
+    def write_block(self, block: int, content: NDArray[np.uint8]) -> None:
+        raise NotImplementedError(block, content)
+
+
+def next_token(sequence: Sequence) -> int:
+    """Return what every sequence says at this length."""
+    return 1000 + sequence.num_tokens % 3
+
+
+class Guesses(Speculation):
+    """Guesses of any length, the first of which, up to so many, are right."""
+
+    def __init__(self, most: int, most_right: int = 11) -> None:
+        super().__init__(StepTimes(), max_draft_tokens=most)
+        self._most = most
+        self._most_right = most_right
+        self._random = Random(0)
+
+    def draft(self, sequences: list[Sequence], *, num_tokens: int, most: int) -> dict[int, Draft]:
+        del num_tokens
+        drafts = {}
+        for sequence in sequences:
+            size = min(self._random.randint(0, self._most), sequence.num_tokens_left - 1, most)
+            num_right = self._random.randint(0, self._most_right)
+            guesses = [1000 + (sequence.num_tokens + place) % 3 for place in range(num_right)]
+            if size > 0:
+                most -= size
+                drafts[sequence.sequence_id] = Draft((*guesses, *[-1] * size)[:size], 2)
+        return drafts
 
 
 class Bench:
@@ -25,20 +87,22 @@ class Bench:
         *,
         max_sequences: int = 8,
         max_batch_tokens: int = 64,
-        prefill_chunk_tokens: int = 64,
+        prompt_budget: Callable[[int, int], int] = unbounded,
+        prefill_chunk_tokens: int | None = 64,
+        speculation: Speculation | None = None,
     ) -> None:
         self.blocks = KVBlocks(num_blocks)
+        self.memory: Memory = {}
         self.max_sequences = max_sequences
         self.max_batch_tokens = max_batch_tokens
         self.scheduler = Scheduler(
             self.blocks,
+            Prefixes(self.blocks, Parts(self.memory), block_size=BLOCK_SIZE),
+            BatchLimits(max_sequences, max_batch_tokens, prompt_budget, prefill_chunk_tokens),
             block_size=BLOCK_SIZE,
-            max_sequences=max_sequences,
-            max_batch_tokens=max_batch_tokens,
-            prefill_chunk_tokens=prefill_chunk_tokens,
+            speculation=speculation,
         )
         self.sequences: list[Sequence] = []
-        self.memory: dict[tuple[int, int], tuple[str, int]] = {}
 
     def add(
         self, prompt: list[int], max_tokens: int = 4, *, salt: str = "", priority: int = 0
@@ -58,12 +122,21 @@ class Bench:
             self.write(part)
         for part in batch:
             self.check_memory(part)
-            self.scheduler.advance(part)
-            if part.is_sampled:
-                part.sequence.append(1000 + part.sequence.num_tokens % 3)
+            num_drawn = self.draw(part) if part.is_sampled else 1
+            self.scheduler.advance(part, num_accepted=num_drawn - 1)
             if part.sequence.finish is not None:
                 self.scheduler.remove(part.sequence)
         return batch
+
+    def draw(self, part: Slice) -> int:
+        """Append what the step gives, and return how many tokens it is."""
+        sequence, before = part.sequence, part.sequence.num_tokens
+        for guess in (*part.draft.token_ids, None):
+            token_id = next_token(sequence)
+            sequence.append(token_id)
+            if sequence.finish is not None or token_id != guess:
+                break
+        return sequence.num_tokens - before
 
     def run(self) -> None:
         """Step until everything is finished."""
@@ -76,16 +149,17 @@ class Bench:
     def check(self, batch: list[Slice]) -> None:
         assert len({id(part.sequence) for part in batch}) == len(batch)
         assert len(batch) <= self.max_sequences
-        assert sum(part.num_tokens for part in batch) <= self.max_batch_tokens
+        assert sum(part.num_rows for part in batch) <= self.max_batch_tokens
         running = [s for s in self.sequences if s.state is SequenceState.RUNNING]
         decoding = {s.sequence_id for s in running if s.num_uncomputed == 1}
         assert decoding <= {part.sequence.sequence_id for part in batch}
 
     def write(self, part: Slice) -> None:
         sequence = part.sequence
-        for position in range(sequence.num_computed, sequence.num_computed + part.num_tokens):
+        token_ids = [*sequence.token_ids, *part.draft.token_ids]
+        for position in range(part.begin, part.begin + part.num_rows):
             block, slot = sequence.block_ids[position // BLOCK_SIZE], position % BLOCK_SIZE
-            self.memory[block, slot] = (sequence.request.cache_salt, sequence.token_ids[position])
+            self.memory[block, slot] = (sequence.request.cache_salt, token_ids[position])
 
     def check_memory(self, part: Slice) -> None:
         """Everything that the step attends to is the sequence's own history."""
@@ -127,17 +201,22 @@ arrivals = st.builds(
     num_blocks=st.integers(10, 24),
     max_sequences=st.integers(1, 6),
     num_spare_tokens=st.integers(1, 20),
-    chunk=st.integers(1, 20),
+    chunks=st.integers(1, 20) | st.lists(st.integers(1, 30), min_size=1),
+    most_guesses=st.integers(0, 11),
 )
 def test_whatever_arrives_is_served_from_its_own_history(
-    plan, num_blocks, max_sequences, num_spare_tokens, chunk
+    *, plan, num_blocks, max_sequences, num_spare_tokens, chunks, most_guesses
 ):
-    """Shared prefixes, salts, priorities, preemption and cancels never mix up two sequences."""
+    """Shared prefixes, priorities, preemption, cancels and guesses never mix up two sequences."""
+    is_fixed = isinstance(chunks, int)
+    left = cycle([chunks] if is_fixed else chunks)
     bench = Bench(
         num_blocks,
         max_sequences=max_sequences,
         max_batch_tokens=max_sequences + num_spare_tokens,
-        prefill_chunk_tokens=chunk,
+        prompt_budget=unbounded if is_fixed else lambda _, most: min(most, next(left)),
+        prefill_chunk_tokens=chunks if is_fixed else None,
+        speculation=Guesses(most_guesses),
     )
     cancels = {}
     for step in range(31):
@@ -179,6 +258,43 @@ def test_an_important_prompt_is_computed_before_others():
     ]
 
 
+def test_a_step_holds_as_much_of_prompts_as_the_budget_says():
+    """The budget is told of the decoding tokens and the room, and binds all prompts together."""
+    told: list[tuple[int, int]] = []
+
+    def budget(num_decoded: int, most: int) -> int:
+        told.append((num_decoded, most))
+        return 5
+
+    bench = Bench(64, max_batch_tokens=20, prompt_budget=budget, prefill_chunk_tokens=None)
+    bench.add([1], 20)
+    bench.step()
+    bench.add(list(range(30)))
+    bench.add(list(range(100, 130)))
+    assert [(0, 1), (1, 5)] == [
+        (part.sequence.sequence_id, part.num_tokens) for part in bench.step()
+    ]
+    assert [(1, 19)] == told
+
+
+def test_a_short_prompt_goes_along_with_a_long_one():
+    """As much as half of a step goes to prompts that end with it; no more, however many come."""
+    bench = Bench(64, max_batch_tokens=20, prefill_chunk_tokens=None)
+    bench.add(list(range(60)))
+    for number in range(3):
+        bench.add([100 + number] * 5)
+    sizes = [(part.sequence.sequence_id, part.num_tokens) for part in bench.step()]
+    assert [(0, 10), (1, 5), (2, 5)] == sizes
+
+
+def test_a_short_prompt_does_not_go_along_with_a_more_important_one():
+    """What is urgent has the whole step, except for what decodes."""
+    bench = Bench(64, max_batch_tokens=20, prefill_chunk_tokens=None)
+    bench.add([1] * 5, priority=1)
+    bench.add(list(range(60)), priority=0)
+    assert [(1, 20)] == [(part.sequence.sequence_id, part.num_tokens) for part in bench.step()]
+
+
 def test_an_important_arrival_takes_the_place_of_the_less_important():
     """Who makes room comes back later to its own blocks, which are not counted as cached."""
     bench = Bench(64, max_sequences=1)
@@ -193,14 +309,14 @@ def test_an_important_arrival_takes_the_place_of_the_less_important():
 
 
 def test_the_last_token_of_a_prompt_is_always_computed():
-    """A prompt that is cached as a whole still needs its last token's logits."""
+    """A prompt that is cached as a whole still needs its last token's logits, and only these."""
     bench = Bench(64)
     prompt = list(range(2 * BLOCK_SIZE))
     bench.add(prompt, 1)
     bench.step()
     again = bench.add(prompt, 1)
     (part,) = bench.step()
-    assert (BLOCK_SIZE, BLOCK_SIZE, True) == (part.begin, part.num_tokens, part.is_sampled)
+    assert (2 * BLOCK_SIZE - 1, 1, True) == (part.begin, part.num_tokens, part.is_sampled)
     assert BLOCK_SIZE == again.num_cached
 
 
@@ -281,13 +397,44 @@ def test_the_important_do_not_wait_for_the_prefix_of_the_unimportant():
     bench.run()
 
 
-def test_four_answers_compute_the_whole_blocks_of_their_prompt_once():
-    """Of four sequences of one prompt, three compute what lies behind its last whole block."""
+def test_four_answers_compute_their_prompt_once():
+    """Of four sequences of one prompt, three compute its last token alone."""
     bench = Bench(64, prefill_chunk_tokens=BLOCK_SIZE)
     prompt = list(range(4 * BLOCK_SIZE + 2))
     sequences = [bench.add(prompt, 1) for _ in range(4)]
     num_computed = 0
     while any(sequence.finish is None for sequence in sequences):
         num_computed += sum(part.num_tokens for part in bench.step())
-    assert len(prompt) + 3 * 2 == num_computed
+    assert len(prompt) + 3 == num_computed
     assert [0, *3 * [4 * BLOCK_SIZE]] == [sequence.num_cached for sequence in sequences]
+
+
+def test_guesses_take_no_block_that_another_needs():
+    """Beside guesses that always fail, nobody is preempted who would not be without them."""
+    bench = Bench(7, speculation=Guesses(11, most_right=0))
+    sequences = [bench.add([1] * 5, 20), bench.add([2] * 5, 7, salt="other")]
+    bench.run()
+    assert not any(sequence.was_preempted for sequence in sequences)
+
+
+def test_guesses_use_blocks_for_a_step_only():
+    """A block that was taken for guesses that failed is free again when the step is done."""
+    bench = Bench(8, speculation=Guesses(0))
+    sequence = bench.add([1] * 6, 9)
+    bench.step()
+    (part,) = bench.scheduler.schedule()
+    guessed = bench.scheduler._with_draft(part, Draft((-1,) * 6, 2))
+    assert (7, 4) == (guessed.num_rows, len(sequence.block_ids))
+    sequence.append(1)
+    bench.scheduler.advance(guessed)
+    assert 2 == len(sequence.block_ids)
+
+
+def test_guesses_are_cut_to_the_blocks_that_are_free():
+    """Where no further block is free, as many are computed as the sequence has places for."""
+    bench = Bench(2, speculation=Guesses(0))
+    sequence = bench.add([1] * 5, 3)
+    bench.step()
+    (part,) = bench.scheduler.schedule()
+    assert 2 == len(bench.scheduler._with_draft(part, Draft((-1,) * 6, 2)).draft.token_ids)
+    assert 2 == len(sequence.block_ids)

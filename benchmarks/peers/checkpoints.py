@@ -1,0 +1,84 @@
+"""One model of random weights in the three forms that its engines read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent.parent))  # what makes checkpoints for all benchmarks
+
+from chat_checkpoint import add_words
+from engine_checkpoint import make_checkpoint
+from engine_ir import save_ir
+from stillhouse.engines.openvino.architecture import read_architecture
+from stillhouse.engines.openvino.settings import EngineSettings
+from stillhouse.engines.openvino.weights_cache import load_weights
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """
+    The same weights thrice.
+
+    Args:
+        checkpoint: safetensors in bf16 with a tokenizer, which stillhouse packs to int8.
+        cache: Where they are packed.
+        gguf: Q8_0, for llama-server.
+        ir: OpenVINO's own form of stillhouse's packed weights, for openvino-genai.
+
+    """
+
+    checkpoint: Path
+    cache: Path
+    gguf: Path
+    ir: Path
+    vocab_size: int
+
+
+def forms(place: Path) -> Forms:
+    """Return where the forms of the checkpoint in *place* are, or will be."""
+    config = json.loads((place / "config.json").read_text())
+    return Forms(
+        place, place / "cache", place / "q8_0.gguf", place / "ir-int8", config["vocab_size"]
+    )
+
+
+def make_safetensors(place: Path, shape: str) -> Forms:
+    """Write the checkpoint to *place*, unless it is there."""
+    make_checkpoint(place, shape)
+    if not (place / "tokenizer.json").exists():
+        add_words(place)
+    return forms(place)
+
+
+def make_gguf(found: Forms, python: Path) -> None:
+    """Write the GGUF file with *python*, which has llama-server's environment."""
+    if not found.gguf.exists():
+        command = [python, HERE / "gguf_file.py", found.checkpoint, found.gguf]
+        subprocess.run(command, check=True)
+
+
+def make_ir(found: Forms, *, num_threads: int) -> None:
+    """Write OpenVINO's form, in a process of its own, whose memory is then given back."""
+    if not (found.ir / "openvino_model.xml").exists():
+        command = [sys.executable, __file__, str(found.checkpoint), str(num_threads)]
+        subprocess.run(command, check=True)
+
+
+def write_ir(found: Forms, *, num_threads: int) -> None:
+    """Pack the weights and write them as IR."""
+    settings = EngineSettings(checkpoint_dir=found.checkpoint, cache_dir=found.cache)
+    architecture = read_architecture(found.checkpoint)
+    weights = load_weights(
+        settings, architecture, num_threads=num_threads, on_progress=lambda _: None
+    )
+    save_ir(architecture, weights, found.ir)
+
+
+if __name__ == "__main__":
+    write_ir(forms(Path(sys.argv[1])), num_threads=int(sys.argv[2]))

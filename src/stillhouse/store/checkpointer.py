@@ -1,0 +1,84 @@
+"""Moves SQLite's log into the file on a thread of its own, so that no commit waits for that."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from contextlib import closing
+from queue import SimpleQueue
+
+logger = logging.getLogger(__name__)
+
+#: So many rows are changed between two passes; each of them is a page of the log, more or less.
+CHANGES_BETWEEN = 1_000
+
+#: From so many pages on, 32 MiB, the thread that writes empties the log itself.
+MAX_LOG_PAGES = 8_192
+
+_MOVE = "PRAGMA wal_checkpoint(PASSIVE)"
+
+
+class Checkpointer:
+    """
+    The only one that moves a file's log while a server has it open.
+
+    SQLite would do it within every so-many-th COMMIT, which then takes twenty times as long as its
+    neighbours. A pass of this thread runs beside commits; what they add meanwhile is left to the
+    next pass. A log that is never seen whole, because commits come without a pause, would grow for
+    ever: it is then emptied between two commits, when a pass has just left little to do.
+
+    Versions 3.7.0 to 3.51.2 corrupt a file where a commit that restarts the log meets a pass that
+    had nothing to move (sqlite.org/wal.html#walresetbug). Here no pass begins without commits that
+    began behind the last one, so that each has something to move, and two never run at once.
+
+    Args:
+        connection: For the thread alone.
+
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._wanted: SimpleQueue[bool] = SimpleQueue()
+        #: Set but for the time from a request to the end of the pass that was asked for.
+        self._is_idle = threading.Event()
+        self._is_idle.set()
+        self._num_log_pages = 0
+        #: The writer's count of changes at its first commit behind the last pass.
+        self._first_changes: int | None = None
+        self._thread = threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True)
+        self._thread.start()
+
+    def committed(self, writer: sqlite3.Connection) -> None:
+        """Look at what the log has come to; called behind each commit by the thread that writes."""
+        if not self._is_idle.is_set():
+            return
+        if self._first_changes is None:
+            self._first_changes = writer.total_changes
+        if writer.total_changes - self._first_changes < CHANGES_BETWEEN:
+            return
+        if self._num_log_pages >= MAX_LOG_PAGES:
+            self._move(writer)
+            self._num_log_pages = 0
+        else:
+            self._is_idle.clear()
+            self._wanted.put(True)
+
+    def close(self) -> None:
+        """Finish the pass that runs, and end the thread; nobody writes any more."""
+        self._wanted.put(False)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with closing(self._connection) as connection:
+            while self._wanted.get():
+                self._move(connection)
+                self._is_idle.set()
+
+    def _move(self, connection: sqlite3.Connection) -> None:
+        try:
+            _, self._num_log_pages, _ = connection.execute(_MOVE).fetchone()
+        except sqlite3.Error as error:
+            # The next pass may do; what is not moved is in the log, and as durable there.
+            logger.warning("the ledger's log could not be moved into its file: %s", error)
+        self._first_changes = None

@@ -1,0 +1,194 @@
+"""Requests that wait for their turn, over a socket, at an engine that works on one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import ExitStack, contextmanager
+from itertools import count
+
+import httpx
+import pytest
+
+from stillhouse.app import open_rooms
+from stillhouse.billing.outcome import Outcome
+from tests.faults.bare_client import LEAVE, BareClient
+from tests.faults.fault_server import CHAT, HELLO, last_row, rows, run_fault_server, witness_log
+
+MAX_OUTSTANDING = 20
+ENGINE = "slots = 1\ntoken_interval_s = 0.005\n"
+LONG, SHORT = 1500, 3  # tokens; the first takes 8 s, and no client here waits for its end
+BUSY = {
+    "message": "Model busy, retry later",
+    "type": "invalid_request_error",
+    "param": None,
+    "code": "engine_overloaded",
+}
+_names = count(1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Whoever waits here waits long, and hears of it all the time."""
+    home = tmp_path_factory.mktemp("queue") / "home"
+    config = ENGINE + "[server]\nkeep_alive_s = 0.05\n"
+    with run_fault_server(home, config, general=f"max_outstanding = {MAX_OUTSTANDING}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient_server(tmp_path_factory):
+    """Here nobody waits but flex."""
+    home = tmp_path_factory.mktemp("impatient") / "home"
+    with run_fault_server(home, ENGINE + "[queue]\nmax_wait_s = 0\n") as running:
+        yield running
+
+
+@contextmanager
+def busy(server):
+    """The engine's only slot is taken, until the block ends."""
+    with BareClient(server, max_tokens=LONG) as client:
+        client.read(2)
+        yield client
+    server.wait_until(lambda: server.outstanding() == 0)
+
+
+def num_waiting(server) -> int:
+    text = httpx.get(server.url + "/metrics").text
+    return sum(
+        int(float(number))
+        for number in re.findall(r"^stillhouse_waiting_requests\{.*\} (\S+)$", text, re.MULTILINE)
+    )
+
+
+def wait(server, stack, num_requests=1, headers=None, **fields):
+    """So many more clients that have come to wait, one after the other."""
+    clients = []
+    for _ in range(num_requests):
+        before = num_waiting(server)
+        clients.append(stack.enter_context(BareClient(server, headers, max_tokens=SHORT, **fields)))
+        server.wait_until(lambda number=before + 1: num_waiting(server) == number)
+    return clients
+
+
+def another_account(server) -> dict[str, str]:
+    async def make():
+        async with open_rooms(server.home) as opened:
+            account = await opened.accounts.create_account(f"queue-{next(_names)}")
+            return (await opened.accounts.create_key(account.id, "key")).secret
+
+    return {"Authorization": f"Bearer {asyncio.run(make())}"}
+
+
+def id_of(client) -> str:
+    """What a stream's first event calls the request, as the ledger does."""
+    (event,) = client.read(1)
+    return str(event["id"])
+
+
+def test_a_full_queue(server):
+    """One more than may be there is refused at once, with the error of a busy model."""
+    with busy(server), ExitStack() as stack, server.client() as client:
+        wait(server, stack, MAX_OUTSTANDING - 1)
+        num_rows = len(rows(server.home))
+        refused = client.post(CHAT, json=HELLO)
+        assert num_rows == len(rows(server.home))
+
+    assert (429, BUSY) == (refused.status_code, refused.json()["error"])
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("tier", ["priority", "default"])
+def test_fail_fast(server, tier, stream):
+    """Who would have to wait and does not want to is refused, also with priority."""
+    body = HELLO | {"fail_fast": True, "stream": stream, "service_tier": tier}
+    with busy(server), server.client() as client:
+        refused = client.post(CHAT, json=body)
+    with server.client() as client:
+        served = client.post(CHAT, json=body | {"max_tokens": SHORT})
+
+    assert (429, BUSY) == (refused.status_code, refused.json()["error"])
+    assert 1 <= int(refused.headers["retry-after"])
+    assert 200 == served.status_code
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_turn_that_does_not_come(impatient_server, stream):
+    """It is refused with a status of its own, stream or not, and pays nothing."""
+    body = HELLO | {"stream": stream}
+    with busy(impatient_server), impatient_server.client() as client:
+        refused = client.post(CHAT, json=body)
+
+    row = last_row(impatient_server.home)
+    assert (429, BUSY) == (refused.status_code, refused.json()["error"])
+    assert 1 <= int(refused.headers["retry-after"])
+    assert ("VOIDED", Outcome.DEADLINE, 0) == (row.state, row.outcome, row.cost_picousd)
+
+
+def test_flex_waits_where_default_may_not(impatient_server):
+    """The cheaper tier's patience is its own."""
+    with ExitStack() as stack:
+        with busy(impatient_server):
+            (flex,) = wait(impatient_server, stack, service_tier="flex")
+        assert flex.read(SHORT + 3)[-1] is None
+
+
+def test_tiers_go_in_their_order(server):
+    """Flex came first and goes last; priority came last and goes first."""
+    with ExitStack() as stack:
+        with busy(server):
+            waiting = {
+                tier: wait(server, stack, service_tier=tier)[0]
+                for tier in ("flex", "default", "priority")
+            }
+        ids = {tier: id_of(client) for tier, client in waiting.items()}
+        server.wait_until(lambda: server.outstanding() == 0)
+
+    order = list(witness_log(server.home))
+    assert ["priority", "default", "flex"] == sorted(ids, key=lambda tier: order.index(ids[tier]))
+
+
+@pytest.mark.parametrize("leave", LEAVE)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_while_it_waits(server, leave, stream):
+    """Its request leaves the queue at once, was never at the engine, and costs nothing."""
+    with busy(server), ExitStack() as stack:
+        (client,) = wait(server, stack, stream=stream)
+        LEAVE[leave](client)
+        server.wait_until(lambda: num_waiting(server) == 0)
+        server.wait_until(lambda: last_row(server.home).state != "HELD")
+        row = last_row(server.home)
+
+    assert ("VOIDED", "client_disconnect", 0, 0) == (
+        row.state,
+        row.outcome,
+        row.completion_tokens,
+        row.cost_picousd,
+    )
+    assert row.request_id not in witness_log(server.home)
+
+
+def test_a_stream_that_waits_is_kept_alive(server):
+    """Comments come while there is no turn yet, and then the answer as always."""
+    with ExitStack() as stack:
+        with busy(server):
+            (client,) = wait(server, stack)
+            lines = client.lines()
+            assert any(line.startswith(b": keep-alive") for line in lines)
+        assert b"data: [DONE]\n" in list(lines)
+
+
+def test_a_light_key_is_not_kept_waiting_by_a_heavy_one(server):
+    """Sixteen of one key came before it; a request of another account goes after one of them."""
+    light_key = another_account(server)
+    with ExitStack() as stack:
+        with busy(server):
+            heavy = wait(server, stack, 16)
+            (light,) = wait(server, stack, headers=light_key)
+        light_id = id_of(light)
+        heavy_ids = [id_of(client) for client in heavy]
+        server.wait_until(lambda: server.outstanding() == 0)
+
+    order = list(witness_log(server.home))
+    assert [] == [each for each in heavy_ids if order.index(each) < order.index(light_id)][1:]

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillhouse.chat import ServiceTier
+from stillhouse.serving.queue.order import Order, Ticket
+from stillhouse.serving.queue.service import COMPLETION_WEIGHT
+
+TIERS = PRIORITY, DEFAULT, FLEX = (
+    ServiceTier.PRIORITY,
+    ServiceTier.DEFAULT,
+    ServiceTier.FLEX,
+)
+HEAVY, LIGHT = 1, 2
+
+
+def make_order(*, max_sequences=4, prompt_window_tokens=100):
+    return Order(max_sequences=max_sequences, prompt_window_tokens=prompt_window_tokens)
+
+
+def ticket(key_id=HEAVY, tier=DEFAULT, *, n=1, prompt_tokens=10):
+    return Ticket(key_id, tier, n, prompt_tokens)
+
+
+def join(order, *tickets):
+    for each in tickets:
+        order.join(each)
+    return tickets
+
+
+def go_all(order):
+    """Everybody who has a turn now."""
+    return list(iter(order.next, None))
+
+
+def serve(order, each, completion_tokens=1):
+    """Generate an answer, and leave the engine."""
+    order.prompt_done(each, cached_tokens=0)
+    order.made(each, completion_tokens)
+    order.end(each)
+
+
+# Room at the engine.
+
+
+def test_as_many_sequences_go_as_the_engine_works_on():
+    """The next one goes when one has ended."""
+    order = make_order(max_sequences=2, prompt_window_tokens=1000)
+    first, second, third = join(order, ticket(), ticket(), ticket())
+
+    assert [first, second] == go_all(order)
+    order.end(first)
+    assert [third] == go_all(order)
+
+
+def test_a_request_counts_its_answers():
+    """One of four answers fills four places, and each that ends makes room."""
+    order = make_order(prompt_window_tokens=1000)
+    several, one, two = join(order, ticket(n=4), ticket(), ticket(n=2))
+
+    assert [several] == go_all(order)
+    order.end_sequence(several)
+    assert [one] == go_all(order)
+    order.end_sequence(several)
+    assert [] == go_all(order)
+    order.end_sequence(several)
+    assert [two] == go_all(order)
+
+
+def test_a_request_of_more_than_the_engine_works_on_goes_alone():
+    """Nobody is kept out for ever."""
+    order = make_order(max_sequences=2)
+    one, several = join(order, ticket(), ticket(n=4))
+
+    assert [one] == go_all(order)
+    order.end(one)
+    assert [several] == go_all(order)
+
+
+def test_the_window_of_prompts_ahead():
+    """Prompts that are not computed yet fill it, and a first token makes room."""
+    order = make_order()
+    first, second, third = join(order, *(ticket(prompt_tokens=40) for _ in range(3)))
+
+    assert [first, second] == go_all(order)
+    order.prompt_done(first, cached_tokens=0)
+    assert [third] == go_all(order)
+
+
+def test_a_long_prompt_leaves_room_for_a_short_one():
+    """What is longer than the window counts for half of it."""
+    order = make_order()
+    long, short, other_long = join(
+        order, *(ticket(prompt_tokens=length) for length in (10_000, 50, 10_000))
+    )
+
+    assert [long, short] == go_all(order)
+    order.prompt_done(short, cached_tokens=0)
+    assert [other_long] == go_all(order)
+
+
+def test_who_ends_without_a_token_leaves_the_window():
+    """A request that fails in its prompt keeps no room."""
+    order = make_order()
+    first, _, third = join(order, *(ticket(prompt_tokens=50) for _ in range(3)))
+    go_all(order)
+    order.end(first)
+
+    assert [third] == go_all(order)
+
+
+@pytest.mark.parametrize(
+    ("newcomer", "waits"),
+    [
+        (ticket(LIGHT, PRIORITY), False),
+        (ticket(LIGHT, DEFAULT), True),
+        (ticket(LIGHT, FLEX), True),
+        (ticket(LIGHT, PRIORITY, n=2), True),
+        (ticket(LIGHT, PRIORITY, prompt_tokens=100), True),
+    ],
+)
+def test_who_would_wait(newcomer, waits):
+    """Whoever finds others of its tier or a higher one waiting, or no room; none else."""
+    order = make_order()
+    join(order, ticket(n=2, prompt_tokens=50), ticket(), ticket(n=2))
+    go_all(order)
+
+    assert waits == order.would_wait(newcomer)
+
+
+# Tiers and keys.
+
+
+def test_priority_goes_before_default_before_flex():
+    """Whatever came first, and whoever was served least."""
+    order = make_order(max_sequences=1)
+    (running,) = join(order, ticket())
+    assert [running] == go_all(order)
+    waiting = join(
+        order, *(ticket(key_id, tier) for key_id in (1, 2) for tier in (FLEX, DEFAULT, PRIORITY))
+    )
+
+    turns = []
+    while len(turns) < len(waiting):
+        serve(order, running)
+        (running,) = go_all(order)
+        turns.append(running)
+    assert [PRIORITY] * 2 + [DEFAULT] * 2 + [FLEX] * 2 == [turn.tier for turn in turns]
+
+
+def test_each_keys_requests_go_in_their_order():
+    """Fairness between keys turns nothing around within one."""
+    order = make_order(max_sequences=1)
+    tickets = join(order, *(ticket() for _ in range(5)))
+    turns = []
+    while running := order.next():
+        turns.append(running)
+        serve(order, running)
+
+    assert list(tickets) == turns
+
+
+def test_a_completion_token_counts_twice_and_a_cached_one_not_at_all():
+    """The service of a request, part by part."""
+    order = make_order()
+    (each,) = join(order, ticket(prompt_tokens=90))
+    order.next()
+    charged = [order.served(HEAVY, DEFAULT)]
+    order.prompt_done(each, cached_tokens=64)
+    charged.append(order.served(HEAVY, DEFAULT))
+    order.made(each, 5)
+
+    assert [90, 26, 36] == [*charged, order.served(HEAVY, DEFAULT)]
+
+
+def test_who_leaves_the_queue_was_served_nothing():
+    """Nor does anybody wait for it."""
+    order = make_order(max_sequences=1)
+    running, left, last = join(order, ticket(LIGHT), ticket(), ticket())
+    order.next()
+    order.leave(left)
+
+    assert 0 == order.served(HEAVY, DEFAULT)
+    order.end(running)
+    assert [last] == go_all(order)
+    order.end(last)
+    assert order.is_idle
+
+
+def test_a_light_key_waits_for_one_turn_of_a_heavy_one():
+    """Sixteen requests that were there before do not go before one of another key."""
+    order = make_order(max_sequences=1)
+    join(order, *(ticket(HEAVY) for _ in range(16)))
+    running = order.next()
+    (light,) = join(order, ticket(LIGHT))
+    serve(order, running)
+
+    assert light is order.next()
+
+
+def test_idling_earns_nothing():
+    """A key that stayed away while another was served goes in turns with it, not before it."""
+    order = make_order(max_sequences=1)
+    join(order, *(ticket(HEAVY) for _ in range(110)))
+    for _ in range(100):
+        serve(order, order.next())
+    join(order, *(ticket(LIGHT) for _ in range(10)))
+    turns = []
+    while running := order.next():
+        turns.append(running.key_id)
+        serve(order, running)
+
+    assert {1, 2} == set(turns[:2])
+    for begin in range(0, 20, 2):
+        assert {HEAVY, LIGHT} == set(turns[begin : begin + 2])
+
+
+# Whatever happens.
+
+MAX_PROMPT, MAX_COMPLETION, MAX_SEQUENCES = 60, 30, 3
+lengths = st.tuples(st.integers(1, MAX_PROMPT), st.integers(0, MAX_COMPLETION))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(lengths, min_size=2, max_size=60),
+    st.lists(lengths, min_size=2, max_size=60),
+    st.randoms(use_true_random=False),
+)
+def test_two_keys_that_always_wait_are_served_the_same(heavy, light, random):
+    """
+    Their service differs by no more than one prompt and the completions of a full engine.
+
+    Source: theorem 4.4 of the paper, whose batch is here the sequences at the engine.
+    """
+    order = make_order(max_sequences=MAX_SEQUENCES)
+    bound = MAX_PROMPT + MAX_SEQUENCES * COMPLETION_WEIGHT * MAX_COMPLETION
+    lines = {HEAVY: deque(heavy), LIGHT: deque(light)}
+    completions = {}
+    for key_id, line in lines.items():  # two at a time, so that each always has one that waits
+        for _ in range(2):
+            join_next(order, key_id, line, completions)
+    running = []
+    while all(lines.values()):
+        for gone in go_all(order):
+            running.append(gone)
+            join_next(order, gone.key_id, lines[gone.key_id], completions)
+        each = running.pop(random.randrange(len(running)))
+        serve(order, each, completions[each])
+
+        assert abs(order.served(HEAVY, DEFAULT) - order.served(LIGHT, DEFAULT)) <= bound
+
+
+def join_next(order, key_id, line, completions):
+    if line:
+        prompt_tokens, completion_tokens = line.popleft()
+        (each,) = join(order, ticket(key_id, prompt_tokens=prompt_tokens))
+        completions[each] = completion_tokens
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(1, 6), st.lists(lengths, min_size=60, max_size=60))
+def test_ten_times_the_load_delays_another_key_by_turns_that_are_counted(before, slots, sizes):
+    """However many a heavy key has waiting, a light one's goes before all of them."""
+    order = make_order(max_sequences=slots)
+    join(order, *(ticket(HEAVY, prompt_tokens=prompt) for prompt, _ in sizes[: 10 + before]))
+    running = go_all(order)
+    (light,) = join(order, ticket(LIGHT, prompt_tokens=MAX_PROMPT))
+    while not (gone := go_all(order)):
+        serve(order, running.pop(0), MAX_COMPLETION)
+
+    assert light is gone[0]
+
+
+class Model:
+    """What is true of the queue, kept in the plainest way."""
+
+    def __init__(self, max_sequences, window):
+        self.order = make_order(max_sequences=max_sequences, prompt_window_tokens=window)
+        self.max_sequences, self.window = max_sequences, window
+        self.waiting: list[Ticket] = []
+        self.running: dict[Ticket, int] = {}
+        self.computing: list[Ticket] = []
+
+    def share(self, each):
+        return min(each.prompt_tokens, self.window // 2)
+
+    def fits(self, each):
+        ahead = sum(map(self.share, self.computing))
+        return not self.running or (
+            sum(self.running.values()) + each.num_sequences <= self.max_sequences
+            and ahead + self.share(each) <= self.window
+        )
+
+    def go(self):
+        while True:
+            served = {each: self.order.served(each.key_id, each.tier) for each in self.waiting}
+            if (gone := self.order.next()) is None:
+                break
+            assert self.fits(gone)
+            assert min(map(TIERS.index, (each.tier for each in served))) == TIERS.index(gone.tier)
+            same_tier = [each for each in served if each.tier is gone.tier]
+            assert min(served[each] for each in same_tier) == served[gone]
+            assert gone is next(each for each in same_tier if each.key_id == gone.key_id)
+            self.waiting.remove(gone)
+            self.running[gone] = gone.num_sequences
+            self.computing.append(gone)
+        # Work conserving: where anybody waits, one of those is kept back for want of room.
+        assert not self.waiting or not all(self.fits(each) for each in self.waiting)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_whatever_happens_the_order_holds(data):
+    """Bounds, tiers, each key's own order and work conservation, over any run of events."""
+    model = Model(data.draw(st.integers(1, 6)), data.draw(st.integers(1, 80)))
+    tiers = st.sampled_from(list(ServiceTier))
+    for _ in range(data.draw(st.integers(1, 60))):
+        kinds = ["join"]
+        kinds += ["leave"] if model.waiting else []
+        kinds += ["end", "token"] if model.running else []
+        kinds += ["prompt"] if model.computing else []
+        match data.draw(st.sampled_from(kinds)):
+            case "join":
+                each = ticket(
+                    data.draw(st.integers(1, 3)),
+                    data.draw(tiers),
+                    n=data.draw(st.integers(1, 4)),
+                    prompt_tokens=data.draw(st.integers(1, 100)),
+                )
+                model.order.join(each)
+                model.waiting.append(each)
+            case "leave":
+                each = data.draw(st.sampled_from(model.waiting))
+                model.order.leave(each)
+                model.waiting.remove(each)
+            case "token":
+                model.order.made(data.draw(st.sampled_from(list(model.running))), 1)
+            case "prompt":
+                each = data.draw(st.sampled_from(model.computing))
+                cached = data.draw(st.integers(0, each.prompt_tokens))
+                model.order.prompt_done(each, cached_tokens=cached)
+                model.computing.remove(each)
+            case "end":
+                each = data.draw(st.sampled_from(list(model.running)))
+                if model.running[each] > 1:
+                    model.order.end_sequence(each)
+                    model.running[each] -= 1
+                else:
+                    model.order.end(each)
+                    del model.running[each]
+                    model.computing = [other for other in model.computing if other is not each]
+        model.go()
+    assert model.order.is_idle == (not model.waiting and not model.running)

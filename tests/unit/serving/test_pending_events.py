@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillhouse.billing.outcome import Outcome
+from stillhouse.chat import (
+    Finish,
+    FinishReason,
+    Logprob,
+    TextDelta,
+    TokenLogprobs,
+    TokenUsage,
+    ToolCallDelta,
+)
+from stillhouse.errors import EngineCrashedError
+from stillhouse.serving.pending_events import MAX_BYTES, PendingEvents
+from tests.unit.serving.conftest import TARIFF
+
+FINISH = Finish(FinishReason.STOP, TokenUsage(), 0)
+ONE_EVENT = 1 << 10  # bytes; more than any here takes
+LONG = 2000  # tokens, whose events are more than may wait
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Which database it is makes no difference here."""
+    return tmp_path / "ledger.db"
+
+
+async def all_of(pending):
+    return [event async for batch in pending.batches() for event in batch]
+
+
+async def settle_down():
+    """Let every task go as far as it can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_what_waits_comes_as_one_batch():
+    """Events that were told before anybody asked are taken together, and the end behind them."""
+    pending = PendingEvents()
+    told = [TextDelta(content=text) for text in "abc"]
+    for event in told:
+        pending.tell(event)
+    pending.close()
+
+    assert [told] == [batch async for batch in pending.batches()]
+
+
+async def test_the_first_end_counts():
+    """What is told or ended behind an end is not heard."""
+    pending = PendingEvents()
+    pending.tell(FINISH)
+    pending.close()
+    pending.tell(TextDelta(content="late"))
+    pending.close(EngineCrashedError("late"))
+
+    assert [FINISH] == await all_of(pending)
+
+
+async def test_an_error_comes_behind_the_last_event():
+    """What was told before a failure is still read."""
+    pending = PendingEvents()
+    pending.tell(FINISH)
+    pending.close(EngineCrashedError("It died."))
+    read = []
+    with pytest.raises(EngineCrashedError, match="It died"):
+        async for batch in pending.batches():
+            read += batch
+
+    assert [FINISH] == read
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        TextDelta(content="x" * 500),
+        TextDelta(reasoning="x" * 500),
+        TextDelta(content="\N{GRINNING FACE}" * 125),
+        TextDelta(tool_calls=(ToolCallDelta(0, "call_1", "look", "x" * 125),)),
+        TextDelta(logprobs=(TokenLogprobs(Logprob(1, b"x", -1), (Logprob(1, b"x", -1),) * 9),)),
+    ],
+)
+async def test_everything_in_an_event_counts(event):
+    """Text, thoughts, calls and log probabilities all take their place."""
+    small, large = PendingEvents(), PendingEvents()
+    small.tell(TextDelta(content="x"))
+    large.tell(event)
+
+    assert small.num_bytes + 400 < large.num_bytes
+
+
+async def test_there_is_room_when_a_batch_has_been_taken():
+    """Not when it is handed out: until its reader asks for the next one, it still waits."""
+    pending = PendingEvents(max_bytes=1)
+    pending.tell(FINISH)
+    batches = pending.batches()
+    await anext(batches)
+    assert pending.is_full
+    room = asyncio.create_task(pending.room())
+    await settle_down()
+    assert not room.done()
+    following = asyncio.create_task(anext(batches))
+    await room
+
+    assert (False, 0) == (pending.is_full, pending.num_bytes)
+    pending.tell(FINISH)
+    assert [FINISH] == await following
+
+
+@given(st.data())
+async def test_any_pace_reads_the_same(data):
+    """However telling and reading alternate, every event comes once and in order."""
+    num_events = data.draw(st.integers(0, 30))
+    told = [TextDelta(content=str(number)) for number in range(num_events)]
+    pauses = data.draw(st.lists(st.booleans(), min_size=num_events, max_size=num_events))
+    pending = PendingEvents(max_bytes=data.draw(st.integers(1, 2000)))
+
+    async def tell():
+        for event, has_pause in zip(told, pauses, strict=True):
+            await pending.room()
+            assert not pending.is_full
+            pending.tell(event)
+            if has_pause:
+                await asyncio.sleep(0)
+        pending.close()
+
+    teller = asyncio.create_task(tell())
+    assert told == await all_of(pending)
+    await teller
+
+
+async def test_what_waits_for_a_reader_that_stands_still_is_bounded(serving):
+    """Nothing more is taken from the engine, until somebody reads; then all of it comes."""
+    serving.engine.context_length = 1 << 20
+    completion = await serving.open(max_tokens=LONG)
+    await settle_down()
+    waiting = completion._pending
+    seen = waiting.num_bytes
+
+    assert MAX_BYTES <= seen < MAX_BYTES + ONE_EVENT
+    assert 0 < completion.usage.completion_tokens < LONG
+    most = 0
+    num_tokens = 0
+    async for batch in completion.batches():
+        most = max(most, waiting.num_bytes)
+        num_tokens += sum(isinstance(event, TextDelta) for event in batch)
+    assert most < MAX_BYTES + ONE_EVENT
+    assert LONG == num_tokens
+    assert [("SETTLED", "length", LONG)] == await serving.rows()
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SLOW_CLIENT, Outcome.DRAINED, Outcome.CANCELLED])
+async def test_who_is_waited_for_can_be_stopped(serving, outcome):
+    """The engine ends, its last count is read past the bound, and what was made is charged."""
+    completion = await serving.open(max_tokens=LONG)
+    await settle_down()
+    num_decoded = completion.usage.completion_tokens
+    completion.stop(outcome)
+    *_, finish = [event async for event in completion.events()]
+    ((state, said, num_tokens),) = await serving.rows()
+
+    assert ("SETTLED", outcome.value, num_decoded + 1) == (state, said, num_tokens)
+    assert TARIFF.cost_picousd(completion.usage) == finish.cost_picousd
+
+
+async def test_a_reader_slower_than_its_engine_was_slow(serving):
+    """Also where the engine had made everything before the connection was cut."""
+    completion = await serving.open(max_tokens=3)
+    completion.stop(Outcome.SLOW_CLIENT)
+    await settle_down()
+    async for _ in completion.batches():
+        pass
+
+    assert {"slow_client"} == {row[1] for row in await serving.rows()}
