@@ -40,7 +40,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "head_dim": 32,
     },
 }
-NUM_DRAWN = 2**22  # drawn once and repeated: a billion draws would take minutes
+NUM_VALUES = 256  # that weights have: a byte each is drawn, as a billion normal draws take minutes
 
 
 def make_checkpoint(directory: Path, shape: str) -> None:
@@ -71,7 +71,8 @@ def make_checkpoint(directory: Path, shape: str) -> None:
         }
     text = json.dumps(header).encode()
     part = directory / "model.safetensors.part"
-    drawn = np.random.default_rng(0).normal(0, 0.02, NUM_DRAWN).astype(np.float32)
+    generator = np.random.Generator(np.random.SFC64(0))
+    drawn = generator.normal(0, 0.02, NUM_VALUES).astype(np.float32)
     noise = (drawn.view(np.uint32) >> 16).astype(np.uint16)
     one = np.uint16(0x3F80)  # 1.0
     with part.open("wb") as file:
@@ -79,6 +80,11 @@ def make_checkpoint(directory: Path, shape: str) -> None:
         for spec in tensors:
             size = math.prod(spec.shape)
             is_norm = spec.role is TensorRole.VECTOR
-            values = np.full(size, one) if is_norm else np.resize(noise, size)
+            # No two matrices are equal: OpenVINO would keep equal ones once, and read less.
+            values = (
+                np.full(size, one)
+                if is_norm
+                else noise[generator.integers(256, size=size, dtype=np.uint8)]
+            )
             file.write(values.tobytes())
     part.rename(directory / "model.safetensors")

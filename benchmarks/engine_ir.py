@@ -111,3 +111,9 @@ def save_ir(architecture: Architecture, weights: PackedWeights, directory: Path)
     directory.mkdir(parents=True, exist_ok=True)
     graph = StatefulGraphBuilder(architecture, weights).build()
     ov.save_model(graph, directory / "openvino_model.xml", compress_to_fp16=False)
+    saved_bytes = (directory / "openvino_model.bin").stat().st_size
+    if saved_bytes < weights.content.nbytes // 2:
+        raise RuntimeError(
+            f"The IR has {saved_bytes} bytes of {weights.content.nbytes}: equal matrices are kept "
+            "once in it, and would be read from the processor's caches."
+        )

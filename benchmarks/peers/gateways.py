@@ -132,7 +132,8 @@ async def measure_gateways(
         pin(os.getpid(), OTHER_CORE)
         for gateway in gateways:
             await ask(gateway, LOADS[1], seconds / 2)  # warms up
-        for number in range(num_rounds):
+        num_before = len(results.figures(LOADS[0].name, STILLHOUSE, "per_s"))
+        for number in range(num_before, num_before + num_rounds):
             first = number % len(gateways)
             for load in LOADS:
                 for gateway in gateways[first:] + gateways[:first]:

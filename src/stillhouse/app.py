@@ -316,7 +316,7 @@ def _make_engine(
     patience = config.engine.supervision.model_dump(exclude={"cancel_timeout_s"})
     times = SupervisionTimes(**patience)
     if config.engine.kind == "fake":
-        return fake_engine(_fake_settings(config, home, chat), times=times)
+        return fake_engine(_fake_settings(config, home, chat), model=chat.spec.id, times=times)
     settings = EngineSettings(
         checkpoint_dir=chat.checkpoint_path,
         cache_dir=home / WEIGHTS_FOLDER,

@@ -86,8 +86,8 @@ class EngineConfig(_Section):
         threads: None takes every core.
         target_pause_ms: So long may an answer wait for its next token while prompts are computed
             beside it.
-        max_draft_tokens: So many tokens are guessed ahead where an answer repeats what stands before
-            it, and verified in one step; no answer is another for it. 0 guesses none.
+        max_draft_tokens: So many tokens are guessed ahead where an answer repeats what stands
+            before it, and verified in one step, which draws as it does without. 0 guesses none.
 
     """
 

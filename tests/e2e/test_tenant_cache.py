@@ -71,7 +71,7 @@ def ask(client, question, *, system=None, headers=None, **fields):
 
 
 def cached(usage) -> int:
-    return usage["prompt_tokens_details"]["cached_tokens"]
+    return int(usage["prompt_tokens_details"]["cached_tokens"])
 
 
 def secret_prompt():

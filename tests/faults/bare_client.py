@@ -20,19 +20,31 @@ class BareClient:
 
     Args:
         headers: Beside those that every request has, or in their place.
+        receive_bytes: So little is received that is not read; None leaves it to the system.
         fields: What the body has beside model and message.
 
     """
 
     def __init__(
-        self, server: FaultServer, headers: Mapping[str, str] | None = None, /, **fields: Any
+        self,
+        server: FaultServer,
+        headers: Mapping[str, str] | None = None,
+        /,
+        *,
+        path: str = CHAT,
+        receive_bytes: int | None = None,
+        **fields: Any,
     ) -> None:
         body = json.dumps(HELLO | {"stream": True} | fields)
         all_headers = server.headers | dict(headers or {})
-        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
+        self._socket = socket.socket()
+        self._socket.settimeout(WAIT_S)
+        if receive_bytes is not None:  # before it connects, as it is agreed upon then
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self._socket.connect(("127.0.0.1", server.port))
         self._file = self._socket.makefile("rb")
         head = (
-            f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             f"Content-Length: {len(body)}\r\n"
             + "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
             + "\r\n"
@@ -59,6 +71,10 @@ class BareClient:
     def lines(self) -> Iterator[bytes]:
         """Yield the answer line by line, as it comes."""
         return iter(self._file)
+
+    def receive(self, num_bytes: int) -> bytes:
+        """At most so many bytes as they come over the line; none when the server has closed."""
+        return self._socket.recv(num_bytes)
 
     def body(self) -> Any:
         """The whole answer's JSON."""

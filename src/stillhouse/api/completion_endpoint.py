@@ -161,7 +161,7 @@ async def _stream(
             chunks = Chunks(stream, first=encoder.opening())
             async for events in completion.batches():
                 for event in events:
-                    if completion.is_cut_off and isinstance(event, Finish):
+                    if isinstance(event, Finish) and completion.is_cut_off:
                         raise EngineUnavailableError(_CUT_OFF)
                     if chunk := encoder.event(event, completion):
                         await chunks.add(chunk)

@@ -24,7 +24,7 @@ from stillhouse.errors import ConfigError
 _DEFAULT_REQUESTS = 100
 _NO_KEY = LoadKey("no key", "")
 #: Fields that the load itself depends on.
-_RESERVED = ("model", "messages", "stream", "stream_options", "n")
+_RESERVED = ("model", "messages", "max_tokens", "stream", "stream_options", "n")
 _MAX_CONCURRENCY = 100_000
 
 

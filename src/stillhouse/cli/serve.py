@@ -34,8 +34,8 @@ _BACKLOG = 2048
 _SEND_BUFFER_BYTES = 64 << 10
 #: For the last events of answers that were cut off; then connections are closed.
 _LAST_WORDS_S = 2
-#: A request makes some hundred objects that live on until its end, and hardly any garbage.
-_GC_THRESHOLDS = (10_000, 20, 20)
+#: Most of a request's objects are freed as it ends; cycles around its connection must not gather.
+_GC_THRESHOLDS = (10_000, 5, 5)
 
 
 def serve(
@@ -66,9 +66,10 @@ async def _serve(
         opening = open_service(config, home=home, source=source, on_progress=bar.show)
         with bar.shown():
             service = await stack.enter_async_context(opening)
-        print_banner(console, service, config, listener.getsockname()[1])
         _leave_to_collector_what_is_new()
-        await _run_http(service, config, listener)
+        signals = _Signals()  # from here on a signal lets what runs end
+        print_banner(console, service, config, listener.getsockname()[1])
+        await _run_http(service, config, listener, signals)
 
 
 def _leave_to_collector_what_is_new() -> None:
@@ -83,7 +84,9 @@ def _leave_to_collector_what_is_new() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-async def _run_http(service: Service, config: Config, listener: socket.socket) -> None:
+async def _run_http(
+    service: Service, config: Config, listener: socket.socket, signals: _Signals
+) -> None:
     server = _Server(
         uvicorn.Config(
             service.api,
@@ -96,7 +99,6 @@ async def _run_http(service: Service, config: Config, listener: socket.socket) -
             timeout_graceful_shutdown=_LAST_WORDS_S,
         )
     )
-    signals = _Signals()
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     timeout_s = config.server.stall_timeout_s
     cutting = asyncio.create_task(cut_stalled(server.server_state.connections, timeout_s))

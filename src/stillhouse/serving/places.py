@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from stillhouse.chat import ServiceTier
 from stillhouse.clock import Clock
 from stillhouse.errors import RateLimitError
 from stillhouse.limits import Limits
@@ -32,6 +33,17 @@ class Places:
         self._turns: dict[str, Turns] = {}
         self._outstanding: Counter[str] = Counter()
 
+    def refuse_if_full(self, model_id: str, tier: ServiceTier) -> None:
+        """
+        Refuse a request before any work is done for it; `take` looks again.
+
+        Raises:
+            OverloadedError: Every place is taken.
+
+        """
+        if self._outstanding[model_id] >= self._rules.max_outstanding:
+            raise self._turns[model_id].refusal(Refusal.FULL, tier)
+
     def take(
         self,
         ticket: Ticket,
@@ -55,8 +67,7 @@ class Places:
 
         """
         turns = self._turns_of(model_id, max_sequences)
-        if self._outstanding[model_id] >= self._rules.max_outstanding:
-            raise turns.refusal(Refusal.FULL, ticket.tier)
+        self.refuse_if_full(model_id, ticket.tier)
         if is_fail_fast and turns.would_wait(ticket):
             raise turns.refusal(Refusal.FAIL_FAST, ticket.tier)
         try:
@@ -72,6 +83,7 @@ class Places:
 
     def give_back(self, place: Place, *, completion_tokens: int) -> None:
         """Count what was generated in a place and let it go."""
+        place.turn.end()  # whatever happened to the completion, it keeps nobody waiting
         key_id = place.turn.ticket.key_id
         self._limits.leave(
             place.account_id, key_id, place.model_id, completion_tokens=completion_tokens

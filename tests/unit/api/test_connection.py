@@ -29,6 +29,11 @@ class Peer:
     def get_extra_info(self, name):
         return self if name == "socket" else None
 
+    def getsockname(self):
+        return ("127.0.0.1", 8000)
+
+    getpeername = getsockname
+
     def setsockopt(self, *option):
         self.options.append(option[:2])
 

@@ -68,9 +68,14 @@ async def test_it_ends_with_the_answer():
     """After the last event nothing is kept alive any more, also where writing failed."""
     client = Client(1)
     stream = EventStream(client.send, [], keep_alive=COMMENT)
-    with pytest.raises(ConnectionError), stream.kept_alive(0.001):
-        await client.has_enough.wait()
-        raise ConnectionError
+
+    async def write() -> None:
+        with stream.kept_alive(0.001):
+            await client.has_enough.wait()
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await write()
     num_bodies = len(client.bodies)
     waited = asyncio.Event()
     asyncio.get_running_loop().call_later(0.01, waited.set)

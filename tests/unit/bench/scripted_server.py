@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -16,7 +17,7 @@ class Asked:
     """A request as it came over the socket."""
 
     headers: dict[str, str]
-    body: dict
+    body: dict[str, Any]
 
 
 @dataclass

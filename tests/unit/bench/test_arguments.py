@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,7 +15,7 @@ from stillhouse.bench.workload import Extent
 from stillhouse.cli.main import app
 from stillhouse.errors import ConfigError
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "url": "http://127.0.0.1:8000/v1",
     "model": "a/model",
     "key": [],

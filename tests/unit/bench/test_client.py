@@ -167,11 +167,19 @@ async def test_nobody_listens():
 
 async def test_server_that_never_answers():
     """After its time a request has failed."""
-    async with asyncio.timeout(30):
-        never = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
-        async with never:
-            port = never.sockets[0].getsockname()[1]
-            record, _ = await asked(f"http://127.0.0.1:{port}", timeout_s=0.01)
+    has_left = asyncio.Event()
+
+    async def say_nothing(reader, writer):
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        has_left.set()
+
+    never = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with never:
+        port = never.sockets[0].getsockname()[1]
+        record, _ = await asked(f"http://127.0.0.1:{port}", timeout_s=0.01)
+        await has_left.wait()
 
     assert ("timeout", "no end after 0.01 s") == (record.failure, record.message)
 

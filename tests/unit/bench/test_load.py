@@ -78,9 +78,10 @@ class Bench:
         )
 
     async def sleep(self, seconds):
-        self.clock.advance(seconds)
-        for _ in range(5):  # whoever is in flight goes on
+        until_s = self.clock.now_s + seconds
+        for _ in range(5):  # whoever is in flight goes on meanwhile, and may hold everybody up
             await asyncio.sleep(0)
+        self.clock.advance(until_s - self.clock.now_s)
 
     async def run(self):
         await self.load.run()

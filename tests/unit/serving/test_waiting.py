@@ -38,7 +38,7 @@ def queue_rules(max_wait_s):
     return QueueRules(
         max_outstanding=5,
         max_wait_s=dict.fromkeys(ServiceTier, max_wait_s),
-        prompt_window_tokens=4096,
+        prompt_window_tokens=8,  # prompts have 7 tokens, of which half a window counts
     )
 
 
@@ -210,6 +210,19 @@ async def test_each_answer_that_ends_makes_room(serving):
     await serving.completions.drain(grace_s=5)
 
     assert 0 == serving.outstanding()
+
+
+async def test_a_first_token_makes_room_for_the_next_prompt(serving):
+    """Two prompts fill the window; the third goes though neither of their answers has ended."""
+    serving.engine.max_sequences = 3
+    serving.engine.gate.clear()
+    opened = [await serving.open() for _ in range(3)]
+    async with asyncio.timeout(30):
+        await serving.engine.has_begun(3)
+    serving.engine.gate.set()
+
+    for each in opened:
+        await events_of(each)
 
 
 async def test_a_failure_makes_room(serving, running):

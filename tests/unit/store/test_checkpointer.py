@@ -142,9 +142,7 @@ def test_a_pass_that_fails_is_told_and_tried_again(
     assert 2 * CHANGES_BETWEEN + 2 == file.num_moved()
 
 
-async def test_a_server_has_its_log_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_has_its_log_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is committed comes into the file while the server serves."""
     monkeypatch.setattr(checkpointer, "CHANGES_BETWEEN", 1)
     path = tmp_path / "ledger.db"

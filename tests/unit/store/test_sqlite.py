@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from stillhouse.errors import ConfigError, StoreUnavailableError
-from stillhouse.store.database import Connection, Database
+from stillhouse.store.database import ConflictError, Connection, Database
+from stillhouse.store.prepared import run_sql
 from tests.unit.store.account_names import insert_account, names
 
 
@@ -69,6 +70,20 @@ async def test_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
     path.write_text("these are not the rows you are looking for" * 100)
     with pytest.raises(StoreUnavailableError, match="not a database"):
         Database.open(path)
+
+
+async def test_refused_commit_leaves_nothing_behind(database: Database) -> None:
+    """A COMMIT that the database refuses undoes its transaction, and the next one is written."""
+
+    def refer_to_nobody(connection: Connection) -> None:
+        run_sql(connection, "PRAGMA defer_foreign_keys = ON")  # looked at by COMMIT alone
+        run_sql(connection, "INSERT INTO account VALUES (9, 'customer', 'undone', false, 0)")
+        run_sql(connection, "INSERT INTO top_up VALUES (1, -1, 1, '', 0)")
+
+    with pytest.raises(ConflictError, match="FOREIGN KEY"):
+        await database.write(refer_to_nobody)
+    await database.write(insert_account("written"))
+    assert ["written"] == await names(database)
 
 
 async def test_full_disk_refuses_and_recovers(database: Database) -> None:

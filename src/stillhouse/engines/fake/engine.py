@@ -22,13 +22,17 @@ from stillhouse.engines.fake.settings import FakeSettings
 WORKER_MODULE = "stillhouse.engines.fake.worker"
 
 
-def fake_engine(settings: FakeSettings, *, times: SupervisionTimes | None = None) -> ChildEngine:
+def fake_engine(
+    settings: FakeSettings, *, model: str = "", times: SupervisionTimes | None = None
+) -> ChildEngine:
     """
     Return the fake engine, not started, with the faults that *settings* name.
 
     Args:
+        model: What the log calls it.
         times: How patient the supervisor is.
 
     """
     structlog.get_logger().warning("fake_engine", meaning="answers are noise, not a model's")
-    return ChildEngine([sys.executable, "-m", WORKER_MODULE, settings.to_json()], times=times)
+    command = [sys.executable, "-m", WORKER_MODULE, settings.to_json()]
+    return ChildEngine(command, model=model, times=times)

@@ -229,11 +229,12 @@ class Scheduler:
 
     def _with_drafts(self, batch: list[Slice]) -> list[Slice]:
         """Add guesses to what decodes, with tokens and blocks that nobody else wants now."""
-        if self._speculation is None:
+        # Beside prompts, which fill a step up to the target, guesses would make all others wait.
+        if self._speculation is None or any(part.num_tokens > 1 for part in batch):
             return batch
         num_tokens = sum(part.num_tokens for part in batch)
         drafts = self._speculation.draft(
-            [part.sequence for part in batch if part.is_sampled and part.num_tokens == 1],
+            [part.sequence for part in batch if part.is_sampled],
             num_tokens=num_tokens,
             most=self._limits.max_tokens - num_tokens,
         )

@@ -133,7 +133,9 @@ def a_link(path: Path) -> None:
     "spoil", [torn, oversized, empty, rotten, another_magic, of_another_block, a_link]
 )
 @pytest.mark.parametrize("is_running", [True, False])
-def test_a_wrong_file_is_removed_and_never_served(spoil: Callable, is_running, tmp_path):
+def test_a_wrong_file_is_removed_and_never_served(
+    spoil: Callable[[Path], None], is_running, tmp_path
+):
     """Whether it is spoilt while a process runs or between two of them."""
     disk = Disk(tmp_path)
     disk.save(1, 2)

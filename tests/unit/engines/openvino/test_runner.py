@@ -97,6 +97,32 @@ def test_a_request_that_comes_during_the_computation_is_served(make_runner):
     assert {1, 2} == {sequence_id for sequence_id, _ in runner.step(nothing)}
 
 
+@pytest.mark.parametrize(
+    "options", [{"target_pause_s": 1e-6}, {"target_pause_s": 60.0}, {"prefill_chunk_tokens": 7}]
+)
+def test_how_prompts_are_cut_changes_no_token(make_runner, options):
+    """In float32 a prompt gives the same answer a block, a few tokens or all of it at a time."""
+    long = replace(REQUEST, prompt_token_ids=[5 + n % 90 for n in range(150)])
+    alone = make_runner()
+    alone.add(1, long)
+    expected = finish(alone)
+    runner = make_runner(**options)
+    runner.add(1, replace(REQUEST, max_tokens=20))
+    runner.step(nothing)
+    runner.add(2, long)
+    assert expected[1] == finish(runner)[2]
+
+
+def test_prompts_advance_where_every_step_is_too_long(make_runner):
+    """A target that no machine meets still lets a block of prompt through with each step."""
+    runner = make_runner(target_pause_s=1e-9)
+    runner.add(1, replace(REQUEST, max_tokens=20))
+    runner.step(nothing)
+    runner.add(2, replace(REQUEST, prompt_token_ids=[7] * 4 * runner.block_size))
+    told = [{sequence_id for sequence_id, _ in runner.step(nothing)} for _ in range(4)]
+    assert [{1}, {1}, {1}, {1, 2}] == told
+
+
 def test_there_is_no_work_when_all_is_told(make_runner):
     """An engine with nothing to do can sleep."""
     runner = make_runner()

@@ -124,6 +124,7 @@ class Bench:
             self.check_memory(part)
             num_drawn = self.draw(part) if part.is_sampled else 1
             self.scheduler.advance(part, num_accepted=num_drawn - 1)
+            assert not part.is_sampled or part.sequence.num_uncomputed == 1
             if part.sequence.finish is not None:
                 self.scheduler.remove(part.sequence)
         return batch

@@ -28,7 +28,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("sharing")
+    directory: Path = tmp_path_factory.mktemp("sharing")
     write_checkpoint(directory / "checkpoint", LLAMA_CONFIG)
     return directory
 
@@ -94,7 +94,7 @@ def test_four_answers_compute_their_prompt_once(checkpoint, length):
         num_computed[0] += sum(part.num_tokens for part in batch)
         return run(batch)
 
-    runner._decoder.run = counting  # type: ignore[method-assign]
+    runner._decoder.run = counting
     for number, request in enumerate(requests):
         runner.add(100 + number, request)
     answers = finish(runner)

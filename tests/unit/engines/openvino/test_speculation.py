@@ -131,13 +131,11 @@ def edited_song(sequence: Sequence) -> int:
 @pytest.mark.parametrize("num_sequences", [1, 8])
 @pytest.mark.parametrize("step_s", [wide, usual, affine, narrow])
 def test_where_nothing_repeats_next_to_nothing_is_guessed(step_s, num_sequences, vocab_size):
-    """However cheap a guess seems, those that fail are less than 3 % of the tokens."""
+    """At most 3 % of the time is lost, and few rows however cheap they seem."""
     talk = Talk.on(step_s, num_sequences).go_on(noise(vocab_size), 1000 * num_sequences)
-    num_wrong = talk.num_rows - (talk.num_tokens - talk.num_steps * num_sequences)
-    num_right = talk.num_rows - num_wrong
-    assert num_wrong <= 0.03 * talk.num_tokens + 5 * num_right
-    if vocab_size > 8:
-        assert talk.num_rows <= 0.03 * talk.num_tokens
+    num_right = talk.num_tokens - talk.num_steps * num_sequences
+    assert talk.time < 1.03 * step_s(num_sequences) * talk.num_tokens / num_sequences
+    assert talk.num_rows <= 0.1 * talk.num_tokens + 8 * num_sequences + 4 * num_right
 
 
 @pytest.mark.parametrize("step_s", [wide, usual, affine, narrow])
@@ -177,7 +175,7 @@ def test_many_guess_less_than_one():
 
     def half(sequence: Sequence) -> int:
         is_edited = rng.random() < 0.5
-        return sequence.num_tokens + 1000 * is_edited - len(prompt)
+        return sequence.num_tokens + 1000 * int(is_edited) - len(prompt)
 
     def guesses_per_token(num_sequences: int) -> float:
         talk = Talk.on(usual, num_sequences, prompt)
@@ -201,7 +199,7 @@ def test_the_end_of_luck_costs_little():
     """When a copy ends, a few steps of guesses fail and no more."""
     talk = Talk.on(usual).go_on(song, 500)
     talk.go_on(noise(30), 200)
-    assert talk.num_rows < 40
+    assert talk.num_rows < 60
 
 
 def test_guesses_keep_to_what_there_is_room_for():
@@ -254,3 +252,10 @@ def test_it_can_be_switched_off():
     talk.join([1, 2, 3] * 5)
     talk.go_on(song, 500)
     assert (0, 500) == (talk.num_rows, talk.num_steps)
+
+
+@pytest.mark.parametrize(("step_s", "is_guessed"), [(0.0039, False), (0.0041, True)])
+def test_nothing_is_guessed_where_steps_are_shorter_than_the_search(step_s, is_guessed):
+    """A model so small that two sequences take less than 4 ms loses no time with guesses."""
+    talk = Talk.on(lambda _: step_s, 2, [1, 2, 3] * 5)
+    assert is_guessed == bool(talk.speculation.draft(talk.sequences, num_tokens=2, most=100))
