@@ -37,20 +37,21 @@ class BareClient:
     ) -> None:
         body = json.dumps(HELLO | {"stream": True} | fields)
         all_headers = server.headers | dict(headers or {})
-        self._socket = socket.socket()
-        self._socket.settimeout(WAIT_S)
-        if receive_bytes is not None:  # before it connects, as it is agreed upon then
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self._socket.connect(("127.0.0.1", server.port))
-        self._file = self._socket.makefile("rb")
         head = (
             f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             f"Content-Length: {len(body)}\r\n"
             + "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
             + "\r\n"
         )
+        self._socket = socket.socket()
         with contextlib.ExitStack() as on_failure:
-            on_failure.callback(self.close)
+            on_failure.callback(self._socket.close)
+            self._socket.settimeout(WAIT_S)
+            if receive_bytes is not None:  # before it connects, as it is agreed upon then
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            self._socket.connect(("127.0.0.1", server.port))
+            self._file = self._socket.makefile("rb")
+            on_failure.callback(self._file.close)
             self._socket.sendall((head + body).encode())
             on_failure.pop_all()
 

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,7 @@ def stream_until_the_end(server, journal, seed) -> None:
     draw = random.Random(seed)
     while True:
         try:
-            fields = {name: draw.randint(1, most) for name, most in DRAWN.items()}
+            fields: dict[str, Any] = {name: draw.randint(1, most) for name, most in DRAWN.items()}
             with BareClient(server, **fields) as one:
                 for event in one.events():
                     journal.saw(event)

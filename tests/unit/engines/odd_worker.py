@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from stillhouse.chat import TokenUsage
@@ -22,6 +23,10 @@ from stillhouse.engines.frames import (
     Steps,
 )
 from stillhouse.engines.gateway_link import GatewayLink
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
 
 
 def stand_still() -> None:
@@ -49,6 +54,7 @@ def main(behaviour: str, marker: str, socket_number: str) -> None:
     link = GatewayLink(connection)
     is_first = not Path(marker).exists()
     Path(marker).touch()
+    link.close = partial(_write, Path(marker), "closed")
     match behaviour:
         case "never-ready":
             stand_still()

@@ -82,6 +82,13 @@ async def test_the_log_says_what_an_engine_can_hold(tmp_path: Path):
     } in entries
 
 
+async def test_a_worker_can_finish_what_it_does_when_it_is_stopped(tmp_path: Path):
+    """What it wants to leave behind is there when `stop` returns."""
+    async with running(make_engine("sound", tmp_path)):
+        assert not (tmp_path / "marker").read_text()
+    assert "closed" == (tmp_path / "marker").read_text()
+
+
 async def kill_and_wait(engine: ChildEngine) -> None:
     assert engine.worker_pid is not None
     os.kill(engine.worker_pid, signal.SIGKILL)

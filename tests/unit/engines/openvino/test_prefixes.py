@@ -260,6 +260,19 @@ def test_what_memory_has_lost_comes_back_from_disk(tmp_path):
     assert 3 == bench.num_computed - before
 
 
+def test_what_a_preempted_sequence_reads_of_its_own_is_not_counted_as_cached(tmp_path):
+    """It was computed once before, and that is what it is charged for."""
+    public = {"num_public_tokens": len(PROMPT)}
+    with bench_on(tmp_path, num_blocks=6) as bench:
+        slow = bench.add(PROMPT, 2, priority=1, **public)
+        bench.step()
+        bench.close()
+        bench.finish([50 + token for token in PROMPT])
+    assert SequenceState.FINISHED is slow.state
+    assert 0 == slow.num_cached
+    assert bench.num_computed < 2 * len(PROMPT) + NUM_WHOLE
+
+
 def test_a_step_brings_back_so_much_and_others_go_on_meanwhile(tmp_path, monkeypatch):
     """What is being read is in no batch; what decodes is in every one."""
     with bench_on(tmp_path) as bench:

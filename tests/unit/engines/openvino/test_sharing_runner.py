@@ -193,6 +193,20 @@ def test_blocks_of_another_format_are_not_used(options, checkpoint, tmp_path):
     assert 0 == step.usage.cached_tokens
 
 
+def test_blocks_of_another_openvino_are_not_used(checkpoint, tmp_path, monkeypatch):
+    """What the bytes mean is the plugin's own affair, which it may change."""
+    request = replace(REQUEST, num_public_tokens=len(PROMPT))
+    cached = []
+    for version in ("2026.4.1", "2026.4.1", "2027.0.0"):
+        monkeypatch.setattr("openvino.__version__", version)
+        runner = load(spilling(checkpoint, tmp_path))
+        runner.add(1, request)
+        ((_, step),) = finish(runner).values()
+        runner.close()
+        cached.append(step.usage.cached_tokens)
+    assert [0, 3 * BLOCK_SIZE, 0] == cached
+
+
 def test_a_changed_checkpoint_uses_and_keeps_nothing_of_the_old(checkpoint, tmp_path):
     """What was computed with other weights is removed."""
     write_checkpoint(tmp_path / "checkpoint", LLAMA_CONFIG)
