@@ -63,7 +63,7 @@ class Metrics:
         )
         self.queue_refused = Counter(
             "stillhouse_queue_refusals",
-            "Completions answered with 429; reason is full, limit, fail_fast or waited",
+            "Completions answered with 429; reason is full, share, limit, fail_fast or waited",
             ["model", "reason"],
             registry=self.registry,
         )

@@ -103,7 +103,7 @@ class Completions:
         _refuse_other_models(principal, request, model)
         if claim and (past := await self._find_past(principal, claim)):
             return Replay(past)
-        self._places.refuse_if_full(model.chat.spec.id, request.tier)
+        self._places.refuse_if_full(model.chat.spec.id, principal.key_id, request.tier)
         prompt = await _encode(model, request)
         place = self._places.take(
             Ticket(principal.key_id, request.tier, request.n, len(prompt.token_ids)),

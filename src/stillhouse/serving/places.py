@@ -13,10 +13,18 @@ from stillhouse.metrics import Metrics
 from stillhouse.serving.queue.order import Ticket
 from stillhouse.serving.queue.turns import QueueRules, Refusal, Turn, Turns
 
+#: Of a model's places, this part is for keys that have few.
+_LAST_PART = 8
+
 
 class Places:
     """
     Refuses what is too much before anything is held for it, so that nothing queues without end.
+
+    Nor can one key take all of a model's places. The last eighth of them is for keys that have less
+    than their share, which is what each would have if one key more were here. So beside one other
+    key, whatever that does, a key always gets an eighth, and then all that comes free until it has
+    a third.
 
     Args:
         limits: Of each account and key.
@@ -31,18 +39,18 @@ class Places:
         self._clock = clock
         self._metrics = metrics
         self._turns: dict[str, Turns] = {}
-        self._outstanding: Counter[str] = Counter()
+        self._taken: dict[str, Counter[int]] = {}  # by model, then key
 
-    def refuse_if_full(self, model_id: str, tier: ServiceTier) -> None:
+    def refuse_if_full(self, model_id: str, key_id: int, tier: ServiceTier) -> None:
         """
         Refuse a request before any work is done for it; `take` looks again.
 
         Raises:
-            OverloadedError: Every place is taken.
+            OverloadedError: Every place is taken, or almost, and the key has its share of them.
 
         """
-        if self._outstanding[model_id] >= self._rules.max_outstanding:
-            raise self._turns[model_id].refusal(Refusal.FULL, tier)
+        if reason := self._reason_to_refuse(self._taken.get(model_id, Counter()), key_id):
+            raise self._turns[model_id].refusal(reason, tier)
 
     def take(
         self,
@@ -61,13 +69,14 @@ class Places:
             is_fail_fast: Refuse what would have to wait for its turn.
 
         Raises:
-            OverloadedError: Every place is taken, or it would have to wait.
+            OverloadedError: Every place is taken, or almost, and the key has its share of them; or
+                it would have to wait.
             RateLimitError: The account or its key has as many as it may, or the account has used
                 up its minute.
 
         """
         turns = self._turns_of(model_id, max_sequences)
-        self.refuse_if_full(model_id, ticket.tier)
+        self.refuse_if_full(model_id, ticket.key_id, ticket.tier)
         if is_fail_fast and turns.would_wait(ticket):
             raise turns.refusal(Refusal.FAIL_FAST, ticket.tier)
         try:
@@ -77,7 +86,8 @@ class Places:
         except RateLimitError:
             turns.count_refusal(Refusal.LIMIT)
             raise
-        self._count(model_id, 1)
+        self._taken.setdefault(model_id, Counter())[ticket.key_id] += 1
+        self._metrics.outstanding.labels(model_id).inc()
         turn = Turn(turns, ticket, is_fail_fast=is_fail_fast)
         return Place(self, account_id, model_id, turn)
 
@@ -88,7 +98,19 @@ class Places:
         self._limits.leave(
             place.account_id, key_id, place.model_id, completion_tokens=completion_tokens
         )
-        self._count(place.model_id, -1)
+        taken = self._taken[place.model_id]
+        taken[key_id] -= 1
+        if not taken[key_id]:
+            del taken[key_id]
+        self._metrics.outstanding.labels(place.model_id).dec()
+
+    def _reason_to_refuse(self, taken: Counter[int], key_id: int) -> Refusal | None:
+        most = self._rules.max_outstanding
+        num_free = most - taken.total()
+        if num_free <= 0:
+            return Refusal.FULL
+        has_share = taken[key_id] * (len(taken) + 1) >= most
+        return Refusal.SHARE if num_free <= most // _LAST_PART and has_share else None
 
     def _turns_of(self, model_id: str, max_sequences: int) -> Turns:
         if model_id not in self._turns:
@@ -100,10 +122,6 @@ class Places:
                 metrics=self._metrics,
             )
         return self._turns[model_id]
-
-    def _count(self, model_id: str, change: int) -> None:
-        self._outstanding[model_id] += change
-        self._metrics.outstanding.labels(model_id).inc(change)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class KVBlocks:
     one is left, least recently released first.
 
     A block can also be known by the end of a prompt that fills only a part of it. That gives it
-    no place in the cache: others can copy the part as long as nobody has been handed the block.
+    no place in the cache: others can copy the part for a moment, until `forget_parts`.
     """
 
     def __init__(self, num_blocks: int) -> None:
@@ -137,14 +137,20 @@ class KVBlocks:
             self._block_by_hash[prefix] = block
 
     def find_part(self, part: bytes) -> int | None:
-        """Return a block that begins with this end of a prompt, until the next `allocate`."""
+        """Return a block that holds this end of a prompt, until the next `allocate`."""
         return self._block_by_part.get(part)
 
     def publish_part(self, block: int, part: bytes) -> None:
-        """Let others copy the beginning of *block*, where a prompt ends."""
+        """Let others copy *block*, in which a prompt ends."""
         if self._parts[block] is None and part not in self._block_by_part:
             self._parts[block] = part
             self._block_by_part[part] = block
+
+    def forget_parts(self) -> None:
+        """Let nobody copy ends of prompts any more."""
+        for block in self._block_by_part.values():
+            self._parts[block] = None
+        self._block_by_part.clear()
 
     def _forget_part(self, block: int) -> None:
         part = self._parts[block]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import re
@@ -84,6 +85,11 @@ class PrefixSpill:
         self._writer = threading.Thread(target=self._write_all, name="prefix-spill", daemon=True)
         self._writer.start()
 
+    @property
+    def max_blocks(self) -> int:
+        """Most blocks that are kept; of a longer prefix only the beginning is worth saving."""
+        return self._max_files
+
     def holds(self, name: bytes) -> bool:
         """Return whether there is a file of this name, which may still turn out to be bad."""
         return name in self._index
@@ -137,11 +143,15 @@ class PrefixSpill:
         """Find what an earlier process left, and remove what cannot be of use."""
         found = []
         for path in self._folder.iterdir():
-            match, status = _BLOCK_FILE.fullmatch(path.name), path.lstat()
+            match = _BLOCK_FILE.fullmatch(path.name)
+            try:
+                status = path.lstat()
+            except FileNotFoundError:  # another engine on this folder was quicker
+                continue
             if match and stat.S_ISREG(status.st_mode) and status.st_size == len(self._buffer):
                 found.append((status.st_mtime_ns, bytes.fromhex(match[1])))
             elif match or path.suffix == _PART_SUFFIX:
-                path.unlink()
+                path.unlink(missing_ok=True)
         for _, name in sorted(found):
             self._index[name] = None
         self._make_room(self._max_files)
@@ -187,7 +197,8 @@ class PrefixSpill:
         part = self._path(name).with_suffix(_PART_SUFFIX)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         try:
-            with os.fdopen(os.open(part, flags, 0o600), "wb", buffering=0) as file:
+            # Buffered, as a bare write to a disk that becomes full writes less and says nothing.
+            with os.fdopen(os.open(part, flags, 0o600), "wb") as file:
                 file.write(MAGIC + self._digest(name, content))
                 file.write(content.data)
             part.replace(self._path(name))
@@ -198,8 +209,12 @@ class PrefixSpill:
             self._index[name] = None
 
     def _make_room(self, max_files: int) -> None:
-        while len(self._index) > max_files:
-            self._remove(next(iter(self._index)))
+        while True:
+            with self._changed:
+                if len(self._index) <= max_files:
+                    return
+                name = next(iter(self._index))
+            self._remove(name)
 
     def _remove(self, name: bytes) -> None:
         with self._changed:
@@ -216,7 +231,7 @@ def forget_spilled(parent: Path, family: str, *, but: Path | None = None) -> Non
         but: This one stays.
 
     """
-    for folder in parent.glob(f"{family}-*"):
+    for folder in parent.glob(f"{glob.escape(family)}-*"):
         if folder == but:
             continue
         with contextlib.suppress(OSError):  # somebody else's file in it keeps a folder

@@ -98,6 +98,16 @@ class Prefixes:
         if since < last <= sequence.num_computed:
             self._publish_part(sequence)
 
+    def forget_parts(self) -> None:
+        """
+        Let nobody copy what stands behind whole blocks any more.
+
+        Who waited for it has it by now. Later the block holds more than the prompt, and as keys are
+        quantised together with their neighbours in a block, a copy would then be another one: the
+        same request would be answered otherwise for having been asked before.
+        """
+        self._blocks.forget_parts()
+
     def restore(self, sequences: Iterable[Sequence]) -> None:
         """Bring blocks of *sequences* back from disk, in their order, but not too many at once."""
         num_left = self._max_restored
@@ -126,8 +136,9 @@ class Prefixes:
         prefix, block = sequence.prefix_hash(index), sequence.block_ids[index]
         self._blocks.publish(block, prefix)
         self._end_claim(sequence, prefix)
-        if self._spill is not None and index < sequence.num_public_blocks:
-            self._spill.save(prefix, block)
+        spill = self._spill
+        if spill is not None and index < min(sequence.num_public_blocks, spill.max_blocks):
+            spill.save(prefix, block)
 
     def _publish_part(self, sequence: Sequence) -> None:
         if sequence.part_hash is not None:
@@ -154,10 +165,11 @@ class Prefixes:
         num_found = len(sequence.block_ids)
         if is_new:
             found = [sequence.prefix_hash(index) for index in range(num_found)]
-            for prefix, block in zip(found, sequence.block_ids, strict=True):
-                spill.save(prefix, block)
-            # The end of a prefix is of use only with its beginning, so it shall be removed first.
+            # The end of a prefix is of use only with its beginning, so it shall be removed first,
+            # and not written where it would take the beginning's place.
             spill.touch(reversed(found))
+            for prefix, block in zip(found[: spill.max_blocks], sequence.block_ids, strict=False):
+                spill.save(prefix, block)
         index, last = num_found, self._num_shareable_blocks(sequence)
         while index < last and spill.holds(sequence.prefix_hash(index)):
             index += 1

@@ -139,6 +139,7 @@ class Scheduler:
         """Return the next step's batch, the most important sequence first."""
         self._grow_running()
         self._admit_waiting()
+        self._prefixes.forget_parts()
         self._prefixes.restore(sorted(self._running, key=_importance))
         return self._with_drafts(self._fill_batch())
 
@@ -166,6 +167,8 @@ class Scheduler:
             self._waiting.remove((sequence.importance, sequence))
             heapq.heapify(self._waiting)
         sequence.state = SequenceState.FINISHED
+        if not self._waiting:
+            self._prefixes.forget_parts()
 
     # The parts of a schedule.
 

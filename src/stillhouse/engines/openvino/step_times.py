@@ -16,10 +16,12 @@ class StepTimes:
 
     Buckets are a quarter of an octave wide, and a power of two is the last of its bucket: matrix
     products come in tiles, so that one token more than a power of two may take half as long again.
-    Where a larger step was faster than a smaller one, both
-    count as their mean, the recent more than the old: what is predicted never falls as a step
-    grows. Between buckets it is interpolated. Below the smallest step seen it is that step's
-    duration, and above the largest it grows in proportion, both rather too long than too short.
+    Where a larger step was faster than a smaller one, both count as their mean, the recent more
+    than the old: what is predicted never falls as a step grows. Where it took longer for each token
+    than a smaller one has since, it counts less with every step: what was too long in a busy moment
+    would never be tried again. Between buckets it is interpolated. Below the smallest step seen it
+    is that step's duration, and above the largest it grows in proportion, both rather too long than
+    too short.
 
     Source:
         Pool adjacent violators: Ayer et al., Annals of Mathematical Statistics 26 (1955).
@@ -68,7 +70,7 @@ class StepTimes:
         if self._curve is None:
             points = [self._buckets[bucket] for bucket in sorted(self._buckets)]
             durations_s = _not_falling(
-                [point.duration_s for point in points],
+                _in_proportion(points),
                 [max(SMALLEST_WEIGHT, self._weight(point)) for point in points],
             )
             self._curve = [
@@ -114,6 +116,25 @@ def _bucket(num_tokens: int) -> int:
 def _between(below: _Point, above: _Point, num_tokens: int) -> float:
     share = (num_tokens - below.num_tokens) / (above.num_tokens - below.num_tokens)
     return below.duration_s + share * (above.duration_s - below.duration_s)
+
+
+def _in_proportion(points: list[_Point]) -> list[float]:
+    """Return durations of which the old ones are hardly longer than smaller steps allow since."""
+    durations_s = []
+    # Seconds per token and date; none is beaten in both by another one.
+    witnesses: list[tuple[float, int]] = []
+    for point in points:
+        duration_s = point.duration_s
+        for pace_s, at_step in witnesses:
+            bound_s = pace_s * point.num_tokens
+            if bound_s < duration_s and at_step > point.at_step:
+                kept = KEPT_PER_STEP ** (at_step - point.at_step)
+                duration_s = min(duration_s, bound_s + kept * (point.duration_s - bound_s))
+        durations_s.append(duration_s)
+        own_pace_s = point.duration_s / point.num_tokens
+        witnesses = [w for w in witnesses if w[0] < own_pace_s or w[1] > point.at_step]
+        witnesses.append((own_pace_s, point.at_step))
+    return durations_s
 
 
 def _not_falling(values: list[float], weights: list[float]) -> list[float]:

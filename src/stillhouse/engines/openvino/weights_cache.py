@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import os
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ class _CacheFile:
 
     def forget_older(self) -> None:
         """Remove what the same checkpoint was packed to before it changed."""
-        for older in self.path.parent.glob(f"{self.family}-*.weights"):
+        for older in self.path.parent.glob(f"{glob.escape(self.family)}-*.weights"):
             if older != self.path:
                 structlog.get_logger().info("weights_cache_removed", path=str(older))
                 older.unlink(missing_ok=True)

@@ -56,14 +56,15 @@ class Order:
 
     Args:
         max_sequences: Most sequences at the engine; a request of more goes alone.
-        prompt_window_tokens: Of prompts whose first token has not come yet.
+        prompt_window_tokens: Of prompts whose first token has not come yet; and the weighted tokens
+            by which a key that comes may be ahead of those that wait.
 
     """
 
     def __init__(self, *, max_sequences: int, prompt_window_tokens: int) -> None:
         self._max_sequences = max_sequences
         self._prompt_window_tokens = prompt_window_tokens
-        self._lines = {tier: _Line() for tier in _TIERS}
+        self._lines = {tier: _Line(credit=prompt_window_tokens) for tier in _TIERS}
         self._going: dict[Ticket, _Going] = {}
         self._num_sequences = 0
         self._prompt_ahead = 0
@@ -142,8 +143,8 @@ class Order:
 class _Line:
     """Those of one tier that wait, each key's in the order of their arrival."""
 
-    def __init__(self) -> None:
-        self.service = Service()
+    def __init__(self, *, credit: int) -> None:
+        self.service = Service(credit=credit)
         self._waiting: dict[int, deque[Ticket]] = {}
         self._num_waiting = 0
 

@@ -15,17 +15,23 @@ class Service:
     """
     What each key was served in one tier: weighted tokens, while the tier is busy.
 
-    A key that begins to wait is lifted to the least served of those that wait, so nobody saves up
-    for later by staying away. What is remembered is bounded: all of it is forgotten when nobody
-    has anything here, and a key that rests as soon as a lift would do as much for it.
+    A key that begins to wait is lifted to *credit* below the least served of those that wait. So
+    nobody saves up more than that for later by staying away, and a key that asks for less than its
+    share, of whom nothing waits most of the time, still goes before one that asks for more. What is
+    remembered is bounded: all of it is forgotten when nobody has anything here, and a key that
+    rests as soon as a lift would do as much for it.
+
+    Args:
+        credit: In weighted tokens.
 
     Source:
         Virtual token counter: Fairness in Serving Large Language Models, OSDI 2024,
-        arXiv 2401.00588, algorithm 2.
+        arXiv 2401.00588, algorithm 2, whose credit is 0.
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, credit: int) -> None:
+        self._credit = credit
         self._served: dict[int, int] = {}
         self._num_requests: Counter[int] = Counter()  # waiting or at the engine
         self._num_waiting: Counter[int] = Counter()
@@ -45,7 +51,7 @@ class Service:
         """Let another request of the key wait."""
         self._resting.pop(key_id, None)
         if not self._num_waiting[key_id]:
-            self._served[key_id] = max(self.of(key_id), self._least())
+            self._served[key_id] = max(self.of(key_id), self._lift())
         self._num_waiting[key_id] += 1
         self._num_requests[key_id] += 1
 
@@ -70,15 +76,18 @@ class Service:
         """Count service; a negative amount takes back what was not needed."""
         self._served[key_id] += amount
 
-    def _least(self) -> int:
+    def _lift(self) -> int:
         """What everybody is lifted to."""
+        return self._least() - self._credit
+
+    def _least(self) -> int:
         if self._num_waiting:
             return min(self._served[key_id] for key_id in self._num_waiting)
         return self._left_at if self._last_to_leave is None else self.of(self._last_to_leave)
 
     def _forget_resting(self) -> None:
-        least = self._least()
-        for key_id in [key_id for key_id in self._resting if self._served[key_id] <= least]:
+        lift = self._lift()
+        for key_id in [key_id for key_id in self._resting if self._served[key_id] <= lift]:
             self._forget(key_id)
         while len(self._resting) > _MAX_RESTING:
             self._forget(next(iter(self._resting)))

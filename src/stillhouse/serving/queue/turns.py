@@ -21,6 +21,8 @@ class Refusal(StrEnum):
 
     #: The model has as many requests as it may.
     FULL = "full"
+    #: It has almost as many, and the key of this one its share of them.
+    SHARE = "share"
     #: The account or the key has.
     LIMIT = "limit"
     #: It would have had to wait, and did not want to.

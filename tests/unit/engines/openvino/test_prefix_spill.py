@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from stillhouse.engines.openvino.prefix_spill import HEADER_BYTES, PrefixSpill, forget_spilled
 from stillhouse.errors import ConfigError
@@ -177,6 +179,13 @@ def test_a_file_that_is_gone_is_no_error(tmp_path):
     assert not disk.restore(1)
 
 
+def test_a_file_that_goes_while_a_process_starts_is_no_error(tmp_path, monkeypatch):
+    """Another engine on the same folder may remove what has just been listed."""
+    gone = path_of(tmp_path, 1)
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter([gone, gone.with_suffix(".part")]))
+    assert not Disk(tmp_path).spill.holds(name_of(1))
+
+
 def test_the_least_recently_used_goes_first_also_after_a_restart(tmp_path):
     """Being touched or read is being used."""
     disk = Disk(tmp_path, max_files=3)
@@ -263,6 +272,31 @@ def test_a_disk_that_fails_harms_nothing(tmp_path):
     disk.save(1)
     disk.close()
     assert disk.restore(1)
+
+
+def test_a_disk_that_becomes_full_leaves_no_half_of_a_file(tmp_path):
+    """What does not fit as a whole is not kept, takes no place, and is logged."""
+    disk = Disk(tmp_path)
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with capture_logs() as logs:  # which a file of that limit could not take
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES - 1, usual[1]))
+        try:
+            disk.save(1)
+            disk.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert ["prefix_spill_fails"] == [log["event"] for log in logs]
+    assert not disk.spill.holds(name_of(1))
+    assert [] == [*tmp_path.iterdir()]
+
+
+def test_forgetting_takes_a_name_as_it_is(tmp_path):
+    """A checkpoint's folder may have brackets in its name."""
+    disk = Disk(tmp_path / "m[1]-int8-1")
+    disk.save(1)
+    disk.close()
+    forget_spilled(tmp_path, "m[1]-int8")
+    assert [] == [*tmp_path.iterdir()]
 
 
 def test_forgetting_removes_what_earlier_versions_left(tmp_path):

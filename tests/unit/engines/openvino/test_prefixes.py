@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,7 +161,8 @@ def test_a_prompt_that_ends_with_a_block_is_computed_once_too():
     """All but the last token of its last block is copied; that block was not shared before."""
     bench = Bench()
     for _ in range(3):
-        bench.finish(list(range(2 * BLOCK_SIZE)), 4)
+        bench.add(list(range(2 * BLOCK_SIZE)), 4)
+    bench.run()
     assert 2 * BLOCK_SIZE + 3 + 2 * (1 + 3) == bench.num_computed
 
 
@@ -187,18 +189,34 @@ def test_who_waits_for_the_end_of_a_prompt_goes_on_when_its_maker_is_gone():
 def test_the_only_free_block_may_be_the_one_that_is_copied():
     """It is handed out with its content, which then belongs to the next."""
     bench = Bench(1)
-    for _ in range(3):
-        bench.finish([1, 2, 3])
-    assert 3 + 1 + 1 == bench.num_computed
+    for _ in range(2):
+        bench.add([1, 2, 3])
+    bench.run()
+    assert 3 + 1 == bench.num_computed
 
 
-def test_a_copy_is_of_no_more_use_when_its_block_is_handed_out():
-    """The end of a prompt is forgotten with the block that held it."""
-    bench = Bench(1)
+@pytest.mark.parametrize("num_tokens", [1, 4])
+def test_who_asks_again_is_computed_as_the_first_time(num_tokens):
+    """What was generated stands in the same block, and would tell in a copy that is quantised."""
+    bench = Bench()
+    bench.finish([1, 2, 3], num_tokens)
+    num_computed = bench.num_computed
+    bench.finish([1, 2, 3], num_tokens)
+    assert 2 * num_computed == bench.num_computed
+    bench.add([7, 8], 9)
+    bench.step()
+    bench.finish([1, 2, 3], num_tokens)
+    assert 3 * num_computed + 2 + 8 == bench.num_computed
+
+
+def test_the_end_of_a_prompt_is_copied_at_once_or_never():
+    """Who comes while the first one answers already computes all of it."""
+    bench = Bench()
+    bench.add([1, 2, 3], 4)
+    bench.step()
+    bench.step()
     bench.finish([1, 2, 3])
-    bench.finish([4, 5, 6])
-    bench.finish([1, 2, 3])
-    assert 9 == bench.num_computed
+    assert 3 + 3 + 3 == bench.num_computed
 
 
 # What outlives a restart.
@@ -213,7 +231,7 @@ def test_a_prefix_that_two_began_with_outlives_a_restart(tmp_path):
         sequence = bench.finish(PROMPT)
         again = bench.finish(PROMPT)
     assert (NUM_WHOLE, NUM_WHOLE) == (sequence.num_cached, again.num_cached)
-    assert 3 + 1 == bench.num_computed
+    assert 3 + 3 == bench.num_computed
 
 
 def test_a_prefix_that_one_began_with_is_not_kept(tmp_path):
@@ -232,6 +250,20 @@ def test_a_public_prefix_is_kept_from_the_first_time_on(tmp_path):
     with bench_on(tmp_path) as bench:
         sequence = bench.finish(PROMPT, cache_salt="b", num_public_tokens=3 * BLOCK_SIZE + 1)
     assert 3 * BLOCK_SIZE == sequence.num_cached
+
+
+@pytest.mark.parametrize("num_public_tokens", [0, NUM_WHOLE])
+def test_of_a_prefix_longer_than_the_disk_the_beginning_is_kept(num_public_tokens, tmp_path):
+    """The end, written last, would be of no use without it; and what is kept is left alone."""
+    with bench_on(tmp_path, max_files=3) as bench:
+        bench.finish(PROMPT, num_public_tokens=num_public_tokens)
+        bench.finish(PROMPT, num_public_tokens=num_public_tokens)
+    kept = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    with bench_on(tmp_path, max_files=3) as bench:
+        sequence = bench.finish(PROMPT, num_public_tokens=num_public_tokens)
+        bench.finish(PROMPT, num_public_tokens=num_public_tokens)
+    assert 3 * BLOCK_SIZE == sequence.num_cached
+    assert kept == {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
 
 
 def test_another_salt_finds_nothing_of_a_private_prefix(tmp_path):

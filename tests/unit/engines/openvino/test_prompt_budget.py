@@ -66,6 +66,21 @@ def test_the_budget_learns_while_steps_become_slower():
     assert (60, 40) == (before, budget(4, 1000))
 
 
+def test_the_budget_grows_again_when_the_machine_is_free_again():
+    """A few steps in a busy moment do not make all later prompts slow."""
+    times = StepTimes()
+    budget = PromptBudget(times, target_pause_s=0.2, block_size=BLOCK_SIZE)
+    chosen = []
+    for number in range(1200):
+        num_tokens = 4 + budget(4, 1020) if number % 3 else 4
+        chosen.append(num_tokens)
+        slowness = 4 if 600 < number < 610 else 1
+        times.observe(num_tokens, slowness * (0.03 + 0.0006 * num_tokens))
+    assert 256 == chosen[599]
+    assert min(chosen[610:620]) <= 64
+    assert chosen[-1] >= 192
+
+
 @pytest.mark.parametrize(
     ("duration_s", "expected"), [(0.2, 64), (0.21, 128), (0.3, 128), (0.31, 192)]
 )

@@ -80,6 +80,19 @@ def test_what_was_seen_a_day_ago_still_counts():
     assert (pytest.approx(0.1), pytest.approx(0.3)) == (times.predict_s(1), times.predict_s(24))
 
 
+def test_what_was_slow_per_token_is_forgotten_where_smaller_steps_are_fast_again():
+    """Nobody would try the larger step again, so the smaller ones since speak for it."""
+    busy = [(64, 0.4), (256, 1.2)]
+    assert 1.2 == times_of(*busy).predict_s(256)
+    assert pytest.approx(0.4, rel=0.01) == times_of(*busy, *[(64, 0.1)] * 300).predict_s(256)
+
+
+def test_what_is_always_slow_per_token_is_believed():
+    """Seen as lately as the smaller one, it takes what it takes."""
+    predicted_s = times_of(*[(64, 0.1), (256, 1.2)] * 300).predict_s(256)
+    assert pytest.approx(1.2) == predicted_s
+
+
 def test_what_just_happened_and_contradicts_meets_in_the_middle():
     """Two steps right after each other, the larger one faster, count as their mean."""
     predicted_s = times_of((4, 0.2), (8, 0.1)).predict_s(4)

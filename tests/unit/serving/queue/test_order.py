@@ -202,21 +202,42 @@ def test_a_light_key_waits_for_one_turn_of_a_heavy_one():
     assert light is order.next()
 
 
-def test_idling_earns_nothing():
-    """A key that stayed away while another was served goes in turns with it, not before it."""
-    order = make_order(max_sequences=1)
+def test_idling_earns_no_more_than_the_credit():
+    """A key that stayed away while another was served is soon in turns with it, not before it."""
+    order = make_order(max_sequences=1, prompt_window_tokens=36)
     join(order, *(ticket(HEAVY) for _ in range(110)))
     for _ in range(100):
         serve(order, order.next())
-    join(order, *(ticket(LIGHT) for _ in range(10)))
+    join(order, *(ticket(LIGHT) for _ in range(13)))
     turns = []
     while running := order.next():
         turns.append(running.key_id)
         serve(order, running)
 
-    assert {1, 2} == set(turns[:2])
-    for begin in range(0, 20, 2):
+    assert [LIGHT] * 3 == turns[:3]  # 12 tokens each, as weighted
+    for begin in range(3, 23, 2):
         assert {HEAVY, LIGHT} == set(turns[begin : begin + 2])
+
+
+def test_a_key_within_its_share_goes_first_each_time():
+    """It asks for a third of what a full engine does, one at a time: it never waits for two."""
+    order = make_order(max_sequences=3, prompt_window_tokens=1000)
+    join(order, *(ticket(HEAVY) for _ in range(200)))
+    running = go_all(order)
+    overtaken = []
+    for _ in range(30):
+        light, other = join(order, ticket(LIGHT), ticket(LIGHT))
+        gone = []
+        while not {light, other} <= set(gone):
+            serve(order, running.pop(0))
+            gone += go_all(order)
+        running += gone
+        overtaken.append(len(gone) - 2)
+        for _ in range(4):
+            serve(order, running.pop(0))
+            running += go_all(order)
+
+    assert [0] * 30 == overtaken
 
 
 # Whatever happens.
@@ -253,6 +274,36 @@ def test_two_keys_that_always_wait_are_served_the_same(heavy, light, random):
         serve(order, each, completions[each])
 
         assert abs(order.served(HEAVY, DEFAULT) - order.served(LIGHT, DEFAULT)) <= bound
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(1, 30)), max_size=8),
+    st.integers(1, 40),
+    st.randoms(use_true_random=False),
+)
+def test_who_comes_and_goes_gets_no_more_than_who_stays(visits, credit, random):
+    """Over any time, but for the credit and twice what separates two that both wait."""
+    order = make_order(max_sequences=MAX_SEQUENCES, prompt_window_tokens=credit)
+    prompt_tokens, most_made = 10, 3
+    bound = prompt_tokens + MAX_SEQUENCES * COMPLETION_WEIGHT * most_made
+    served, running, least_ahead = {HEAVY: 0, LIGHT: 0}, [], 0
+    join(order, *(ticket(HEAVY) for _ in range(500)))
+    for pause, num_requests in visits:
+        for step in range(pause + 1):
+            if step == pause:
+                join(order, *(ticket(LIGHT) for _ in range(num_requests)))
+            for gone in go_all(order):
+                running.append(gone)
+                served[gone.key_id] += prompt_tokens
+            each = running.pop(random.randrange(len(running)))
+            num_made = random.randint(0, most_made)
+            serve(order, each, num_made)
+            served[each.key_id] += COMPLETION_WEIGHT * num_made
+            ahead = served[LIGHT] - served[HEAVY]
+            least_ahead = min(least_ahead, ahead)
+
+            assert ahead - least_ahead <= credit + 2 * bound
 
 
 def join_next(order, key_id, line, completions):
