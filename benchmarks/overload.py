@@ -78,7 +78,7 @@ class Work:
 
 
 OVERLOAD = Work(32, 48, 0.3, 0.02, Constant(20), 20)
-FAIRNESS = Work(64, 48, 1.0, 0.1, Uniform(8, 24), 16)
+FAIRNESS = Work(64, 48, 1.5, 0.1, Uniform(8, 24), 16)
 #: A second in the queue, and the prompt.
 TARGET = GoodputTarget("ttft", 2.0)
 CONFIG = """

@@ -170,7 +170,8 @@ class Config(_Section):
             (a `checkpoint` at least), or a whole entry of one's own; `models/` reads them.
         stand_ins: Further ids, each answered by the model that it names.
         public_prefixes: What prompts may begin with without being their account's secret.
-        max_outstanding: Requests per model, waiting and running, of all accounts, before 429.
+        max_outstanding: Requests per model, waiting and running, of all accounts, before 429; the
+            last eighth is for API keys that have few.
 
     """
 

@@ -186,7 +186,8 @@ class PrefixSpill:
                 self._is_failing = False
             except OSError as error:
                 if not self._is_failing:
-                    structlog.get_logger().warning("prefix_spill_fails", reason=error.strerror)
+                    with contextlib.suppress(OSError):  # the log may be on the same full disk
+                        structlog.get_logger().warning("prefix_spill_fails", reason=error.strerror)
                 self._is_failing = True
             with self._changed:
                 del self._queue[name]

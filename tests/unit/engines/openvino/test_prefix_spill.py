@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import resource
 import stat
@@ -288,6 +290,24 @@ def test_a_disk_that_becomes_full_leaves_no_half_of_a_file(tmp_path):
     assert ["prefix_spill_fails"] == [log["event"] for log in logs]
     assert not disk.spill.holds(name_of(1))
     assert [] == [*tmp_path.iterdir()]
+
+
+class FullLog(io.StringIO):
+    """A log on a disk that is full."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_that_fails_with_the_disk_harms_nothing(tmp_path, monkeypatch):
+    """What could not be written is dropped, and its memory with it."""
+    folder = tmp_path / "model"
+    disk = Disk(folder)
+    folder.rmdir()
+    monkeypatch.setattr("sys.stdout", FullLog())
+    disk.save(1)
+    disk.close()
+    assert not disk.spill._queue
 
 
 def test_forgetting_takes_a_name_as_it_is(tmp_path):

@@ -25,10 +25,10 @@ DOWN = "model.layers.0.mlp.down_proj.weight"
 
 
 def load(
-    directory: Path, weights: WeightFormat = WeightFormat.INT8
+    directory: Path, weights: WeightFormat = WeightFormat.INT8, *, name: str = "checkpoint"
 ) -> tuple[PackedWeights, list[Loading]]:
     settings = EngineSettings(
-        checkpoint_dir=directory / "checkpoint", cache_dir=directory / "cache", weights=weights
+        checkpoint_dir=directory / name, cache_dir=directory / "cache", weights=weights
     )
     reports: list[Loading] = []
     architecture = read_architecture(settings.checkpoint_dir)
@@ -128,6 +128,15 @@ def test_a_changed_checkpoint_is_packed_anew(stored, tmp_path):
     norm = packed.view("model.norm.weight").view(np.float32)
     np.testing.assert_array_equal(new["model.norm.weight"], norm)
     assert old not in cached_files(tmp_path)
+    assert 1 == len(cached_files(tmp_path))
+
+
+def test_a_name_with_brackets_is_taken_as_it_is(tmp_path):
+    """What an older version of that checkpoint was packed to is found, and removed."""
+    for seed in range(2):
+        write_checkpoint(tmp_path / "m[1]", LLAMA_CONFIG, seed=seed)
+        os.utime(tmp_path / "m[1]" / "model.safetensors", ns=(seed, seed))
+        load(tmp_path, name="m[1]")
     assert 1 == len(cached_files(tmp_path))
 
 
