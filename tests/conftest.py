@@ -7,14 +7,14 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.effort import IS_QUICK, QUICK_EXAMPLES
 from tests.postgresql import PostgreSQL, run_postgresql
 
 FAIL_ON_SKIP_VARIABLE = "STILLHOUSE_FAIL_ON_SKIP"
-QUICK_VARIABLE = "STILLHOUSE_QUICK"
 
 # For `make check`: a fifth of the examples finds most of what the last change broke.
-hypothesis.settings.register_profile("quick", max_examples=20)
-if os.environ.get(QUICK_VARIABLE):
+hypothesis.settings.register_profile("quick", max_examples=QUICK_EXAMPLES)
+if IS_QUICK:
     hypothesis.settings.load_profile("quick")
 
 

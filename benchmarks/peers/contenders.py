@@ -30,6 +30,7 @@ STILLHOUSE_CONFIG = """\
 [engine]
 threads = {threads}
 kv_cache_mib = {kv_cache_mib}
+max_draft_tokens = 0
 
 [models."{model}"]
 checkpoint = "{checkpoint}"

@@ -8,8 +8,10 @@ Engines: the whole service over HTTP (`stillhouse serve`, streams) and its engin
 llama.cpp's server (the wheel `xllamacpp` on PyPI, Q8_0) over HTTP and openvino-genai's
 ContinuousBatchingPipeline (the same int8 weights) alone. Random weights in the shape of
 Llama-3.2-1B; prompts are token ids that nothing has cached; the end token is ignored, or the
-measurement repeated where it came; sampled is temperature 0.6 and top-p 0.95, nothing else. One
-contender computes at a time, the others wait loaded, and the order turns with every round.
+measurement repeated where it came; sampled is temperature 0.6 and top-p 0.95, nothing else. No
+tokens are guessed: what random weights write greedily runs in circles, and to guess it would be
+no feat (speculation.py measures that on real text). One contender computes at a time, the others
+wait loaded, and the order turns with every round.
 
 Gateways: see gateways.py. All of it takes about 15 minutes for three rounds on two cores, 8 GB of
 memory and 7 GB of disk; ``--shape tiny --quick`` shows in two minutes that it works.

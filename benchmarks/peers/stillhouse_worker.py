@@ -55,6 +55,7 @@ def main() -> None:
         cache_dir=Path(cache),
         kv_cache_bytes=int(kv_cache_mib) * MIB,
         num_threads=int(num_threads),
+        max_draft_tokens=0,  # as run.py says
     )
     serve(Stillhouse(settings), pipe)
 

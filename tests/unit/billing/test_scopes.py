@@ -14,6 +14,7 @@ from stillhouse.chat import TokenUsage
 from stillhouse.errors import InsufficientFundsError
 from stillhouse.store import scopes
 from stillhouse.store.database import Database
+from tests.effort import examples
 from tests.unit.billing.conftest import TARIFF, Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
@@ -107,7 +108,7 @@ async def test_scope_without_a_limit_is_limited_by_its_key(verified: Books) -> N
     key_limit=st.none() | st.integers(min_value=0, max_value=6),
     uses=st.lists(st.integers(min_value=0, max_value=3), max_size=12),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_scopes_never_spend_more_than_anything_above_them(
     tmp_path_factory: pytest.TempPathFactory,
     limits: list[int | None],

@@ -35,6 +35,7 @@ from stillhouse.engines.frames import (
     decode_to_worker,
     encode,
 )
+from tests.effort import examples
 
 REQUEST = GenerateRequest(
     request_id="r",
@@ -97,7 +98,7 @@ def test_directions_are_not_mixed():
         decode_to_gateway(encode(Ping(1))[LENGTH_BYTES:])
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=examples(300), derandomize=True)
 @given(st.binary(max_size=64))
 def test_noise_is_no_message(noise):
     """Whatever bytes come, they are a message or a FrameError, nothing else."""

@@ -23,6 +23,7 @@ from stillhouse.errors import (
 )
 from stillhouse.models.chat_model import ChatModel, Constraint
 from stillhouse.models.model_spec import ModelSpec
+from tests.effort import examples
 from tests.unit.models.checkpoints import (
     ASSISTANT,
     BOS,
@@ -72,7 +73,7 @@ def test_text_next_to_the_templates_own_text_makes_no_token(tmp_path, tokenizer,
     assert BOS + mark == tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(texts=st.lists(HARMLESS, min_size=3, max_size=3))
 def test_harmless_text_is_tokenised_as_in_one_piece(r1_model, tokenizer, texts):
     """Without added tokens in it, a conversation gives what the whole tokenizer gives."""

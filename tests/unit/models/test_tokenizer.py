@@ -7,6 +7,7 @@ from tokenizers import AddedToken, processors
 
 from stillhouse.errors import CheckpointError
 from stillhouse.models.tokenizer import Segment, Tokenizer
+from tests.effort import examples
 from tests.unit.models.checkpoints import ADDED_TOKENS, BOS, EOS, THINK, trained_tokenizer
 
 
@@ -16,7 +17,7 @@ def ours(tokenizer):
     return Tokenizer(tokenizer.to_str(), source="tokenizer.json")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.lists(st.sampled_from(ADDED_TOKENS) | st.text(max_size=8)).map("".join))
 def test_template_text_is_tokenised_as_the_library_does(ours, tokenizer, text):
     """Where added tokens are recognised, the result is the library's own."""
@@ -25,7 +26,7 @@ def test_template_text_is_tokenised_as_the_library_does(ours, tokenizer, text):
     assert expected == ours.encode([Segment(text, is_template=True)])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.lists(st.sampled_from(ADDED_TOKENS) | st.text(max_size=8)).map("".join))
 def test_request_text_comes_back_letter_by_letter(ours, text):
     """Request text gives no control token, and its tokens' bytes are the text's bytes."""
@@ -53,7 +54,7 @@ def test_raw_text_shows_what_is_not_flagged_as_special(ours, tokenizer):
     assert all(ours.token_bytes[word] == ours.raw_token_bytes[word] for word in words)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.sampled_from(ADDED_TOKENS) | st.text(max_size=8)).map("".join))
 def test_ids_read_as_the_text_that_they_stand_for(ours, text):
     """Added tokens are spelled out, so that a prompt of ids can be echoed."""

@@ -15,6 +15,7 @@ from stillhouse.engines.openvino.drafts import (
     Draft,
     find_draft,
 )
+from tests.effort import examples
 
 
 def searched(token_ids: list[int], num_tokens: int) -> Draft:
@@ -30,7 +31,7 @@ def searched(token_ids: list[int], num_tokens: int) -> Draft:
     return NO_DRAFT
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(max_examples=examples(1000), deadline=None, derandomize=True)
 @given(
     token_ids=st.lists(st.integers(0, 3), min_size=1, max_size=60),
     num_tokens=st.integers(0, 20),

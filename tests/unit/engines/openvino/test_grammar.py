@@ -26,6 +26,7 @@ from tests.ascii_tokenizer import (
     text_of,
     write_ascii_tokenizer,
 )
+from tests.effort import examples
 
 VOCAB_SIZE = len(TOKENS) + 5  # as models have more rows than there are tokens
 ENDS = (END_ID, OTHER_END_ID)
@@ -119,7 +120,7 @@ def write(matcher: GrammarMatcher, seed: int, max_tokens: int = 400) -> list[int
     return token_ids
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_drawn_fits_the_schema(vocabulary, seed):
     """Any allowed tokens up to an end are JSON of the schema, without one special token inside."""
@@ -132,7 +133,7 @@ def test_whatever_is_drawn_fits_the_schema(vocabulary, seed):
     assert end in ENDS
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_drawn_matches_the_regular_expression(vocabulary, seed):
     """Any allowed tokens up to an end are a full match."""

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from stillhouse.engines.openvino.prefix_spill import HEADER_BYTES, PrefixSpill, forget_spilled
 from stillhouse.errors import ConfigError
+from tests.effort import examples
 from tests.unit.engines.openvino.block_memory import BlockMemory
 
 FILE_BYTES = HEADER_BYTES + BlockMemory.block_bytes
@@ -211,7 +212,7 @@ def test_a_smaller_bound_holds_from_the_start(tmp_path):
     assert 2 == len([*tmp_path.iterdir()])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(
     max_files=st.integers(1, 4),
     lives=st.lists(

@@ -21,6 +21,7 @@ from stillhouse.engines.openvino.prefixes import MAX_RESTORED_BYTES, Prefixes
 from stillhouse.engines.openvino.prompt_budget import unbounded
 from stillhouse.engines.openvino.scheduler import BatchLimits, Scheduler, Slice
 from stillhouse.engines.openvino.sequence import Sequence, SequenceState
+from tests.effort import examples
 from tests.unit.engines.openvino.block_memory import BLOCK_SIZE, BlockMemory
 
 if TYPE_CHECKING:
@@ -375,7 +376,7 @@ arrivals = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=examples(250), deadline=None, derandomize=True)
 @given(
     plans=st.lists(st.lists(arrivals, min_size=1, max_size=6), min_size=1, max_size=3),
     num_blocks=st.integers(8, 20),

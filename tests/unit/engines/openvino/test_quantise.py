@@ -13,6 +13,7 @@ from stillhouse.engines.openvino.quantise import (
     quantise_int4,
     quantise_int8,
 )
+from tests.effort import examples
 
 matrices = arrays(
     np.float32, (3, 64), elements=st.floats(-1000, 1000, width=32, allow_subnormal=False)
@@ -28,7 +29,7 @@ def unpack_int4(packed, scales):
     return (groups * scales.astype(np.float32)).reshape(len(packed), -1)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(matrices)
 def test_int8_is_within_half_a_scale(rows):
     """No value moves further than rounding must move it."""
@@ -39,7 +40,7 @@ def test_int8_is_within_half_a_scale(rows):
     assert np.abs(integers.astype(np.int32)).max() <= 127
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 @given(matrices)
 def test_int4_is_within_a_scale(rows):
     """The largest of a group is kept nearly exactly, the rest to within one step."""

@@ -20,6 +20,7 @@ from stillhouse.engines.openvino.scheduler import BatchLimits, Scheduler, Slice
 from stillhouse.engines.openvino.sequence import Sequence, SequenceState
 from stillhouse.engines.openvino.speculation import Speculation
 from stillhouse.engines.openvino.step_times import StepTimes
+from tests.effort import examples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,7 +197,7 @@ arrivals = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=examples(300), deadline=None, derandomize=True)
 @given(
     plan=st.lists(arrivals, min_size=1, max_size=10),
     num_blocks=st.integers(10, 24),

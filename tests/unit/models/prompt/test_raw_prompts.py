@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from stillhouse.chat import SamplingWishes, TextRequest
 from stillhouse.errors import ContextLengthError, InvalidRequestError
+from tests.effort import examples
 from tests.unit.models.checkpoints import (
     ADDED_TOKENS,
     ASSISTANT,
@@ -25,7 +26,7 @@ def _text(prompt: str | tuple[int, ...], **fields) -> TextRequest:
     return TextRequest("test/model", prompt, **fields)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.sampled_from(ADDED_TOKENS) | st.text(max_size=8), min_size=1).map("".join))
 def test_text_is_tokenised_as_the_library_does(r1_model, tokenizer, text):
     """The caller writes special tokens itself; the begin token is added where it is missing."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stillhouse.chat import ChatRequest, Effort, Tool
 from stillhouse.errors import InvalidRequestError
+from tests.effort import examples
 from tests.unit.models.checkpoints import (
     ADDED_TOKENS,
     CLOSE_THINK,
@@ -59,7 +60,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("model", "place"), CASES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(data=st.data())
 def test_text_never_becomes_an_added_token(request, model, place, data):
     """Whoever writes an added token and wherever, the prompt has the template's own and no more."""
@@ -90,7 +91,7 @@ def test_text_reaches_the_prompt_letter_by_letter(request, model, place):
     assert is_left_out != (text in decoded)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(token=st.sampled_from(ADDED_TOKENS), data=st.data())
 def test_added_token_split_over_messages_stays_text(r1_model, token, data):
     """Halves of an added token at the edges of neighbouring messages do not grow together."""
@@ -133,7 +134,7 @@ TURNS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_every_order_of_roles_is_rendered_or_refused(request, data):
     """No conversation, however odd, makes a published template fail: at worst it is refused."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from stillhouse.chat import FinishReason, Logprob, StepLogprobs, TextDelta, TokenLogprobs
 from stillhouse.models.dialects.base import MarkIds, ReasoningMarks
 from stillhouse.models.reply.reply import Reply
+from tests.effort import examples
 from tests.unit.models import answers
 
 OPEN, CLOSE, END = 256, 257, 258
@@ -299,7 +300,7 @@ def test_finish_reason(stop, at_limit, reason):
     assert reason is reply.finish_reason(at_limit=at_limit)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     token_ids=st.lists(
         st.sampled_from([*b"ab\n\n ", OPEN, CLOSE, END, 999, *"é🚀".encode(), 0x80]),

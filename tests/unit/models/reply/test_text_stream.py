@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from stillhouse.models.reply.text_stream import TextStream
 from stillhouse.models.tokenizer import Tokenizer
+from tests.effort import examples
 from tests.unit.models.checkpoints import BOS
 
 BYTES = {byte: bytes([byte]) for byte in range(256)}
@@ -17,7 +18,7 @@ def token_bytes(tokenizer):
     return Tokenizer(tokenizer.to_str(), source="tokenizer.json").token_bytes
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_any_tokens_give_what_the_library_decodes(tokenizer, token_bytes, data):
     """Token by token, valid or not, the text is what decoding all of them at once gives."""

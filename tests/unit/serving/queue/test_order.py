@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from stillhouse.chat import ServiceTier
 from stillhouse.serving.queue.order import Order, Ticket
 from stillhouse.serving.queue.service import COMPLETION_WEIGHT
+from tests.effort import examples
 
 TIERS = PRIORITY, DEFAULT, FLEX = (
     ServiceTier.PRIORITY,
@@ -364,7 +365,7 @@ class Model:
         assert not self.waiting or not all(self.fits(each) for each in self.waiting)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.data())
 def test_whatever_happens_the_order_holds(data):
     """Bounds, tiers, each key's own order and work conservation, over any run of events."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stillhouse.chat import FinishReason, ToolCallDelta
 from stillhouse.models.dialects.tool_call_form import ToolCallForm
 from stillhouse.models.reply.reply import Reply
+from tests.effort import examples
 from tests.unit.models.answers import (
     ADDED_BYTES,
     DEEPSEEK,
@@ -334,7 +335,7 @@ ARGUMENTS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     form=st.sampled_from([DEEPSEEK, HERMES, LLAMA]),
     in_vocabulary=st.booleans(),
@@ -378,7 +379,7 @@ PIECES = st.lists(
 FORMS = st.sampled_from([None, DEEPSEEK, HERMES, LLAMA])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     form=FORMS,
     in_vocabulary=st.booleans(),
@@ -407,7 +408,7 @@ def test_any_split_of_the_tokens_tells_the_same(
     assert told([ids]) == told(cut(ids, cuts)) == told([[i] for i in ids])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     form=FORMS,
     in_vocabulary=st.booleans(),
@@ -429,7 +430,7 @@ def test_log_probabilities_are_those_of_the_content(
     assert told.content == shown.decode()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     form=FORMS,
     in_vocabulary=st.booleans(),
