@@ -162,6 +162,7 @@ async def _stream(
             async for events in completion.batches():
                 for event in events:
                     if isinstance(event, Finish) and completion.is_cut_off:
+                        await chunks.flush()  # it is charged
                         raise EngineUnavailableError(_CUT_OFF)
                     if chunk := encoder.event(event, completion):
                         await chunks.add(chunk)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 log = structlog.get_logger()
 
@@ -33,7 +33,20 @@ class Connection(HttpToolsProtocol):
         self._counted = CountedTransport(cast("asyncio.Transport", transport))
         self._num_taken = 0
         self._taken_at_s = 0.0
+        self._served: RequestResponseCycle | None = None
         super().connection_made(cast("asyncio.Transport", self._counted))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # Of several requests that were sent ahead, uvicorn knows the last, and serves the first.
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; the request at work is told, also where the client has sent another one already."""
+        if self._served is not None and not self._served.response_complete:
+            self._served.disconnected = True
+            self._served.message_event.set()
+        super().connection_lost(exc)
 
     def cut_if_stalled(self, now_s: float, timeout_s: float) -> bool:
         """Cut it if something is ready and nothing of it was taken for *timeout_s*; say whether."""
@@ -44,8 +57,9 @@ class Connection(HttpToolsProtocol):
             return False
         if now_s - self._taken_at_s < timeout_s:
             return False
-        if self.cycle is not None:
-            cast("dict[str, Any]", self.cycle.scope)[STALLED] = True
+        at_work = self._served or self.cycle
+        if at_work is not None:
+            cast("dict[str, Any]", at_work.scope)[STALLED] = True
         self._counted.abort()
         return True
 

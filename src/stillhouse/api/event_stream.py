@@ -36,6 +36,7 @@ class EventStream:
         self._keep_alive = keep_alive
         self._one_at_a_time = asyncio.Lock()
         self._num_writes = 0
+        self._has_status = False
         self._num_writes_before = 0
         self._timer: asyncio.TimerHandle | None = None
         self._comment: asyncio.Task[None] | None = None
@@ -43,16 +44,17 @@ class EventStream:
     @property
     def has_begun(self) -> bool:
         """Whether a client has its status."""
-        return self._num_writes > 0
+        return self._has_status
 
     async def write(self, events: bytes, *, is_last: bool = False) -> None:
         """Send whole events; returns when the connection has room for more."""
         async with self._one_at_a_time:
             self._num_writes += 1
-            if self._num_writes == 1:
+            if not self._has_status:
                 await self._send(
                     {"type": "http.response.start", "status": 200, "headers": self._headers}
                 )
+                self._has_status = True
             await self._send(
                 {"type": "http.response.body", "body": events, "more_body": not is_last}
             )

@@ -91,6 +91,7 @@ async def _run_http(
         uvicorn.Config(
             service.api,
             http=Connection,
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,

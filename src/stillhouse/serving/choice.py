@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 import structlog
 
 from stillhouse.billing.outcome import UsageSource
 from stillhouse.chat import ChatEvent, FinishReason, TokenUsage
-from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest
+from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest, GenerateStep
 from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.pending_events import PendingEvents
 from stillhouse.serving.queue.turns import Turn
@@ -26,7 +27,7 @@ class Choice:
     Args:
         turn: Of the whole request; told of every step.
         tell: Takes the answer's events as they come; its end is not among them.
-        pending: Where they wait; while it is full, nothing more is taken from the engine.
+        pending: Where they wait; while it is full, no more tokens become text.
         cancel_timeout_s: An engine that generates on for so long after a cancel is not listened to
             any more.
 
@@ -54,6 +55,8 @@ class Choice:
         self._pending = pending
         self._cancel_timeout_s = cancel_timeout_s
         self._count = TokenCount(generate)
+        # Steps that are not text yet, for want of a reader; bounded by max_tokens.
+        self._untold: deque[GenerateStep] = deque()
         self._finish: EngineFinish | None = None
         self._has_begun = False
         self._is_stopped = False
@@ -127,26 +130,39 @@ class Choice:
                 - self._usage_when_stopped.completion_tokens,
             )
             self._count.go_back_to(self._usage_when_stopped)
+            self._untold.clear()
             self._finish = EngineFinish.CANCELLED
+            return
         finally:
             self._patience = None
+        await self._tell_rest()
+        self._push(self._reply.finish(at_limit=self._finish is not EngineFinish.STOP))
 
     async def _read_steps(self) -> EngineFinish:
+        """Take what the engine makes as it comes: a slow reader must not keep its engine busy."""
         finish: EngineFinish | None = None
         async for step in self._engine.generate(self._generate):
             self._count.saw(step)
             self._turn.saw(len(step.token_ids), cached_tokens=self._count.usage.cached_tokens)
             self._watch.saw(step)
-            self._push(self._reply.push(step.token_ids, step.logprobs))
-            if self._reply.stopped and step.finish is None and not self._is_stopped:
-                self._met_stop_string = True
-                self.stop()
+            self._untold.append(step)
+            while self._untold and not self._pending.is_full:
+                self._tell_step(self._untold.popleft())
             finish = step.finish
-            if self._pending.is_full:
-                await self._pending.room()
         assert finish is not None, "an engine's last step carries its finish. This is a bug."
-        self._push(self._reply.finish(at_limit=finish is not EngineFinish.STOP))
+        self._turn.end_sequence()
         return finish
+
+    async def _tell_rest(self) -> None:
+        while self._untold:
+            await self._pending.room()
+            self._tell_step(self._untold.popleft())
+
+    def _tell_step(self, step: GenerateStep) -> None:
+        self._push(self._reply.push(step.token_ids, step.logprobs))
+        if self._reply.stopped and step.finish is None and not self._is_stopped:
+            self._met_stop_string = True
+            self.stop()
 
     def _push(self, delta: ChatEvent) -> None:
         if delta:

@@ -211,7 +211,6 @@ class Completion:
         end = ChoiceEnd(choice.reason, choice.index, choice.stop_string)
         self._num_running -= 1
         if self._num_running:
-            self._turn.end_sequence()
             self._tell(end)
         else:
             self._last_choice = choice.index

@@ -135,7 +135,7 @@ async def test_any_pace_reads_the_same(data):
 
 
 async def test_what_waits_for_a_reader_that_stands_still_is_bounded(serving):
-    """Nothing more is taken from the engine, until somebody reads; then all of it comes."""
+    """What the engine has made stays tokens, until somebody reads; then all of it comes."""
     serving.engine.context_length = 1 << 20
     completion = await serving.open(max_tokens=LONG)
     await settle_down()
@@ -143,7 +143,7 @@ async def test_what_waits_for_a_reader_that_stands_still_is_bounded(serving):
     seen = waiting.num_bytes
 
     assert MAX_BYTES <= seen < MAX_BYTES + ONE_EVENT
-    assert 0 < completion.usage.completion_tokens < LONG
+    assert LONG == completion.usage.completion_tokens
     most = 0
     num_tokens = 0
     async for batch in completion.batches():
@@ -154,20 +154,38 @@ async def test_what_waits_for_a_reader_that_stands_still_is_bounded(serving):
     assert [("SETTLED", "length", LONG)] == await serving.rows()
 
 
-@pytest.mark.parametrize("outcome", [Outcome.SLOW_CLIENT, Outcome.DRAINED, Outcome.CANCELLED])
-async def test_who_is_waited_for_can_be_stopped(serving, outcome):
-    """Also while nobody reads its last count is read past the bound; what was made is charged."""
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (Outcome.SLOW_CLIENT, "slow_client"),
+        (Outcome.DRAINED, "length"),
+        (Outcome.CANCELLED, "length"),
+    ],
+)
+async def test_who_is_waited_for_can_be_stopped(serving, outcome, said):
+    """The engine has ended long ago, and no reader is waited for; what was made is charged."""
     completion = await serving.open(max_tokens=LONG)
     await settle_down()
-    num_decoded = completion.usage.completion_tokens
     completion.stop(outcome)
     async with asyncio.timeout(30):
         await serving.completions.drain(grace_s=30)
     *_, finish = [event async for event in completion.events()]
-    ((state, said, num_tokens),) = await serving.rows()
 
-    assert ("SETTLED", outcome.value, num_decoded + 1) == (state, said, num_tokens)
+    assert [("SETTLED", said, LONG)] == await serving.rows()
     assert TARIFF.cost_picousd(completion.usage) == finish.cost_picousd
+
+
+async def test_a_reader_that_stands_still_keeps_nobody_waiting(serving):
+    """The engine has room for the next one as soon as it is done, whoever reads or does not."""
+    serving.engine.max_sequences = 1
+    unread = await serving.open(max_tokens=LONG)
+    await settle_down()
+    async with asyncio.timeout(30):
+        other = [event async for event in (await serving.open(max_tokens=1)).events()]
+    assert unread._pending.is_full
+    unread.stop(Outcome.CLIENT_DISCONNECT)
+
+    assert isinstance(other[-1], Finish)
 
 
 async def test_a_reader_slower_than_its_engine_was_slow(serving):

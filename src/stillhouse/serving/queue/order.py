@@ -131,7 +131,7 @@ class Order:
         return self._lines[tier].service.of(key_id)
 
     def _has_room(self, ticket: Ticket) -> bool:
-        return not self._going or (
+        return not self._num_sequences or (
             self._num_sequences + ticket.num_sequences <= self._max_sequences
             and self._prompt_ahead + self._share(ticket) <= self._prompt_window_tokens
         )

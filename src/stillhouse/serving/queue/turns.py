@@ -206,7 +206,8 @@ class Turn:
 
     def end_sequence(self) -> None:
         """One of the request's sequences has ended."""
-        self._turns.end_sequence(self.ticket)
+        if self._state is _State.AT_ENGINE:
+            self._turns.end_sequence(self.ticket)
 
     def end(self) -> None:
         """Nothing of the request waits or is at the engine any more; may be repeated."""
