@@ -93,7 +93,7 @@ async def customer(home: Path) -> AsyncIterator[Customer]:
         ledger = Ledger(database, clock)
         tariff = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
         price = (await ledger.publish_prices({"benchmark": tariff}))["benchmark"]
-        random = Random(0)  # noqa: S311 - ids, not secrets
+        random = Random(0)  # noqa: S311  (ids, not secrets)
         yield Customer(database, accounts, ledger, account.id, key.id, price, random)
         await ledger.close()
 

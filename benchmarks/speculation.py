@@ -34,6 +34,7 @@ from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.logit_rules import LogitRules
 from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.settings import EngineSettings, WeightFormat
+from stillhouse.errors import InvalidRequestError
 
 PROMPT_TOKENS = 120
 EDIT_EVERY = 25
@@ -162,7 +163,9 @@ class Bench:
         """Take a step and return how many sequences it advanced."""
         steps = self._runner.step(lambda: None)
         for number, step in steps:
-            said.setdefault(number, []).extend(step.token_ids)  # type: ignore[union-attr]
+            if isinstance(step, InvalidRequestError):
+                raise step
+            said.setdefault(number, []).extend(step.token_ids)
         return len(steps)
 
     def _add(self, text: Text, max_tokens: int) -> None:

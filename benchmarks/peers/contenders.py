@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class SteppedContender:
         ]
 
 
-class HttpContender:
+class HttpContender(ABC):
     """A service that streams its answers; its subclasses know its dialect."""
 
     path: str
@@ -109,13 +110,13 @@ class HttpContender:
         self.port = port
         self.key, self.config = "", ""
 
+    @abstractmethod
     def body(self, prompt: list[int], batch: Batch) -> dict[str, Any]:
         """Return the request for one stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stream(self, reply: Reply) -> Stream:
         """Return when the tokens of *reply* came."""
-        raise NotImplementedError
 
     async def run(self, batch: Batch) -> list[Stream]:
         """Ask for all streams of *batch* at once and wait for all."""

@@ -30,7 +30,7 @@ from stillhouse.engines.frames import Loading
 from stillhouse.errors import AddressInUseError, ConfigError
 
 _BACKLOG = 2048
-#: Linux doubles it. With what the gateway holds itself, no stream keeps more than 512 KiB waiting.
+#: Linux doubles it. With what the gateway holds itself, at most 512 KiB of a stream's text wait.
 _SEND_BUFFER_BYTES = 64 << 10
 #: For the last events of answers that were cut off; then connections are closed.
 _LAST_WORDS_S = 2

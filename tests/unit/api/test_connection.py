@@ -129,3 +129,16 @@ async def test_all_connections_are_looked_after(connection, peer):
     cutting.cancel()
 
     assert STALLED in connection.cycle.scope
+
+
+async def test_who_sends_ahead_leaves_the_request_at_work(connection, peer):
+    """Of two requests on one connection the first is served, and is the one that is told."""
+    first = connection.cycle
+    connection.data_received(b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert first is not connection.cycle
+    connection.cut_if_stalled(0, TIMEOUT_S)
+    assert connection.cut_if_stalled(TIMEOUT_S, TIMEOUT_S)
+    connection.connection_lost(None)
+
+    assert first.disconnected
+    assert STALLED in first.scope

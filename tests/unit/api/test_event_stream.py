@@ -105,3 +105,18 @@ async def test_a_reader_that_stands_still_is_not_kept_alive():
 
     assert [] == comments
     assert [b"data: 1\n\n"] == [message["body"] for message in sent[1:]]
+
+
+async def test_a_status_that_was_not_sent_is_still_open():
+    """A write that is given up before it has begun leaves a refusal its own status."""
+
+    async def never(_message):
+        await asyncio.Event().wait()
+
+    stream = EventStream(never, [], keep_alive=COMMENT)
+    write = asyncio.create_task(stream.write(COMMENT))
+    await asyncio.sleep(0)
+    write.cancel()
+    await asyncio.gather(write, return_exceptions=True)
+
+    assert not stream.has_begun

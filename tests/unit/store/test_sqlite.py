@@ -64,12 +64,13 @@ async def test_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Pat
         Database.open(tmp_path / "file" / "ledger.db")
 
 
-async def test_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_server", [False, True])
+async def test_file_that_is_no_database_is_unavailable(tmp_path: Path, *, is_server: bool) -> None:
     """A file of something else is left as it is and reported."""
     path = tmp_path / "ledger.db"
     path.write_text("these are not the rows you are looking for" * 100)
     with pytest.raises(StoreUnavailableError, match="not a database"):
-        Database.open(path)
+        Database.open(path, is_server=is_server)
 
 
 async def test_refused_commit_leaves_nothing_behind(database: Database) -> None:
