@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import structlog
 from starlette.types import ASGIApp
 
 from stillhouse.accounts.accounts import Accounts
@@ -20,6 +18,7 @@ from stillhouse.api.drain import Drain
 from stillhouse.api.models.model_list import ModelList
 from stillhouse.api.probes import Probes
 from stillhouse.api.routes import create_api
+from stillhouse.background import BackgroundLoops, Loop
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
@@ -34,7 +33,7 @@ from stillhouse.engines.fake.settings import FakeSettings, Fault, FaultKind
 from stillhouse.engines.frames import Loading
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
-from stillhouse.errors import ConfigError, StoreUnavailableError
+from stillhouse.errors import ConfigError
 from stillhouse.limits import LimitRules, Limits
 from stillhouse.metrics import Metrics
 from stillhouse.models.catalogue import Catalogue
@@ -48,8 +47,6 @@ from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ServedModel, ServedModels
 from stillhouse.store.database import Database
 from stillhouse.store.database_clock import DatabaseClock
-
-log = structlog.get_logger()
 
 DATABASE_FILE = "stillhouse.db"
 WEIGHTS_FOLDER = "weights"
@@ -154,7 +151,8 @@ async def open_service(
             open_rooms(home, url=config.store.url, clock=clock, is_server=True)
         )
         clock = rooms.clock
-        await stack.enter_async_context(_keeping_leases(rooms))
+        background = await stack.enter_async_context(BackgroundLoops(clock))
+        await _start_leases(rooms, background)
         first_key = await ensure_first_key(rooms.accounts, home)
         catalogue = load_catalogue(config, source)
         chats = _load_chats(catalogue, config, source)
@@ -173,7 +171,9 @@ async def open_service(
             )
         models = ServedModels(catalogue, served)
         past_requests = PastRequests(rooms.database, clock)
-        await stack.enter_async_context(_purging(past_requests))
+        background.start(
+            Loop("purge", past_requests.purge, interval_s=_PURGE_INTERVAL_S, is_vital=False)
+        )
         grammars = GrammarCompiler()
         stack.push_async_callback(grammars.close)
         completions = Completions(
@@ -204,7 +204,13 @@ async def open_service(
                 tpm_rate_limit=config.limits.tokens_per_minute,
             ),
             model_list=ModelList(models, created=clock.now_ms() // 1000),
-            probes=Probes(models, metrics, partial(rooms.database.write, _write_nothing), drain),
+            probes=Probes(
+                models,
+                metrics,
+                partial(rooms.database.write, _write_nothing),
+                drain,
+                background,
+            ),
             metrics=metrics,
             drain=drain,
             has_public_metrics=config.server.host in _LOOPBACK_HOSTS,
@@ -227,43 +233,16 @@ def _make_places(config: Config, clock: Clock, metrics: Metrics) -> Places:
     return Places(rules, limits=limits, clock=clock, metrics=metrics)
 
 
-@asynccontextmanager
-async def _keeping_leases(rooms: Rooms) -> AsyncIterator[None]:
+async def _start_leases(rooms: Rooms, background: BackgroundLoops) -> None:
     """Take over what a killed server left, and hold on to what this one holds."""
 
     async def keep() -> None:
-        while True:
-            await asyncio.sleep(INTERVAL_MS / 1000)
-            try:
-                await rooms.clock.synchronise()
-                await rooms.ledger.keep_leases()
-            except StoreUnavailableError as error:
-                log.warning("leases_not_renewed", reason=error.message)
+        await rooms.clock.synchronise()
+        await rooms.ledger.keep_leases()
 
     if not rooms.database.is_shared:  # others may work on what is held there
         await rooms.ledger.sweep()
-    task = asyncio.create_task(keep(), name="leases")
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-@asynccontextmanager
-async def _purging(past_requests: PastRequests) -> AsyncIterator[None]:
-    """Let answers be forgotten when their day is over."""
-
-    async def purge() -> None:
-        while True:
-            await asyncio.sleep(_PURGE_INTERVAL_S)
-            with suppress(StoreUnavailableError):  # the next time will do
-                await past_requests.purge()
-
-    task = asyncio.create_task(purge(), name="purge of past requests")
-    try:
-        yield
-    finally:
-        task.cancel()
+    background.start(Loop("leases", keep, interval_s=INTERVAL_MS / 1000))
 
 
 def _load_chats(catalogue: Catalogue, config: Config, source: Path | None) -> dict[str, ChatModel]:

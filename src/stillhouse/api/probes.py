@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stillhouse.api.drain import Drain
+from stillhouse.background import BackgroundLoops
 from stillhouse.errors import StillhouseError, StoreUnavailableError
 from stillhouse.metrics import Metrics
 from stillhouse.serving.served_model import ServedModels
@@ -27,6 +28,7 @@ class Probes:
 
     Args:
         check_store: A round trip to the ledger's store; raises when it does not answer.
+        background: What is done again and again beside requests, such as the renewal of leases.
 
     """
 
@@ -34,13 +36,18 @@ class Probes:
     metrics: Metrics
     check_store: Callable[[], Awaitable[None]]
     drain: Drain
+    background: BackgroundLoops
 
     async def livez(self, _request: Request) -> Response:
         """200 while the process answers at all."""
         return Response("ok\n", media_type="text/plain")
 
     async def readyz(self, _request: Request) -> Response:
-        """200 when every engine's own loop and the store answer, else 503 with what does not."""
+        """
+        200 when every engine's own loop, the store and the background loops work, else 503.
+
+        A background loop is named only while it fails; one that requests do not need leaves 200.
+        """
         if self.drain.has_begun:
             report = {"server": "It is shutting down."}
             return Response(msgspec.json.encode(report), 503, media_type="application/json")
@@ -49,7 +56,11 @@ class Probes:
             *(_describe(check) for check in (*checks.values(), _in_time(self.check_store())))
         )
         report = dict(zip((*checks, "store"), found, strict=True))
-        status = 200 if all(word == "ok" for word in found) else 503
+        is_ready = all(word == "ok" for word in found) and not self.background.faults(
+            only_vital=True
+        )
+        report |= {f"background {name}": fault for name, fault in self.background.faults().items()}
+        status = 200 if is_ready else 503
         return Response(msgspec.json.encode(report), status, media_type="application/json")
 
     async def exposition(self, _request: Request) -> Response:

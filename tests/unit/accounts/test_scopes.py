@@ -150,7 +150,7 @@ async def test_two_minted_tokens_are_two_scopes(customer: Customer, database: Da
 
 def _unsigned(customer: Customer) -> str:
     token = jwt.encode(
-        {"sub": customer.uid, "exp": 2**32}, None, "none", headers={"kid": customer.kid}
+        {"sub": customer.uid, "exp": 2**32}, "", "none", headers={"kid": customer.kid}
     )
     return f"jwt:{token}"
 

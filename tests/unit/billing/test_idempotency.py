@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from stillhouse import app
+from stillhouse.background import BackgroundLoops, Loop
 from stillhouse.billing.idempotency import LIFETIME_MS, Answer, Claim, PastRequests
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
@@ -93,13 +93,14 @@ async def test_verify_finds_a_charge_without_its_answer(books):
     )
 
 
-async def test_answers_are_forgotten_by_themselves(verified, monkeypatch):
+async def test_answers_are_forgotten_by_themselves(verified):
     """A running server deletes what has expired, without being asked."""
-    monkeypatch.setattr(app, "_PURGE_INTERVAL_S", 0)
     held = await hold(verified, verified.ledger, request_id="r1")
     await settle(verified, held, answer=said(""))
     verified.clock.advance(LIFETIME_MS / 1000)
-    async with app._purging(PastRequests(verified.database, verified.clock)), asyncio.timeout(10):
+    past_requests = PastRequests(verified.database, verified.clock)
+    async with BackgroundLoops(verified.clock) as background, asyncio.timeout(10):
+        background.start(Loop("purge", past_requests.purge, interval_s=0))
         while await verified.rows("SELECT 1 FROM idempotency_key"):
             pass
 
