@@ -1,0 +1,72 @@
+"""Accounts and API keys of a running server, made as its operator makes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from stillhouse.app import Rooms, open_rooms
+from tests.faults.fault_server import FaultServer
+
+T = TypeVar("T")
+USD = 10**12  # in picodollars
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """
+    An account with a key.
+
+    Args:
+        secret: Of its first key.
+
+    """
+
+    id: int
+    name: str
+    secret: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return bearer(self.secret)
+
+
+def bearer(secret: str) -> dict[str, str]:
+    """Return the header that a client with this key or token sends."""
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def open_account(server: FaultServer, name: str, *, prepaid_usd: int | None = None) -> Account:
+    """Open an account with a key; without *prepaid_usd* it pays afterwards."""
+
+    async def open_it(rooms: Rooms) -> Account:
+        is_prepaid = prepaid_usd is not None
+        account = await rooms.accounts.create_account(name, is_prepaid=is_prepaid)
+        if prepaid_usd is not None:
+            await rooms.ledger.top_up(account.id, prepaid_usd * USD)
+        minted = await rooms.accounts.create_key(account.id, "first-key")
+        return Account(account.id, name, minted.secret)
+
+    return in_rooms(server, open_it)
+
+
+def mint_keys(server: FaultServer, account: Account, number: int) -> list[str]:
+    """Mint further keys of one account."""
+
+    async def mint(rooms: Rooms) -> list[str]:
+        names = [f"key-{index}" for index in range(number)]
+        return [(await rooms.accounts.create_key(account.id, name)).secret for name in names]
+
+    return in_rooms(server, mint)
+
+
+def in_rooms(server: FaultServer, work: Callable[[Rooms], Awaitable[T]]) -> T:
+    """Do what a command would do beside the running server."""
+
+    async def do() -> T:
+        async with open_rooms(server.home) as rooms:
+            return await work(rooms)
+
+    return asyncio.run(do())

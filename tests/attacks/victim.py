@@ -1,0 +1,49 @@
+"""The other account: whatever an attacker does, its answers come whole and are charged once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from tests.attacks.accounts import Account
+from tests.faults.bare_client import BareClient
+from tests.faults.fault_server import CHAT, HELLO, WAIT_S, FaultServer
+
+
+class Victim:
+    """A customer who did nothing wrong."""
+
+    def __init__(self, server: FaultServer, account: Account) -> None:
+        self.server = server
+        self.account = account
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return self.account.headers
+
+    def ask(self, *, path: str = CHAT, **fields: Any) -> httpx.Response:
+        """Ask once for a whole answer, whatever comes of it."""
+        return httpx.post(
+            self.server.url + path, json=HELLO | fields, headers=self.headers, timeout=WAIT_S
+        )
+
+    def is_answered(self, *, max_tokens: int = 3) -> bool:
+        """Ask once; True when the answer has every token."""
+        response = self.ask(max_tokens=max_tokens, temperature=0)
+        return (
+            response.status_code == 200
+            and response.json()["usage"]["completion_tokens"] == max_tokens
+        )
+
+    @contextmanager
+    def streaming(self, *, max_tokens: int = 100) -> Iterator[BareClient]:
+        """A stream that has begun; when the block is left, its every token must have come."""
+        with BareClient(self.server, self.headers, max_tokens=max_tokens) as stream:
+            stream.read(2)
+            yield stream
+            *_, finish, done = stream.events()
+        assert finish is not None, "the victim's stream was cut"
+        assert (max_tokens, None) == (finish["usage"]["completion_tokens"], done)
