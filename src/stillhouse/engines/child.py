@@ -12,6 +12,7 @@ import structlog
 from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
 from stillhouse.engines.frames import (
     Cancel,
+    Compiled,
     FrameError,
     Generate,
     LoadFailed,
@@ -83,6 +84,10 @@ class ChildEngine:
         model: What the log calls it.
         on_progress: Told how far the worker has loaded, also at every restart.
 
+    Attributes:
+        on_compiled: Told for how many seconds the worker has compiled a grammar, and for which
+            cache salt.
+
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class ChildEngine:
     ) -> None:
         self._command = tuple(command)
         self._on_progress = on_progress
+        self.on_compiled: Callable[[str, float], None] | None = None
         self._times = times or SupervisionTimes()
         self._log = structlog.get_logger(model=model)
         self._supervisor: asyncio.Task[None] | None = None
@@ -360,14 +366,21 @@ class ChildEngine:
                 if stream := self._streams.find(message.sequence_id):
                     stream.put(_refusal(message))
                     self._streams.close(stream)
-            case Pong():
-                answer = self._pings.pop(message.ping_id, None)
-                if answer is not None and not answer.done():
-                    answer.set_result(message.health)
+            case Pong() | Compiled():
+                self._note(message)
             case Loading() | Ready() | LoadFailed():
                 raise FrameError(f"A {type(message).__name__} from a worker that is ready.")
             case _:
                 assert_never(message)
+
+    def _note(self, message: Pong | Compiled) -> None:
+        if isinstance(message, Compiled):
+            if self.on_compiled is not None:
+                self.on_compiled(message.cache_salt, message.seconds)
+            return
+        answer = self._pings.pop(message.ping_id, None)
+        if answer is not None and not answer.done():
+            answer.set_result(message.health)
 
     async def _ping(self, *, timeout_s: float) -> EngineHealth:
         if self._worker is None:

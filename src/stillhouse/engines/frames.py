@@ -119,6 +119,19 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     message: str
 
 
+class Compiled(msgspec.Struct, frozen=True, tag="compiled"):
+    """
+    So long a grammar was compiled, for whomever it is.
+
+    Args:
+        cache_salt: Of the requests that wanted it.
+
+    """
+
+    cache_salt: str
+    seconds: float
+
+
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The engine loop's answer to a ping."""
 
@@ -127,7 +140,7 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
 
 
 ToWorker = Generate | Cancel | Ping
-ToGateway = Loading | Ready | LoadFailed | Steps | Refused | Pong
+ToGateway = Loading | Ready | LoadFailed | Steps | Refused | Compiled | Pong
 
 
 def encode(message: ToWorker | ToGateway) -> bytes:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from stillhouse.engines.base import GenerateRequest
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-READER_STACK_BYTES = 64 * 1024 * 1024  # address space; what is nested is compiled by recursion
 
 
 def live_and_die_with_parent() -> None:
@@ -48,14 +47,14 @@ class GatewayLink:
     Messages from and to the gateway.
 
     A thread of its own reads the socket, so that a cancel is here before the step that it
-    interrupts is over, and so that the process ends with its gateway even in mid-step. All other
-    methods belong to the engine loop.
+    interrupts is over, and so that the process ends with its gateway even in mid-step. It does
+    nothing else: what holds it up holds up cancels and pings, and an engine that answers no ping
+    is killed. `wake` may be called on any thread; all other methods belong to the engine loop.
 
     Attributes:
         close: Called before the process ends because the gateway has hung up.
-        prepare: Called on that thread for each request, before the loop receives it: slow work
-            that lets go of the interpreter's lock holds up no running sequence there. Raises
-            nothing.
+        prepare: Called on that thread for each request, before the loop receives it, to let
+            others begin with what takes long. Neither waits nor raises.
 
     """
 
@@ -65,24 +64,30 @@ class GatewayLink:
         self._connection = connection
         self._arrived: list[ToWorker] = []
         self._has_arrived = threading.Condition()
-        usual_bytes = threading.stack_size(READER_STACK_BYTES)
+        self._is_woken = False
         threading.Thread(target=self._read, name="gateway-link", daemon=True).start()
-        threading.stack_size(usual_bytes)
 
     def receive(self, timeout_s: float | None) -> list[ToWorker]:
         """
         Take all messages that have arrived, in order.
 
         Args:
-            timeout_s: So long it waits for the first one; 0 does not, None for as long as it
-                takes.
+            timeout_s: So long it waits for the first one or for `wake`; 0 does not, None for as
+                long as it takes.
 
         """
         with self._has_arrived:
             if timeout_s != 0:
-                self._has_arrived.wait_for(lambda: self._arrived, timeout_s)
+                self._has_arrived.wait_for(lambda: self._arrived or self._is_woken, timeout_s)
+            self._is_woken = False
             arrived, self._arrived = self._arrived, []
             return arrived
+
+    def wake(self) -> None:
+        """Let `receive` return at once, now or when it is called next; there is work to do."""
+        with self._has_arrived:
+            self._is_woken = True
+            self._has_arrived.notify()
 
     def send(self, message: ToGateway) -> None:
         """Send *message*; blocks while the gateway does not read."""

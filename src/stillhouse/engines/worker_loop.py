@@ -9,6 +9,7 @@ from typing import Protocol
 from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
 from stillhouse.engines.frames import (
     Cancel,
+    Compiled,
     Generate,
     LoadFailed,
     LoadFailure,
@@ -37,9 +38,14 @@ class Runner(Protocol):
     An engine without its process: sequences in, tokens out.
 
     One thread, the loop's, calls all of it but `prepare` and `close`.
+
+    Attributes:
+        wake: To be called, on any thread, when there is work that the loop does not know of.
+
     """
 
     context_length: int
+    wake: Callable[[], None]
 
     @property
     def max_sequences(self) -> int:
@@ -67,7 +73,7 @@ class Runner(Protocol):
         ...
 
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
-        """Do what can be done for a request before `add`, on the thread that receives."""
+        """Begin what a request needs before it can run, on the thread that receives: no waiting."""
         ...
 
     def add(self, sequence_id: int, request: GenerateRequest) -> None:
@@ -94,6 +100,10 @@ class Runner(Protocol):
                 cancelled there gets no further token.
 
         """
+        ...
+
+    def take_compile_times(self) -> list[tuple[str, float]]:
+        """Return the seconds spent on grammars since the last time, by whose they are."""
         ...
 
     def close(self) -> None:
@@ -144,6 +154,8 @@ class EngineLoop:
             if isinstance(step, InvalidRequestError):
                 self._link.send(refusal(sequence_id, step))
         self._steps.clear()
+        for cache_salt, seconds in self._runner.take_compile_times():
+            self._link.send(Compiled(cache_salt, seconds))
 
 
 def refusal(sequence_id: int, error: InvalidRequestError) -> Refused:
@@ -172,6 +184,7 @@ def live(load: Callable[[Callable[[Loading], None]], Runner], socket_number: str
     except ConfigError as error:
         link.send(LoadFailed(LoadFailure.CONFIG, error.message))
         return
+    runner.wake = link.wake
     link.prepare = runner.prepare
     link.close = runner.close
     link.send(

@@ -47,6 +47,7 @@ class FakeRunner:
     ) -> None:
         self._settings = settings
         self._clock = clock
+        self.wake: Callable[[], None] = _nobody
         self.max_sequences = settings.slots
         self._vocab_size = vocab_size
         self.context_length = context_length
@@ -90,6 +91,10 @@ class FakeRunner:
 
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
         """Nothing: words need no preparation."""
+
+    def take_compile_times(self) -> list[tuple[str, float]]:
+        """Nothing: words have no grammar."""
+        return []
 
     def add(self, sequence_id: int, request: GenerateRequest) -> None:
         """
@@ -201,3 +206,7 @@ def _fail_if_it_must(sequence: FakeSequence) -> None:
 def _hang() -> NoReturn:
     while True:
         threading.Event().wait()
+
+
+def _nobody() -> None:
+    """Nothing comes about here without the loop."""

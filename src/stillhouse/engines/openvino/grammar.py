@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits
 
+from stillhouse.engines.openvino.grammar_thread import GrammarThread
 from stillhouse.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llguidance import LLTokenizer
     from numpy.typing import NDArray
 
-    from stillhouse.engines.base import GenerateRequest, Grammar
+    from stillhouse.clock import Clock
+    from stillhouse.engines.base import GenerateRequest
+    from stillhouse.engines.openvino.grammar_thread import Compiled
 
 MAX_GRAMMAR_CHARS = 1024 * 1024
 MAX_MESSAGE_CHARS = 300
@@ -34,42 +39,56 @@ LIMITS = LLParserLimits(
 
 class Grammars:
     """
-    Compiles the grammars of requests, each in a millisecond mostly.
+    The grammars of requests: compiled aside, each once for all requests of its cache salt.
 
-    Each request has a compiled grammar of its own: copies share a lexer and its limits, so that
-    one customer's text could fail another's. Only the answers of one request, which come one right
-    after the other, have copies of one.
+    `want` may be called on any thread, all else on the engine loop's.
 
     Args:
         vocabulary: From `vocabulary.read_vocabulary`; None refuses every grammar.
 
     """
 
-    def __init__(self, vocabulary: LLTokenizer | None) -> None:
+    def __init__(self, vocabulary: LLTokenizer | None, clock: Clock) -> None:
         self._vocabulary = vocabulary
-        self._last: tuple[tuple[str, str], LLMatcher] | None = None
+        self.thread = GrammarThread(self._compile, clock)
 
-    def matcher_of(self, request: GenerateRequest) -> GrammarMatcher | None:
+    def want(self, sequence_id: int, request: GenerateRequest) -> None:
+        """Have the grammar of *request* compiled, which holds up nobody; nothing without one."""
+        if request.grammar is not None and self._vocabulary is not None:
+            self.thread.want(sequence_id, request.cache_salt, request.grammar.text)
+
+    def want_again(self, sequence_id: int, request: GenerateRequest, begun: Sequence[int]) -> None:
+        """Have it compiled for this sequence alone, and matched with the tokens *begun*."""
+        assert request.grammar is not None
+        self.thread.want(sequence_id, request.cache_salt, request.grammar.text, begun)
+
+    def take(self, sequence_id: int, request: GenerateRequest) -> GrammarMatcher | None:
         """
-        Return where *request* begins in its grammar; None where it has none.
+        Return where *request* is in the grammar that it wants; None until that is compiled.
 
         Raises:
             InvalidRequestError: The grammar cannot be compiled, or takes too much work.
 
         """
-        if request.grammar is None:
-            return None
         if self._vocabulary is None:
             raise InvalidRequestError(NO_GRAMMARS)
-        key = (request.request_id.partition("/")[0], request.grammar.text)
-        if self._last is None or self._last[0] != key:
-            self._last = (key, _compile(self._vocabulary, request.grammar.text))
-        return GrammarMatcher(
-            self._last[1].deep_copy(),
-            request.grammar,
-            request.stop_token_ids,
-            vocab_size=self._vocabulary.vocab_size - 1,
-        )
+        compiled = self.thread.take(sequence_id)
+        if compiled is None:
+            return None
+        return GrammarMatcher(compiled, request, vocab_size=self._vocabulary.vocab_size - 1)
+
+    def _compile(self, text: str, begun: Sequence[int]) -> LLMatcher:
+        """Return the matcher of *text* after the tokens *begun*."""
+        if len(text) > MAX_GRAMMAR_CHARS:
+            raise InvalidRequestError(
+                f"The grammar has {len(text)} characters; {MAX_GRAMMAR_CHARS} are allowed."
+            )
+        assert self._vocabulary is not None
+        matcher = LLMatcher(self._vocabulary, text, log_level=0, limits=LIMITS)
+        if begun:
+            matcher.consume_tokens(list(begun))
+        _computed_mask(matcher)  # what comes to light at the first token is better told before it
+        return matcher
 
 
 class GrammarMatcher:
@@ -80,23 +99,29 @@ class GrammarMatcher:
     have.
 
     Args:
-        matcher: Of the grammar's text, with a vocabulary of one token more than the model's.
-        stop_token_ids: They end the sequence, exactly where the grammar is complete.
+        compiled: The grammar, with a vocabulary of one token more than the model's.
+        request: Its stop tokens end the sequence, exactly where the grammar is complete.
+
+    Attributes:
+        num_matched: How many of the sequence's last tokens the grammar was told.
 
     """
 
-    def __init__(
-        self,
-        matcher: LLMatcher,
-        grammar: Grammar,
-        stop_token_ids: tuple[int, ...],
-        *,
-        vocab_size: int,
-    ) -> None:
+    def __init__(self, compiled: Compiled, request: GenerateRequest, *, vocab_size: int) -> None:
+        assert request.grammar is not None
+        assert compiled.matcher is not None
         self._vocab_size = vocab_size
-        self._stop_token_ids = [t for t in stop_token_ids if 0 <= t < vocab_size]
-        self._begins_after = grammar.after_token_id
-        self._matcher = matcher
+        self._stop_token_ids = [t for t in request.stop_token_ids if 0 <= t < vocab_size]
+        self._compiled = compiled
+        self.num_matched = len(compiled.begun or ())
+        self._begins_after = request.grammar.after_token_id if compiled.begun is None else None
+        # Copies share a lexer, and what one finds out about it is of use to all.
+        self._matcher = compiled.matcher.deep_copy()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other sequences' texts may have failed it: it is better tried again, alone."""
+        return self._compiled.num_given > 1
 
     def apply(self, logits: NDArray[np.float32]) -> None:
         """
@@ -123,22 +148,13 @@ class GrammarMatcher:
                 self._begins_after = None
         elif token_id not in self._stop_token_ids:
             self._matcher.consume_token(token_id)  # what fails is told by the next mask
+            self.num_matched += 1
 
     def _compute_mask(self) -> NDArray[np.bool_]:
         """Return what is allowed, shape (vocabulary + 1,); the last one is the end."""
         mask = np.frombuffer(_computed_mask(self._matcher), np.uint8)
         bits = np.unpackbits(mask, count=self._vocab_size + 1, bitorder="little")
         return bits.view(np.bool_)
-
-
-def _compile(vocabulary: LLTokenizer, text: str) -> LLMatcher:
-    if len(text) > MAX_GRAMMAR_CHARS:
-        raise InvalidRequestError(
-            f"The grammar has {len(text)} characters; {MAX_GRAMMAR_CHARS} are allowed."
-        )
-    matcher = LLMatcher(vocabulary, text, log_level=0, limits=LIMITS)
-    _computed_mask(matcher)  # what comes to light at the first token is better told before it
-    return matcher
 
 
 def _computed_mask(matcher: LLMatcher) -> bytes:

@@ -24,6 +24,9 @@ class LogitRules:
     Args:
         grammar: Of `request.grammar`.
 
+    Attributes:
+        grammar: The same; may be set to one that stands at the same place.
+
     """
 
     def __init__(self, request: GenerateRequest, grammar: GrammarMatcher | None) -> None:
@@ -31,7 +34,7 @@ class LogitRules:
         self._penalties = (
             Penalties(sampling, request.prompt_token_ids) if Penalties.are_on(sampling) else None
         )
-        self._grammar = grammar
+        self.grammar = grammar
         self._biased_ids = np.array([token_id for token_id, _ in sampling.logit_bias], np.intp)
         biases = np.array([bias for _, bias in sampling.logit_bias], np.float64)
         self._biases = biases.clip(-LARGEST_BIAS, LARGEST_BIAS).astype(np.float32)
@@ -51,16 +54,16 @@ class LogitRules:
         ruled[self._biased_ids] += self._biases
         if self._penalties is not None:
             self._penalties.apply(ruled)
-        if self._grammar is not None:
-            self._grammar.apply(ruled)
+        if self.grammar is not None:
+            self.grammar.apply(ruled)
         return ruled
 
     def advance(self, token_id: int) -> None:
         """Take note of a token that was drawn."""
         if self._penalties is not None:
             self._penalties.count(token_id)
-        if self._grammar is not None:
-            self._grammar.advance(token_id)
+        if self.grammar is not None:
+            self.grammar.advance(token_id)
 
 
 def make_logit_rules(request: GenerateRequest, grammar: GrammarMatcher | None) -> LogitRules | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stillhouse.clock import SystemClock
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep
 from stillhouse.engines.openvino.grammar import Grammars
 from stillhouse.engines.openvino.kv_blocks import KVBlocks
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from stillhouse.engines.worker_loop import SequenceSteps
 
 
+#: A thread that compiles grammars and has not come back is looked for so often.
+_PATIENCE_S = 1.0
 CLOSE_TIMEOUT_S = 3.0  # a supervisor kills a worker that takes longer than five
 
 
@@ -63,7 +66,7 @@ class Runner:
         self._decoder = decoder
         self._spill = spill
         self._vocab_size = vocab_size
-        self._grammars = Grammars(vocabulary)
+        self._grammars = Grammars(vocabulary, SystemClock())
         self.max_sequences = settings.max_sequences
         self.context_length = context_length
         self._blocks = KVBlocks(decoder.num_blocks)
@@ -83,7 +86,7 @@ class Runner:
             speculation=self._speculation,
         )
         self._sequences: dict[int, Sequence] = {}
-        self._prepared: dict[int, GrammarMatcher | InvalidRequestError] = {}
+        self._awaiting_grammar: dict[int, Sequence] = {}
         self._num_steps = 0
 
     @property
@@ -104,14 +107,16 @@ class Runner:
     @property
     def idle_s(self) -> float | None:
         """So long there is nothing to do unless a request comes; None is for ever."""
-        return 0.0 if self._sequences else None
+        if len(self._sequences) > len(self._awaiting_grammar):
+            return 0.0
+        return _PATIENCE_S if self._awaiting_grammar else None
 
     @property
     def health(self) -> EngineHealth:
         """How the engine stands."""
         return EngineHealth(
             num_running=self._scheduler.num_running,
-            num_waiting=self._scheduler.num_waiting,
+            num_waiting=self._scheduler.num_waiting + len(self._awaiting_grammar),
             num_free_blocks=self._blocks.num_free,
             num_blocks=self._blocks.num_blocks,
             num_steps=self._num_steps,
@@ -122,30 +127,40 @@ class Runner:
         if self._spill is not None:
             self._spill.close(CLOSE_TIMEOUT_S)
 
+    @property
+    def wake(self) -> Callable[[], None]:
+        """Called, on another thread, when a grammar is compiled."""
+        return self._grammars.thread.wake
+
+    @wake.setter
+    def wake(self, wake: Callable[[], None]) -> None:
+        self._grammars.thread.wake = wake
+
+    def take_compile_times(self) -> list[tuple[str, float]]:
+        """Return the seconds spent on grammars since the last time, by cache salt."""
+        return self._grammars.thread.take_times()
+
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
-        """Compile a request's grammar ahead of `add`, on a thread that holds up no sequence."""
-        try:
-            grammar = self._grammars.matcher_of(request)
-        except InvalidRequestError as error:
-            self._prepared[sequence_id] = error
-        else:
-            if grammar is not None:
-                self._prepared[sequence_id] = grammar
+        """Have a request's grammar compiled ahead of `add`; may be called on another thread."""
+        self._grammars.want(sequence_id, request)
 
     def add(self, sequence_id: int, request: GenerateRequest) -> None:
         """
         Take a request; its steps come under *sequence_id*, which must be higher than all before.
+
+        It runs once its grammar is compiled, and holds up nobody until then.
 
         Raises:
             InvalidRequestError: A value cannot be honoured.
             RequestTooLargeForEngineError: It can never fit.
 
         """
-        grammar = self._prepared.pop(sequence_id, None)
-        self._check(request)
-        if isinstance(grammar, InvalidRequestError):
-            raise grammar
-        grammar = grammar or self._grammars.matcher_of(request)
+        try:
+            self._check(request)
+            grammar = self._grammar_of(sequence_id, request)
+        except InvalidRequestError:
+            self._grammars.thread.forget(sequence_id)
+            raise
         sequence = Sequence(
             sequence_id,
             request,
@@ -155,7 +170,16 @@ class Runner:
         )
         sequence.draft_record = self._speculation.new_record()
         self._sequences[sequence_id] = sequence
-        self._scheduler.add(sequence)
+        if grammar is None and request.grammar is not None:
+            self._awaiting_grammar[sequence_id] = sequence
+        else:
+            self._scheduler.add(sequence)
+
+    def _grammar_of(self, sequence_id: int, request: GenerateRequest) -> GrammarMatcher | None:
+        if request.grammar is None:
+            return None
+        self._grammars.want(sequence_id, request)
+        return self._grammars.take(sequence_id, request)
 
     def cancel(self, sequence_id: int) -> SequenceSteps:
         """End a sequence and return its last step, or nothing if it has ended before."""
@@ -174,15 +198,35 @@ class Runner:
                 cancelled there gets no further token.
 
         """
-        if not self._sequences:
-            return []
+        refused = self._start_compiled() if self._awaiting_grammar else []
+        if len(self._sequences) == len(self._awaiting_grammar):
+            return refused
         batch = self._scheduler.schedule()
         if not batch and self._scheduler.is_restoring:
-            return []
+            return refused
         assert batch, "There is work, but none of it can advance. This is a bug."
         logits = self._decoder.run(batch)
         receive()
-        return self._publish(batch, logits)
+        return refused + self._publish(batch, logits)
+
+    def _start_compiled(self) -> SequenceSteps:
+        """Let sequences run whose grammars are there by now; return which of them cannot."""
+        refused: SequenceSteps = []
+        for sequence in list(self._awaiting_grammar.values()):
+            try:
+                grammar = self._grammars.take(sequence.sequence_id, sequence.request)
+            except InvalidRequestError as error:
+                self._forget(sequence)
+                refused.append((sequence.sequence_id, error))
+                continue
+            if grammar is not None:
+                del self._awaiting_grammar[sequence.sequence_id]
+                if sequence.logit_rules is None:
+                    sequence.logit_rules = make_logit_rules(sequence.request, grammar)
+                else:
+                    sequence.logit_rules.grammar = grammar
+                self._scheduler.add(sequence)
+        return refused
 
     def _publish(self, batch: list[Slice], logits: NDArray[float32]) -> SequenceSteps:
         self._num_steps += 1
@@ -211,8 +255,27 @@ class Runner:
         if drawn.error is None:
             return [self._report(sequence, drawn)]
         steps: SequenceSteps = [self._report(sequence, drawn)] if drawn.token_ids else []
+        if self._has_another_try(sequence):
+            return steps
         self._forget(sequence)
         return [*steps, (sequence.sequence_id, drawn.error)]
+
+    def _has_another_try(self, sequence: Sequence) -> bool:
+        """
+        Put off a sequence that others' texts may have failed, until it has a grammar of its own.
+
+        It then goes on as it would have: nothing was drawn where its grammar failed.
+        """
+        grammar = None if sequence.logit_rules is None else sequence.logit_rules.grammar
+        if grammar is None or not grammar.is_shared:
+            return False
+        first = len(sequence.token_ids) - grammar.num_matched
+        self._scheduler.put_off(sequence)
+        self._awaiting_grammar[sequence.sequence_id] = sequence
+        self._grammars.want_again(
+            sequence.sequence_id, sequence.request, sequence.token_ids[first:]
+        )
+        return True
 
     def _report(self, sequence: Sequence, drawn: Drawn) -> tuple[int, GenerateStep]:
         """Return the step to be told, and forget the sequence if it is the last one."""
@@ -224,7 +287,10 @@ class Runner:
         return sequence.sequence_id, step
 
     def _forget(self, sequence: Sequence) -> None:
-        self._scheduler.remove(sequence)
+        if self._awaiting_grammar.pop(sequence.sequence_id, None) is None:
+            self._scheduler.remove(sequence)
+        else:
+            self._grammars.thread.forget(sequence.sequence_id)
         del self._sequences[sequence.sequence_id]
 
     def _check(self, request: GenerateRequest) -> None:

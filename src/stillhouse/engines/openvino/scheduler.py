@@ -170,6 +170,12 @@ class Scheduler:
         if not self._waiting:
             self._prefixes.forget_parts()
 
+    def put_off(self, sequence: Sequence) -> None:
+        """Take everything back from a running *sequence*, which waits elsewhere to be added."""
+        self._stop_running(sequence)
+        sequence.was_preempted = True
+        sequence.state = SequenceState.WAITING
+
     # The parts of a schedule.
 
     def _grow_running(self) -> None:
@@ -303,9 +309,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take back everything; the sequence is computed again when there is room for it."""
-        self._stop_running(sequence)
-        sequence.was_preempted = True
-        sequence.state = SequenceState.WAITING
+        self.put_off(sequence)
         self.add(sequence)
 
 

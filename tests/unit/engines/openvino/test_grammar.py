@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import threading
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher
 
+from stillhouse.clock import SystemClock
 from stillhouse.engines.base import GenerateRequest, Grammar
 from stillhouse.engines.openvino.grammar import MAX_GRAMMAR_CHARS, GrammarMatcher, Grammars
 from stillhouse.engines.openvino.vocabulary import read_vocabulary
@@ -64,17 +67,28 @@ def matcher_of(vocabulary):
 
 
 def make_matcher(vocabulary, text: str, *, stop_token_ids=ENDS, **fields) -> GrammarMatcher:
-    return answer_of(Grammars(vocabulary), "r", Grammar(text, **fields), stop_token_ids)
+    return answer_of(Grammars(vocabulary, SystemClock()), Grammar(text, **fields), stop_token_ids)
+
+
+_sequence_ids = itertools.count()
 
 
 def answer_of(
-    grammars: Grammars, request_id: str, grammar: Grammar, stop_token_ids=ENDS
+    grammars: Grammars, grammar: Grammar, stop_token_ids=ENDS, *, salt: str = ""
 ) -> GrammarMatcher:
+    """Return the matcher of one more sequence, once it is compiled."""
+    sequence_id = next(_sequence_ids)
     request = GenerateRequest(
-        request_id, [1], 9, grammar=grammar, stop_token_ids=tuple(stop_token_ids)
+        "r", [1], 9, grammar=grammar, stop_token_ids=tuple(stop_token_ids), cache_salt=salt
     )
-    matcher = grammars.matcher_of(request)
-    assert matcher is not None
+    is_there = threading.Event()
+    grammars.thread.wake = is_there.set
+    grammars.want(sequence_id, request)
+    matcher = grammars.take(sequence_id, request)
+    while matcher is None:
+        is_there.wait()
+        is_there.clear()
+        matcher = grammars.take(sequence_id, request)
     return matcher
 
 
@@ -265,30 +279,43 @@ def test_a_matcher_that_was_told_what_is_not_allowed_says_so(matcher_of):
         allowed(matcher)
 
 
-def test_one_requests_text_does_not_fail_anothers(vocabulary):
-    """Two requests of the same grammar have their limits to themselves."""
-    grammars = Grammars(vocabulary)
-    first = answer_of(grammars, "a", Grammar(LATE_TROUBLE))
-    second = answer_of(grammars, "b", Grammar(LATE_TROUBLE))
-    third = answer_of(grammars, "a", Grammar(LATE_TROUBLE))
+def test_one_accounts_text_does_not_fail_anothers(vocabulary):
+    """Two accounts' requests of the same grammar have their limits to themselves."""
+    grammars = Grammars(vocabulary, SystemClock())
+    first = answer_of(grammars, Grammar(LATE_TROUBLE), salt="a")
+    second = answer_of(grammars, Grammar(LATE_TROUBLE), salt="b")
     spell_text(first, "xyzabc!a")
     with pytest.raises(InvalidRequestError, match="too many states"):
         allowed(first)
+    assert not first.is_shared
     spell_text(second, "xyzabcabc!")
-    spell_text(third, "xyzabcabc!")
 
 
-def test_answers_of_one_request_are_each_where_they_are(vocabulary):
+def test_what_may_be_anothers_fault_is_said_to_be_shared(vocabulary):
+    """One account's requests share a grammar's limits, and one that fails there can be retried."""
+    grammars = Grammars(vocabulary, SystemClock())
+    first = answer_of(grammars, Grammar(LATE_TROUBLE))
+    second = answer_of(grammars, Grammar(LATE_TROUBLE))
+    spell_text(first, "xyzabc!a")
+    with pytest.raises(InvalidRequestError, match="too many states"):
+        allowed(first)
+    assert first.is_shared
+    with pytest.raises(InvalidRequestError, match="too many states"):
+        spell_text(second, "xyzabcabc!")
+    assert second.is_shared
+
+
+def test_each_request_of_a_grammar_is_where_it_is(vocabulary):
     """What is compiled once for all of them begins anew for each, and is not another grammar's."""
-    grammars = Grammars(vocabulary)
+    grammars = Grammars(vocabulary, SystemClock())
     grammar = Grammar(regex("a*b?"))
-    first = answer_of(grammars, "r", grammar)
+    first = answer_of(grammars, grammar)
     spell_text(first, "ab")
-    second = answer_of(grammars, "r/1", grammar)
+    second = answer_of(grammars, grammar)
     spell_text(second, "aa")
     assert {*ENDS} == allowed(first)
     spell_text(second, "ab")
-    other = answer_of(grammars, "r/2", Grammar(regex("x")))
+    other = answer_of(grammars, Grammar(regex("x")))
     assert {TOKENS.index("x")} == allowed(other)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher
 
 from stillhouse.chat import SamplingParams, TokenUsage
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep, Grammar
 from stillhouse.engines.openvino.engine import openvino_engine
+from stillhouse.engines.openvino.grammar import Grammars
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
@@ -141,37 +145,142 @@ def test_an_engine_without_work_waits_for_ever(make_runner):
     assert 0.0 == runner.idle_s
 
 
-def test_a_grammar_can_be_prepared_ahead(make_runner, tmp_path):
-    """Prepared or not, the answer is the same; a prepared one is kept until it is added."""
+@pytest.fixture
+def blocked(monkeypatch, make_runner, tmp_path):
+    """A runner whose grammars are compiled when the event is set, and what was compiled."""
     write_ascii_tokenizer(tmp_path / "checkpoint")
-    runner = make_runner()
+    may_go, texts = threading.Event(), []
+    compile_ = Grammars._compile
+
+    def wait_and_compile(self: Grammars, text: str, begun: tuple[int, ...]) -> LLMatcher:
+        texts.append(text)
+        may_go.wait()
+        matcher: LLMatcher = compile_(self, text, begun)
+        return matcher
+
+    monkeypatch.setattr(Grammars, "_compile", wait_and_compile)
+    yield make_runner(), may_go, texts
+    may_go.set()
+
+
+def test_a_grammar_that_is_compiled_holds_up_nobody(blocked):
+    """Others run to their end meanwhile, and the engine has no step to take for it."""
+    runner, may_go, _ = blocked
     runner.prepare(1, CONSTRAINED)
-    prepared = runner._prepared[1]
     runner.add(1, CONSTRAINED)
-    runner.add(2, CONSTRAINED)
-    rules = runner._sequences[1].logit_rules
-    assert rules is not None
-    assert prepared is rules._grammar
-    first, second = finish(runner).values()
-    assert first == second
-    assert "".join(TOKENS[token_id] for token_id in first[:-1]) in {"foo", "bar"}
-    assert END_ID == first[-1]
-    assert {} == runner._prepared
+    assert (1.0, []) == (runner.idle_s, runner.step(nothing))
+    assert (0, 1) == (runner.health.num_running, runner.health.num_waiting)
+    runner.add(2, REQUEST)
+    assert 0.0 == runner.idle_s
+    tokens_of_second = [step for _ in range(5) for step in runner.step(nothing)]
+    assert {2} == {sequence_id for sequence_id, _ in tokens_of_second}
+    assert EngineFinish.LENGTH == tokens_of_second[-1][1].finish
+    may_go.set()
+    (answer,) = finish(runner).values()
+    assert "".join(TOKENS[token_id] for token_id in answer[:-1]) in {"foo", "bar"}
+    assert END_ID == answer[-1]
+
+
+def test_a_cancel_ends_who_waits_for_a_grammar(blocked):
+    """At once; what is being compiled goes on, what nobody waits for is not begun."""
+    runner, may_go, texts = blocked
+    other = replace(CONSTRAINED, grammar=Grammar('{"grammars": [{"lark_grammar": "start: /x/"}]}'))
+    runner.add(1, CONSTRAINED)
+    runner.add(2, other)
+    for sequence_id in (1, 2):
+        ((told_id, step),) = runner.cancel(sequence_id)
+        assert (sequence_id, EngineFinish.CANCELLED) == (told_id, step.finish)
+        assert TokenUsage(3, 0, 0) == step.usage
+        assert [] == runner.cancel(sequence_id)
+    assert not runner.has_work
+    assert runner.idle_s is None
+    may_go.set()
+    runner.add(3, CONSTRAINED)
+    assert [3] == [*finish(runner)]
+    assert [GRAMMAR.text] == texts
+
+
+def test_a_grammar_is_compiled_once_for_all_of_an_account(blocked):
+    """However many requests want it, before and after; another account's is its own."""
+    runner, may_go, texts = blocked
+    for sequence_id in range(20):
+        runner.add(sequence_id, replace(CONSTRAINED, cache_salt="a"))
+    runner.add(20, replace(CONSTRAINED, cache_salt="b"))
+    may_go.set()
+    finish(runner)
+    runner.add(21, replace(CONSTRAINED, cache_salt="a"))
+    finish(runner)
+    assert 2 * [GRAMMAR.text] == texts
+    assert ["a", "b"] == [salt for salt, _ in runner.take_compile_times()]
 
 
 @pytest.mark.parametrize(
     "request_",
     [replace(CONSTRAINED, grammar=Grammar("nonsense")), replace(CONSTRAINED, max_tokens=-1)],
 )
-def test_what_was_prepared_in_vain_is_not_kept(make_runner, tmp_path, request_):
-    """A refusal comes when the request is added, and nothing stays behind."""
+def test_what_is_refused_leaves_nothing_behind(make_runner, tmp_path, request_):
+    """Neither what no grammar can be made of nor a request that is wrong in another way."""
     write_ascii_tokenizer(tmp_path / "checkpoint")
     runner = make_runner()
     runner.prepare(1, request_)
     with pytest.raises(InvalidRequestError):
-        runner.add(1, request_)
-    assert {} == runner._prepared
+        add_and_run(runner, request_)
+    assert {} == runner._grammars.thread._wanted
     assert not runner.has_work
+
+
+def add_and_run(runner: Runner, request: GenerateRequest) -> None:
+    """Raise why a request is refused, at once or when its grammar was tried."""
+    runner.add(1, request)
+    while runner.has_work:
+        for _, step in runner.step(nothing):
+            if isinstance(step, InvalidRequestError):
+                raise step
+
+
+LATE_TROUBLE = Grammar(
+    json.dumps(
+        {
+            "grammars": [
+                {
+                    "lark_grammar": 'start: /xyz[a-c]{3,8}/ "!" HUGE\n'
+                    "HUGE: /((((a{1000}){1000}){1000}){1000})/"
+                }
+            ]
+        }
+    )
+)
+
+
+def test_one_text_does_not_fail_another_of_the_same_grammar(make_runner, tmp_path):
+    """Who was failed by a limit that another has used up goes on, under a grammar of its own."""
+    write_ascii_tokenizer(tmp_path / "checkpoint")
+    words = tuple((TOKENS.index(word), -100.0) for word in ("ab", "abc"))
+    request = replace(CONSTRAINED, grammar=LATE_TROUBLE, max_tokens=11)
+    early, late = (
+        replace(request, sampling=SamplingParams(temperature=0, logit_bias=(*words, mark)))
+        for mark in ((TOKENS.index("!"), 100.0), (TOKENS.index("!"), -100.0))
+    )
+    alone = make_runner()
+    alone.add(1, late)
+    expected = finish(alone)[1]
+    assert 11 == len(expected)
+    runner = make_runner()
+    runner.add(1, early)
+    runner.add(2, late)
+    told: dict[int, list[int]] = {1: [], 2: []}
+    errors: dict[int, InvalidRequestError] = {}
+    while runner.has_work:
+        for sequence_id, step in runner.step(nothing):
+            if isinstance(step, InvalidRequestError):
+                errors[sequence_id] = step
+            else:
+                told[sequence_id] += step.token_ids
+    assert expected == told[2]
+    assert [1] == [*errors]
+    assert "cannot be followed" in errors[1].message
+    assert 3 == len(runner.take_compile_times())
+    assert runner.health.num_blocks == runner.health.num_free_blocks
 
 
 def test_a_checkpoint_without_tokenizer_takes_no_grammar(make_runner):
