@@ -10,7 +10,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from stillhouse.accounts.accounts import Accounts
+from stillhouse.accounts.accounts import AccountRules, Accounts
 from stillhouse.accounts.first_key import FirstKey, ensure_first_key
 from stillhouse.api.account.account_routes import account_routes
 from stillhouse.api.doors import door_routes
@@ -89,13 +89,19 @@ class Service:
 
 @asynccontextmanager
 async def open_rooms(
-    home: Path, *, url: str | None = None, clock: Clock | None = None, is_server: bool = False
+    home: Path,
+    *,
+    url: str | None = None,
+    clock: Clock | None = None,
+    is_server: bool = False,
+    account_rules: AccountRules | None = None,
 ) -> AsyncIterator[Rooms]:
     """
     Open the state under *home*; commands may do so while a server runs on it.
 
     Args:
         url: Of the ledger's database; None for the file under *home*.
+        account_rules: None takes the defaults.
 
     Raises:
         ConfigError: Another server already runs on it.
@@ -105,7 +111,7 @@ async def open_rooms(
     with Database.open(url or home / DATABASE_FILE, is_server=is_server) as database:
         clock = DatabaseClock(database, clock or SystemClock())
         await clock.synchronise()
-        accounts = await Accounts.open(database, clock, home)
+        accounts = await Accounts.open(database, clock, home, account_rules)
         ledger = Ledger(database, clock)
         try:
             yield Rooms(database, clock, accounts, ledger, Statements(database))
@@ -116,6 +122,11 @@ async def open_rooms(
 
 def _write_nothing(_connection: object) -> None:
     """A transaction that only proves that the ledger can be written."""
+
+
+def account_rules_of(config: Config) -> AccountRules:
+    """What *config* says of accounts, their keys and who guesses them."""
+    return AccountRules(auth_failures_per_minute=config.server.auth_failures_per_minute)
 
 
 def load_catalogue(config: Config, source: Path | None) -> Catalogue:
@@ -148,7 +159,13 @@ async def open_service(
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         rooms = await stack.enter_async_context(
-            open_rooms(home, url=config.store.url, clock=clock, is_server=True)
+            open_rooms(
+                home,
+                url=config.store.url,
+                clock=clock,
+                is_server=True,
+                account_rules=account_rules_of(config),
+            )
         )
         clock = rooms.clock
         background = await stack.enter_async_context(BackgroundLoops(clock))
@@ -173,6 +190,14 @@ async def open_service(
         past_requests = PastRequests(rooms.database, clock)
         background.start(
             Loop("purge", past_requests.purge, interval_s=_PURGE_INTERVAL_S, is_vital=False)
+        )
+        background.start(
+            Loop(
+                "purge of scopes",
+                rooms.accounts.scopes.purge,
+                interval_s=_PURGE_INTERVAL_S,
+                is_vital=False,
+            )
         )
         grammars = GrammarCompiler()
         stack.push_async_callback(grammars.close)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stillhouse.accounts import api_key, scoped_token, signing_state
+from stillhouse.accounts import api_key
+from stillhouse.accounts.auth_failures import AuthFailures
+from stillhouse.accounts.authenticator import Authenticator
+from stillhouse.accounts.key_sealer import KeySealer
 from stillhouse.accounts.pepper import Pepper
-from stillhouse.accounts.principal_cache import Principal, PrincipalCache
+from stillhouse.accounts.principal_cache import Principal
 from stillhouse.accounts.scopes import Bounds, Scope, Scopes
+from stillhouse.accounts.signing_keys import SigningKeys
 from stillhouse.clock import Clock
-from stillhouse.errors import (
-    AuthenticationError,
-    ConfigError,
-    InvalidRequestError,
-    KeyNotFoundError,
-    NameTakenError,
-    StoreUnavailableError,
-)
+from stillhouse.errors import ConfigError, InvalidRequestError, KeyNotFoundError, NameTakenError
 from stillhouse.store import accounts as account_rows
 from stillhouse.store import keys as key_rows
 from stillhouse.store import pepper as pepper_row
@@ -30,12 +25,20 @@ from stillhouse.store.keys import KeyRow as ApiKey
 
 __all__ = ["Account", "Accounts", "ApiKey", "Bounds", "MintedKey", "Principal", "Scope"]
 
-logger = logging.getLogger(__name__)
-
 MAX_NAME_LENGTH = 100
 
-#: How exact a key's time of last use is; finer would cost a write per request.
-LAST_USED_STEP_MS = 60_000
+
+@dataclass(frozen=True, slots=True)
+class AccountRules:
+    """
+    Bounds on what keys cost.
+
+    Args:
+        auth_failures_per_minute: Of one client address, and of one key's tokens.
+
+    """
+
+    auth_failures_per_minute: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +64,28 @@ class Accounts:
 
     """
 
-    def __init__(self, database: Database, clock: Clock, pepper: Pepper) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, pepper: Pepper, rules: AccountRules | None = None
+    ) -> None:
+        rules = rules or AccountRules()
         self._database = database
         self._clock = clock
         self._pepper = pepper
-        self.scopes = Scopes(database, clock, pepper)
-        self._cache = PrincipalCache()
-        self._background: set[asyncio.Task[None]] = set()
+        self._sealer = KeySealer(pepper)
+        self._signing_keys = SigningKeys(database, clock, self._sealer)
+        self.scopes = Scopes(database, clock, self._signing_keys)
+        self._authenticator = Authenticator(
+            database,
+            clock,
+            pepper,
+            scopes=self.scopes,
+            failures=AuthFailures(rules.auth_failures_per_minute, clock),
+        )
 
     @classmethod
-    async def open(cls, database: Database, clock: Clock, home: Path) -> Accounts:
+    async def open(
+        cls, database: Database, clock: Clock, home: Path, rules: AccountRules | None = None
+    ) -> Accounts:
         """
         Read the pepper in *home*, or make it where the ledger has none yet.
 
@@ -99,38 +114,19 @@ class Accounts:
                 f"{path}: is not the pepper that the ledger's API keys were made with. "
                 "Restore it from a backup, or copy it from another gateway on the same ledger."
             )
-        return cls(database, clock, pepper)
+        return cls(database, clock, pepper, rules)
 
-    async def authenticate(self, secret: str | None) -> Principal:
+    async def authenticate(self, secret: str | None, address: str = "") -> Principal:
         """
         Say on whose behalf a request with this key, or token signed with a key, is made.
 
-        Needs a query once a second per key; a revoked key is refused within that second.
-
         Raises:
             AuthenticationError: There is no key, or it is wrong, expired or revoked.
+            RateLimitError: And too many from this address, or of this key's tokens, were.
             StoreUnavailableError: The ledger cannot be read.
 
         """
-        if not secret:
-            raise AuthenticationError("Not authenticated")
-        secret_hmac = self._pepper.key_hmac(secret)
-        now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
-        principal = self._cache.find(secret_hmac, now_s=now_s, now_ms=now_ms)
-        if principal is None:
-            is_token = secret.startswith(scoped_token.PREFIX)
-            if not is_token and not api_key.is_well_formed(secret):
-                raise _wrong_key()
-            if is_token:
-                scope = await self.scopes.find(scoped_token.parse(secret))
-            else:
-                scope = await self._whole_key(secret_hmac, now_ms=now_ms)
-            principal = self._principal(scope)
-            # The lifetime counts from before the query, so a revocation during it is not missed.
-            expires_at_ms = scope.bounds.expires_at_ms
-            self._cache.store(secret_hmac, principal, expires_at_ms=expires_at_ms, as_of_s=now_s)
-            self._note_use_of(scope.key, now_ms)
-        return principal
+        return await self._authenticator.authenticate(secret, address)
 
     async def create_account(self, name: str, *, is_prepaid: bool = False) -> Account:
         """
@@ -195,12 +191,14 @@ class Accounts:
             allowed_models=allowed_models,
         )
         try:
-            return MintedKey(secret, await self._database.write(insert))
+            minted = MintedKey(secret, await self._database.write(insert))
         except ConflictError as error:
             raise NameTakenError(
                 f"Account {account_id} has an API key named '{name}' already, or does not exist.",
                 param="name",
             ) from error
+        self._signing_keys.forget(account_id, name)
+        return minted
 
     async def ensure_first_account(self, name: str, *, key_name: str, secret: str) -> bool:
         """
@@ -302,11 +300,12 @@ class Accounts:
         """
         revoke = partial(key_rows.revoke, key_id=key.id, revoked_at_ms=self._clock.now_ms())
         await self._database.write(revoke)
-        self._cache.forget_key(key.id)
+        self._signing_keys.forget(key.account_id, key.name)
+        self._authenticator.forget_key(key.id)
 
     async def close(self) -> None:
-        """Wait for times of last use that are being written; call before the database closes."""
-        await asyncio.gather(*self._background)
+        """Wait for what is being written about keys; call before the database closes."""
+        await self._authenticator.close()
 
     def _insert_key(  # noqa: PLR0913 - what a key row needs
         self,
@@ -318,51 +317,17 @@ class Accounts:
         expires_at_ms: int | None = None,
         allowed_models: frozenset[str] | None = None,
     ) -> ApiKey:
-        secret_hmac = self._pepper.key_hmac(secret)
-        state = signing_state.signing_state(secret.encode())
         return key_rows.insert_key(
             connection,
             account_id=account_id,
             name=name,
             prefix=api_key.shown_part(secret),
-            secret_hmac=secret_hmac,
-            sealed_signing_state=self._pepper.mask(secret_hmac, state),
+            secret_hmac=self._pepper.key_hmac(secret),
+            sealed_secret=self._sealer.seal(secret),
             created_at_ms=self._clock.now_ms(),
             expires_at_ms=expires_at_ms,
             allowed_models=allowed_models,
         )
-
-    async def _whole_key(self, secret_hmac: bytes, *, now_ms: int) -> Scope:
-        """What the key itself may do, as the widest of its scopes."""
-        key = await self._database.read(partial(key_rows.fetch_by_hmac, secret_hmac=secret_hmac))
-        if key is None or key.revoked_at_ms is not None:
-            raise _wrong_key()
-        if key.expires_at_ms is not None and now_ms >= key.expires_at_ms:
-            raise _wrong_key()
-        return Scope(None, key, Bounds().within(key))
-
-    def _principal(self, scope: Scope) -> Principal:
-        return Principal(
-            account_id=scope.key.account_id,
-            key_id=scope.key.id,
-            key_name=scope.key.name,
-            cache_salt=self._pepper.cache_salt(scope.key.account_id),
-            allowed_models=scope.bounds.allowed_models,
-            scope_id=scope.id,
-        )
-
-    def _note_use_of(self, key: ApiKey, now_ms: int) -> None:
-        if key.last_used_at_ms is None or now_ms >= key.last_used_at_ms + LAST_USED_STEP_MS:
-            task = asyncio.create_task(self._note_use(key.id, now_ms))
-            self._background.add(task)  # the event loop itself would let it go
-            task.add_done_callback(self._background.discard)
-
-    async def _note_use(self, key_id: int, now_ms: int) -> None:
-        note = partial(key_rows.note_use, key_id=key_id, used_at_ms=now_ms)
-        try:
-            await self._database.write(note)
-        except StoreUnavailableError as error:
-            logger.warning("when key %d was last used is not recorded: %s", key_id, error)
 
 
 def _check_name(name: str) -> None:
@@ -371,9 +336,3 @@ def _check_name(name: str) -> None:
         raise InvalidRequestError(
             f"A name is a line of 1 to {MAX_NAME_LENGTH} characters.", param="name"
         )
-
-
-def _wrong_key() -> AuthenticationError:
-    """Say the same whatever is wrong, as a difference would tell which keys once existed."""
-    # OpenAI's own words, by which litellm tells this from other refusals.
-    return AuthenticationError("Incorrect API key provided")

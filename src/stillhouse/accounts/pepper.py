@@ -6,6 +6,9 @@ import hmac
 import secrets
 from pathlib import Path
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from stillhouse.accounts.secret_file import create_secret_file, read_secret_file
 from stillhouse.errors import ConfigError
 
@@ -14,9 +17,9 @@ _NUM_BYTES = 32
 
 class Pepper:
     """
-    Makes codes that only this server can make (HMAC-SHA-256).
+    Makes codes (HMAC-SHA-256) and keys (HKDF-SHA-256) that only this server can make.
 
-    Each use has a prefix of its own, so that a code for one is never a code for another.
+    Each use has a prefix or context of its own, so that a code for one is never one for another.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -68,17 +71,16 @@ class Pepper:
         """What an account's prompts are cached under, so that no other account ever finds them."""
         return self._code(b"cache-salt:", str(account_id)).hex()
 
-    def mask(self, key_hmac: bytes, state: bytes) -> bytes:
+    def sealing_key(self) -> bytes:
         """
-        Encrypt 64 bytes that belong to an API key, or decrypt them: one is the other's inverse.
+        Derive the key that API keys are encrypted under: 32 bytes.
 
-        A stream cipher whose stream is used once: keys are random, so no two share their HMAC.
+        Source:
+            RFC 5869; the pepper is random and as long as the hash, so no salt is needed.
+
         """
-        stream = b"".join(
-            hmac.digest(self._secret, b"signing-state:%d:" % part + key_hmac, "sha256")
-            for part in (0, 1)
-        )
-        return bytes(a ^ b for a, b in zip(state, stream, strict=True))
+        context = b"stillhouse: API keys, AES-256-GCM, 1"
+        return HKDF(SHA256(), length=32, salt=None, info=context).derive(self._secret)
 
     def _code(self, use: bytes, text: str) -> bytes:
         return hmac.digest(self._secret, use + text.encode(), "sha256")

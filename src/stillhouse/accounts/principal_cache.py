@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from stillhouse.store.scopes import TokenScope
+
 #: Within this time a key that was revoked by another process is refused here too.
 LIFETIME_S = 1.0
 
@@ -20,7 +22,7 @@ class Principal:
     Args:
         cache_salt: Under which the engine may cache this account's prompts.
         allowed_models: Ids of the models that may be used; None when every model may.
-        scope_id: Of the scoped token that speaks for the key; None when it is the key itself.
+        scope: Of the scoped token that speaks for the key; None when it is the key itself.
 
     """
 
@@ -29,7 +31,12 @@ class Principal:
     key_name: str
     cache_salt: str
     allowed_models: frozenset[str] | None = None
-    scope_id: int | None = None
+    scope: TokenScope | None = None
+
+    @property
+    def token_id(self) -> str | None:
+        """What tells its scoped token from others; None when it is the key itself."""
+        return None if self.scope is None else self.scope.fingerprint.hex()
 
     def may_use(self, model_id: str) -> bool:
         """Whether the key is for this model."""

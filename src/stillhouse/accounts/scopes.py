@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from functools import partial
 
 from stillhouse.accounts import scoped_token
-from stillhouse.accounts.pepper import Pepper
-from stillhouse.accounts.scoped_token import Claims, UnverifiedToken
+from stillhouse.accounts.scoped_token import Claims, ForgedTokenError, UnverifiedToken
+from stillhouse.accounts.signing_keys import SigningKeys
 from stillhouse.clock import Clock
-from stillhouse.errors import InvalidRequestError, KeyNotFoundError
+from stillhouse.errors import AuthenticationError, InvalidRequestError, KeyNotFoundError
 from stillhouse.money import usd
-from stillhouse.store import keys as key_rows
 from stillhouse.store import scopes as scope_rows
-from stillhouse.store.database import ConflictError, Connection, Database
-from stillhouse.store.keys import KeyRow, SigningKey
-from stillhouse.store.scopes import ScopeRow
+from stillhouse.store.database import Database
+from stillhouse.store.keys import KeyRow
+from stillhouse.store.scopes import TokenScope
 
 YEAR_MS = 365 * 24 * 3600 * 1000
+
+#: A scope is known so long after its token's end: for requests that outlast it, and slow clocks.
+GRACE_MS = 24 * 3600 * 1000
+
+#: Deleted in one transaction, during which nobody else can write.
+PURGE_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,40 +59,59 @@ class Scope:
     What a token may do with the key that signed it.
 
     Args:
-        id: None for the key itself, the widest of its scopes.
+        token: None for the key itself, the widest of its scopes.
         bounds: Within the key's own.
 
     """
 
-    id: int | None
+    token: TokenScope | None
     key: KeyRow
     bounds: Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """
+    A token that its key has signed, which stays true; whether the key still lives does not.
+
+    Args:
+        asked: What the token says that it may do.
+
+    """
+
+    account_id: int
+    key_name: str
+    key_id: int
+    asked: Bounds
+    scope: TokenScope
 
 
 class Scopes:
     """The scopes of every key."""
 
-    def __init__(self, database: Database, clock: Clock, pepper: Pepper) -> None:
+    def __init__(self, database: Database, clock: Clock, signing_keys: SigningKeys) -> None:
         self._database = database
         self._clock = clock
-        self._pepper = pepper
+        self._signing_keys = signing_keys
 
     async def mint(self, account_id: int, key_name: str, asked: Bounds) -> str:
         """
         Sign a token with one of an account's keys; what *asked* leaves open is the key's own.
 
+        Nothing is written: a token is a row from the first request that it pays for.
+
         Raises:
             KeyNotFoundError: The account has no live key of this name.
             InvalidRequestError: More is asked for than the key may do itself.
-            StoreUnavailableError: The ledger cannot be written.
+            StoreUnavailableError: The ledger cannot be read.
 
         """
-        find = partial(key_rows.fetch_signing_key, account_id=account_id, name=key_name)
-        signing_key = await self._database.read(find)
-        state = self._state_of(signing_key)
-        if signing_key is None or state is None:
+        found = await self._signing_keys.find(account_id, key_name)
+        if found is None:
             raise KeyNotFoundError(f"No live API key is named '{key_name}'.", param="api_key_name")
-        bounds = self._checked(asked, signing_key.key)
+        if found.secret is None:
+            raise InvalidRequestError(_not_sealed(key_name), param="api_key_name")
+        bounds = self._checked(asked, found.key)
         assert bounds.expires_at_ms is not None, "a token's life is a year where nothing is asked"
         claims = Claims(
             sub=scoped_token.account_uid(account_id),
@@ -96,46 +120,77 @@ class Scopes:
             spending_limit=None if bounds.limit_picousd is None else usd(bounds.limit_picousd),
             jti=secrets.token_urlsafe(12),
         )
-        token = scoped_token.sign(claims, account_id=account_id, key_name=key_name, state=state)
+        token = scoped_token.sign(
+            claims, account_id=account_id, key_name=key_name, secret=found.secret
+        )
         if len(token) > scoped_token.MAX_LENGTH:
             raise InvalidRequestError("A token cannot name so many models.", param="models")
-        await self._ensure_row(scoped_token.parse(token), signing_key.key, bounds.limit_picousd)
         return token
 
     async def find(self, token: UnverifiedToken) -> Scope:
         """
         The scope of a token that is signed by a live key and is valid now.
 
-        Its first use here inserts it, for most tokens are signed elsewhere.
-
         Raises:
-            AuthenticationError: The token is wrong or has expired.
-            StoreUnavailableError: The ledger cannot be read, or at first use cannot be written.
+            AuthenticationError: The token is wrong, or its key has ended.
+            StoreUnavailableError: The ledger cannot be read.
 
         """
+        return await self.scope_of(await self.verify(token))
 
-        def look(connection: Connection) -> tuple[SigningKey | None, ScopeRow | None]:
-            key = key_rows.fetch_signing_key(connection, token.account_id, token.key_name)
-            return key, scope_rows.fetch_by_fingerprint(connection, token.fingerprint)
+    async def verify(self, token: UnverifiedToken) -> VerifiedToken:
+        """
+        Check the signature of a token.
 
-        signing_key, row = await self._database.read(look)
-        state = self._state_of(signing_key)
-        if signing_key is None or state is None:
+        Raises:
+            ForgedTokenError: The key that it names has not signed it.
+            AuthenticationError: There is no such key.
+            StoreUnavailableError: The ledger cannot be read.
+
+        """
+        found = await self._signing_keys.find(token.account_id, token.key_name)
+        if found is None:
             raise scoped_token.wrong_token()
-        claims = token.claims(state, now_ms=self._clock.now_ms())
-        key = signing_key.key
-        row = row or await self._ensure_row(token, key, claims.limit_picousd)
-        asked = Bounds(claims.allowed_models, int(claims.exp * 1000), row.limit_picousd)
-        return Scope(row.id, key, asked.within(key))
+        if found.secret is None:
+            raise AuthenticationError(_not_sealed(token.key_name))
+        if not token.is_signed_by(found.secret):
+            raise ForgedTokenError(found.key.id)
+        claims = token.claims
+        expires_at_ms = int(claims.exp * 1000)
+        return VerifiedToken(
+            token.account_id,
+            token.key_name,
+            found.key.id,
+            Bounds(claims.allowed_models, expires_at_ms, claims.limit_picousd),
+            TokenScope(token.fingerprint, claims.limit_picousd, expires_at_ms),
+        )
 
-    def _state_of(self, signing_key: SigningKey | None) -> bytes | None:
-        """The state to check signatures with, unless the key has none or has expired."""
-        if signing_key is None or signing_key.sealed_state is None:
-            return None
-        expires_at_ms = signing_key.key.expires_at_ms
-        if expires_at_ms is not None and self._clock.now_ms() >= expires_at_ms:
-            return None
-        return self._pepper.mask(signing_key.secret_hmac, signing_key.sealed_state)
+    async def scope_of(self, token: VerifiedToken) -> Scope:
+        """
+        What a token may do now.
+
+        Raises:
+            AuthenticationError: It has expired, or its key has ended.
+            StoreUnavailableError: The ledger cannot be read.
+
+        """
+        found = await self._signing_keys.find(token.account_id, token.key_name)
+        has_expired = self._clock.now_ms() >= token.scope.expires_at_ms
+        # Another key may bear the name of a revoked one.
+        if found is None or found.key.id != token.key_id or has_expired:
+            raise scoped_token.wrong_token()
+        return Scope(token.scope, found.key, token.asked.within(found.key))
+
+    async def purge(self) -> int:
+        """Delete scopes whose tokens ended a day ago, a few at a time, and return how many."""
+        num_purged = 0
+        while True:
+            before_ms = self._clock.now_ms() - GRACE_MS
+            batch = partial(scope_rows.delete_expired, before_ms=before_ms, at_most=PURGE_BATCH)
+            num_deleted = await self._database.write(batch)
+            num_purged += num_deleted
+            if num_deleted < PURGE_BATCH:
+                return num_purged
 
     def _checked(self, asked: Bounds, key: KeyRow) -> Bounds:
         now_ms = self._clock.now_ms()
@@ -152,17 +207,9 @@ class Scopes:
             raise InvalidRequestError("A token expires in the future.", param="expires_at")
         return within
 
-    async def _ensure_row(
-        self, token: UnverifiedToken, key: KeyRow, limit_picousd: int | None
-    ) -> ScopeRow:
-        ensure = partial(
-            scope_rows.ensure,
-            fingerprint=token.fingerprint,
-            key_id=key.id,
-            limit_picousd=limit_picousd,
-            created_at_ms=self._clock.now_ms(),
-        )
-        try:
-            return await self._database.write(ensure)
-        except ConflictError:  # another gateway has inserted it at the same moment
-            return await self._database.write(ensure)
+
+def _not_sealed(key_name: str) -> str:
+    return (
+        f"Tokens of the API key '{key_name}' cannot be checked since the server was updated, until "
+        "the key itself is used once: send any request with it."
+    )

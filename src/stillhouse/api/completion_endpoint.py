@@ -108,7 +108,7 @@ class CompletionEndpoint:
         asked = self.read(body, request)
         principal: Principal = scope["principal"]
         claim = idempotency_header.read_claim(
-            request.headers, path=_target(scope), body=body, scope_id=principal.scope_id
+            request.headers, path=_target(scope), body=body, token=principal.token_id
         )
         completion = await self.completions.open(
             f"{self.id_prefix}{scope['request_id']}", principal, asked.request, claim

@@ -80,7 +80,7 @@ class Gate:
             if not self._is_public(scope["path"]):
                 self._drain.check()
                 secret = _secret_in(Headers(scope=scope))
-                scope["principal"] = await self._accounts.authenticate(secret)
+                scope["principal"] = await self._accounts.authenticate(secret, _address(scope))
             await self._app(scope, body.receive, noting_send)
         except ClientDisconnect:
             log.info("client left before its request was read", path=scope["path"])
@@ -110,6 +110,12 @@ class Gate:
         )
         await body.drain()
         await response(scope, body.receive, send)
+
+
+def _address(scope: Scope) -> str:
+    """Where the request comes from, as the connection says; a header could say anything."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _secret_in(headers: Headers) -> str | None:

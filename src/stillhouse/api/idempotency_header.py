@@ -18,13 +18,13 @@ REPLAYED = (b"idempotent-replayed", b"true")
 
 
 def read_claim(
-    headers: Headers, *, path: str, body: bytes, scope_id: int | None = None
+    headers: Headers, *, path: str, body: bytes, token: str | None = None
 ) -> Claim | None:
     """
     The client's own name for its request; None when it gives none.
 
     Args:
-        scope_id: Of a scoped token: what was said to one is not repeated to another.
+        token: Names a scoped token: what was said to one is not repeated to another.
 
     Raises:
         InvalidRequestError: It is empty, too long, or has characters that cannot be printed.
@@ -39,7 +39,7 @@ def read_claim(
             f" such as {key[:20]!r}",
             param=NAME,
         )
-    place = f"{path}\n{scope_id}\n".encode()
+    place = f"{path}\n{token}\n".encode()
     return Claim(key, hashlib.sha256(place + _canonical(body)).digest())
 
 

@@ -37,12 +37,12 @@ from stillhouse.api.responses.stream import ResponseEventOut
 METRICS_PATH = "/metrics"
 
 #: What anything that needs a key can be refused with.
-_WITH_KEY = (401, 503)
+_WITH_KEY = (401, 429, 503)
 #: And what belongs to an account, which no scoped token may see.
-_OF_ACCOUNTS = (401, 403, 503)
+_OF_ACCOUNTS = (401, 403, 429, 503)
 #: What anything that has a body can be refused with.
 _WITH_BODY = (408, 413, 422)
-_OF_COMPLETIONS = (*_WITH_KEY, *_WITH_BODY, 400, 402, 403, 404, 405, 409, 429, 502)
+_OF_COMPLETIONS = (*_WITH_KEY, *_WITH_BODY, 400, 402, 403, 404, 405, 409, 502)
 _OF_COUNTS = (*_WITH_KEY, *_WITH_BODY, 400, 403, 404, 405)
 
 _MONTH = r"^(current(-[0-9]{1,4}|\(-[0-9]{1,4}\))?|[0-9]{4}\.[0-9]{2}|[0-9]{1,12})$"

@@ -23,6 +23,7 @@ from stillhouse.errors import StillhouseError, StoreUnavailableError
 from stillhouse.store.database import Connection, Database
 from stillhouse.store.keys import KeyLimit
 from stillhouse.store.requests import SETTLED, VOIDED, HeldRequest, Resolution
+from stillhouse.store.scopes import TokenScope
 from stillhouse.tariff import Tariff
 
 logger = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class Ledger:
         price: Price,
         prompt_tokens: int,
         max_tokens: int,
-        scope_id: int | None = None,
+        scope: TokenScope | None = None,
         claim: Claim | None = None,
     ) -> Hold:
         """
@@ -156,7 +157,7 @@ class Ledger:
             request_id: Unique for ever; made by this server, never by a client.
             prompt_tokens: The exact length of the prompt.
             max_tokens: The most that will be generated, over all choices.
-            scope_id: Of a scoped token, whose own limit counts beside its key's and account's.
+            scope: Of a scoped token, whose own limit counts beside its key's and account's.
             claim: The client's own name for the request, under which it runs only once.
 
         Raises:
@@ -178,7 +179,7 @@ class Ledger:
             price_version=price.version,
             hold_picousd=price.ceiling_picousd(prompt_tokens=prompt_tokens, max_tokens=max_tokens),
             now_ms=self._clock.now_ms(),
-            scope_id=scope_id,
+            scope=scope,
             claim=claim,
         )
         admission = self._database.submit(admit)

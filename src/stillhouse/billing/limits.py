@@ -11,6 +11,7 @@ from stillhouse.store.balances import ACCOUNT, ALL_TIME, KEY, SCOPE, Balance, Ba
 from stillhouse.store.database import Connection
 from stillhouse.store.keys import KeyLimit
 from stillhouse.store.patience import allow_time
+from stillhouse.store.scopes import TokenScope
 
 #: DeepInfra's words, which clients may look for.
 NO_FUNDS = "You need positive balance to do inference. Please add balance manually or setup top-up"
@@ -46,20 +47,28 @@ def reserve_on_key(
         raise not_covered(f"This {whose}", amount_picousd)
 
 
-def reserve_on_scope(connection: Connection, scope_id: int, amount_picousd: int) -> None:
+def reserve_on_scope(
+    connection: Connection, token: TokenScope, *, key_id: int, amount_picousd: int, now_ms: int
+) -> int:
     """
     Hold an amount on a scope that has a limit of its own; others are limited by their key.
+
+    A token's first request makes its scope, which is undone with the rest if it is refused.
+
+    Returns:
+        The scope's id.
 
     Raises:
         InsufficientFundsError: The limit, less what is spent and held, is below the amount.
 
     """
-    limit_picousd = scopes.fetch_limit_picousd(connection, scope_id)
-    if limit_picousd is None:
-        return
-    if not balances.reserve(connection, BalanceKey(SCOPE, scope_id, ALL_TIME), amount_picousd):
-        whose = f"This scoped token's spending limit of {format_usd(limit_picousd)}"
+    row = scopes.ensure(connection, token, key_id=key_id, created_at_ms=now_ms)
+    if row.limit_picousd is not None and not balances.reserve(
+        connection, BalanceKey(SCOPE, row.id, ALL_TIME), amount_picousd
+    ):
+        whose = f"This scoped token's spending limit of {format_usd(row.limit_picousd)}"
         raise not_covered(whose, amount_picousd)
+    return row.id
 
 
 def not_covered(whose: str, amount_picousd: int) -> InsufficientFundsError:

@@ -13,6 +13,7 @@ from stillhouse.store import balances, entries, idempotency, prices, requests, u
 from stillhouse.store.balances import BalanceKey
 from stillhouse.store.database import Connection
 from stillhouse.store.requests import HeldRequest, Resolution
+from stillhouse.store.scopes import TokenScope
 from stillhouse.tariff import Tariff
 
 #: A hold that nobody has said to work on for so long was left by a gateway that is gone.
@@ -47,7 +48,7 @@ def admit(  # noqa: PLR0913 - what a request row needs
     price_version: int,
     hold_picousd: int,
     now_ms: int,
-    scope_id: int | None = None,
+    scope: TokenScope | None = None,
     claim: Claim | None = None,
 ) -> HeldRequest:
     """Reserve *hold_picousd* on the account and on a limited key and scope; insert the request."""
@@ -55,8 +56,11 @@ def admit(  # noqa: PLR0913 - what a request row needs
     if not balances.reserve(connection, of_account, hold_picousd):
         raise limits.not_covered("What is left on this account", hold_picousd)
     limits.reserve_on_key(connection, key_id, hold_picousd, now_ms=now_ms)
-    if scope_id is not None:
-        limits.reserve_on_scope(connection, scope_id, hold_picousd)
+    scope_id = None
+    if scope is not None:
+        scope_id = limits.reserve_on_scope(
+            connection, scope, key_id=key_id, amount_picousd=hold_picousd, now_ms=now_ms
+        )
     held = requests.insert_held(
         connection,
         request_id=request_id,

@@ -228,7 +228,7 @@ class Completions:
                 request_id=first.request_id,
                 account_id=principal.account_id,
                 key_id=principal.key_id,
-                scope_id=principal.scope_id,
+                scope=principal.scope,
                 price=price,
                 prompt_tokens=len(first.prompt_token_ids),
                 max_tokens=len(sequences) * first.max_tokens,

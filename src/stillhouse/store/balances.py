@@ -8,6 +8,7 @@ statement.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
@@ -158,6 +159,13 @@ def delete_rows(connection: Connection, holder: str, holder_id: int) -> None:
     """Forget a holder's balances, which can be summed again from its requests and entries."""
     connection.execute(
         delete(balance).where(balance.c.holder == holder, balance.c.holder_id == holder_id)
+    )
+
+
+def delete_of_holders(connection: Connection, holder: str, holder_ids: Sequence[int]) -> None:
+    """Forget the balances of several holders."""
+    connection.execute(
+        delete(balance).where(balance.c.holder == holder, balance.c.holder_id.in_(holder_ids))
     )
 
 

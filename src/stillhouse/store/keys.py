@@ -53,18 +53,18 @@ class KeyRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SigningKey:
+class StoredKey:
     """
-    A key as one that signs tokens.
+    A key with what is stored of its secret.
 
     Args:
-        sealed_state: What its secret's first block leaves of HMAC-SHA-256, encrypted.
+        sealed_secret: Encrypted; None until a key that an older stillhouse made is next used.
 
     """
 
     key: KeyRow
     secret_hmac: bytes
-    sealed_state: bytes | None
+    sealed_secret: bytes | None
 
 
 _SELECT = select(
@@ -80,13 +80,19 @@ _SELECT = select(
     api_key.c.limit_picousd,
     api_key.c.limit_period,
 )
-_SELECT_BY_HMAC = _SELECT.where(api_key.c.secret_hmac == bindparam("of_hmac"))
+_SELECT_STORED = _SELECT.add_columns(api_key.c.secret_hmac, api_key.c.sealed_secret)
+_SELECT_BY_HMAC = _SELECT_STORED.where(api_key.c.secret_hmac == bindparam("of_hmac"))
 _SELECT_ALL = _SELECT.order_by(api_key.c.id)
 _SELECT_OF_ACCOUNT = _SELECT_ALL.where(api_key.c.account_id == bindparam("of_account"))
-_SELECT_SIGNING = _SELECT.add_columns(api_key.c.secret_hmac, api_key.c.sealed_signing_state).where(
+_SELECT_BY_NAME = _SELECT_STORED.where(
     api_key.c.account_id == bindparam("of_account"),
     api_key.c.name == bindparam("of_name"),
     api_key.c.revoked_at_ms.is_(None),
+)
+_SELECT_LIVE_AFTER = (
+    select(api_key.c.id, api_key.c.account_id, api_key.c.name, api_key.c.secret_hmac)
+    .where(api_key.c.id > bindparam("of_id"), api_key.c.revoked_at_ms.is_(None))
+    .order_by(api_key.c.id)
 )
 _SELECT_LIMIT = Prepared(
     select(api_key.c.limit_picousd, api_key.c.limit_period).where(
@@ -109,7 +115,7 @@ def insert_key(  # noqa: PLR0913 - one argument per column
     created_at_ms: int,
     expires_at_ms: int | None = None,
     allowed_models: frozenset[str] | None = None,
-    sealed_signing_state: bytes | None = None,
+    sealed_secret: bytes | None = None,
 ) -> KeyRow:
     """
     Insert a key.
@@ -123,7 +129,7 @@ def insert_key(  # noqa: PLR0913 - one argument per column
         "name": name,
         "prefix": prefix,
         "secret_hmac": secret_hmac,
-        "sealed_signing_state": sealed_signing_state,
+        "sealed_secret": sealed_secret,
         "created_at_ms": created_at_ms,
         "expires_at_ms": expires_at_ms,
         "allowed_models": None if allowed_models is None else json.dumps(sorted(allowed_models)),
@@ -143,21 +149,17 @@ def insert_key(  # noqa: PLR0913 - one argument per column
     )
 
 
-def fetch_by_hmac(connection: Connection, secret_hmac: bytes) -> KeyRow | None:
+def fetch_by_hmac(connection: Connection, secret_hmac: bytes) -> StoredKey | None:
     """The key whose secret has this HMAC, revoked or not."""
     row = connection.execute(_SELECT_BY_HMAC, {"of_hmac": secret_hmac}).mappings().one_or_none()
-    return _key(row) if row else None
+    return _stored(row) if row else None
 
 
-def fetch_signing_key(connection: Connection, account_id: int, name: str) -> SigningKey | None:
+def fetch_by_name(connection: Connection, account_id: int, name: str) -> StoredKey | None:
     """The account's live key of this name, of which there is one at most."""
     parameters = {"of_account": account_id, "of_name": name}
-    row = connection.execute(_SELECT_SIGNING, parameters).mappings().one_or_none()
-    if row is None:
-        return None
-    columns = dict(row)
-    secret_hmac, sealed_state = columns.pop("secret_hmac"), columns.pop("sealed_signing_state")
-    return SigningKey(_key(columns), secret_hmac, sealed_state)
+    row = connection.execute(_SELECT_BY_NAME, parameters).mappings().one_or_none()
+    return _stored(row) if row else None
 
 
 def fetch_all(connection: Connection, account_id: int | None = None) -> list[KeyRow]:
@@ -165,6 +167,12 @@ def fetch_all(connection: Connection, account_id: int | None = None) -> list[Key
     query = _SELECT_ALL if account_id is None else _SELECT_OF_ACCOUNT
     rows = connection.execute(query, {"of_account": account_id})
     return [_key(row) for row in rows.mappings()]
+
+
+def fetch_live_after(connection: Connection, key_id: int) -> list[tuple[int, int, str, bytes]]:
+    """Id, account, name and HMAC of every live key that was made after a key."""
+    rows = connection.execute(_SELECT_LIVE_AFTER, {"of_id": key_id})
+    return [(id_, account_id, name, code) for id_, account_id, name, code in rows]
 
 
 def fetch_limit(connection: Connection, key_id: int) -> KeyLimit | None:
@@ -188,9 +196,20 @@ def note_use(connection: Connection, key_id: int, *, used_at_ms: int) -> None:
     connection.execute(_SET, {"of_id": key_id, "last_used_at_ms": used_at_ms})
 
 
+def keep_sealed(connection: Connection, key_id: int, *, sealed_secret: bytes) -> None:
+    """Keep the encrypted secret of a key that has none."""
+    connection.execute(_SET, {"of_id": key_id, "sealed_secret": sealed_secret})
+
+
 def revoke(connection: Connection, key_id: int, *, revoked_at_ms: int) -> None:
     """End a key; one that has ended keeps its time."""
     connection.execute(_REVOKE, {"of_id": key_id, "revoked_at_ms": revoked_at_ms})
+
+
+def _stored(row: Mapping[Any, Any]) -> StoredKey:
+    columns = dict(row)
+    secret_hmac, sealed_secret = columns.pop("secret_hmac"), columns.pop("sealed_secret")
+    return StoredKey(_key(columns), secret_hmac, sealed_secret)
 
 
 def _key(row: Mapping[Any, Any]) -> KeyRow:

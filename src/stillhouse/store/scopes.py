@@ -4,71 +4,111 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from stillhouse.store import balances
 from stillhouse.store.balances import ALL_TIME, SCOPE, Balance, BalanceKey
 from stillhouse.store.prepared import Prepared
-from stillhouse.store.tables import scope
+from stillhouse.store.requests import HELD
+from stillhouse.store.tables import request, scope
 
 
 @dataclass(frozen=True, slots=True)
-class ScopeRow:
+class TokenScope:
     """
-    A scope.
+    A scope as its token describes it, whether or not there is a row of it yet.
 
     Args:
         limit_picousd: What it may spend in total; None leaves it to its key and account.
 
     """
 
+    fingerprint: bytes
+    limit_picousd: int | None
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeRow:
+    """
+    A scope that was spent from.
+
+    Args:
+        limit_picousd: What it may spend in total; None leaves it to its key and account.
+        expires_at_ms: None where an older stillhouse made the row.
+
+    """
+
     id: int
     key_id: int
     limit_picousd: int | None
+    expires_at_ms: int | None
 
 
-_SELECT = select(scope.c.id, scope.c.key_id, scope.c.limit_picousd)
-_SELECT_BY_FINGERPRINT = _SELECT.where(scope.c.fingerprint == bindparam("of_fingerprint"))
-_SELECT_LIMIT = Prepared(select(scope.c.limit_picousd).where(scope.c.id == bindparam("of_id")))
+_SELECT = select(scope.c.id, scope.c.key_id, scope.c.limit_picousd, scope.c.expires_at_ms)
+_SELECT_BY_FINGERPRINT = Prepared(_SELECT.where(scope.c.fingerprint == bindparam("of_fingerprint")))
+_SET_END = update(scope).where(scope.c.id == bindparam("of_id"))
 
-
-def fetch_by_fingerprint(connection: Connection, fingerprint: bytes) -> ScopeRow | None:
-    """The scope whose token has this fingerprint, once that was minted or used here."""
-    parameters = {"of_fingerprint": fingerprint}
-    row = connection.execute(_SELECT_BY_FINGERPRINT, parameters).one_or_none()
-    return ScopeRow(*row) if row else None
+# The newest row stays: SQLite gives the number after the highest one, and a request must never
+# seem to have been made with a scope that came after its own.
+_SELECT_EXPIRED = (
+    select(scope.c.id)
+    .where(
+        scope.c.expires_at_ms < bindparam("before"),
+        scope.c.id < select(func.max(scope.c.id)).scalar_subquery(),
+        scope.c.id.not_in(
+            select(request.c.scope_id).where(
+                request.c.state == HELD, request.c.scope_id.is_not(None)
+            )
+        ),
+    )
+    .limit(bindparam("at_most"))
+)
 
 
 def ensure(
-    connection: Connection,
-    *,
-    fingerprint: bytes,
-    key_id: int,
-    limit_picousd: int | None,
-    created_at_ms: int,
+    connection: Connection, token: TokenScope, *, key_id: int, created_at_ms: int
 ) -> ScopeRow:
     """The scope of a token, inserted with an empty balance unless it exists."""
-    if found := fetch_by_fingerprint(connection, fingerprint):
-        return found
-    row = {
-        "key_id": key_id,
-        "fingerprint": fingerprint,
-        "limit_picousd": limit_picousd,
-        "created_at_ms": created_at_ms,
-    }
-    scope_id = connection.execute(insert(scope).returning(scope.c.id), row).scalar_one()
-    if limit_picousd is not None:
-        of_scope = BalanceKey(SCOPE, scope_id, ALL_TIME)
-        balances.insert_row(connection, of_scope, Balance(0, 0, limit_picousd))
-    return ScopeRow(scope_id, key_id, limit_picousd)
-
-
-def fetch_limit_picousd(connection: Connection, scope_id: int) -> int | None:
-    """What a scope may spend in total; None when only its key and account limit it."""
-    limit: int | None = _SELECT_LIMIT.run(connection, {"of_id": scope_id}).fetchone()[0]
-    return limit
+    found = _SELECT_BY_FINGERPRINT.run(connection, {"of_fingerprint": token.fingerprint}).fetchone()
+    if found is None:
+        return _insert(connection, token, key_id=key_id, created_at_ms=created_at_ms)
+    row = ScopeRow(*found)
+    if row.expires_at_ms is None:
+        connection.execute(_SET_END, {"of_id": row.id, "expires_at_ms": token.expires_at_ms})
+    return row
 
 
 def fetch_all(connection: Connection) -> list[ScopeRow]:
     """Every scope, oldest first."""
     return [ScopeRow(*row) for row in connection.execute(_SELECT.order_by(scope.c.id))]
+
+
+def delete_expired(connection: Connection, *, before_ms: int, at_most: int) -> int:
+    """
+    Delete scopes, with their balances, that have expired before a time, and return how many.
+
+    Their requests stay, with their numbers, and so does all that was spent.
+    """
+    parameters = {"before": before_ms, "at_most": at_most}
+    expired = list(connection.scalars(_SELECT_EXPIRED, parameters))
+    balances.delete_of_holders(connection, SCOPE, expired)
+    connection.execute(delete(scope).where(scope.c.id.in_(expired)))
+    return len(expired)
+
+
+def _insert(
+    connection: Connection, token: TokenScope, *, key_id: int, created_at_ms: int
+) -> ScopeRow:
+    row = {
+        "key_id": key_id,
+        "fingerprint": token.fingerprint,
+        "limit_picousd": token.limit_picousd,
+        "created_at_ms": created_at_ms,
+        "expires_at_ms": token.expires_at_ms,
+    }
+    scope_id = connection.execute(insert(scope).returning(scope.c.id), row).scalar_one()
+    if token.limit_picousd is not None:
+        of_scope = BalanceKey(SCOPE, scope_id, ALL_TIME)
+        balances.insert_row(connection, of_scope, Balance(0, 0, token.limit_picousd))
+    return ScopeRow(scope_id, key_id, token.limit_picousd, token.expires_at_ms)

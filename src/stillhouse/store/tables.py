@@ -63,7 +63,7 @@ api_key = Table(
     Column("name", Text, nullable=False),
     Column("prefix", Text, nullable=False),
     Column("secret_hmac", LargeBinary(32), nullable=False),
-    Column("sealed_signing_state", LargeBinary(64)),
+    Column("sealed_secret", LargeBinary),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("last_used_at_ms", BigInteger),
     Column("expires_at_ms", BigInteger),
@@ -75,6 +75,7 @@ api_key = Table(
     CheckConstraint("limit_picousd >= 0", name="limit"),
     CheckConstraint("limit_period IN ('total', 'month')", name="limit_period"),
     CheckConstraint("(limit_picousd IS NULL) = (limit_period IS NULL)", name="limit_whole"),
+    Index(None, "account_id", "created_at_ms"),
     # A revoked key's name may be given again.
     Index(
         "uq_api_key_live_name",
@@ -86,7 +87,8 @@ api_key = Table(
     ),
 )
 
-#: A narrower right to spend a key's money: one signed token, from its minting or first use on.
+#: A narrower right to spend a key's money: one signed token, from the first request that it pays
+#: for until some time after its end. Its requests outlast it.
 scope = Table(
     "scope",
     metadata,
@@ -95,8 +97,10 @@ scope = Table(
     Column("fingerprint", LargeBinary(32), nullable=False),
     Column("limit_picousd", BigInteger),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger),
     UniqueConstraint("fingerprint"),
     CheckConstraint("limit_picousd >= 0", name="limit"),
+    Index(None, "expires_at_ms"),
 )
 
 #: What a model's tokens cost from a moment on; never changed, only followed by another.
@@ -136,7 +140,7 @@ request = Table(
     Column("outcome", Text),
     Column("cost_picousd", BigInteger),
     Column("resolved_at_ms", BigInteger),
-    Column("scope_id", BigInteger, ForeignKey("scope.id")),
+    Column("scope_id", BigInteger),  # no foreign key: scopes are purged, requests are kept
     UniqueConstraint("request_id"),
     CheckConstraint("hold_picousd >= 0", name="hold"),
     CheckConstraint("cost_picousd BETWEEN 0 AND hold_picousd", name="cost_within_hold"),

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from stillhouse.accounts import api_key
-from stillhouse.accounts.accounts import LAST_USED_STEP_MS, Accounts
+from stillhouse.accounts.accounts import Accounts
+from stillhouse.accounts.authenticator import LAST_USED_STEP_MS
 from stillhouse.accounts.pepper import Pepper
 from stillhouse.accounts.principal_cache import LIFETIME_S
 from stillhouse.clock import FrozenClock

@@ -10,10 +10,8 @@ PATH = "/v1/openai/chat/completions"
 BODY = b'{"model": "demo/a", "max_tokens": 5, "x": {"a": 1, "b": [1, 2]}}'
 
 
-def fingerprint(body: bytes, *, path: str = PATH, scope_id: int | None = None) -> bytes:
-    claim = read_claim(
-        Headers({"Idempotency-Key": "order-7"}), path=path, body=body, scope_id=scope_id
-    )
+def fingerprint(body: bytes, *, path: str = PATH, token: str | None = None) -> bytes:
+    claim = read_claim(Headers({"Idempotency-Key": "order-7"}), path=path, body=body, token=token)
     assert claim
     return claim.fingerprint
 
@@ -73,6 +71,6 @@ def test_anything_else_does(body):
 
 def test_path_and_scope_do_too():
     """Another endpoint's request is another one, and one token's answer is not another's."""
-    kinds = [fingerprint(BODY), fingerprint(BODY, path="/v1/x"), fingerprint(BODY, scope_id=1)]
+    kinds = [fingerprint(BODY), fingerprint(BODY, path="/v1/x"), fingerprint(BODY, token="ab")]
 
     assert 3 == len(set(kinds))

@@ -10,13 +10,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from stillhouse.errors import ConfigError
-from stillhouse.store import schema, sqlite, usage_days
+from stillhouse.store import balances, schema, scopes, sqlite, usage_days
+from stillhouse.store.balances import Balance, BalanceKey
 from stillhouse.store.database import Database
 from stillhouse.store.tables import metadata
 from stillhouse.store.usage_days import DayKey, DaySums
 
 
-def definitions(path: Path) -> dict[str, str]:
+def definitions(path: Path) -> dict[str, list[str]]:
     """Each table's and index's SQL, without the order of what stands within it."""
     connection = sqlite3.connect(path)
     rows = connection.execute(
@@ -24,7 +25,20 @@ def definitions(path: Path) -> dict[str, str]:
         "AND name NOT LIKE 'alembic%'"
     ).fetchall()
     connection.close()
-    return {name: re.sub(r"\s+", " ", sql).strip() for name, sql in rows}
+    return {name: _in_any_order(re.sub(r"\s+", " ", sql).strip()) for name, sql in rows}
+
+
+def _in_any_order(sql: str) -> list[str]:
+    """Columns that a migration adds stand behind the constraints."""
+    head, _, body = sql.partition("(")
+    parts, depth = [""], 0
+    for character in body[:-1]:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [head, *sorted(part.strip() for part in parts)]
 
 
 def test_migrations_make_the_tables(tmp_path: Path) -> None:
@@ -130,3 +144,35 @@ def test_history_cannot_be_changed(tmp_path: Path, statement: str) -> None:
     with pytest.raises(sqlite3.IntegrityError, match=r"append-only|never changes|kept"):
         connection.execute(statement)
     connection.close()
+
+
+async def test_tokens_of_an_older_ledger_are_kept_if_they_were_spent(tmp_path: Path) -> None:
+    """A ledger of the fourth schema keeps the scopes that paid for something, and no others."""
+    path = tmp_path / "ledger.db"
+    with ExitStack() as resources:
+        backend = sqlite.open_backend(path, resources, is_server=True)
+        with backend.writer.begin() as connection:
+            schema._upgrade(connection, "0004")
+    run_script(
+        path,
+        """
+        INSERT INTO account VALUES (3, 'customer', 'c', 0, 0);
+        INSERT INTO price_version VALUES (1, 'm', 'default', 1, 1, 1, 0);
+        INSERT INTO api_key (id, account_id, name, prefix, secret_hmac, sealed_signing_state,
+            created_at_ms) VALUES (1, 3, 'k', 'sh_', x'00', x'01', 0);
+        INSERT INTO scope VALUES (1, 1, x'01', 5, 0), (2, 1, x'02', 5, 0), (3, 1, x'03', NULL, 0);
+        INSERT INTO balance VALUES ('scope', 1, 0, 2, 0, 5), ('scope', 2, 0, 0, 0, 5);
+        INSERT INTO request VALUES
+            (1, 'r', 3, 1, 1, 'SETTLED', 2, 0, NULL, 1, 0, 1, 'engine', 'stop', 2, 0, 1);
+        """,
+    )
+    with Database.open(path) as database:
+        assert [1] == [row.id for row in await database.read(scopes.fetch_all)]
+        kept = await database.read(balances.fetch_all)
+        assert {BalanceKey("scope", 1, 0): Balance(2, 0, 5)} == kept
+    check = sqlite3.connect(path)
+    assert ("ok",) == check.execute("PRAGMA integrity_check").fetchone()
+    assert [] == check.execute("PRAGMA foreign_key_check").fetchall()
+    with pytest.raises(sqlite3.IntegrityError, match="kept"):
+        check.execute("DELETE FROM request")
+    check.close()

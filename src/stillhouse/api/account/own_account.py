@@ -14,7 +14,7 @@ def for_keys(endpoint: Endpoint) -> Endpoint:
     """Refuse scoped tokens: they are handed to others, and are for inference alone."""
 
     async def guarded(request: Request) -> Response:
-        if principal_of(request).scope_id is not None:
+        if principal_of(request).scope is not None:
             raise PermissionDeniedError("A scoped token is for inference; this needs an API key.")
         return await endpoint(request)
 

@@ -64,7 +64,9 @@ class ScopedJwt:
     async def show(self, request: Request) -> Response:
         """What a token of the account may do, its key's own bounds taken into account."""
         try:
-            token = scoped_token.parse(request.query_params.get("jwtoken", ""))
+            token = scoped_token.parse(
+                request.query_params.get("jwtoken", ""), now_ms=self.clock.now_ms()
+            )
             if token.account_id != principal_of(request).account_id:
                 raise scoped_token.wrong_token()
             scope = await self.accounts.scopes.find(token)

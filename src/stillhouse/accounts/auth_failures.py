@@ -1,0 +1,120 @@
+"""Bounds failed authentications, by client address and by the key that tokens claim to be of."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Hashable
+from ipaddress import IPv6Address, ip_address
+
+from stillhouse.clock import Clock
+from stillhouse.errors import AuthenticationError, RateLimitError
+
+logger = logging.getLogger(__name__)
+
+#: Addresses and keys that failed last; those that failed longest ago make room, and begin anew.
+MAX_ENTRIES = 10_000
+
+#: One subscriber has at least so much of an IPv6 address to himself (RFC 6177).
+_IPV6_PREFIX_BITS = 64
+
+_MINUTE_S = 60.0
+
+
+class AuthFailures:
+    """
+    Counts the authentications that failed only after work was done for them.
+
+    Nobody is locked out by others' failures: who passes the bound is refused with 429 instead of
+    401, and queries are saved on what cannot be right. Real keys and tokens are not asked about.
+
+    Args:
+        per_minute: Of one address, and of one key's tokens; so many may come at once.
+
+    """
+
+    def __init__(self, per_minute: int, clock: Clock) -> None:
+        self._clock = clock
+        self._per_minute = per_minute
+        self._by_address = _Buckets(per_minute)
+        self._by_key = _Buckets(per_minute)
+
+    def is_over(self, address: str) -> bool:
+        """Whether the address has used up its failures."""
+        return self._by_address.wait_s(_network(address), self._clock.monotonic_s()) > 0
+
+    def refusal(self, address: str) -> RateLimitError:
+        """What an address that is over its bound is told."""
+        wait_s = self._by_address.wait_s(_network(address), self._clock.monotonic_s())
+        return self._too_many("from this address", wait_s)
+
+    def count(
+        self, error: AuthenticationError, address: str, *, key_id: int | None = None
+    ) -> AuthenticationError | RateLimitError:
+        """
+        Count one failure, and return what it is answered with.
+
+        Args:
+            key_id: Of the key that a forged token names.
+
+        """
+        now_s = self._clock.monotonic_s()
+        wait_s = self._by_address.take(_network(address), now_s)
+        if wait_s > 0:
+            return self._too_many("from this address", wait_s)
+        if key_id is None:
+            return error
+        was_over = self._by_key.wait_s(key_id, now_s) > 0
+        self._by_key.take(key_id, now_s)
+        wait_s = self._by_key.wait_s(key_id, now_s)
+        if wait_s > 0 and not was_over:
+            logger.warning("somebody forges tokens of API key %d: over the bound", key_id)
+        return self._too_many("with tokens of this API key", wait_s) if was_over else error
+
+    def _too_many(self, where: str, wait_s: float) -> RateLimitError:
+        return RateLimitError(
+            f"Too many failed authentications {where}: more than {self._per_minute} a minute. "
+            "Correct the API key or token first.",
+            retry_after_s=max(wait_s, 1.0),
+        )
+
+
+class _Buckets:
+    """
+    Token buckets that hold a minute's worth and refill steadily.
+
+    Each is one number, the time at which it is full again (the generic cell rate algorithm).
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._interval_s = _MINUTE_S / per_minute
+        self._full_at_s: OrderedDict[Hashable, float] = OrderedDict()
+
+    def wait_s(self, holder: Hashable, now_s: float) -> float:
+        """Seconds until the holder's bucket has one more; 0 when it has."""
+        full_at_s = self._full_at_s.get(holder, now_s)
+        return max(full_at_s + self._interval_s - now_s - _MINUTE_S, 0.0)
+
+    def take(self, holder: Hashable, now_s: float) -> float:
+        """Take one, if there is one; return as `wait_s` did before."""
+        wait_s = self.wait_s(holder, now_s)
+        if wait_s == 0:
+            full_at_s = max(self._full_at_s.get(holder, now_s), now_s)
+            self._full_at_s[holder] = full_at_s + self._interval_s
+        self._full_at_s.move_to_end(holder)
+        while len(self._full_at_s) > MAX_ENTRIES:
+            self._full_at_s.popitem(last=False)
+        return wait_s
+
+
+def _network(address: str) -> Hashable:
+    """What one client has to itself: an IPv4 address, or an IPv6 network."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return int(parsed.ipv4_mapped)
+        return 6, int(parsed) >> _IPV6_PREFIX_BITS
+    return int(parsed)
