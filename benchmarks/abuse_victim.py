@@ -1,0 +1,155 @@
+"""The victim of `abuse.py`: a customer in a closed loop, and somebody who asks for /livez."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+CHAT = "/v1/openai/chat/completions"
+#: What has no answer after this long counts as having failed, and as having taken this long.
+TIMEOUT_S = 10.0
+LIVEZ_INTERVAL_S = 0.03
+
+
+@dataclass
+class Seen:
+    """
+    What a victim saw while it asked.
+
+    Args:
+        refused: Statuses and other ends of requests that were not answered whole.
+
+    """
+
+    first_token_s: list[float] = field(default_factory=list)
+    gap_s: list[float] = field(default_factory=list)
+    livez_s: list[float] = field(default_factory=list)
+    num_answers: int = 0
+    num_tokens: int = 0
+    seconds: float = 0.0
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Seen) -> None:
+        """Count what was seen in another round too."""
+        self.first_token_s += other.first_token_s
+        self.gap_s += other.gap_s
+        self.livez_s += other.livez_s
+        self.num_answers += other.num_answers
+        self.num_tokens += other.num_tokens
+        self.seconds += other.seconds
+        for end, number in other.refused.items():
+            self.refused[end] = self.refused.get(end, 0) + number
+
+
+@dataclass(frozen=True)
+class Victim:
+    """
+    A customer who streams one answer after the other, on as many connections as it has.
+
+    Args:
+        fields: Of every body.
+        has_new_schema: Every request has a small schema of its own.
+
+    """
+
+    port: int
+    key: str
+    model: str
+    concurrency: int
+    fields: dict[str, Any]
+    has_new_schema: bool = False
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    async def ask_for(self, seconds: float) -> Seen:
+        """Ask for so long; answers that were begun are waited for."""
+        seen = Seen()
+        start_s = time.perf_counter()
+        end_s = start_s + seconds
+        await asyncio.gather(
+            self._probe(seen, end_s), *(self._loop(seen, end_s) for _ in range(self.concurrency))
+        )
+        seen.seconds = time.perf_counter() - start_s
+        return seen
+
+    async def _loop(self, seen: Seen, end_s: float) -> None:
+        while (start_s := time.perf_counter()) < end_s:
+            try:
+                end = await asyncio.wait_for(self._stream(seen, start_s), TIMEOUT_S)
+            except TimeoutError:
+                end = "timeout"
+            except (OSError, ValueError):
+                end = "no answer"
+            if end == "whole":
+                seen.num_answers += 1
+                continue
+            seen.refused[end] = seen.refused.get(end, 0) + 1
+            if end == "timeout":
+                seen.first_token_s.append(TIMEOUT_S)
+            await asyncio.sleep(0.1)
+
+    async def _stream(self, seen: Seen, start_s: float) -> str:
+        """Read one answer; return how it ended."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(self._request())
+            status = int((await reader.readline()).decode()[9:12])  # ValueError when it was closed
+            last_s, tail = 0.0, b""
+            while chunk := await reader.read(1 << 16):
+                now_s = time.perf_counter()
+                if num_tokens := chunk.count(b'"content": "') + chunk.count(b'"content":"'):
+                    if last_s:
+                        seen.gap_s.append(now_s - last_s)
+                    else:
+                        seen.first_token_s.append(now_s - start_s)
+                    seen.num_tokens += num_tokens
+                    last_s = now_s
+                tail = (tail + chunk)[-500:]
+        finally:
+            writer.close()
+        return "whole" if b"[DONE]" in tail else f"cut ({status})" if status == 200 else str(status)
+
+    def _request(self) -> bytes:
+        fields: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": "Hello!"}],
+            "stream": True,
+            "temperature": 0,
+            **self.fields,
+        }
+        if self.has_new_schema:
+            name = f"p{next(self._numbers)}"
+            schema = {"type": "object", "properties": {name: {"type": "string", "maxLength": 20}}}
+            fields["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "x", "schema": schema},
+            }
+        body = json.dumps(fields).encode()
+        head = (
+            f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+            f"Authorization: Bearer {self.key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+    async def _probe(self, seen: Seen, end_s: float) -> None:
+        """Ask for /livez, on a connection of its own each time."""
+        while (start_s := time.perf_counter()) < end_s:
+            try:
+                await asyncio.wait_for(self._livez(), TIMEOUT_S)
+                seen.livez_s.append(time.perf_counter() - start_s)
+            except (OSError, TimeoutError, ValueError):
+                seen.livez_s.append(TIMEOUT_S)
+            await asyncio.sleep(LIVEZ_INTERVAL_S)
+
+    async def _livez(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            if b" 200 " not in await reader.readline():
+                raise ValueError("/livez is not well")
+        finally:
+            writer.close()
