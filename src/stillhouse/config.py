@@ -172,7 +172,7 @@ class Config(_Section):
         stand_ins: Further ids, each answered by the model that it names.
         public_prefixes: What prompts may begin with without being their account's secret.
         max_outstanding: Requests per model, waiting and running, of all accounts, before 429; the
-            last eighth is for API keys that have few.
+            last eighth is for accounts that have few; in an account's part, for keys that have.
 
     """
 
@@ -184,7 +184,7 @@ class Config(_Section):
     models: dict[str, dict[str, Any]] = {DEMO_MODEL: {}, DEMO_TOOLS_MODEL: {}}
     stand_ins: dict[str, str] = {}
     public_prefixes: tuple[PublicPrefixConfig, ...] = Field(default=(), max_length=64)
-    max_outstanding: int = Field(default=256, ge=1)
+    max_outstanding: int = Field(default=288, ge=1)
 
 
 def home_directory(chosen: Path | None) -> Path:

@@ -16,6 +16,7 @@ from tests.faults.bare_client import LEAVE, BareClient
 from tests.faults.fault_server import CHAT, HELLO, last_row, rows, run_fault_server, witness_log
 
 MAX_OUTSTANDING, LAST_PART = 20, 2
+KEY_PART = 2  # of the 18 that an account may have, so many are for other keys of its own
 ENGINE = "slots = 1\ntoken_interval_s = 0.005\n"
 LONG, SHORT = 1500, 3  # tokens; the first takes 8 s, and no client here waits for its end
 BUSY = {
@@ -80,6 +81,13 @@ def another_account(server) -> dict[str, str]:
     return {"Authorization": f"Bearer {asyncio.run(make())}"}
 
 
+def another_key(server) -> dict[str, str]:
+    """Of the account that the server's own key is of."""
+    with server.client() as client:
+        made = client.post("/v1/api-tokens", json={"name": f"queue-{next(_names)}"})
+    return {"Authorization": f"Bearer {made.json()['token']}"}
+
+
 def id_of(client) -> str:
     """What a stream's first event calls the request, as the ledger does."""
     (event,) = client.read(1)
@@ -87,17 +95,20 @@ def id_of(client) -> str:
 
 
 def test_a_full_queue(server):
-    """One key fills it but for the last eighth, another key that; one more is refused at once."""
+    """One key leaves slots to its account's others, an account to others; then none is left."""
     other_key = another_account(server)
+    sibling = another_key(server)
     with busy(server), ExitStack() as stack, server.client() as client:
-        wait(server, stack, MAX_OUTSTANDING - 1 - LAST_PART)
-        num_rows = len(rows(server.home))
+        wait(server, stack, MAX_OUTSTANDING - 1 - LAST_PART - KEY_PART)
         too_many = client.post(CHAT, json=HELLO)
+        wait(server, stack, KEY_PART, headers=sibling)
+        num_rows = len(rows(server.home))
+        too_many_of_account = client.post(CHAT, json=HELLO, headers=sibling)
         wait(server, stack, LAST_PART, headers=other_key)
         refused = client.post(CHAT, json=HELLO, headers=other_key)
         assert num_rows + LAST_PART == len(rows(server.home))
 
-    for response in (too_many, refused):
+    for response in (too_many, too_many_of_account, refused):
         assert (429, BUSY) == (response.status_code, response.json()["error"])
         assert 1 <= int(response.headers["retry-after"]) <= 60
 

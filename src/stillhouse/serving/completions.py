@@ -103,11 +103,18 @@ class Completions:
         _refuse_other_models(principal, request, model)
         if claim and (past := await self._find_past(principal, claim)):
             return Replay(past)
-        self._places.refuse_if_full(model.chat.spec.id, principal.key_id, request.tier)
+        self._places.refuse_if_full(
+            model.chat.spec.id, principal.account_id, principal.key_id, request.tier
+        )
         prompt = await _encode(model, request)
         place = self._places.take(
-            Ticket(principal.key_id, request.tier, request.n, len(prompt.token_ids)),
-            account_id=principal.account_id,
+            Ticket(
+                principal.account_id,
+                principal.key_id,
+                request.tier,
+                request.n,
+                len(prompt.token_ids),
+            ),
             model_id=model.chat.spec.id,
             max_sequences=model.engine.max_sequences,
             is_fail_fast=request.fail_fast,

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from stillhouse.chat import ServiceTier
 from stillhouse.clock import Clock
 from stillhouse.errors import RateLimitError
+from stillhouse.fairness.shares import Shares
 from stillhouse.limits import Limits
 from stillhouse.metrics import Metrics
 from stillhouse.serving.queue.order import Ticket
 from stillhouse.serving.queue.turns import QueueRules, Refusal, Turn, Turns
 
-#: Of a model's places, this part is for keys that have few.
-_LAST_PART = 8
+#: A second of work on the host counts as so many weighted tokens of the engine: what an engine
+#: serves in it that gives 60 sequences 8 tokens a second.
+WORK_TOKENS_PER_S = 1000
 
 
 class Places:
     """
     Refuses what is too much before anything is held for it, so that nothing queues without end.
 
-    Nor can one key take all of a model's places. The last eighth of them is for keys that have less
-    than their share, which is what each would have if one key more were here. So beside one other
-    key, whatever that does, a key always gets an eighth, and then all that comes free until it has
-    a third.
+    Nor can one account take all of a model's slots, however many keys it has. The last eighth of
+    them is for accounts that have less than their share, which is what each would have if one
+    account more were here. So beside one other account, whatever that does, an account always gets
+    an eighth, and then all that comes free until it has a third. What an account can have is shared
+    by the same rule between its keys.
 
     Args:
         limits: Of each account and key.
@@ -39,24 +41,49 @@ class Places:
         self._clock = clock
         self._metrics = metrics
         self._turns: dict[str, Turns] = {}
-        self._taken: dict[str, Counter[int]] = {}  # by model, then key
+        self._taken: dict[str, Shares] = {}  # by model
 
-    def refuse_if_full(self, model_id: str, key_id: int, tier: ServiceTier) -> None:
+    def refuse_if_full(
+        self, model_id: str, account_id: int, key_id: int, tier: ServiceTier
+    ) -> None:
         """
         Refuse a request before any work is done for it; `take` looks again.
 
         Raises:
-            OverloadedError: Every place is taken, or almost, and the key has its share of them.
+            OverloadedError: Every place is taken, or almost, and the account, or its key, has its
+                share of them.
 
         """
-        if reason := self._reason_to_refuse(self._taken.get(model_id, Counter()), key_id):
-            raise self._turns[model_id].refusal(reason, tier)
+        taken = self._taken.get(model_id)
+        if taken is None:
+            return
+        if taken.is_full:
+            raise self._turns[model_id].refusal(Refusal.FULL, tier)
+        if taken.has_share(account_id, key_id):
+            raise self._turns[model_id].refusal(Refusal.SHARE, tier)
+
+    def charge_work(
+        self,
+        account_id: int,
+        key_id: int,
+        model_id: str,
+        seconds: float,
+        *,
+        tier: ServiceTier = ServiceTier.DEFAULT,
+    ) -> None:
+        """
+        Charge work on the host, such as compiling a schema, to an account's fairness at a model.
+
+        It pays with later turns at the engine, `WORK_TOKENS_PER_S` weighted tokens a second. While
+        nobody uses the model there is nobody to be fair to, and nothing is counted.
+        """
+        if turns := self._turns.get(model_id):
+            turns.charge(account_id, key_id, tier, round(seconds * WORK_TOKENS_PER_S))
 
     def take(
         self,
         ticket: Ticket,
         *,
-        account_id: int,
         model_id: str,
         max_sequences: int,
         is_fail_fast: bool = False,
@@ -69,48 +96,39 @@ class Places:
             is_fail_fast: Refuse what would have to wait for its turn.
 
         Raises:
-            OverloadedError: Every place is taken, or almost, and the key has its share of them; or
-                it would have to wait.
+            OverloadedError: Every place is taken, or almost, and the account, or its key, has its
+                share of them; or it would have to wait.
             RateLimitError: The account or its key has as many as it may, or the account has used
                 up its minute.
 
         """
         turns = self._turns_of(model_id, max_sequences)
-        self.refuse_if_full(model_id, ticket.key_id, ticket.tier)
+        self.refuse_if_full(model_id, ticket.account_id, ticket.key_id, ticket.tier)
         if is_fail_fast and turns.would_wait(ticket):
             raise turns.refusal(Refusal.FAIL_FAST, ticket.tier)
         try:
             self._limits.enter(
-                account_id, ticket.key_id, model_id, prompt_tokens=ticket.prompt_tokens
+                ticket.account_id, ticket.key_id, model_id, prompt_tokens=ticket.prompt_tokens
             )
         except RateLimitError:
             turns.count_refusal(Refusal.LIMIT)
             raise
-        self._taken.setdefault(model_id, Counter())[ticket.key_id] += 1
+        if model_id not in self._taken:
+            self._taken[model_id] = Shares(self._rules.max_outstanding)
+        self._taken[model_id].take(ticket.account_id, ticket.key_id)
         self._metrics.outstanding.labels(model_id).inc()
         turn = Turn(turns, ticket, is_fail_fast=is_fail_fast)
-        return Place(self, account_id, model_id, turn)
+        return Place(self, model_id, turn)
 
     def give_back(self, place: Place, *, completion_tokens: int) -> None:
         """Count what was generated in a place and let it go."""
         place.turn.end()  # whatever happened to the completion, it keeps nobody waiting
-        key_id = place.turn.ticket.key_id
+        ticket = place.turn.ticket
         self._limits.leave(
-            place.account_id, key_id, place.model_id, completion_tokens=completion_tokens
+            ticket.account_id, ticket.key_id, place.model_id, completion_tokens=completion_tokens
         )
-        taken = self._taken[place.model_id]
-        taken[key_id] -= 1
-        if not taken[key_id]:
-            del taken[key_id]
+        self._taken[place.model_id].give_back(ticket.account_id, ticket.key_id)
         self._metrics.outstanding.labels(place.model_id).dec()
-
-    def _reason_to_refuse(self, taken: Counter[int], key_id: int) -> Refusal | None:
-        most = self._rules.max_outstanding
-        num_free = most - taken.total()
-        if num_free <= 0:
-            return Refusal.FULL
-        has_share = taken[key_id] * (len(taken) + 1) >= most
-        return Refusal.SHARE if num_free <= most // _LAST_PART and has_share else None
 
     def _turns_of(self, model_id: str, max_sequences: int) -> Turns:
         if model_id not in self._turns:
@@ -129,7 +147,6 @@ class Place:
     """One request's right to be here, and its turn at the engine."""
 
     _places: Places
-    account_id: int
     model_id: str
     turn: Turn
 

@@ -1,13 +1,15 @@
-"""Who goes next: the higher tier, then the key that was served least, while there is room."""
+"""Who goes next: the higher tier, then the account that was served least, then its key."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stillhouse.chat import ServiceTier
-from stillhouse.serving.queue.service import COMPLETION_WEIGHT, Service
+from stillhouse.fairness.queue import FairQueue
+
+#: A completion's token is a step of the whole model, a prompt's one a row of a large product.
+COMPLETION_WEIGHT = 2
 
 #: The first of these that waits goes first.
 _TIERS = (ServiceTier.PRIORITY, ServiceTier.DEFAULT, ServiceTier.FLEX)
@@ -19,11 +21,13 @@ class Ticket:
     One request in the queue; each is itself alone.
 
     Args:
+        key_id: Of the account.
         num_sequences: How many answers it has; each is a sequence of the engine.
         prompt_tokens: Of the prompt, which they share.
 
     """
 
+    account_id: int
     key_id: int
     tier: ServiceTier
     num_sequences: int
@@ -57,14 +61,16 @@ class Order:
     Args:
         max_sequences: Most sequences at the engine; a request of more goes alone.
         prompt_window_tokens: Of prompts whose first token has not come yet; and the weighted tokens
-            by which a key that comes may be ahead of those that wait.
+            by which an account, or a key in it, that comes may be ahead of those that wait.
 
     """
 
     def __init__(self, *, max_sequences: int, prompt_window_tokens: int) -> None:
         self._max_sequences = max_sequences
         self._prompt_window_tokens = prompt_window_tokens
-        self._lines = {tier: _Line(credit=prompt_window_tokens) for tier in _TIERS}
+        self._queues: dict[ServiceTier, FairQueue[Ticket]] = {
+            tier: FairQueue(credit=prompt_window_tokens) for tier in _TIERS
+        }
         self._going: dict[Ticket, _Going] = {}
         self._num_sequences = 0
         self._prompt_ahead = 0
@@ -72,11 +78,11 @@ class Order:
     @property
     def is_idle(self) -> bool:
         """Whether nobody waits and nothing is at the engine."""
-        return not self._going and not any(self._lines.values())
+        return not self._going and not any(self._queues.values())
 
     def num_waiting(self, tier: ServiceTier) -> int:
         """How many wait that go before or beside a newcomer of *tier*."""
-        return sum(len(self._lines[other]) for other in _up_to(tier))
+        return sum(len(self._queues[other]) for other in _up_to(tier))
 
     def would_wait(self, ticket: Ticket) -> bool:
         """Whether *ticket*, not in the queue yet, could not go at once."""
@@ -84,18 +90,19 @@ class Order:
 
     def join(self, ticket: Ticket) -> None:
         """Let it wait."""
-        self._lines[ticket.tier].join(ticket)
+        self._queues[ticket.tier].push(ticket)
 
     def leave(self, ticket: Ticket) -> None:
         """Take out one that waits; it was served nothing."""
-        self._lines[ticket.tier].leave(ticket)
+        self._queues[ticket.tier].remove(ticket)
 
     def next(self) -> Ticket | None:
         """Let the next request go, and charge its prompt; None where it has to wait."""
-        line = next((line for line in self._lines.values() if line), None)
-        if line is None or not self._has_room(ticket := line.first()):
+        queue = next(filter(len, self._queues.values()), None)
+        if queue is None or (ticket := queue.first()) is None or not self._has_room(ticket):
             return None
-        line.go(ticket)
+        queue.take(ticket)
+        self._charge(ticket, ticket.prompt_tokens)
         going = _Going(ticket.num_sequences, self._share(ticket))
         self._going[ticket] = going
         self._num_sequences += going.num_sequences
@@ -107,12 +114,15 @@ class Order:
         going = self._going[ticket]
         self._prompt_ahead -= going.prompt_ahead
         going.prompt_ahead = 0
-        self._lines[ticket.tier].service.charge(ticket.key_id, -cached_tokens)
+        self._charge(ticket, -cached_tokens)
 
     def made(self, ticket: Ticket, num_tokens: int) -> None:
         """Tokens of a completion have come."""
-        service = self._lines[ticket.tier].service
-        service.charge(ticket.key_id, COMPLETION_WEIGHT * num_tokens)
+        self._charge(ticket, COMPLETION_WEIGHT * num_tokens)
+
+    def charge(self, account_id: int, key_id: int, tier: ServiceTier, amount: int) -> None:
+        """Count other work for an account, in weighted tokens, as if the engine had done it."""
+        self._queues[tier].charge(account_id, key_id, amount)
 
     def end_sequence(self, ticket: Ticket) -> None:
         """One of its sequences has ended."""
@@ -124,11 +134,18 @@ class Order:
         going = self._going.pop(ticket)
         self._num_sequences -= going.num_sequences
         self._prompt_ahead -= going.prompt_ahead
-        self._lines[ticket.tier].service.end(ticket.key_id)
+        self._queues[ticket.tier].end(ticket)
 
-    def served(self, key_id: int, tier: ServiceTier) -> int:
-        """How much the key was served in a tier while that has been busy, in weighted tokens."""
-        return self._lines[tier].service.of(key_id)
+    def served(self, account_id: int, tier: ServiceTier) -> int:
+        """How much the account was served in a tier while that has been busy."""
+        return self._queues[tier].served(account_id)
+
+    def served_key(self, account_id: int, key_id: int, tier: ServiceTier) -> int:
+        """How much a key was served in a tier while its account has been busy there."""
+        return self._queues[tier].served_key(account_id, key_id)
+
+    def _charge(self, ticket: Ticket, amount: int) -> None:
+        self._queues[ticket.tier].charge(ticket.account_id, ticket.key_id, amount)
 
     def _has_room(self, ticket: Ticket) -> bool:
         return not self._num_sequences or (
@@ -138,43 +155,6 @@ class Order:
 
     def _share(self, ticket: Ticket) -> int:
         return min(ticket.prompt_tokens, self._prompt_window_tokens // 2)
-
-
-class _Line:
-    """Those of one tier that wait, each key's in the order of their arrival."""
-
-    def __init__(self, *, credit: int) -> None:
-        self.service = Service(credit=credit)
-        self._waiting: dict[int, deque[Ticket]] = {}
-        self._num_waiting = 0
-
-    def __len__(self) -> int:
-        return self._num_waiting
-
-    def join(self, ticket: Ticket) -> None:
-        self._num_waiting += 1
-        self._waiting.setdefault(ticket.key_id, deque()).append(ticket)
-        self.service.enter(ticket.key_id)
-
-    def leave(self, ticket: Ticket) -> None:
-        self._take_out(ticket)
-        self.service.end(ticket.key_id)
-
-    def first(self) -> Ticket:
-        # Of keys that were served the same, the one that began to wait first.
-        return self._waiting[min(self._waiting, key=self.service.of)][0]
-
-    def go(self, ticket: Ticket) -> None:
-        self._take_out(ticket)
-        self.service.charge(ticket.key_id, ticket.prompt_tokens)
-
-    def _take_out(self, ticket: Ticket) -> None:
-        self._num_waiting -= 1
-        tickets = self._waiting[ticket.key_id]
-        tickets.remove(ticket)
-        if not tickets:
-            del self._waiting[ticket.key_id]
-        self.service.stop_waiting(ticket.key_id)
 
 
 def _up_to(tier: ServiceTier) -> Iterator[ServiceTier]:

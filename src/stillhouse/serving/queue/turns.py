@@ -21,7 +21,7 @@ class Refusal(StrEnum):
 
     #: The model has as many requests as it may.
     FULL = "full"
-    #: It has almost as many, and the key of this one its share of them.
+    #: It has almost as many, and the account of this one, or its key, its share of them.
     SHARE = "share"
     #: The account or the key has.
     LIMIT = "limit"
@@ -91,6 +91,10 @@ class Turns:
     def count_refusal(self, reason: Refusal) -> None:
         """Count a refusal for the metrics."""
         self._metrics.queue_refused.labels(self.model_id, reason).inc()
+
+    def charge(self, account_id: int, key_id: int, tier: ServiceTier, weighted_tokens: int) -> None:
+        """Count work for an account that its engine has not done; negative takes it back."""
+        self._order.charge(account_id, key_id, tier, weighted_tokens)
 
     # What follows is between the queue and its turns.
 

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.chat import ServiceTier
-from stillhouse.serving.queue.order import Order, Ticket
-from stillhouse.serving.queue.service import COMPLETION_WEIGHT
+from stillhouse.serving.queue.order import COMPLETION_WEIGHT, Order, Ticket
 from tests.effort import examples
 
 TIERS = PRIORITY, DEFAULT, FLEX = (
@@ -23,8 +22,8 @@ def make_order(*, max_sequences=4, prompt_window_tokens=100):
     return Order(max_sequences=max_sequences, prompt_window_tokens=prompt_window_tokens)
 
 
-def ticket(key_id=HEAVY, tier=DEFAULT, *, n=1, prompt_tokens=10):
-    return Ticket(key_id, tier, n, prompt_tokens)
+def ticket(account_id=HEAVY, tier=DEFAULT, *, key_id=0, n=1, prompt_tokens=10):
+    return Ticket(account_id, key_id, tier, n, prompt_tokens)
 
 
 def join(order, *tickets):
@@ -133,7 +132,7 @@ def test_who_would_wait(newcomer, waits):
     assert waits == order.would_wait(newcomer)
 
 
-# Tiers and keys.
+# Tiers, accounts and keys.
 
 
 def test_priority_goes_before_default_before_flex():
@@ -142,7 +141,8 @@ def test_priority_goes_before_default_before_flex():
     (running,) = join(order, ticket())
     assert [running] == go_all(order)
     waiting = join(
-        order, *(ticket(key_id, tier) for key_id in (1, 2) for tier in (FLEX, DEFAULT, PRIORITY))
+        order,
+        *(ticket(account_id, tier) for account_id in (1, 2) for tier in (FLEX, DEFAULT, PRIORITY)),
     )
 
     turns = []
@@ -154,7 +154,7 @@ def test_priority_goes_before_default_before_flex():
 
 
 def test_each_keys_requests_go_in_their_order():
-    """Fairness between keys turns nothing around within one."""
+    """Fairness turns nothing around within one."""
     order = make_order(max_sequences=1)
     tickets = join(order, *(ticket() for _ in range(5)))
     turns = []
@@ -192,8 +192,8 @@ def test_who_leaves_the_queue_was_served_nothing():
     assert order.is_idle
 
 
-def test_a_light_key_waits_for_one_turn_of_a_heavy_one():
-    """Sixteen requests that were there before do not go before one of another key."""
+def test_a_light_account_waits_for_one_turn_of_a_heavy_one():
+    """Sixteen requests that were there before do not go before one of another account."""
     order = make_order(max_sequences=1)
     join(order, *(ticket(HEAVY) for _ in range(16)))
     running = order.next()
@@ -204,7 +204,7 @@ def test_a_light_key_waits_for_one_turn_of_a_heavy_one():
 
 
 def test_idling_earns_no_more_than_the_credit():
-    """A key that stayed away while another was served is soon in turns with it, not before it."""
+    """An account that stayed away while another was served is soon in turns with it."""
     order = make_order(max_sequences=1, prompt_window_tokens=36)
     join(order, *(ticket(HEAVY) for _ in range(110)))
     for _ in range(100):
@@ -212,7 +212,7 @@ def test_idling_earns_no_more_than_the_credit():
     join(order, *(ticket(LIGHT) for _ in range(13)))
     turns = []
     while running := order.next():
-        turns.append(running.key_id)
+        turns.append(running.account_id)
         serve(order, running)
 
     assert [LIGHT] * 3 == turns[:3]  # 12 tokens each, as weighted
@@ -220,7 +220,7 @@ def test_idling_earns_no_more_than_the_credit():
         assert {HEAVY, LIGHT} == set(turns[begin : begin + 2])
 
 
-def test_a_key_within_its_share_goes_first_each_time():
+def test_an_account_within_its_share_goes_first_each_time():
     """It asks for a third of what a full engine does, one at a time: it never waits for two."""
     order = make_order(max_sequences=3, prompt_window_tokens=1000)
     join(order, *(ticket(HEAVY) for _ in range(200)))
@@ -241,6 +241,21 @@ def test_a_key_within_its_share_goes_first_each_time():
     assert [0] * 30 == overtaken
 
 
+def test_other_work_is_paid_with_turns():
+    """Who let the host work for it, however it did that, waits for who did not."""
+    order = make_order(max_sequences=1)
+    join(order, *(ticket(HEAVY) for _ in range(10)), *(ticket(LIGHT) for _ in range(10)))
+    order.charge(HEAVY, 0, DEFAULT, 4 * 12)  # what four turns cost
+    turns = []
+    while running := order.next():
+        turns.append(running.account_id)
+        serve(order, running)
+
+    assert [LIGHT] * 4 == turns[:4]
+    assert 10 == turns[4:].count(HEAVY)
+    assert {HEAVY, LIGHT} == set(turns[5:7])
+
+
 # Whatever happens.
 
 MAX_PROMPT, MAX_COMPLETION, MAX_SEQUENCES = 60, 30, 3
@@ -253,7 +268,7 @@ lengths = st.tuples(st.integers(1, MAX_PROMPT), st.integers(0, MAX_COMPLETION))
     st.lists(lengths, min_size=2, max_size=60),
     st.randoms(use_true_random=False),
 )
-def test_two_keys_that_always_wait_are_served_the_same(heavy, light, random):
+def test_two_accounts_that_always_wait_are_served_the_same(heavy, light, random):
     """
     Their service differs by no more than one prompt and the completions of a full engine.
 
@@ -263,18 +278,40 @@ def test_two_keys_that_always_wait_are_served_the_same(heavy, light, random):
     bound = MAX_PROMPT + MAX_SEQUENCES * COMPLETION_WEIGHT * MAX_COMPLETION
     lines = {HEAVY: deque(heavy), LIGHT: deque(light)}
     completions = {}
-    for key_id, line in lines.items():  # two at a time, so that each always has one that waits
+    for account_id, line in lines.items():  # two at a time, so that each always has one that waits
         for _ in range(2):
-            join_next(order, key_id, line, completions)
+            join_next(order, account_id, line, completions)
     running = []
     while all(lines.values()):
         for gone in go_all(order):
             running.append(gone)
-            join_next(order, gone.key_id, lines[gone.key_id], completions)
+            join_next(order, gone.account_id, lines[gone.account_id], completions)
         each = running.pop(random.randrange(len(running)))
         serve(order, each, completions[each])
 
         assert abs(order.served(HEAVY, DEFAULT) - order.served(LIGHT, DEFAULT)) <= bound
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.integers(1, 4), st.integers(1, 25), min_size=2),
+    st.integers(1, MAX_PROMPT),
+    st.sampled_from(TIERS),
+)
+def test_the_number_of_its_keys_changes_nothing_for_an_account(num_keys, prompt_tokens, tier):
+    """Turns fall to accounts as if each of them had a single key."""
+
+    def turns_with(num_keys):
+        order = make_order(max_sequences=1)
+        for number in range(25):
+            for account_id, keys in num_keys.items():
+                key_id = 100 * account_id + number % keys
+                order.join(ticket(account_id, tier, key_id=key_id, prompt_tokens=prompt_tokens))
+        while each := order.next():
+            serve(order, each)
+            yield each.account_id
+
+    assert list(turns_with(dict.fromkeys(num_keys, 1))) == list(turns_with(num_keys))
 
 
 @settings(deadline=None)
@@ -296,30 +333,36 @@ def test_who_comes_and_goes_gets_no_more_than_who_stays(visits, credit, random):
                 join(order, *(ticket(LIGHT) for _ in range(num_requests)))
             for gone in go_all(order):
                 running.append(gone)
-                served[gone.key_id] += prompt_tokens
+                served[gone.account_id] += prompt_tokens
             each = running.pop(random.randrange(len(running)))
             num_made = random.randint(0, most_made)
             serve(order, each, num_made)
-            served[each.key_id] += COMPLETION_WEIGHT * num_made
+            served[each.account_id] += COMPLETION_WEIGHT * num_made
             ahead = served[LIGHT] - served[HEAVY]
             least_ahead = min(least_ahead, ahead)
 
             assert ahead - least_ahead <= credit + 2 * bound
 
 
-def join_next(order, key_id, line, completions):
+def join_next(order, account_id, line, completions):
     if line:
         prompt_tokens, completion_tokens = line.popleft()
-        (each,) = join(order, ticket(key_id, prompt_tokens=prompt_tokens))
+        (each,) = join(order, ticket(account_id, key_id=len(line) % 3, prompt_tokens=prompt_tokens))
         completions[each] = completion_tokens
 
 
 @settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 6), st.lists(lengths, min_size=60, max_size=60))
-def test_ten_times_the_load_delays_another_key_by_turns_that_are_counted(before, slots, sizes):
-    """However many a heavy key has waiting, a light one's goes before all of them."""
+def test_ten_times_the_load_delays_another_account_by_turns_that_are_counted(before, slots, sizes):
+    """However many a heavy account has waiting, a light one's goes before all of them."""
     order = make_order(max_sequences=slots)
-    join(order, *(ticket(HEAVY, prompt_tokens=prompt) for prompt, _ in sizes[: 10 + before]))
+    join(
+        order,
+        *(
+            ticket(HEAVY, key_id=number, prompt_tokens=prompt)  # each with a key of its own
+            for number, (prompt, _) in enumerate(sizes[: 10 + before])
+        ),
+    )
     running = go_all(order)
     (light,) = join(order, ticket(LIGHT, prompt_tokens=MAX_PROMPT))
     while not (gone := go_all(order)):
@@ -350,14 +393,20 @@ class Model:
 
     def go(self):
         while True:
-            served = {each: self.order.served(each.key_id, each.tier) for each in self.waiting}
+            served = {each: self.order.served(each.account_id, each.tier) for each in self.waiting}
+            by_key = {
+                each: self.order.served_key(each.account_id, each.key_id, each.tier)
+                for each in self.waiting
+            }
             if (gone := self.order.next()) is None:
                 break
             assert self.fits(gone)
             assert min(map(TIERS.index, (each.tier for each in served))) == TIERS.index(gone.tier)
             same_tier = [each for each in served if each.tier is gone.tier]
             assert min(served[each] for each in same_tier) == served[gone]
-            assert gone is next(each for each in same_tier if each.key_id == gone.key_id)
+            of_account = [each for each in same_tier if each.account_id == gone.account_id]
+            assert min(by_key[each] for each in of_account) == by_key[gone]
+            assert gone is next(each for each in of_account if each.key_id == gone.key_id)
             self.waiting.remove(gone)
             self.running[gone] = gone.num_sequences
             self.computing.append(gone)
@@ -368,7 +417,7 @@ class Model:
 @settings(deadline=None, max_examples=examples(200))
 @given(st.data())
 def test_whatever_happens_the_order_holds(data):
-    """Bounds, tiers, each key's own order and work conservation, over any run of events."""
+    """Bounds, tiers, accounts, keys, their own order and work conservation, over any events."""
     model = Model(data.draw(st.integers(1, 6)), data.draw(st.integers(1, 80)))
     tiers = st.sampled_from(list(ServiceTier))
     for _ in range(data.draw(st.integers(1, 60))):
@@ -381,6 +430,7 @@ def test_whatever_happens_the_order_holds(data):
                 each = ticket(
                     data.draw(st.integers(1, 3)),
                     data.draw(tiers),
+                    key_id=data.draw(st.integers(1, 3)),
                     n=data.draw(st.integers(1, 4)),
                     prompt_tokens=data.draw(st.integers(1, 100)),
                 )

@@ -1,0 +1,119 @@
+"""Virtual token counters: how much everybody was served, and so who is due next."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+#: Owners with nothing waiting or in flight that are remembered all the same.
+_MAX_RESTING = 256
+
+
+class VirtualTokenCounter:
+    """
+    Counts the service that each owner (an account, or a key of one) has had.
+
+    An owner that begins to wait is lifted to *credit* below the least served of those that wait. So
+    nobody saves up more than that for later by staying away, and an owner that asks for less than
+    its share, of whom nothing waits most of the time, still goes before one that asks for more.
+    Memory is bounded: everything is forgotten when nobody has anything here, and a resting owner
+    as soon as a lift would do as much for it.
+
+    Args:
+        credit: In the unit of the charges.
+        max_resting: Most owners remembered that have nothing waiting or in flight.
+
+    Source:
+        Virtual token counter: Fairness in Serving Large Language Models, OSDI 2024,
+        arXiv 2401.00588, algorithm 2, whose credit is 0.
+
+    """
+
+    def __init__(self, *, credit: int, max_resting: int = _MAX_RESTING) -> None:
+        self._credit = credit
+        self._max_resting = max_resting
+        self._served: dict[int, int] = {}
+        self._num_requests: Counter[int] = Counter()  # waiting or in flight
+        self._num_waiting: Counter[int] = Counter()
+        self._resting: OrderedDict[int, None] = OrderedDict()
+        self._last_to_leave: int | None = None
+        self._left_at = 0  # what that one was served, where it is forgotten itself
+
+    def of(self, owner_id: int) -> int:
+        """How much the owner was served; 0 for one that is not remembered."""
+        return self._served.get(owner_id, 0)
+
+    def __len__(self) -> int:
+        """How many owners are remembered."""
+        return len(self._served)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or is in flight."""
+        return not self._num_requests
+
+    def enter(self, owner_id: int) -> None:
+        """Let another request of the owner wait."""
+        self._resting.pop(owner_id, None)
+        if not self._num_waiting[owner_id]:
+            self._served[owner_id] = max(self.of(owner_id), self._lift())
+        self._num_waiting[owner_id] += 1
+        self._num_requests[owner_id] += 1
+
+    def stop_waiting(self, owner_id: int) -> None:
+        """One of the owner's requests waits no more: it is dispatched, or has left."""
+        _decrease(self._num_waiting, owner_id)
+        if not self._num_waiting[owner_id]:
+            self._last_to_leave, self._left_at = owner_id, 0
+
+    def end(self, owner_id: int) -> None:
+        """One of the owner's requests has ended."""
+        _decrease(self._num_requests, owner_id)
+        if not self._num_requests:
+            self._served.clear()
+            self._resting.clear()
+            self._last_to_leave, self._left_at = None, 0
+        elif not self._num_requests[owner_id]:
+            self._resting[owner_id] = None
+            self._forget_resting()
+
+    def charge(self, owner_id: int, amount: int) -> None:
+        """
+        Count service; a negative amount takes back what was not needed.
+
+        An owner without a request here is charged as well, as if it had just come. While nobody
+        has one, nothing is counted: there is nobody to be fair to.
+        """
+        if owner_id in self._served:
+            self._served[owner_id] += amount
+        elif self._num_requests:
+            self._served[owner_id] = max(0, self._lift()) + amount
+            self._resting[owner_id] = None
+            self._forget_resting()
+
+    def _lift(self) -> int:
+        """What everybody is lifted to."""
+        return self._least() - self._credit
+
+    def _least(self) -> int:
+        if self._num_waiting:
+            return min(self._served[owner_id] for owner_id in self._num_waiting)
+        return self._left_at if self._last_to_leave is None else self.of(self._last_to_leave)
+
+    def _forget_resting(self) -> None:
+        lift = self._lift()
+        for owner_id in [owner for owner in self._resting if self._served[owner] <= lift]:
+            self._forget(owner_id)
+        while len(self._resting) > self._max_resting:
+            self._forget(next(iter(self._resting)))
+
+    def _forget(self, owner_id: int) -> None:
+        if owner_id == self._last_to_leave:
+            self._last_to_leave, self._left_at = None, self._served[owner_id]
+        del self._served[owner_id]
+        del self._resting[owner_id]
+
+
+def _decrease(counts: Counter[int], owner_id: int) -> None:
+    counts[owner_id] -= 1
+    if not counts[owner_id]:
+        del counts[owner_id]

@@ -1,0 +1,155 @@
+"""A fair queue on two levels: the account that was served least, and its key that was."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from stillhouse.fairness.counter import VirtualTokenCounter
+
+#: Of each account with something waiting or in flight; an account's keys are its own affair.
+_MAX_RESTING_KEYS = 32
+
+
+class Owned(Protocol):
+    """What waits: on whose account, and by which key of it."""
+
+    @property
+    def account_id(self) -> int:
+        """The account that is served."""
+        ...
+
+    @property
+    def key_id(self) -> int:
+        """Its API key."""
+        ...
+
+
+T = TypeVar("T", bound=Owned)
+
+
+class FairQueue(Generic[T]):
+    """
+    Hierarchical fair queue: accounts share, and inside an account its keys do.
+
+    An account's share does not depend on how many keys it has. Requests of one key keep their
+    order. `first` costs one look at each account that waits and each waiting key of one account.
+
+    Args:
+        credit: How far an account, or a key in it, may be ahead of the others when it comes back;
+            in the unit of the charges.
+
+    """
+
+    def __init__(self, *, credit: int) -> None:
+        self._credit = credit
+        self._counter = VirtualTokenCounter(credit=credit)
+        # Both in the order in which they began.
+        self._present: dict[int, _Account[T]] = {}  # with something waiting or in flight
+        self._waiting: dict[int, _Account[T]] = {}
+        self._num_waiting = 0
+
+    def __len__(self) -> int:
+        """How many items wait."""
+        return self._num_waiting
+
+    def num_waiting(self, account_id: int) -> int:
+        """How many items of an account wait."""
+        account = self._waiting.get(account_id)
+        return account.num_waiting if account else 0
+
+    def push(self, item: T, *, at_front: bool = False) -> None:
+        """Let an item wait, behind those of its key or before them."""
+        account = self._present.get(item.account_id)
+        if account is None:
+            account = self._present[item.account_id] = _Account(credit=self._credit)
+        self._waiting.setdefault(item.account_id, account)
+        self._num_waiting += 1
+        self._counter.enter(item.account_id)
+        account.push(item, at_front=at_front)
+
+    def first(self, may_go: Callable[[int], bool] | None = None) -> T | None:
+        """
+        Return the item that is due next; it stays where it is.
+
+        Args:
+            may_go: Which accounts are looked at; None is all.
+
+        """
+        accounts = self._waiting if may_go is None else filter(may_go, self._waiting)
+        # Of accounts that were served the same, the one that began to wait first.
+        account_id = min(accounts, key=self._counter.of, default=None)
+        return None if account_id is None else self._waiting[account_id].first()
+
+    def take(self, item: T) -> None:
+        """Dispatch an item that waits: it is in flight until `end`."""
+        account = self._waiting[item.account_id]
+        account.take(item)
+        if not account.num_waiting:
+            del self._waiting[item.account_id]
+        self._num_waiting -= 1
+        self._counter.stop_waiting(item.account_id)
+
+    def remove(self, item: T) -> None:
+        """Take out an item that waits; it was served nothing."""
+        self.take(item)
+        self.end(item)
+
+    def end(self, item: T) -> None:
+        """An item that was dispatched has ended."""
+        account = self._present[item.account_id]
+        account.keys.end(item.key_id)
+        if account.keys.is_idle:
+            del self._present[item.account_id]
+        self._counter.end(item.account_id)
+
+    def charge(self, account_id: int, key_id: int, amount: int) -> None:
+        """Count service, also of an account with nothing here; negative takes it back."""
+        self._counter.charge(account_id, amount)
+        account = self._present.get(account_id)
+        if account is not None:
+            account.keys.charge(key_id, amount)
+
+    def served(self, account_id: int) -> int:
+        """How much an account was served while the queue has been busy."""
+        return self._counter.of(account_id)
+
+    def served_key(self, account_id: int, key_id: int) -> int:
+        """How much a key was served while its account has been busy."""
+        account = self._present.get(account_id)
+        return account.keys.of(key_id) if account else 0
+
+    @property
+    def num_remembered(self) -> int:
+        """How many counters are kept, of accounts and keys."""
+        return len(self._counter) + sum(len(account.keys) for account in self._present.values())
+
+
+class _Account(Generic[T]):
+    """One account's part of the queue: its keys, and what each of them has waiting."""
+
+    def __init__(self, *, credit: int) -> None:
+        self.keys = VirtualTokenCounter(credit=credit, max_resting=_MAX_RESTING_KEYS)
+        self.num_waiting = 0
+        self._waiting: dict[int, deque[T]] = {}
+
+    def push(self, item: T, *, at_front: bool) -> None:
+        items = self._waiting.setdefault(item.key_id, deque())
+        if at_front:
+            items.appendleft(item)
+        else:
+            items.append(item)
+        self.num_waiting += 1
+        self.keys.enter(item.key_id)
+
+    def first(self) -> T:
+        return self._waiting[min(self._waiting, key=self.keys.of)][0]
+
+    def take(self, item: T) -> None:
+        items = self._waiting[item.key_id]
+        items.remove(item)
+        if not items:
+            del self._waiting[item.key_id]
+        self.num_waiting -= 1
+        self.keys.stop_waiting(item.key_id)

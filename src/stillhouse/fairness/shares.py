@@ -1,0 +1,75 @@
+"""How many of a number of slots each account, and each of its keys, may have."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+#: The last of so many parts is for holders that have less than their share.
+_LAST_PART = 8
+
+
+class Shares:
+    """
+    Slots that are taken, by account and by key inside it.
+
+    The last eighth is for accounts that have less than their share, which is what each would have
+    if one account more were here: with *k* accounts, a (*k*+1)th part. What an account can have by
+    this rule is shared between its keys by the same one. Below 8 slots nothing is kept back.
+
+    Args:
+        num_slots: How many there are.
+
+    """
+
+    def __init__(self, num_slots: int) -> None:
+        self._num_slots = num_slots
+        self._accounts: Counter[int] = Counter()
+        self._keys: dict[int, Counter[int]] = {}  # by account
+        self._num_taken = 0
+
+    def take(self, account_id: int, key_id: int) -> None:
+        """Count a slot as taken; who asked `is_full` and `has_share` first may take it."""
+        self._num_taken += 1
+        self._accounts[account_id] += 1
+        self._keys.setdefault(account_id, Counter())[key_id] += 1
+
+    def give_back(self, account_id: int, key_id: int) -> None:
+        """Count a slot as free again."""
+        self._num_taken -= 1
+        _decrease(self._accounts, account_id)
+        _decrease(self._keys[account_id], key_id)
+        if not self._keys[account_id]:
+            del self._keys[account_id]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every slot is taken."""
+        return self._num_taken >= self._num_slots
+
+    def has_share(self, account_id: int, key_id: int) -> bool:
+        """Whether the account has as many slots as it may now, or its key of the account's."""
+        num_taken = self._accounts[account_id]
+        for_account = _most(self._num_slots, num_taken, self._num_taken, len(self._accounts))
+        if num_taken >= for_account:
+            return True
+        if not num_taken:
+            return False
+        keys = self._keys[account_id]
+        return keys[key_id] >= _most(for_account, keys[key_id], num_taken, len(keys))
+
+
+def _most(num_slots: int, num_taken: int, num_taken_by_all: int, num_holders: int) -> int:
+    """
+    How many of *num_slots* a holder may have now, while the others have what they have.
+
+    All but the last eighth, less what the others have; or its share, where that is more.
+    """
+    num_taken_by_others = num_taken_by_all - num_taken
+    share = -(-num_slots // (num_holders + 1))
+    return max(share, num_slots - num_slots // _LAST_PART - num_taken_by_others)
+
+
+def _decrease(counts: Counter[int], owner_id: int) -> None:
+    counts[owner_id] -= 1
+    if not counts[owner_id]:
+        del counts[owner_id]
