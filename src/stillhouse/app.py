@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from starlette.types import ASGIApp
 
 from stillhouse.accounts.accounts import AccountRules, Accounts
 from stillhouse.accounts.first_key import FirstKey, ensure_first_key
+from stillhouse.accounts.home_ledger import (
+    forget_ledger_id,
+    load_ledger_id,
+    remember_ledger_id,
+)
 from stillhouse.api.account.account_routes import account_routes
 from stillhouse.api.doors import door_routes
 from stillhouse.api.drain import Drain
 from stillhouse.api.models.model_list import ModelList
-from stillhouse.api.probes import Probes
+from stillhouse.api.probes import Probes, SharedCheck
 from stillhouse.api.routes import create_api
 from stillhouse.background import BackgroundLoops, Loop
 from stillhouse.billing.idempotency import PastRequests
@@ -33,7 +37,7 @@ from stillhouse.engines.fake.settings import FakeSettings, Fault, FaultKind
 from stillhouse.engines.frames import Loading
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
-from stillhouse.errors import ConfigError
+from stillhouse.errors import ConfigError, StoreUnavailableError
 from stillhouse.limits import LimitRules, Limits
 from stillhouse.metrics import Metrics
 from stillhouse.models.catalogue import Catalogue
@@ -52,6 +56,7 @@ DATABASE_FILE = "stillhouse.db"
 WEIGHTS_FOLDER = "weights"
 PREFIXES_FOLDER = "prefixes"
 _PURGE_INTERVAL_S = 600
+_WATCH_INTERVAL_S = 2
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Progress = Callable[[Loading], None]
@@ -88,13 +93,14 @@ class Service:
 
 
 @asynccontextmanager
-async def open_rooms(
+async def open_rooms(  # noqa: PLR0913 - one argument per choice
     home: Path,
     *,
     url: str | None = None,
     clock: Clock | None = None,
     is_server: bool = False,
     account_rules: AccountRules | None = None,
+    must_exist: bool = False,
 ) -> AsyncIterator[Rooms]:
     """
     Open the state under *home*; commands may do so while a server runs on it.
@@ -102,13 +108,23 @@ async def open_rooms(
     Args:
         url: Of the ledger's database; None for the file under *home*.
         account_rules: None takes the defaults.
+        must_exist: Make no ledger where there is none.
 
     Raises:
-        ConfigError: Another server already runs on it.
+        ConfigError: Another server already runs on it, or it is not the ledger that *home* was made
+            with.
         StoreUnavailableError: The database cannot be opened.
 
     """
-    with Database.open(url or home / DATABASE_FILE, is_server=is_server) as database:
+    expected_id = load_ledger_id(home)
+    with Database.open(
+        url or home / DATABASE_FILE,
+        is_server=is_server,
+        expected_id=expected_id,
+        must_exist=must_exist,
+    ) as database:
+        if expected_id is None:
+            remember_ledger_id(home, database.ledger_id)
         clock = DatabaseClock(database, clock or SystemClock())
         await clock.synchronise()
         accounts = await Accounts.open(database, clock, home, account_rules)
@@ -120,8 +136,22 @@ async def open_rooms(
             await accounts.close()
 
 
-def _write_nothing(_connection: object) -> None:
-    """A transaction that only proves that the ledger can be written."""
+def adopt_ledger(home: Path, *, url: str | None = None, is_new: bool = False) -> str:
+    """
+    Take the ledger that is there for the one that *home* was made with, and return its id.
+
+    Args:
+        is_new: Make an empty one where there is none.
+
+    Raises:
+        ConfigError: There is none; or *home* cannot be written.
+        StoreUnavailableError: The database cannot be opened.
+
+    """
+    with Database.open(url or home / DATABASE_FILE, must_exist=not is_new) as database:
+        forget_ledger_id(home)
+        remember_ledger_id(home, database.ledger_id)
+        return database.ledger_id
 
 
 def account_rules_of(config: Config) -> AccountRules:
@@ -170,6 +200,7 @@ async def open_service(
         clock = rooms.clock
         background = await stack.enter_async_context(BackgroundLoops(clock))
         await _start_leases(rooms, background)
+        background.start(_watch(rooms.database, metrics))
         first_key = await ensure_first_key(rooms.accounts, home)
         catalogue = load_catalogue(config, source)
         chats = _load_chats(catalogue, config, source)
@@ -214,6 +245,10 @@ async def open_service(
         )
         stack.push_async_callback(completions.drain, grace_s=0)
         drain = Drain()
+
+        async def probe_ledger() -> None:
+            await rooms.database.probe(now_ms=clock.now_ms())
+
         api = create_api(
             accounts=rooms.accounts,
             door_routes=door_routes(
@@ -229,13 +264,7 @@ async def open_service(
                 tpm_rate_limit=config.limits.tokens_per_minute,
             ),
             model_list=ModelList(models, created=clock.now_ms() // 1000),
-            probes=Probes(
-                models,
-                metrics,
-                partial(rooms.database.write, _write_nothing),
-                drain,
-                background,
-            ),
+            probes=Probes(models, metrics, SharedCheck(probe_ledger, clock), drain, background),
             metrics=metrics,
             drain=drain,
             has_public_metrics=config.server.host in _LOOPBACK_HOSTS,
@@ -268,6 +297,20 @@ async def _start_leases(rooms: Rooms, background: BackgroundLoops) -> None:
     if not rooms.database.is_shared:  # others may work on what is held there
         await rooms.ledger.sweep()
     background.start(Loop("leases", keep, interval_s=INTERVAL_MS / 1000))
+
+
+def _watch(database: Database, metrics: Metrics) -> Loop:
+    """Look after the ledger's files also while nobody writes to them."""
+
+    async def watch() -> None:
+        try:
+            await database.check()
+        except StoreUnavailableError:  # told where it was found, and by every other probe
+            metrics.ledger_lost.set(1)
+        else:
+            metrics.ledger_lost.set(0)
+
+    return Loop("ledger files", watch, interval_s=_WATCH_INTERVAL_S)
 
 
 def _load_chats(catalogue: Catalogue, config: Config, source: Path | None) -> dict[str, ChatModel]:

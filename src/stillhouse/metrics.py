@@ -81,6 +81,12 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.ledger_lost = Gauge(
+            "stillhouse_ledger_lost",
+            "1 while a file of the ledger is deleted, replaced or cut short: nothing is admitted",
+            registry=self.registry,
+        )
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

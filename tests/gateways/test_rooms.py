@@ -41,7 +41,7 @@ def test_commands_use_the_configured_ledger(tmp_path: Path, config: Path, url: s
             return (await rooms.accounts.authenticate(secret)).key_name
 
     assert "laptop" == asyncio.run(who())
-    assert ["pepper"] == [path.name for path in home.iterdir()]
+    assert ["ledger-id", "pepper"] == sorted(path.name for path in home.iterdir())
 
 
 async def test_gateways_know_each_others_keys(tmp_path: Path, url: str) -> None:

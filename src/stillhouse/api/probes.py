@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from starlette.responses import Response
 
 from stillhouse.api.drain import Drain
 from stillhouse.background import BackgroundLoops
+from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError, StoreUnavailableError
 from stillhouse.metrics import Metrics
 from stillhouse.serving.served_model import ServedModels
@@ -20,6 +22,49 @@ from stillhouse.serving.served_model import ServedModels
 #: long prompt takes as long as it takes.
 _STORE_TIMEOUT_S = 0.8
 
+#: Anybody may ask, and so often at most is the ledger written for it.
+_PROBE_INTERVAL_S = 1.0
+
+
+class SharedCheck:
+    """
+    A check that is made once a second at most; whoever asks meanwhile shares it and its result.
+
+    Args:
+        check: Raises when something does not answer; may take as long as it likes.
+
+    """
+
+    def __init__(self, check: Callable[[], Coroutine[Any, Any, None]], clock: Clock) -> None:
+        self._check = check
+        self._clock = clock
+        self._last: asyncio.Task[None] | None = None
+        self._begun_s = 0.0
+
+    async def __call__(self) -> None:
+        """
+        What the check said last, or will say.
+
+        Raises:
+            StoreUnavailableError: It has failed, or has not ended within 0.8 s.
+
+        """
+        now_s = self._clock.monotonic_s()
+        if self._last is None or (self._last.done() and now_s - self._begun_s >= _PROBE_INTERVAL_S):
+            self._begun_s = now_s
+            self._last = asyncio.create_task(self._check(), name="probe of the ledger")
+            self._last.add_done_callback(_take_error)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._last), _STORE_TIMEOUT_S)
+        except TimeoutError as error:
+            raise StoreUnavailableError(f"did not answer within {_STORE_TIMEOUT_S} s") from error
+
+
+def _take_error(task: asyncio.Task[None]) -> None:
+    """Who asked may have gone, and nobody else is to be alarmed."""
+    if not task.cancelled():
+        task.exception()
+
 
 @dataclass(frozen=True, slots=True)
 class Probes:
@@ -27,14 +72,14 @@ class Probes:
     The endpoints for monitors.
 
     Args:
-        check_store: A round trip to the ledger's store; raises when it does not answer.
+        check_store: Proves that the ledger can be written; raises when it cannot.
         background: What is done again and again beside requests, such as the renewal of leases.
 
     """
 
     models: ServedModels
     metrics: Metrics
-    check_store: Callable[[], Awaitable[None]]
+    check_store: SharedCheck
     drain: Drain
     background: BackgroundLoops
 
@@ -53,7 +98,7 @@ class Probes:
             return Response(msgspec.json.encode(report), 503, media_type="application/json")
         checks = {model.chat.spec.id: model.engine.health() for model in self.models}
         found = await asyncio.gather(
-            *(_describe(check) for check in (*checks.values(), _in_time(self.check_store())))
+            *(_describe(check) for check in (*checks.values(), self.check_store()))
         )
         report = dict(zip((*checks, "store"), found, strict=True))
         is_ready = all(word == "ok" for word in found) and not self.background.faults(
@@ -66,13 +111,6 @@ class Probes:
     async def exposition(self, _request: Request) -> Response:
         """Every metric in Prometheus' text format."""
         return Response(self.metrics.exposition(), media_type="text/plain; version=0.0.4")
-
-
-async def _in_time(check: Awaitable[None]) -> None:
-    try:
-        await asyncio.wait_for(check, _STORE_TIMEOUT_S)
-    except TimeoutError as error:
-        raise StoreUnavailableError(f"did not answer within {_STORE_TIMEOUT_S} s") from error
 
 
 async def _describe(check: Awaitable[object]) -> str:

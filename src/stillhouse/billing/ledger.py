@@ -16,7 +16,7 @@ from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import Price
 from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, day_of, fetch_usage
-from stillhouse.billing.verify import Difference, find_differences
+from stillhouse.billing.verify import Audit, Difference, audit_ledger
 from stillhouse.chat import ServiceTier, TokenUsage
 from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError, StoreUnavailableError
@@ -318,9 +318,13 @@ class Ledger:
             partial(fetch_usage, by=by, span=span, account_id=account_id)
         )
 
+    async def audit(self) -> Audit:
+        """Recompute everything that is derived, and say what that has covered."""
+        return await self._database.read(partial(audit_ledger, now_ms=self._clock.now_ms()))
+
     async def verify(self) -> list[Difference]:
         """Recompute everything that is derived; empty when the ledger is exactly right."""
-        return await self._database.read(partial(find_differences, now_ms=self._clock.now_ms()))
+        return (await self.audit()).differences
 
     async def rebuild(self) -> None:
         """Forget every balance and sum it again from requests and entries."""

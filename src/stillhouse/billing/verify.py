@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from stillhouse.store import audit, balances, idempotency, usage_days
+from stillhouse.store.coverage import Coverage, fetch_coverage
 from stillhouse.store.database import Connection
 from stillhouse.store.patience import allow_time
 
@@ -30,6 +31,27 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.fact}"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """
+    What an audit has found, and in what.
+
+    Args:
+        covered: The ledger as it was then.
+        differences: Empty when that is exactly right.
+
+    """
+
+    covered: Coverage
+    differences: list[Difference]
+
+
+def audit_ledger(connection: Connection, *, now_ms: int) -> Audit:
+    """Check every request, posting and balance, and count them."""
+    allow_time(connection)
+    return Audit(fetch_coverage(connection), find_differences(connection, now_ms=now_ms))
 
 
 def find_differences(connection: Connection, *, now_ms: int) -> list[Difference]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from stillhouse.app import Rooms
-from stillhouse.billing.verify import Difference
+from stillhouse.app import Rooms, adopt_ledger
+from stillhouse.billing.verify import Audit
 from stillhouse.billing.witness import compare_with_witness
 from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
 from stillhouse.cli.rooms import in_rooms
+from stillhouse.config import home_directory, load_config
 from stillhouse.engines.fake.witness import read_witness_log
 from stillhouse.errors import ConfigError
+from stillhouse.money import format_usd
+from stillhouse.store.coverage import Coverage
 
 app = typer.Typer(help="Audit the ledger, and make anew what is derived.", no_args_is_help=True)
 
@@ -35,22 +39,36 @@ def verify(
     """Recompute every cost, posting and balance; exit 1 and name what differs, if anything does."""
     num_made = _read_witnesses(witness) if witness else None
 
-    async def audit(rooms: Rooms) -> list[Difference]:
-        differences = await rooms.ledger.verify()
+    async def audit(rooms: Rooms) -> Audit:
+        found = await rooms.ledger.audit()
         if num_made is not None:
-            differences += await compare_with_witness(rooms.database, num_made)
-        return differences
+            found.differences.extend(await compare_with_witness(rooms.database, num_made))
+        return found
 
-    differences = in_rooms(config, home, audit)
+    found = in_rooms(config, home, audit, must_exist=True)
     if as_json:
-        typer.echo(json.dumps([asdict(difference) for difference in differences], indent=2))
+        typer.echo(json.dumps(asdict(found), indent=2))
     else:
-        for difference in differences:
+        for difference in found.differences:
             typer.echo(difference)
-        verdict = f"{len(differences)} differences" if differences else "The ledger is right."
-        Console(stderr=True).print(verdict)
-    if differences:
+        num_wrong = len(found.differences)
+        verdict = f"{num_wrong} differences" if num_wrong else "The ledger is right."
+        Console(stderr=True).print(f"{verdict}\n{_in_words(found.covered)}", highlight=False)
+    if found.differences:
         raise typer.Exit(1)
+
+
+@app.command()
+def adopt(
+    config: ConfigOption = None,
+    home: HomeOption = None,
+    *,
+    new: Annotated[bool, typer.Option("--new", help="Make one where there is none.")] = False,
+) -> None:
+    """Take the ledger that is there for the home's own, after it was replaced on purpose."""
+    url = load_config(config).store.url
+    ledger_id = adopt_ledger(home_directory(home), url=url, is_new=new)
+    Console(stderr=True).print(f"The home's ledger is {ledger_id} now.", highlight=False)
 
 
 @app.command()
@@ -62,6 +80,24 @@ def rebuild(config: ConfigOption = None, home: HomeOption = None) -> None:
 
     in_rooms(config, home, sum_anew)
     Console(stderr=True).print("Every balance and day's sum was made anew from the requests.")
+
+
+def _in_words(covered: Coverage) -> str:
+    """What was audited, so that nobody takes an empty ledger's word for a full one's."""
+    span = ""
+    if covered.first_request_at_ms is not None and covered.last_request_at_ms is not None:
+        span = f" from {_moment(covered.first_request_at_ms)} to "
+        span += _moment(covered.last_request_at_ms)
+    return (
+        f"Ledger {covered.ledger_id}: {covered.num_requests} requests{span}, "
+        f"{covered.num_held} of them held; {covered.num_entries} entries; "
+        f"{covered.num_accounts} accounts; charged {format_usd(covered.charged_picousd)}, "
+        f"paid in {format_usd(covered.paid_in_picousd)}."
+    )
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _read_witnesses(paths: list[Path]) -> Counter[str]:

@@ -14,21 +14,37 @@ from stillhouse.config import home_directory, load_config
 T = TypeVar("T")
 
 
-def configured_rooms(config: Path | None, home: Path | None) -> AbstractAsyncContextManager[Rooms]:
+def configured_rooms(
+    config: Path | None, home: Path | None, *, must_exist: bool = False
+) -> AbstractAsyncContextManager[Rooms]:
     """
     Open what `stillhouse serve` with the same options serves, beside it.
 
+    Args:
+        must_exist: Make no ledger where there is none.
+
     Raises:
-        ConfigError: The configuration is wrong, or the ledger is of a newer stillhouse.
+        ConfigError: The configuration is wrong, or the ledger is of a newer stillhouse, missing, or
+            not the home's own.
         StoreUnavailableError: The ledger cannot be opened.
 
     """
-    return open_rooms(home_directory(home), url=load_config(config).store.url)
+    url = load_config(config).store.url
+    return open_rooms(home_directory(home), url=url, must_exist=must_exist)
 
 
-def in_rooms(config: Path | None, home: Path | None, work: Callable[[Rooms], Awaitable[T]]) -> T:
+def in_rooms(
+    config: Path | None,
+    home: Path | None,
+    work: Callable[[Rooms], Awaitable[T]],
+    *,
+    must_exist: bool = False,
+) -> T:
     """
     The result of *work* on what is configured.
+
+    Args:
+        must_exist: Make no ledger where there is none.
 
     Raises:
         ConfigError: As `configured_rooms`.
@@ -37,7 +53,7 @@ def in_rooms(config: Path | None, home: Path | None, work: Callable[[Rooms], Awa
     """
 
     async def run() -> T:
-        async with configured_rooms(config, home) as rooms:
+        async with configured_rooms(config, home, must_exist=must_exist) as rooms:
             return await work(rooms)
 
     return asyncio.run(run())

@@ -29,6 +29,10 @@ def _nothing(_connection: Connection) -> None:
     pass
 
 
+def _is_right() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """
@@ -45,6 +49,8 @@ class Backend:
         transaction: Begins one on the writer's connection, and commits it at the block's end; an
             error undoes it.
         committed: Told of each commit, by the thread that writes and when nobody waits for it.
+        check: Raises StoreUnavailableError when what is written would be lost, as in a deleted
+            file; asked around each transaction that writes, so it takes microseconds.
         max_turn_s: After so long, a transaction that writes lets other processes have theirs.
         was_committed: Whether a transaction took effect whose COMMIT was never answered.
 
@@ -56,5 +62,6 @@ class Backend:
     turn: Callable[[], AbstractContextManager[None]] = nullcontext
     transaction: Callable[[Connection], AbstractContextManager[object]] = _begin
     committed: Callable[[Connection], None] = _nothing
+    check: Callable[[], None] = _is_right
     max_turn_s: float = math.inf
     was_committed: Callable[[Connection, str], bool] = _never_committed

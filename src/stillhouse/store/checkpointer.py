@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from queue import SimpleQueue
+
+from stillhouse.errors import StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +37,14 @@ class Checkpointer:
 
     Args:
         connection: For the thread alone.
+        check: Raises StoreUnavailableError where the log must not be moved: into a file that was
+            cut short, it would hide what is missing.
 
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, check: Callable[[], None]) -> None:
         self._connection = connection
+        self._check = check
         self._wanted: SimpleQueue[bool] = SimpleQueue()
         #: Set but for the time from a request to the end of the pass that was asked for.
         self._is_idle = threading.Event()
@@ -77,8 +83,11 @@ class Checkpointer:
 
     def _move(self, connection: sqlite3.Connection) -> None:
         try:
+            self._check()
             _, self._num_log_pages, _ = connection.execute(_MOVE).fetchone()
         except sqlite3.Error as error:
             # The next pass may do; what is not moved is in the log, and as durable there.
             logger.warning("the ledger's log could not be moved into its file: %s", error)
+        except StoreUnavailableError:
+            pass  # told where it was found
         self._first_changes = None

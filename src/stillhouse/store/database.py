@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from stillhouse.errors import ConfigError, StoreUnavailableError
-from stillhouse.store import schema, sqlite
+from stillhouse.store import identity, schema, sqlite
 from stillhouse.store.backend import NUM_READERS, Backend
 from stillhouse.store.library_error import ConflictError, translated
 from stillhouse.store.writer import GroupWriter
@@ -40,9 +41,15 @@ class Database:
     Args:
         resources: Closed with the database.
 
+    Attributes:
+        ledger_id: By what this ledger is known from all others.
+
     """
 
-    def __init__(self, writer: GroupWriter, backend: Backend, resources: ExitStack) -> None:
+    def __init__(
+        self, writer: GroupWriter, backend: Backend, resources: ExitStack, ledger_id: str
+    ) -> None:
+        self.ledger_id = ledger_id
         self._writer = writer
         self._backend = backend
         self._resources = resources
@@ -52,7 +59,14 @@ class Database:
         resources.callback(self._read_threads.shutdown)
 
     @classmethod
-    def open(cls, place: Path | str, *, is_server: bool = False) -> Database:
+    def open(
+        cls,
+        place: Path | str,
+        *,
+        is_server: bool = False,
+        expected_id: str | None = None,
+        must_exist: bool = False,
+    ) -> Database:
         """
         Open the ledger, making it or bringing its schema up to date where needed.
 
@@ -60,23 +74,32 @@ class Database:
             place: The URL of a PostgreSQL database, which exists; or SQLite's file, made with mode
                 0600 in a folder with mode 0700 where it is missing.
             is_server: Be the one process that serves this file.
+            expected_id: Open no other ledger than the one of this id, and make none.
+            must_exist: Make none.
 
         Raises:
             ConfigError: Another process serves the file already, it cannot be made, the URL is
-                wrong, or the ledger is of a newer stillhouse.
+                wrong, the ledger is of a newer stillhouse, or it is missing or another.
             StoreUnavailableError: The database cannot be read or written.
 
         """
+        must_exist = must_exist or expected_id is not None
+        if must_exist and isinstance(place, Path) and not sqlite.is_file(place):
+            raise _missing(place, expected_id)
         try:
             with ExitStack() as resources:
                 if isinstance(place, Path):
                     backend = sqlite.open_backend(place, resources, is_server=is_server)
                 else:
                     backend = _open_postgresql(place, resources)
+                if must_exist:
+                    _check_identity(backend, place, expected_id)
                 schema.ensure_current(backend)
+                ledger_id = _identify(backend)
                 writer = GroupWriter(backend)
                 resources.callback(writer.close)
-                return cls(writer, backend, resources.pop_all())
+                writer.expect(ledger_id)
+                return cls(writer, backend, resources.pop_all(), ledger_id)
         except OSError as error:
             raise ConfigError(
                 f"{place}: cannot be opened as the ledger: {error.strerror}"
@@ -120,6 +143,28 @@ class Database:
 
         """
         return self._writer.submit(work)
+
+    async def probe(self, *, now_ms: int) -> None:
+        """
+        Prove that requests can be written, by a row that is.
+
+        Raises:
+            StoreUnavailableError: They cannot.
+
+        """
+        await self.write(partial(identity.probe, ledger_id=self.ledger_id, now_ms=now_ms))
+
+    async def check(self) -> None:
+        """
+        Look whether the ledger's files are those that are open; always right where it has none.
+
+        Raises:
+            StoreUnavailableError: One was deleted, replaced or cut short; so will be every write.
+
+        """
+        if not self.is_closed:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._read_threads, self._backend.check)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """
@@ -166,6 +211,50 @@ class Database:
     def _run(self, work: Callable[[Connection], T]) -> T:
         with self._backend.reader.connect() as connection:
             return work(connection)
+
+
+def _check_identity(backend: Backend, place: Path | str, expected_id: str | None) -> None:
+    """Make sure, before anything is changed, that a ledger is there, and which."""
+    with backend.reader.connect() as connection:
+        version = schema.fetch_version(connection)
+        found_id = identity.find_id(connection)
+    if version is None:
+        raise _missing(place, expected_id)
+    if expected_id is not None and found_id != expected_id:
+        other = f"ledger {found_id}" if found_id else "another ledger, of a time before ids"
+        raise ConfigError(
+            f"{_in_words(place)} is {other}, and this home was made with ledger {expected_id}. "
+            "Restore that one from a backup, or correct store.url. "
+            "To go on with this one on purpose, run: stillhouse ledger adopt"
+        )
+
+
+def _missing(place: Path | str, expected_id: str | None) -> ConfigError:
+    if expected_id is None:
+        return ConfigError(
+            f"{_in_words(place)} holds no ledger. Check --home, --config and store.url; "
+            "`stillhouse serve` makes a ledger at its first start."
+        )
+    return ConfigError(
+        f"{_in_words(place)} holds no ledger any more, and this home was made with ledger "
+        f"{expected_id}. Restore it from a backup. "
+        "To begin anew with an empty one on purpose, run: stillhouse ledger adopt --new"
+    )
+
+
+def _in_words(place: Path | str) -> str:
+    """The file; or which setting leads to the database, as its URL may hold a password."""
+    return str(place) if isinstance(place, Path) else "The database of store.url"
+
+
+def _identify(backend: Backend) -> str:
+    """The ledger's id, which its first opening makes."""
+    with backend.reader.connect() as connection:
+        known = identity.find_id(connection)
+    if known is None:
+        with backend.turn(), backend.writer.begin() as connection:
+            known = identity.ensure_id(connection)
+    return known
 
 
 def _open_postgresql(url: str, resources: ExitStack) -> Backend:

@@ -18,6 +18,7 @@ from stillhouse.errors import ConfigError
 from stillhouse.store.backend import NUM_READERS, Backend
 from stillhouse.store.checkpointer import Checkpointer
 from stillhouse.store.file_lock import FileLock
+from stillhouse.store.file_watch import FileWatch
 from stillhouse.store.prepared import driver_of
 
 #: How long to wait for another process's transaction. Shorter than the second within which a
@@ -52,6 +53,7 @@ def open_backend(path: Path, resources: ExitStack, *, is_server: bool) -> Backen
 
     """
     _create_private_file(path)
+    closed_last = resources.enter_context(ExitStack())
     if is_server:
         _become_server(path, resources)
     write_lock = FileLock(path.with_name(f"{path.name}.write-lock"))
@@ -69,9 +71,25 @@ def open_backend(path: Path, resources: ExitStack, *, is_server: bool) -> Backen
     )
     if not is_server:
         return backend
-    checkpointer = Checkpointer(_connect(path))
+    connection = _connect(path)
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # opens the log as well
+    watch = FileWatch(path)
+    closed_last.callback(watch.close)
+    checkpointer = Checkpointer(connection, watch.check)
     resources.callback(checkpointer.close)
-    return replace(backend, committed=lambda writer: checkpointer.committed(driver_of(writer)))
+    return replace(
+        backend,
+        committed=lambda writer: checkpointer.committed(driver_of(writer)),
+        check=watch.check,
+    )
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file at *path* with something in it."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

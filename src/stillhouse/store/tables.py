@@ -38,6 +38,14 @@ metadata = MetaData(
     }
 )
 
+#: The one row says which ledger this is, and when it was last proved that it can be written.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("probed_at_ms", BigInteger, nullable=False),
+)
+
 #: Who has money: customers, and the house's own two sides of every posting.
 account = Table(
     "account",

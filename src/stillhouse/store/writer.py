@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.failpoint import failpoint
+from stillhouse.store import identity
 from stillhouse.store.backend import TRANSACTION_ID, Backend
 from stillhouse.store.library_error import is_deadlock, translated
 from stillhouse.store.prepared import run_sql
@@ -95,6 +96,8 @@ class GroupWriter:
         #: The transaction whose COMMIT was sent last, and how many of its group it holds.
         self._sent: tuple[str | None, int] = (None, 0)
         self.num_commits = 0
+        self._ledger_id: str | None = None
+        self._is_known = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -116,6 +119,10 @@ class GroupWriter:
                 raise StoreUnavailableError(f"{MAX_WAITING} transactions wait for the ledger.")
             self._queue.put(job)
         return job.future
+
+    def expect(self, ledger_id: str) -> None:
+        """Write to no other ledger from now on, whatever a new connection leads to."""
+        self._ledger_id = ledger_id
 
     def close(self) -> None:
         """Write what waits, then end the thread and close the connection."""
@@ -187,8 +194,10 @@ class GroupWriter:
 
     def _commit(self, group: Sequence[_Job]) -> int:
         with self._backend.turn():
+            self._backend.check()
             connection = self._connect()
             with self._backend.transaction(connection):
+                self._check_ledger(connection)
                 unanswered, num_written = self._sent
                 if unanswered and self._backend.was_committed(connection, unanswered):
                     return num_written
@@ -196,6 +205,8 @@ class GroupWriter:
                 num_written = self._run_jobs(connection, group)
                 failpoint("before-commit")
                 self._sent = (connection.info.get(TRANSACTION_ID), num_written)
+        # Nobody is told of what went into a file that the next start would not find.
+        self._backend.check()
         failpoint("after-commit")
         self.num_commits += 1
         return num_written
@@ -208,6 +219,11 @@ class GroupWriter:
                 return num_run
         return len(group)
 
+    def _check_ledger(self, connection: Connection) -> None:
+        if self._ledger_id is not None and not self._is_known:
+            identity.check_id(connection, self._ledger_id)
+            self._is_known = True
+
     def _has_connection(self) -> bool:
         return self._connection is not None and not self._connection.invalidated
 
@@ -218,6 +234,7 @@ class GroupWriter:
             self._connection = None
         if self._connection is None:
             self._connection = self._backend.writer.connect()
+            self._is_known = False
         return self._connection
 
 

@@ -23,6 +23,10 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def check() -> None:
+    """The files are those that are open."""
+
+
 class File:
     """A file with a table, whose log is moved by a checkpointer."""
 
@@ -34,7 +38,7 @@ class File:
         self.mover = connect(path)
         self.passes: list[str] = []
         self.mover.set_trace_callback(self.passes.append)
-        self.checkpointer = Checkpointer(self.mover)
+        self.checkpointer = Checkpointer(self.mover, check)
         self.num_rows = 0
 
     def commit(self, num_rows: int = 1) -> None:

@@ -1,0 +1,77 @@
+"""By what a ledger is known: a random id of its own, made once."""
+
+from __future__ import annotations
+
+import secrets
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from stillhouse.errors import StoreUnavailableError
+from stillhouse.store.prepared import Prepared
+from stillhouse.store.tables import ledger
+
+_NUM_BYTES = 8
+
+_PROBE = Prepared(
+    update(ledger)
+    .where(ledger.c.id == bindparam("the_id"))
+    .values(probed_at_ms=bindparam("now_ms"))
+)
+
+
+def find_id(connection: Connection) -> str | None:
+    """The ledger's id; None where there is no ledger, or one of a time before ids."""
+    try:
+        return connection.scalars(select(ledger.c.id)).one_or_none()
+    except (OperationalError, ProgrammingError) as error:
+        connection.rollback()
+        if error.connection_invalidated or not _is_missing_table(error):
+            raise
+        return None
+
+
+def ensure_id(connection: Connection) -> str:
+    """The ledger's id; a new one from now on if it had none."""
+    known = connection.scalars(select(ledger.c.id)).one_or_none()
+    if known is None:
+        known = secrets.token_hex(_NUM_BYTES)
+        connection.execute(insert(ledger), {"id": known, "probed_at_ms": 0})
+    return known
+
+
+def check_id(connection: Connection, expected: str) -> None:
+    """
+    Make sure that the database still holds the ledger that it was opened as.
+
+    Raises:
+        StoreUnavailableError: It holds another one, or none.
+
+    """
+    found = find_id(connection)
+    if found != expected:
+        raise _replaced(found)
+
+
+def probe(connection: Connection, ledger_id: str, *, now_ms: int) -> None:
+    """
+    Change a row as a request would, so that a commit proves that requests can be written.
+
+    Raises:
+        StoreUnavailableError: The database holds another ledger by now.
+
+    """
+    if _PROBE.run(connection, {"the_id": ledger_id, "now_ms": now_ms}).rowcount != 1:
+        raise _replaced(find_id(connection))
+
+
+def _replaced(found: str | None) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"The database holds {'another' if found else 'no'} ledger now: somebody has replaced it."
+    )
+
+
+def _is_missing_table(error: OperationalError | ProgrammingError) -> bool:
+    """Whether the database is there and only the table is not."""
+    missing = "42P01"  # undefined_table of PostgreSQL
+    return getattr(error.orig, "sqlstate", None) == missing or "no such table" in str(error.orig)
