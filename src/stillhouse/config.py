@@ -54,7 +54,9 @@ class SupervisionConfig(_Section):
 class FaultConfig(_Section):
     """A fault of the fake engine; `engines/fake/settings.py` says more."""
 
-    kind: Literal["crash", "hang", "ignore_cancel", "negative_usage", "huge_usage", "no_usage"]
+    kind: Literal[
+        "crash", "hang", "refuse", "ignore_cancel", "negative_usage", "huge_usage", "no_usage"
+    ]
     at_token: int = Field(default=0, ge=0)
     seed: int | None = None
 

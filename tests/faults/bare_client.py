@@ -21,6 +21,7 @@ class BareClient:
     Args:
         headers: Beside those that every request has, or in their place.
         receive_bytes: So little is received that is not read; None leaves it to the system.
+        body: The whole body; None is a streamed chat completion with *fields*.
         fields: What the body has beside model and message.
 
     """
@@ -33,13 +34,15 @@ class BareClient:
         *,
         path: str = CHAT,
         receive_bytes: int | None = None,
+        body: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> None:
-        body = json.dumps(HELLO | {"stream": True} | fields)
+        text = json.dumps(HELLO | {"stream": True} | fields if body is None else body)
+        self.head = b""  # of a whole answer, once that is read
         all_headers = server.headers | dict(headers or {})
         head = (
             f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            f"Content-Length: {len(body)}\r\n"
+            f"Content-Length: {len(text)}\r\n"
             + "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
             + "\r\n"
         )
@@ -52,7 +55,7 @@ class BareClient:
             self._socket.connect(("127.0.0.1", server.port))
             self._file = self._socket.makefile("rb")
             on_failure.callback(self._file.close)
-            self._socket.sendall((head + body).encode())
+            self._socket.sendall((head + text).encode())
             on_failure.pop_all()
 
     def __enter__(self) -> Self:
@@ -79,7 +82,8 @@ class BareClient:
 
     def body(self) -> Any:
         """The whole answer's JSON."""
-        return json.loads(self._file.read().partition(b"\r\n\r\n")[2])
+        self.head, _, body = self._file.read().partition(b"\r\n\r\n")
+        return json.loads(body)
 
     def read(self, num_events: int) -> list[dict[str, Any] | None]:
         """Read exactly so many events."""

@@ -17,7 +17,7 @@ from stillhouse.api.event_stream import EventStream, Header
 from stillhouse.api.request_body import read_body
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import ChatEvent, ChatRequest, ChoiceAnswer, Finish, TextRequest
-from stillhouse.errors import EngineUnavailableError, StillhouseError
+from stillhouse.errors import StillhouseError
 from stillhouse.failpoint import failpoint
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
@@ -26,8 +26,6 @@ from stillhouse.serving.transcript import Transcript
 
 #: What waits to be written together; the connection holds as much again, twice.
 MOST_AT_ONCE_BYTES = 32 << 10
-
-_CUT_OFF = "The server has shut down before the answer's end; what came of it is charged."
 
 
 class EventEncoder(Protocol):
@@ -53,8 +51,8 @@ class EventEncoder(Protocol):
         """What stands after `Finish`."""
         ...
 
-    def error(self, error: StillhouseError) -> bytes:
-        """An error after the first byte; nothing follows it."""
+    def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
+        """An error after the first byte, with what was charged; nothing follows it."""
         ...
 
 
@@ -114,10 +112,14 @@ class CompletionEndpoint:
             f"{self.id_prefix}{scope['request_id']}", principal, asked.request, claim
         )
         with Departure(scope, receive, completion):
-            if asked.form.is_stream:
-                await _stream(asked.form, completion, send, self.keep_alive_s)
-            else:
-                await _answer_whole(asked.form, completion, send)
+            try:
+                if asked.form.is_stream:
+                    await _stream(asked.form, completion, send, self.keep_alive_s)
+                else:
+                    await _answer_whole(asked.form, completion, send)
+            except StillhouseError:
+                scope["charged"] = completion.charged  # the error's body says so
+                raise
 
 
 def _target(scope: Scope) -> str:
@@ -161,16 +163,13 @@ async def _stream(
             chunks = Chunks(stream, first=encoder.opening())
             async for events in completion.batches():
                 for event in events:
-                    if isinstance(event, Finish) and completion.is_cut_off:
-                        await chunks.flush()  # it is charged
-                        raise EngineUnavailableError(_CUT_OFF)
                     if chunk := encoder.event(event, completion):
                         await chunks.add(chunk)
                 await chunks.flush()
     except StillhouseError as error:
         if not stream.has_begun:  # an engine's refusal still gets its HTTP status
             raise
-        await stream.write(encoder.error(error), is_last=True)
+        await stream.write(encoder.error(error, completion.charged), is_last=True)
     else:
         await stream.write(encoder.closing(), is_last=True)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NotRequired
 
 import msgspec
 from typing_extensions import TypedDict
 
 from stillhouse import errors
+from stillhouse.api.anthropic.answer import AnthropicFinalUsageOut, final_usage_out
+from stillhouse.api.openai.chat_answer import UsageOut, usage_out
+from stillhouse.chat import Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class AnthropicErrorOut(TypedDict):
 
     type: str
     message: str
+    usage: NotRequired[AnthropicFinalUsageOut]
 
 
 class AnthropicErrorBodyOut(TypedDict):
@@ -101,19 +105,27 @@ def headers_of(error: errors.StillhouseError) -> dict[str, str]:
 
 
 def body_of(
-    error: errors.StillhouseError, *, path: str = "", request_id: str | None = None
+    error: errors.StillhouseError,
+    *,
+    path: str = "",
+    request_id: str | None = None,
+    charged: Finish | None = None,
 ) -> bytes:
     """
     *error* as the clients of *path* parse it.
 
     That is ``{"error": {"message", "type", "param", "code"}}`` for OpenAI's, and
     ``{"type": "error", "error": {"type", "message"}, "request_id"}`` for Anthropic's.
+
+    Args:
+        charged: What was charged all the same: stands in the error as the dialect's usage.
+
     """
     if path.startswith(ANTHROPIC_PREFIXES):
-        return anthropic_body_of(error, request_id=request_id)
+        return anthropic_body_of(error, request_id=request_id, charged=charged)
     kind = _kind_of(error)
     param = error.param if isinstance(error, errors.InvalidRequestError) else None
-    return envelope(error.message, type_=kind.type, param=param, code=kind.code)
+    return envelope(error.message, type_=kind.type, param=param, code=kind.code, charged=charged)
 
 
 def no_route_body(
@@ -125,12 +137,20 @@ def no_route_body(
     return envelope(message, type_=_INVALID, param=None, code=code)
 
 
-def anthropic_body_of(error: errors.StillhouseError, *, request_id: str | None = None) -> bytes:
+def anthropic_body_of(
+    error: errors.StillhouseError,
+    *,
+    request_id: str | None = None,
+    charged: Finish | None = None,
+) -> bytes:
     """*error* in Anthropic's envelope."""
-    return _anthropic_envelope(error.message, status=status_of(error), request_id=request_id)
+    status = status_of(error)
+    return _anthropic_envelope(error.message, status=status, request_id=request_id, charged=charged)
 
 
-def _anthropic_envelope(message: str, *, status: int, request_id: str | None) -> bytes:
+def _anthropic_envelope(
+    message: str, *, status: int, request_id: str | None, charged: Finish | None = None
+) -> bytes:
     """
     Any message in Anthropic's envelope.
 
@@ -143,14 +163,30 @@ def _anthropic_envelope(message: str, *, status: int, request_id: str | None) ->
         "error": {"type": type_, "message": message},
         "request_id": request_id,
     }
+    if charged is not None:
+        body["error"]["usage"] = final_usage_out(charged)
     return msgspec.json.encode(body)
 
 
-def envelope(message: str, *, type_: str, param: str | None, code: str | None) -> bytes:
+def envelope(
+    message: str,
+    *,
+    type_: str,
+    param: str | None,
+    code: str | None,
+    charged: Finish | None = None,
+) -> bytes:
     """OpenAI's error envelope around any message."""
-    return msgspec.json.encode(
-        {"error": {"message": message, "type": type_, "param": param, "code": code}}
-    )
+    error: dict[str, str | UsageOut | None] = {
+        "message": message,
+        "type": type_,
+        "param": param,
+        "code": code,
+    }
+    if charged is not None:
+        # Within the error, as OpenAI's clients throw away what stands beside it.
+        error["usage"] = usage_out(charged.usage, charged.cost_picousd, charged.reasoning_tokens)
+    return msgspec.json.encode({"error": error})
 
 
 def _kind_of(error: errors.StillhouseError) -> _Kind:

@@ -103,7 +103,12 @@ class Gate:
         status = error_body.status_of(error)
         self._metrics.refused.labels(str(status)).inc()
         response = Response(
-            error_body.body_of(error, path=scope["path"], request_id=scope["request_id"]),
+            error_body.body_of(
+                error,
+                path=scope["path"],
+                request_id=scope["request_id"],
+                charged=scope.get("charged"),
+            ),
             status_code=status,
             headers=error_body.headers_of(error),
             media_type="application/json",

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 import msgspec
 from pydantic import TypeAdapter
@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 import stillhouse
 from stillhouse.api import idempotency_header
+from stillhouse.api.openai.chat_answer import UsageOut
 
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"{(\w+)}")
@@ -33,6 +34,7 @@ class ErrorOut(TypedDict):
     type: str
     param: str | None
     code: str | None
+    usage: NotRequired[UsageOut]
 
 
 class ErrorBodyOut(TypedDict):

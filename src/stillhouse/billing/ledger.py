@@ -41,12 +41,14 @@ class Hold:
 
     Args:
         price: What the request will be charged by, whatever is published meanwhile.
+        claim: The client's own name for the request.
 
     """
 
     request_id: str
     price: Price
     held: HeldRequest
+    claim: Claim | None = None
 
     @property
     def ceiling_picousd(self) -> int:
@@ -183,13 +185,14 @@ class Ledger:
             claim=claim,
         )
         admission = self._database.submit(admit)
+        to_hold = partial(Hold, request_id, price, claim=claim)
         try:
-            held = await asyncio.shield(admission)
+            hold = to_hold(await asyncio.shield(admission))
         except asyncio.CancelledError:
-            self._keep(asyncio.create_task(self._void_admission(admission)))
+            self._keep(asyncio.create_task(self._void_admission(admission, to_hold)))
             raise
-        self._leases.begin(held.number)
-        return Hold(request_id, price, held)
+        self._leases.begin(hold.held.number)
+        return hold
 
     async def settle(
         self,
@@ -207,7 +210,8 @@ class Ledger:
         for a minute.
 
         Args:
-            answer: What the client is told, where it named its request: kept for repetitions.
+            answer: What the client is told, where it named its request: kept for repetitions. None
+                frees the name, so that a repetition runs anew.
 
         Returns:
             The cost in pico-dollars, which may be shown from now on. When the hold has been
@@ -236,7 +240,7 @@ class Ledger:
             usage_source=usage_source,
             resolved_at_ms=self._clock.now_ms(),
         )
-        return await self._resolve(hold.held, resolution, answer)
+        return await self._resolve(hold, resolution, answer)
 
     async def void(
         self,
@@ -256,7 +260,15 @@ class Ledger:
             StoreUnavailableError: The ledger could not be written for a minute; the hold stays.
 
         """
-        await self._void(hold.held, outcome=outcome, usage=usage, usage_source=usage_source)
+        resolution = Resolution(
+            state=VOIDED,
+            outcome=outcome,
+            cost_picousd=0,
+            usage=usage,
+            usage_source=usage_source if usage is not None else None,
+            resolved_at_ms=self._clock.now_ms(),
+        )
+        await self._resolve(hold, resolution)
 
     async def set_key_limit(
         self, key_id: int, limit_picousd: int | None, *, period: LimitPeriod = LimitPeriod.TOTAL
@@ -334,31 +346,19 @@ class Ledger:
         """Wait for reservations that are being given back; call before the database closes."""
         await asyncio.gather(*self._background)
 
-    async def _void(
-        self,
-        held: HeldRequest,
-        *,
-        outcome: Outcome,
-        usage: TokenUsage | None,
-        usage_source: UsageSource,
-    ) -> None:
-        resolution = Resolution(
-            state=VOIDED,
-            outcome=outcome,
-            cost_picousd=0,
-            usage=usage,
-            usage_source=usage_source if usage is not None else None,
-            resolved_at_ms=self._clock.now_ms(),
-        )
-        await self._resolve(held, resolution)
-
     async def _resolve(
-        self, held: HeldRequest, resolution: Resolution, answer: Answer | None = None
+        self, hold: Hold, resolution: Resolution, answer: Answer | None = None
     ) -> int:
         """Resolve a hold, trying again while that fails; a repetition is harmless."""
-        resolve = partial(transactions.resolve, held=held, resolution=resolution, answer=answer)
-        cost_picousd = await self._write_at_last(resolve, held)
-        self._leases.end(held.number)
+        resolve = partial(
+            transactions.resolve,
+            held=hold.held,
+            resolution=resolution,
+            claim=hold.claim,
+            answer=answer,
+        )
+        cost_picousd = await self._write_at_last(resolve, hold.held)
+        self._leases.end(hold.held.number)
         return cost_picousd
 
     async def _write_at_last(self, resolve: Callable[[Connection], int], held: HeldRequest) -> int:
@@ -377,11 +377,13 @@ class Ledger:
                 await asyncio.sleep(delay_s)
         return await self._database.write(resolve)
 
-    async def _void_admission(self, admission: asyncio.Future[HeldRequest]) -> None:
+    async def _void_admission(
+        self, admission: asyncio.Future[HeldRequest], to_hold: Callable[[HeldRequest], Hold]
+    ) -> None:
         """Give back what was reserved for a caller that left before it was told."""
         try:
-            await self._void(
-                await admission,
+            await self.void(
+                to_hold(await admission),
                 outcome=Outcome.CLIENT_DISCONNECT,
                 usage=TokenUsage(),
                 usage_source=UsageSource.GATEWAY_COUNT,

@@ -22,6 +22,8 @@ class Outcome(StrEnum):
     DEADLINE = "deadline"
     #: The engine failed: never charged.
     ENGINE_ERROR = "engine_error"
+    #: What was asked for could not be gone on with, such as its grammar: charged as far as it came.
+    REQUEST_FAULT = "request_fault"
     #: The gateway stopped for maintenance.
     DRAINED = "drained"
     #: An operator ended the request.

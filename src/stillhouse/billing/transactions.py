@@ -84,13 +84,15 @@ def resolve(
     *,
     held: HeldRequest,
     resolution: Resolution,
+    claim: Claim | None = None,
     answer: Answer | None = None,
 ) -> int:
     """
     Settle or void a request if nobody has yet; either way, return what it was resolved at.
 
     Args:
-        answer: Kept for repetitions of a settled request; a voided one may run again.
+        claim: The client's own name for the request.
+        answer: Kept for repetitions of a settled request; without one, it may run again.
 
     """
     if not requests.resolve(connection, held.number, resolution):
@@ -103,10 +105,10 @@ def resolve(
         account_id=held.account_id,
         cost_picousd=resolution.cost_picousd,
     )
-    if resolution.state == requests.VOIDED:
-        idempotency.delete_of_request(connection, held.number)
-    elif answer is not None:
+    if resolution.state == requests.SETTLED and answer is not None:
         idempotency.keep_answer(connection, held.number, answer.encode())
+    elif resolution.state == requests.VOIDED or claim is not None:
+        idempotency.delete_of_request(connection, held.number)
     return resolution.cost_picousd
 
 

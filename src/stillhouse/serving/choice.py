@@ -11,6 +11,7 @@ import structlog
 from stillhouse.billing.outcome import UsageSource
 from stillhouse.chat import ChatEvent, FinishReason, TokenUsage
 from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest, GenerateStep
+from stillhouse.errors import RequestError
 from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.pending_events import PendingEvents
 from stillhouse.serving.queue.turns import Turn
@@ -91,7 +92,7 @@ class Choice:
 
     @property
     def was_cancelled(self) -> bool:
-        """Whether it ended because `stop` was called, and not by itself."""
+        """Whether it was ended, by `stop` or by a fault of its request, and not by itself."""
         return self._finish is EngineFinish.CANCELLED and not self._met_stop_string
 
     @property
@@ -99,6 +100,11 @@ class Choice:
         """Why it ended, as the client is told; asked for once it has."""
         # What was cancelled is cut off as well, and not at its end.
         return self._reply.finish_reason(at_limit=self._finish is not EngineFinish.STOP)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether its client waits for no more of it: it was stopped, or a stop string was met."""
+        return self._is_stopped or self._reply.stopped
 
     def stop(self) -> None:
         """End the sequence within one engine step."""
@@ -112,12 +118,20 @@ class Choice:
             self._patience.reschedule(now_s + self._cancel_timeout_s)
 
     async def run(self) -> None:
-        """Drive the engine to the sequence's last step; called once."""
+        """
+        Drive the engine to the sequence's last step; called once.
+
+        Raises:
+            RequestError: The engine cannot go on with it. What came before is told, and counted.
+            ServingError: The engine failed.
+
+        """
         if self._is_stopped:  # no engine knows of it
             self._finish = EngineFinish.CANCELLED
             return
         self._has_begun = True
         self._push(self._reply.opening())
+        fault: RequestError | None = None
         try:
             async with asyncio.timeout(None) as self._patience:
                 self._finish = await self._read_steps()
@@ -133,10 +147,18 @@ class Choice:
             self._untold.clear()
             self._finish = EngineFinish.CANCELLED
             return
+        except RequestError as error:
+            self._finish = EngineFinish.CANCELLED
+            if not self.usage.completion_tokens:
+                raise
+            self._turn.end_sequence()
+            fault = error
         finally:
             self._patience = None
         await self._tell_rest()
         self._push(self._reply.finish(at_limit=self._finish is not EngineFinish.STOP))
+        if fault is not None and not self._is_over:
+            raise fault
 
     async def _read_steps(self) -> EngineFinish:
         """Take what the engine makes as it comes: a slow reader must not keep its engine busy."""

@@ -17,6 +17,7 @@ from stillhouse.engines.base import GenerateRequest
 from stillhouse.errors import (
     EngineUnavailableError,
     OverloadedError,
+    RequestError,
     ServingError,
     StillhouseError,
     StoreUnavailableError,
@@ -41,6 +42,8 @@ _OUTCOMES = {
 }
 
 _LEFT = frozenset({Outcome.CLIENT_DISCONNECT, Outcome.SLOW_CLIENT})
+
+_CUT_OFF = "The server has shut down before the answer's end; what came of it is charged."
 
 
 class Completion:
@@ -87,6 +90,9 @@ class Completion:
         self._watch = watch
         self._transcript = Transcript(len(sequences)) if is_named else None
         self._stopped_by: Outcome | None = None
+        self._cut_off_with: StillhouseError | None = None
+        self._fault: RequestError | None = None
+        self._charged: Finish | None = None
         self._num_running = len(sequences)
         self._last_choice = 0
         self._pending = PendingEvents()
@@ -121,17 +127,17 @@ class Completion:
 
         Raises:
             OverloadedError: Its turn did not come in time; nothing is charged.
-            ServingError: The engine failed, or the server ends; nothing is charged.
+            RequestError: It cannot be gone on with; `charged` says what came of it until then.
+            EngineUnavailableError: The server ends; `charged` says what came of it until then.
+            ServingError: The engine failed; nothing is charged.
 
         """
         return self._pending.batches()
 
     @property
-    def is_cut_off(self) -> bool:
-        """Whether the server's end has ended an answer that the model would have gone on with."""
-        return self._stopped_by is Outcome.DRAINED and any(
-            choice.was_cancelled for choice in self._choices
-        )
+    def charged(self) -> Finish | None:
+        """What was charged for an answer that ended in an error; None where nothing was."""
+        return self._charged
 
     @property
     def usage(self) -> TokenUsage:
@@ -152,12 +158,17 @@ class Completion:
         """What the tokens counted up to now cost; not yet charged."""
         return self._hold.price.cost_picousd(self.usage)
 
-    def stop(self, outcome: Outcome) -> None:
+    def stop(self, outcome: Outcome, error: StillhouseError | None = None) -> None:
         """
         End the generation within one engine step; what was generated is charged.
 
         A request that still waits for its turn leaves the queue, and is charged nothing. One that
         its client has named goes on when the client leaves: it will be repeated.
+
+        Args:
+            error: What the client is told, behind the text, where an answer was cut off by this;
+                None tells it that the answer has reached its limit.
+
         """
         if outcome in _LEFT and self._transcript is not None:
             self._pending.abandon()
@@ -165,6 +176,9 @@ class Completion:
         self._pending.end_bound()
         if self._stopped_by is None:
             self._stopped_by = outcome
+            if outcome is Outcome.DRAINED and error is None:
+                error = EngineUnavailableError(_CUT_OFF)
+            self._cut_off_with = error
             self._turn.leave()
             for choice in self._choices:
                 choice.stop()
@@ -173,10 +187,12 @@ class Completion:
         """Wait, drive the engine to its last step and settle; called once, by `Completions`."""
         try:
             last = await self._generate() if await self._turn.wait() else None
-            if last is not None and any(choice.has_begun for choice in self._choices):
-                await self._settle(last)
-            else:
+            if last is None or not any(choice.has_begun for choice in self._choices):
                 await self._void_stopped()
+            elif self._fault is not None and not self.usage.completion_tokens:
+                await self._void(self._fault, Outcome.REQUEST_FAULT)
+            else:
+                await self._settle(last)
         except OverloadedError as error:
             await self._void(error, Outcome.DEADLINE, was_served=False)
         except StoreUnavailableError as error:
@@ -207,13 +223,17 @@ class Completion:
         return next(end for task in tasks if (end := task.result()).choice == self._last_choice)
 
     async def _run_choice(self, choice: Choice) -> ChoiceEnd:
-        await choice.run()
+        try:
+            await choice.run()
+        except RequestError as error:  # its other answers are of no use without this one
+            self._fault = self._fault or error
+            self.stop(Outcome.REQUEST_FAULT, error)
         end = ChoiceEnd(choice.reason, choice.index, choice.stop_string)
         self._num_running -= 1
-        if self._num_running:
-            self._tell(end)
-        else:
+        if not self._num_running:
             self._last_choice = choice.index
+        elif not (choice.was_cancelled and self._cut_off_with):
+            self._tell(end)
         return end
 
     def _tell(self, event: ChatEvent) -> None:
@@ -247,6 +267,13 @@ class Completion:
         )
         self._finish(last, cost_picousd)
 
+    @property
+    def _error(self) -> StillhouseError | None:
+        """What ends the answers in the place of their own end; asked for once they have."""
+        if any(choice.was_cancelled for choice in self._choices):
+            return self._cut_off_with
+        return None
+
     def _finish(self, last: ChoiceEnd, cost_picousd: int | None) -> None:
         """End the client's answer; the first time counts."""
         finish = Finish(
@@ -258,8 +285,12 @@ class Completion:
             stop_string=last.stop_string,
             runtime_ms=self._watch.elapsed_ms(),
         )
-        self._pending.tell(finish)
-        self._pending.close()
+        error = self._error
+        if error is None:
+            self._pending.tell(finish)
+        elif self._charged is None:
+            self._charged = finish
+        self._pending.close(error)
 
     @property
     def _usage_source(self) -> UsageSource:
@@ -275,8 +306,8 @@ class Completion:
         return next(outcome for reason, outcome in _OUTCOMES.items() if reason in reasons)
 
     def _answer(self, last: ChoiceEnd) -> Answer | None:
-        if self._transcript is None:
-            return None
+        if self._transcript is None or self._error is not None:
+            return None  # and who names it again has it run again
         self._transcript.add(last)
         return Answer(self._transcript.close(), self.reasoning_tokens)
 

@@ -42,7 +42,7 @@ class Replay:
     """The answer of a request that has run before; nothing is generated or charged."""
 
     is_replay = True
-    is_cut_off = False
+    charged = None
 
     def __init__(self, past: PastRequest) -> None:
         self._choices = past.answer.choices

@@ -166,6 +166,12 @@ def queue_rules() -> QueueRules:
 
 
 @pytest.fixture
+def engine() -> SteppedEngine:
+    """A test module overrides this."""
+    return SteppedEngine()
+
+
+@pytest.fixture
 async def serving(  # noqa: PLR0917  (each is a fixture that some module overrides)
     place: Path | str,
     catalogue: Catalogue,
@@ -173,9 +179,10 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
     rules: LimitRules,
     queue_rules: QueueRules,
     patience_s: float,
+    engine: SteppedEngine,
 ) -> AsyncIterator[Serving]:
     """A new service; when the test has ended, its ledger must be right and nothing held."""
-    clock, metrics, engine = FrozenClock(), Metrics(), SteppedEngine()
+    clock, metrics = FrozenClock(), Metrics()
     with Database.open(place, is_server=True) as database:
         ledger = Ledger(database, clock)
         past_requests = PastRequests(database, clock)

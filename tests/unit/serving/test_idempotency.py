@@ -19,6 +19,7 @@ from stillhouse.chat import (
 )
 from stillhouse.errors import (
     EngineCrashedError,
+    EngineUnavailableError,
     IdempotencyConflictError,
     IdempotencyMismatchError,
     InsufficientFundsError,
@@ -159,18 +160,18 @@ async def test_it_goes_on_when_the_client_leaves(serving):
     assert text_of(again) == text_of(await serving.answer())
 
 
-async def test_a_drained_answer_is_the_answer(serving):
-    """What was charged is what a repetition gets, also where maintenance cut it short."""
+async def test_a_drained_answer_is_no_answer(serving):
+    """What maintenance cut short is charged, told as an error, and made anew for a repetition."""
     serving.engine.gate.clear()
     first = await serving.open(claim=CLAIM)
     await serving.engine.has_begun()
     first.stop(Outcome.DRAINED)
-    answer = await events_of(first)
+    with pytest.raises(EngineUnavailableError, match="shut down"):
+        await events_of(first)
 
     again = await serving.answer(claim=CLAIM)
-    assert text_of(answer) == text_of(again)
-    assert [FinishReason.LENGTH] * 2 == [answer[-1].reason, again[-1].reason]
-    assert [("drained",)] == await serving.rows("outcome")
+    assert 3 == again[-1].usage.completion_tokens
+    assert [("SETTLED", "drained", 2), SETTLED] == await serving.rows()
 
 
 async def test_a_name_lasts_a_day(serving):

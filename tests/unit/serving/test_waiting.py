@@ -247,7 +247,8 @@ async def test_what_waits_when_the_server_ends_is_refused(serving, running):
     with pytest.raises(EngineUnavailableError, match="before the request's turn"):
         await events_of(waiting)
     for opened in running:
-        await events_of(opened)
+        with pytest.raises(EngineUnavailableError, match="is charged"):
+            await events_of(opened)
     await drain
 
     assert [("SETTLED", "drained"), ("SETTLED", "drained"), ("VOIDED", "drained")] == (

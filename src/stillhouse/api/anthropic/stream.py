@@ -121,10 +121,10 @@ class MessageEncoder:
         """Nothing: the last event has said that it is the last."""
         return b""
 
-    def error(self, error: StillhouseError) -> bytes:
+    def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
         """An error after the first byte; no ``message_stop`` follows it."""
         request_id = self._head.request_id.removeprefix(ID_PREFIX)
-        body = error_body.anthropic_body_of(error, request_id=request_id)
+        body = error_body.anthropic_body_of(error, request_id=request_id, charged=charged)
         return b"event: error\ndata: " + one_line(body) + b"\n\n"
 
     def _start(self, completion: Completion | Replay) -> bytes:

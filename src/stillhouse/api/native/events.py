@@ -46,9 +46,9 @@ class InferenceEvents:
         """Nothing: the event with the whole text is the last one."""
         return b""
 
-    def error(self, error: StillhouseError) -> bytes:
+    def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
         """An error after the first byte."""
-        return b"data: " + one_line(error_body.body_of(error)) + b"\n\n"
+        return b"data: " + one_line(error_body.body_of(error, charged=charged)) + b"\n\n"
 
     def _token(self, token: TokenLogprobs) -> bytes:
         """A token with its part of the text."""

@@ -84,9 +84,9 @@ class OpenAIEncoder(ABC):
         """The end of the stream."""
         return DONE
 
-    def error(self, error: StillhouseError) -> bytes:
+    def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
         """An error after the first byte; no ``[DONE]`` follows it."""
-        return b"data: " + one_line(error_body.body_of(error)) + b"\n\n"
+        return b"data: " + one_line(error_body.body_of(error, charged=charged)) + b"\n\n"
 
     def chunk(self, choices: str, usage: UsageOut | None) -> bytes:
         """One event; *choices* is JSON without its brackets."""

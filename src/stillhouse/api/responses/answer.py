@@ -11,6 +11,7 @@ from stillhouse.api.nested_json import raw_json
 from stillhouse.api.openai.chat_answer import TokenLogprobsOut, logprobs_out
 from stillhouse.api.responses.request import FormatIn, FunctionToolIn, ResponseIn
 from stillhouse.chat import ChoiceAnswer, Finish, FinishReason, TokenLogprobs, ToolCall
+from stillhouse.errors import RequestError, StillhouseError
 from stillhouse.serving.replay import AnswerHead
 
 ID_PREFIX = "resp_"
@@ -98,7 +99,7 @@ class ResponseUsageOut(TypedDict):
 class ResponseErrorOut(TypedDict):
     """What went wrong after the first byte."""
 
-    code: Literal["server_error"]
+    code: Literal["server_error", "invalid_prompt"]
     message: str
 
 
@@ -236,7 +237,7 @@ def response_out(  # noqa: PLR0913  (one argument per part that changes while it
     status: StatusOut,
     output: Iterable[ItemOut] = (),
     finish: Finish | None = None,
-    failure: str | None = None,
+    failure: ResponseErrorOut | None = None,
 ) -> ResponseOut:
     """
     A response, whole or in the middle.
@@ -253,7 +254,7 @@ def response_out(  # noqa: PLR0913  (one argument per part that changes while it
         "created_at": head.created_s,
         "status": status,
         "background": False,
-        "error": None if failure is None else {"code": "server_error", "message": failure},
+        "error": failure,
         "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
         "model": head.model_id,
         "output": list(output),
@@ -261,6 +262,12 @@ def response_out(  # noqa: PLR0913  (one argument per part that changes while it
         "service_tier": head.tier.value,
         **echo,
     }
+
+
+def failure_out(error: StillhouseError) -> ResponseErrorOut:
+    """*error* by OpenAI's code for whose fault it is."""
+    is_ours = not isinstance(error, RequestError)
+    return {"code": "server_error" if is_ours else "invalid_prompt", "message": error.message}
 
 
 def _usage_out(finish: Finish) -> ResponseUsageOut:

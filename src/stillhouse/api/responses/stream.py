@@ -13,11 +13,13 @@ from stillhouse.api.responses.answer import (
     EchoOut,
     ItemOut,
     ReasoningPartOut,
+    ResponseErrorOut,
     ResponseOut,
     StatusOut,
     TextPartOut,
     call_out,
     ending_of,
+    failure_out,
     item_id,
     message_out,
     reasoning_out,
@@ -148,10 +150,11 @@ class ResponseEncoder:
         """Nothing: the last event has said that it is the last."""
         return b""
 
-    def error(self, error: StillhouseError) -> bytes:
+    def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
         """An error after the first byte, for those who look for one, and the failed response."""
-        said = self._event("error", code="server_error", message=error.message, param=None)
-        return said + self._lifecycle("failed", "failed", failure=error.message)
+        failure = failure_out(error)
+        said = self._event("error", **failure, param=None)
+        return said + self._lifecycle("failed", "failed", finish=charged, failure=failure)
 
     def _grow(self, delta: TextDelta) -> bytes:
         events = b""
@@ -231,7 +234,7 @@ class ResponseEncoder:
         status: StatusOut,
         *,
         finish: Finish | None = None,
-        failure: str | None = None,
+        failure: ResponseErrorOut | None = None,
     ) -> bytes:
         response = response_out(
             self._head,

@@ -130,7 +130,10 @@ class FakeRunner:
         if not due:
             return []
         self._num_steps += 1
-        steps: SequenceSteps = [self._advance(sequence, now_s) for sequence in due]
+        steps: SequenceSteps = [
+            self._refuse(sequence) if sequence.must_be_refused else self._advance(sequence, now_s)
+            for sequence in due
+        ]
         self._witness.sync()
         for sequence in due:
             _fail_if_it_must(sequence)
@@ -148,6 +151,11 @@ class FakeRunner:
         token_id = sequence.make_token()
         self._witness.made(sequence.request.request_id, index=index, token=token_id)
         return self._report(sequence, (token_id,))
+
+    def _refuse(self, sequence: FakeSequence) -> tuple[int, InvalidRequestError]:
+        sequence.finish = EngineFinish.CANCELLED
+        self._remove(sequence)
+        return sequence.sequence_id, InvalidRequestError("The fake engine was asked to refuse.")
 
     def _report(self, sequence: FakeSequence, new: tuple[int, ...]) -> tuple[int, GenerateStep]:
         """Return the step to be told, and forget the sequence if it is the last one."""

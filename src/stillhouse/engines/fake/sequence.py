@@ -85,6 +85,13 @@ class FakeSequence:
         fault = self.fault
         return fault is not None and fault.kind is kind and fault.at_token < len(self.token_ids)
 
+    @property
+    def must_be_refused(self) -> bool:
+        """Whether it cannot go on, through its request's own fault."""
+        if self.fault is None or self.fault.kind is not FaultKind.REFUSE:
+            return False
+        return self.fault.at_token <= len(self.token_ids)
+
     def make_token(self) -> int:
         """Make the next token and finish if it is the last."""
         index = len(self.token_ids)

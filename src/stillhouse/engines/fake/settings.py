@@ -22,6 +22,8 @@ class FaultKind(StrEnum):
     CRASH = "crash"
     #: The loop stops turning, with the token made but not told.
     HANG = "hang"
+    #: The request is refused in the place of the token, as one whose grammar fails late.
+    REFUSE = "refuse"
     #: A cancel changes nothing.
     IGNORE_CANCEL = "ignore_cancel"
     #: Counts below zero.

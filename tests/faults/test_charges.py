@@ -1,0 +1,227 @@
+"""On every door, streamed or whole: what was made is charged, unless the fault is ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from stillhouse.config import DEMO_MODEL
+from tests.faults.bare_client import BareClient
+from tests.faults.fault_server import (
+    CHAT,
+    FaultServer,
+    Row,
+    cost_picousd,
+    last_row,
+    rows,
+    run_fault_server,
+    witness_log,
+)
+from tests.faults.preloaded import Preloaded
+
+NUM_TOKENS = 5
+LONG = 1500  # tokens; takes 8 s
+
+
+@dataclass(frozen=True)
+class Door:
+    """How one dialect asks for something."""
+
+    name: str
+    path: str
+    limit: str
+    fields: dict[str, Any]
+
+
+HELLO = [{"role": "user", "content": "Hello!"}]
+NATIVE = f"/v1/inference/{DEMO_MODEL}"
+DOORS = [
+    Door("chat", CHAT, "max_tokens", {"messages": HELLO}),
+    Door("text", "/v1/openai/completions", "max_tokens", {"prompt": "Hello!"}),
+    Door("responses", "/v1/responses", "max_output_tokens", {"input": "Hello!"}),
+    Door("anthropic", "/anthropic/v1/messages", "max_tokens", {"messages": HELLO}),
+    Door("native", NATIVE, "max_new_tokens", {"input": "Hello!"}),
+]
+on_every_door = pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+streamed_or_whole = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+
+
+@contextlib.contextmanager
+def asking(server: FaultServer, door: Door, *, stream: bool, most: int) -> Iterator[BareClient]:
+    fields = {"model": DEMO_MODEL, "stream": stream, door.limit: most, **door.fields}
+    with BareClient(server, path=door.path, body=fields) as client:
+        yield client
+
+
+def read_end(client: BareClient, *, stream: bool) -> Any:
+    """The last thing that is said, as JSON."""
+    if not stream:
+        return client.body()
+    return [event for event in client.events() if event is not None][-1]
+
+
+def shown_picousd(end: Any) -> int | None:
+    """What a client is told that an answer has cost, wherever its dialect says so."""
+    holder = end.get("response") or end.get("error") or end
+    cost: float | None = holder["usage"]["estimated_cost"] if "usage" in holder else None
+    return None if cost is None else round(cost * 10**12)
+
+
+def settled(server: FaultServer, num_before: int) -> Row:
+    """The row of the one request that was made since."""
+    server.wait_until(lambda: server.outstanding() == 0)
+    assert num_before + 1 == len(rows(server.home))
+    row = last_row(server.home)
+    assert len(witness_log(server.home)[row.request_id].token_ids) >= (row.completion_tokens or 0)
+    return row
+
+
+def running(name: str, engine: str) -> Any:
+    """A server for all tests of this file whose engine behaves like that."""
+
+    def serve(
+        tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded
+    ) -> Iterator[FaultServer]:
+        home = tmp_path_factory.mktemp(name) / "home"
+        with run_fault_server(home, engine, preloaded=preloaded) as server:
+            yield server
+
+    return pytest.fixture(scope="module", name=name)(serve)
+
+
+refusing = running("refusing", f'faults = [{{kind = "refuse", at_token = {NUM_TOKENS}}}]\n')
+refusing_at_once = running("refusing_at_once", 'faults = [{kind = "refuse"}]\n')
+slow = running("slow", "token_interval_s = 0.005\n")
+crashing = running(
+    "crashing",
+    f'faults = [{{kind = "crash", at_token = {NUM_TOKENS}}}]\n[engine.supervision]\n'
+    "first_restart_delay_s = 0\nstable_after_s = 0\n",
+)
+
+
+@on_every_door
+@streamed_or_whole
+def test_a_fault_of_the_request_in_mid_answer_is_charged(refusing, door, stream):
+    """What was made until then is charged to the pico-dollar, and the error says how much."""
+    num_before = len(rows(refusing.home))
+    with asking(refusing, door, stream=stream, most=LONG) as client:
+        end = read_end(client, stream=stream)
+    row = settled(refusing, num_before)
+
+    assert ("SETTLED", "request_fault", "engine", NUM_TOKENS) == (
+        row.state,
+        row.outcome,
+        row.usage_source,
+        row.completion_tokens,
+    )
+    assert row.prompt_tokens
+    assert cost_picousd(row.prompt_tokens, NUM_TOKENS) == row.cost_picousd == shown_picousd(end)
+    assert "asked to refuse" in str(end)
+    assert NUM_TOKENS == len(witness_log(refusing.home)[row.request_id].token_ids)
+
+
+def test_several_answers_share_the_fault(refusing):
+    """One that fails by its request's fault ends the others, and all that was made is charged."""
+    num_before = len(rows(refusing.home))
+    fields = {"model": DEMO_MODEL, "messages": HELLO, "n": 3, "stream": True}
+    with BareClient(refusing, body=fields) as client:
+        end = read_end(client, stream=True)
+    row = settled(refusing, num_before)
+
+    made = len(witness_log(refusing.home)[row.request_id].token_ids)
+    assert ("SETTLED", made) == (row.state, row.completion_tokens)
+    assert row.cost_picousd == shown_picousd(end)
+    assert made >= NUM_TOKENS
+
+
+@on_every_door
+@streamed_or_whole
+def test_a_refusal_before_the_first_token_costs_nothing(refusing_at_once, door, stream):
+    """It has its status, no cost, and a row that says whose fault it was."""
+    num_before = len(rows(refusing_at_once.home))
+    with asking(refusing_at_once, door, stream=stream, most=LONG) as client:
+        end = client.body()
+    row = settled(refusing_at_once, num_before)
+
+    assert ("VOIDED", "request_fault", 0, 0) == (
+        row.state,
+        row.outcome,
+        row.completion_tokens,
+        row.cost_picousd,
+    )
+    assert b" 422 " in client.head
+    assert "asked to refuse" in end["error"]["message"]
+    assert "usage" not in end["error"]
+
+
+@on_every_door
+@streamed_or_whole
+def test_a_fault_of_ours_is_not_charged(crashing, door, stream):
+    """What an engine made before it died is on record, and free."""
+    crashing.wait_until(crashing.is_ready)
+    num_before = len(rows(crashing.home))
+    with asking(crashing, door, stream=stream, most=LONG) as client:
+        end = read_end(client, stream=stream)
+    row = settled(crashing, num_before)
+
+    assert ("VOIDED", "engine_error", NUM_TOKENS, 0) == (
+        row.state,
+        row.outcome,
+        row.completion_tokens,
+        row.cost_picousd,
+    )
+    assert "died" in str(end)
+
+
+def test_what_a_drain_cuts_off_is_an_error_on_every_door(tmp_path, preloaded):
+    """Streamed or whole, no door calls it well; it is charged as drained, and says how much."""
+    home = tmp_path / "home"
+    engine = "token_interval_s = 0.005\n[server]\nshutdown_grace_s = 0\n"
+    with (
+        run_fault_server(home, engine, preloaded=preloaded) as server,
+        contextlib.ExitStack() as clients,
+    ):
+        asked = [
+            (clients.enter_context(asking(server, door, stream=stream, most=LONG)), stream)
+            for door in DOORS
+            for stream in (True, False)
+        ]
+        for client, stream in asked:
+            if stream:
+                client.read(3)
+        server.wait_until(lambda: len(rows(home)) == len(asked))
+        server.stop()
+        ends = [read_end(client, stream=stream) for client, stream in asked]
+        heads = [client.head for client, stream in asked if not stream]
+
+    charged = sorted(row.cost_picousd or 0 for row in rows(home).values())
+    assert {("SETTLED", "drained")} == {(row.state, row.outcome) for row in rows(home).values()}
+    assert charged == sorted(shown_picousd(end) or 0 for end in ends)
+    assert all("shut down before the answer's end" in str(end) for end in ends)
+    assert all(b" 503 " in head and b"retry-after: 1" in head.lower() for head in heads)
+    assert len(DOORS) == len(heads)
+
+
+@on_every_door
+@streamed_or_whole
+def test_a_client_that_leaves_pays_for_what_was_made(slow, door, stream):
+    """On every door, whether or not a byte of it was sent."""
+    num_before = len(rows(slow.home))
+    with asking(slow, door, stream=stream, most=LONG) as client:
+        slow.wait_until(lambda: len(rows(slow.home)) == num_before + 1)
+        if stream:
+            client.read(3)
+            client.leave_by_fin()
+        else:
+            client.leave_by_rst()
+    row = settled(slow, num_before)
+
+    assert ("SETTLED", "client_disconnect") == (row.state, row.outcome)
+    made = len(witness_log(slow.home)[row.request_id].token_ids)
+    assert made == row.completion_tokens
+    assert row.prompt_tokens
+    assert cost_picousd(row.prompt_tokens, made) == row.cost_picousd
