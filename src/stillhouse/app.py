@@ -17,6 +17,7 @@ from stillhouse.accounts.home_ledger import (
     remember_ledger_id,
 )
 from stillhouse.api.account.account_routes import account_routes
+from stillhouse.api.bodies.bodies import Bodies
 from stillhouse.api.doors import door_routes
 from stillhouse.api.drain import Drain
 from stillhouse.api.models.model_list import ModelList
@@ -244,6 +245,8 @@ async def open_service(
             cancel_timeout_s=config.engine.supervision.cancel_timeout_s,
         )
         stack.push_async_callback(completions.drain, grace_s=0)
+        bodies = Bodies.under(config, clock)
+        stack.push_async_callback(bodies.close)
         drain = Drain()
 
         async def probe_ledger() -> None:
@@ -253,7 +256,8 @@ async def open_service(
             accounts=rooms.accounts,
             door_routes=door_routes(
                 completions,
-                max_body_bytes=config.server.max_body_mib * MIB,
+                bodies,
+                count_limits=Limits(LimitRules(**config.token_counts.model_dump()), clock),
                 keep_alive_s=config.server.keep_alive_s,
             ),
             account_routes=account_routes(

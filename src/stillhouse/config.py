@@ -129,6 +129,26 @@ class LimitsConfig(_Section):
     tokens_per_minute: int | None = Field(default=None, ge=1)
 
 
+class BodiesConfig(_Section):
+    """How much of large request bodies one account may bring; `api/bodies/` says how."""
+
+    max_mib_in_flight: int = Field(default=128, ge=1)
+    max_mib_in_flight_per_account: int = Field(default=32, ge=1)
+    mib_per_minute: int = Field(default=512, ge=1)
+    max_waiting: int = Field(default=200, ge=0)
+    max_wait_s: float = Field(default=30, gt=0)
+    processes: int = Field(default=2, ge=1, le=64)
+    process_memory_mib: int = Field(default=512, ge=64)
+    timeout_s: float = Field(default=30, gt=0)
+
+
+class TokenCountsConfig(_Section):
+    """How often one account may ask how many tokens a prompt has."""
+
+    max_outstanding: int = Field(default=16, ge=1)
+    requests_per_minute: int | None = Field(default=1200, ge=1)
+
+
 class QueueConfig(_Section):
     """
     How long requests wait for their turn at a model's engine; `serving/queue/` says which goes.
@@ -182,6 +202,8 @@ class Config(_Section):
     engine: EngineConfig = EngineConfig()
     store: StoreConfig = StoreConfig()
     limits: LimitsConfig = LimitsConfig()
+    bodies: BodiesConfig = BodiesConfig()
+    token_counts: TokenCountsConfig = TokenCountsConfig()
     queue: QueueConfig = QueueConfig()
     models: dict[str, dict[str, Any]] = {DEMO_MODEL: {}, DEMO_TOOLS_MODEL: {}}
     stand_ins: dict[str, str] = {}

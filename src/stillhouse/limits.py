@@ -119,8 +119,8 @@ class Limits:
 class _Account:
     """What one account has in flight at one model, and what is left of its minute."""
 
-    requests: _Bucket | None
-    tokens: _Bucket | None
+    requests: Bucket | None
+    tokens: Bucket | None
     num_outstanding: int = 0
 
     @classmethod
@@ -139,7 +139,7 @@ class _Account:
 
 
 @dataclass(slots=True)
-class _Bucket:
+class Bucket:
     """
     Holds a minute's worth, known by the moment when it will be full again.
 
@@ -157,11 +157,13 @@ class _Bucket:
         return one_at_s - now_s if one_at_s > now_s + _TOLERANCE_S else 0
 
     def take(self, amount: int, now_s: float) -> None:
+        """Take *amount* out, even if it was not in it."""
         self._full_at_s = max(self._full_at_s, now_s) + amount * _MINUTE_S / self.per_minute
 
     def is_full(self, now_s: float) -> bool:
+        """Whether a whole minute's worth is in it."""
         return now_s >= self._full_at_s
 
 
-def _bucket(per_minute: int | None) -> _Bucket | None:
-    return None if per_minute is None else _Bucket(per_minute)
+def _bucket(per_minute: int | None) -> Bucket | None:
+    return None if per_minute is None else Bucket(per_minute)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, Self
 
 from starlette.requests import Request
@@ -12,9 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Principal
 from stillhouse.api import idempotency_header
+from stillhouse.api.bodies.bodies import Bodies
+from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.connection import STALLED
 from stillhouse.api.event_stream import EventStream, Header
-from stillhouse.api.request_body import read_body
+from stillhouse.billing.idempotency import Claim
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import ChatEvent, ChatRequest, ChoiceAnswer, Finish, TextRequest
 from stillhouse.errors import StillhouseError
@@ -88,44 +91,46 @@ class CompletionEndpoint:
 
     Args:
         id_prefix: Of the ids that clients see, and that the ledger knows requests by.
-        read: A body in the door's dialect, with its path and headers; raises InvalidRequestError.
+        read: A body in the door's dialect, with its head; raises InvalidRequestError. A function
+            of a module, as it may run in another process.
         keep_alive_s: Longest silence in a stream.
 
     """
 
     completions: Completions
-    max_body_bytes: int
+    bodies: Bodies
     id_prefix: str
-    read: Callable[[bytes, Request], Asked]
+    read: Callable[[bytes, RequestHead], Asked]
     keep_alive_s: float
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        body = await read_body(request, max_bytes=self.max_body_bytes)
-        asked = self.read(body, request)
         principal: Principal = scope["principal"]
-        claim = idempotency_header.read_claim(
-            request.headers, path=_target(scope), body=body, token=principal.token_id
-        )
-        completion = await self.completions.open(
-            f"{self.id_prefix}{scope['request_id']}", principal, asked.request, claim
-        )
+        head = RequestHead.of(request, token=principal.token_id)
+        read = partial(read_asked, self.read, head)
+        async with self.bodies.read(request, principal, read) as (asked, claim):
+            completion = await self.completions.open(
+                f"{self.id_prefix}{scope['request_id']}", principal, asked.request, claim
+            )
+        form = asked.form
+        del asked, claim  # what was asked may be megabytes, and the answer takes its time
         with Departure(scope, receive, completion):
             try:
-                if asked.form.is_stream:
-                    await _stream(asked.form, completion, send, self.keep_alive_s)
+                if form.is_stream:
+                    await _stream(form, completion, send, self.keep_alive_s)
                 else:
-                    await _answer_whole(asked.form, completion, send)
+                    await _answer_whole(form, completion, send)
             except StillhouseError:
                 scope["charged"] = completion.charged  # the error's body says so
                 raise
 
 
-def _target(scope: Scope) -> str:
-    """The path with its query, which may name a model's version."""
-    query: str = scope["query_string"].decode("latin-1")
-    return f"{scope['path']}?{query}" if query else scope["path"]
+def read_asked(
+    read: Callable[[bytes, RequestHead], Asked], head: RequestHead, body: bytes
+) -> tuple[Asked, Claim | None]:
+    """All that is made of a body, wherever that happens."""
+    return read(body, head), head.claim(body)
 
 
 async def _answer_whole(form: AnswerForm, completion: Completion | Replay, send: Send) -> None:

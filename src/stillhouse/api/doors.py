@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.requests import Request
-
 from stillhouse.api.anthropic import messages as anthropic_messages
 from stillhouse.api.anthropic.answer import ID_PREFIX as MESSAGE_ID_PREFIX
+from stillhouse.api.bodies.bodies import Bodies
+from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.completion_endpoint import Asked, CompletionEndpoint
 from stillhouse.api.json_route import JsonRoute
 from stillhouse.api.native import inference
@@ -17,6 +17,7 @@ from stillhouse.api.responses import responses
 from stillhouse.api.responses.answer import ID_PREFIX as RESPONSE_ID_PREFIX
 from stillhouse.api.token_count_endpoint import TokenCountEndpoint
 from stillhouse.chat import ChatRequest
+from stillhouse.limits import Limits
 from stillhouse.serving.completions import Completions
 
 #: Every OpenAI door is there under both, as at DeepInfra.
@@ -38,7 +39,7 @@ class Door:
 
     paths: tuple[str, ...]
     id_prefix: str
-    read: Callable[[bytes, Request], Asked]
+    read: Callable[[bytes, RequestHead], Asked]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,13 @@ COUNT_DOORS = (
 
 
 def door_routes(
-    completions: Completions, *, max_body_bytes: int, keep_alive_s: float
+    completions: Completions, bodies: Bodies, *, count_limits: Limits, keep_alive_s: float
 ) -> list[JsonRoute]:
     """
     A route for each path of each door.
 
     Args:
+        count_limits: Of those who ask how long a prompt is.
         keep_alive_s: Longest silence in a stream.
 
     """
@@ -114,12 +116,14 @@ def door_routes(
         JsonRoute(path, endpoint, methods=["POST"])
         for door in DOORS
         for endpoint in [
-            CompletionEndpoint(completions, max_body_bytes, door.id_prefix, door.read, keep_alive_s)
+            CompletionEndpoint(completions, bodies, door.id_prefix, door.read, keep_alive_s)
         ]
         for path in door.paths
     ] + [
         JsonRoute(path, endpoint, methods=["POST"])
         for door in COUNT_DOORS
-        for endpoint in [TokenCountEndpoint(completions, max_body_bytes, door.read, door.write)]
+        for endpoint in [
+            TokenCountEndpoint(completions, bodies, count_limits, door.read, door.write)
+        ]
         for path in door.paths
     ]

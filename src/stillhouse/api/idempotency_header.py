@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 
 import msgspec
-from starlette.datastructures import Headers
 
 from stillhouse.billing.idempotency import Claim
 from stillhouse.errors import InvalidRequestError
@@ -18,19 +17,19 @@ REPLAYED = (b"idempotent-replayed", b"true")
 
 
 def read_claim(
-    headers: Headers, *, path: str, body: bytes, token: str | None = None
+    key: str | None, *, path: str, body: bytes, token: str | None = None
 ) -> Claim | None:
     """
     The client's own name for its request; None when it gives none.
 
     Args:
+        key: What the header says; None where it is not there.
         token: Names a scoped token: what was said to one is not repeated to another.
 
     Raises:
         InvalidRequestError: It is empty, too long, or has characters that cannot be printed.
 
     """
-    key = headers.get(NAME)
     if key is None:
         return None
     if not 1 <= len(key) <= MAX_LENGTH or not key.isascii() or not key.isprintable():

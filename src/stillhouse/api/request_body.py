@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
@@ -13,17 +14,31 @@ from stillhouse.errors import BodyTooLargeError, BodyTooSlowError, InvalidReques
 #: As nginx allows between two reads, here for all of it: it is held in memory while it comes.
 TIMEOUT_S = 60.0
 
-_GZIP = 16 + zlib.MAX_WBITS  # zlib's way to say: with gzip's header (RFC 1952)
+#: zlib's way to say: with gzip's header (RFC 1952).
+GZIP = 16 + zlib.MAX_WBITS
 
 
 async def read_body(request: Request, *, max_bytes: int, timeout_s: float = TIMEOUT_S) -> bytes:
     """
-    The whole body.
+    The whole body, unpacked.
 
     Raises:
         BodyTooSlowError: It has not come within *timeout_s*.
         BodyTooLargeError: It has more than *max_bytes*, packed or unpacked; the rest is not read.
         InvalidRequestError: Its ``Content-Encoding`` is not gzip, or it is not what it says.
+
+    """
+    packed = is_packed(request)
+    body = await receive_body(request, max_bytes=max_bytes, timeout_s=timeout_s)
+    return unpack(body, max_bytes) if packed else body
+
+
+def is_packed(request: Request) -> bool:
+    """
+    Whether the body is gzip.
+
+    Raises:
+        InvalidRequestError: It is something else again.
 
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -32,15 +47,39 @@ async def read_body(request: Request, *, max_bytes: int, timeout_s: float = TIME
             f"Content-Encoding {encoding[:40]!r} is not read here; right would be gzip, or none",
             param="Content-Encoding",
         )
+    return encoding == "gzip"
+
+
+async def _go_on(_num_bytes: int) -> None:
+    """Let everything come."""
+
+
+async def receive_body(
+    request: Request,
+    *,
+    max_bytes: int,
+    timeout_s: float = TIMEOUT_S,
+    saw: Callable[[int], Awaitable[None]] = _go_on,
+) -> bytes:
+    """
+    The whole body as it was sent.
+
+    Args:
+        saw: Awaited with the number of bytes so far before more of them are read.
+
+    Raises:
+        BodyTooSlowError: It has not come within *timeout_s*.
+        BodyTooLargeError: It has more than *max_bytes*; the rest is not read.
+
+    """
     try:
         async with asyncio.timeout(timeout_s):
-            body = await _read(request.receive, max_bytes)
+            return await _read(request.receive, max_bytes, saw)
     except TimeoutError as error:
         raise BodyTooSlowError(f"The request body did not come within {timeout_s:g} s") from error
-    return _unpack(body, max_bytes) if encoding == "gzip" else body
 
 
-async def _read(receive: Receive, max_bytes: int) -> bytes:
+async def _read(receive: Receive, max_bytes: int, saw: Callable[[int], Awaitable[None]]) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -51,13 +90,22 @@ async def _read(receive: Receive, max_bytes: int) -> bytes:
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)
+        await saw(size)
         if not message.get("more_body", False):
             return chunk if not chunks else b"".join([*chunks, chunk])
         chunks.append(chunk)
 
 
-def _unpack(body: bytes, max_bytes: int) -> bytes:
-    unpacker = zlib.decompressobj(_GZIP)
+def unpack(body: bytes, max_bytes: int) -> bytes:
+    """
+    What *body*, which is gzip, holds.
+
+    Raises:
+        BodyTooLargeError: It has more than *max_bytes*; the rest is not unpacked.
+        InvalidRequestError: It is no gzip, or not one whole stream.
+
+    """
+    unpacker = zlib.decompressobj(GZIP)
     try:
         unpacked = unpacker.decompress(body, max_bytes + 1)
     except zlib.error as error:

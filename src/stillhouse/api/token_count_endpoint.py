@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from stillhouse.api.request_body import read_body
+from stillhouse.accounts.accounts import Principal
+from stillhouse.api.bodies.bodies import Bodies
 from stillhouse.chat import ChatRequest
+from stillhouse.limits import Limits
 from stillhouse.serving.completions import Completions
+
+#: As messages name it, where a model's name stands otherwise.
+_WHAT = "count tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +26,34 @@ class TokenCountEndpoint:
     A door, as an ASGI application.
 
     Args:
-        read: A body in the door's dialect; raises InvalidRequestError.
+        limits: Of those who count: it costs nothing, and is work all the same.
+        read: A body in the door's dialect; raises InvalidRequestError. A function of a module.
         write: The number of tokens, in the door's dialect.
 
     """
 
     completions: Completions
-    max_body_bytes: int
+    bodies: Bodies
+    limits: Limits
     read: Callable[[bytes], ChatRequest]
     write: Callable[[int], bytes]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        body = await read_body(Request(scope, receive), max_bytes=self.max_body_bytes)
-        num_tokens = await self.completions.count_prompt_tokens(scope["principal"], self.read(body))
+        principal: Principal = scope["principal"]
+        request = Request(scope, receive)
+        with self._counting(principal):
+            async with self.bodies.read(request, principal, self.read) as asked:
+                num_tokens = await self.completions.count_prompt_tokens(principal, asked)
         response = Response(self.write(num_tokens), media_type="application/json")
         await response(scope, receive, send)
+
+    @contextmanager
+    def _counting(self, principal: Principal) -> Iterator[None]:
+        """Refuse what is too much before its body is read."""
+        account_id, key_id = principal.account_id, principal.key_id
+        self.limits.enter(account_id, key_id, _WHAT, prompt_tokens=0)
+        try:
+            yield
+        finally:
+            self.limits.leave(account_id, key_id, _WHAT, completion_tokens=0)

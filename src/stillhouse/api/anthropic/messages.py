@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import msgspec
-from starlette.requests import Request
 from typing_extensions import TypedDict
 
 from stillhouse.api.anthropic.answer import message_out
 from stillhouse.api.anthropic.request import MessagesIn, PromptIn
 from stillhouse.api.anthropic.stream import MessageEncoder
+from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.completion_endpoint import Asked
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.chat import ChatRequest, ChoiceAnswer, Finish
 from stillhouse.serving.replay import AnswerHead
 
 
-def read_message(body: bytes, _request: Request) -> Asked:
+def read_message(body: bytes, _head: RequestHead) -> Asked:
     """
     The completion that *body* asks for.
 
@@ -26,7 +26,9 @@ def read_message(body: bytes, _request: Request) -> Asked:
 
     """
     asked = parse_body(body, MessagesIn)
-    return Asked(asked.to_request(), MessageForm(asked))
+    shows_thinking = asked.thinking is None or asked.thinking.display != "omitted"
+    form = MessageForm(is_stream=bool(asked.stream), shows_thinking=shows_thinking)
+    return Asked(asked.to_request(), form)
 
 
 def read_prompt(body: bytes) -> ChatRequest:
@@ -56,22 +58,14 @@ def count_out(num_tokens: int) -> bytes:
 class MessageForm:
     """An answer as Anthropic's clients read it."""
 
-    asked: MessagesIn
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether it is answered piece by piece."""
-        return bool(self.asked.stream)
+    is_stream: bool
+    shows_thinking: bool
 
     def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
         """The whole answer as JSON."""
-        message = message_out(head, choices[0], finish, shows_thinking=self._shows_thinking)
+        message = message_out(head, choices[0], finish, shows_thinking=self.shows_thinking)
         return msgspec.json.encode(message)
 
     def stream(self, head: AnswerHead) -> MessageEncoder:
         """What encodes the answer piece by piece."""
-        return MessageEncoder(head, shows_thinking=self._shows_thinking)
-
-    @property
-    def _shows_thinking(self) -> bool:
-        return self.asked.thinking is None or self.asked.thinking.display != "omitted"
+        return MessageEncoder(head, shows_thinking=self.shows_thinking)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import msgspec
-from starlette.requests import Request
 
+from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.completion_endpoint import Asked
 from stillhouse.api.native.answer import inference_out
 from stillhouse.api.native.events import InferenceEvents
@@ -17,7 +17,7 @@ from stillhouse.serving.replay import AnswerHead
 ID_PREFIX = "R"
 
 
-def read_inference(body: bytes, request: Request) -> Asked:
+def read_inference(body: bytes, head: RequestHead) -> Asked:
     """
     The completion that *body* asks for.
 
@@ -26,7 +26,7 @@ def read_inference(body: bytes, request: Request) -> Asked:
             or range.
 
     """
-    asked = read_inference_body(body, request)
+    asked = read_inference_body(body, head)
     return Asked(asked.to_request(), InferenceForm(bool(asked.stream)))
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
-from starlette.requests import Request
 
+from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.faults import brief, first_fault
 from stillhouse.api.json_body import parse_json
 from stillhouse.api.native.form_body import Field as FormField
@@ -67,7 +67,7 @@ class InferenceIn(GenerationIn):
         )
 
 
-def read_inference_body(body: bytes, request: Request) -> InferenceIn:
+def read_inference_body(body: bytes, head: RequestHead) -> InferenceIn:
     """
     The typed request in *body*, for the model that the path and ``?version=`` name.
 
@@ -76,11 +76,11 @@ def read_inference_body(body: bytes, request: Request) -> InferenceIn:
             or range.
 
     """
-    fields = _read_fields(body, request.headers.get("content-type", ""))
-    name = request.path_params["model_name"]
-    version = request.query_params.get("version")
+    fields = _read_fields(body, head.content_type)
     try:
-        return InferenceIn.model_validate(fields | {"model": _model_name(name, version)})
+        return InferenceIn.model_validate(
+            fields | {"model": _model_name(head.model_name, head.version)}
+        )
     except ValidationError as error:
         raise first_fault(error) from error
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import msgspec
-from starlette.requests import Request
 
+from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.completion_endpoint import Asked
 from stillhouse.api.openai.chat_answer import completion_out
 from stillhouse.api.openai.chat_request import ChatCompletionIn
@@ -18,7 +18,7 @@ from stillhouse.serving.replay import AnswerHead
 ID_PREFIX = "chatcmpl-"
 
 
-def read_chat_completion(body: bytes, _request: Request) -> Asked:
+def read_chat_completion(body: bytes, _head: RequestHead) -> Asked:
     """
     The completion that *body* asks for.
 
@@ -27,19 +27,30 @@ def read_chat_completion(body: bytes, _request: Request) -> Asked:
 
     """
     asked = parse_body(body, ChatCompletionIn)
-    return Asked(asked.to_request(), ChatForm(asked))
+    form = ChatForm(
+        is_stream=bool(asked.stream),
+        has_logprobs=bool(asked.logprobs),
+        tells_tier=asked.service_tier is not None,
+        options=asked.stream_options or StreamOptions(),
+    )
+    return Asked(asked.to_request(), form)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatForm:
-    """An answer as OpenAI's clients read it, with DeepInfra's `estimated_cost`."""
+    """
+    An answer as OpenAI's clients read it, with DeepInfra's `estimated_cost`.
 
-    asked: ChatCompletionIn
+    Args:
+        tells_tier: Say which tier is charged, to those who asked for one; others look for no such
+            field.
 
-    @property
-    def is_stream(self) -> bool:
-        """Whether it is answered piece by piece."""
-        return bool(self.asked.stream)
+    """
+
+    is_stream: bool
+    has_logprobs: bool
+    tells_tier: bool
+    options: StreamOptions
 
     def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
         """The whole answer as JSON."""
@@ -47,7 +58,7 @@ class ChatForm:
             head,
             choices,
             finish,
-            has_logprobs=bool(self.asked.logprobs),
+            has_logprobs=self.has_logprobs,
             service_tier=self._tier_to_echo(head),
         )
         return msgspec.json.encode(answer)
@@ -56,11 +67,10 @@ class ChatForm:
         """What encodes the answer piece by piece."""
         return ChunkEncoder(
             head,
-            self.asked.stream_options or StreamOptions(),
-            has_logprobs=bool(self.asked.logprobs),
+            self.options,
+            has_logprobs=self.has_logprobs,
             service_tier=self._tier_to_echo(head),
         )
 
     def _tier_to_echo(self, head: AnswerHead) -> str | None:
-        """The tier that is charged, for those who asked for one; others look for no such field."""
-        return None if self.asked.service_tier is None else head.tier.value
+        return head.tier.value if self.tells_tier else None

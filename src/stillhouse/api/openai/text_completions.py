@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import msgspec
-from starlette.requests import Request
 
+from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.completion_endpoint import Asked
 from stillhouse.api.openai.generation_request import StreamOptions, parse_body
 from stillhouse.api.openai.text_answer import TextChunkEncoder, text_completion_out
@@ -18,7 +18,7 @@ from stillhouse.serving.replay import AnswerHead
 ID_PREFIX = "cmpl-"
 
 
-def read_text_completion(body: bytes, _request: Request) -> Asked:
+def read_text_completion(body: bytes, _head: RequestHead) -> Asked:
     """
     The completion that *body* asks for.
 
@@ -27,19 +27,32 @@ def read_text_completion(body: bytes, _request: Request) -> Asked:
 
     """
     asked = parse_body(body, TextCompletionIn)
-    return Asked(asked.to_request(), TextForm(asked))
+    form = TextForm(
+        is_stream=bool(asked.stream),
+        has_logprobs=asked.logprobs is not None,
+        names_ids=bool(asked.return_tokens_as_token_ids),
+        tells_tier=asked.service_tier is not None,
+        options=asked.stream_options or StreamOptions(),
+    )
+    return Asked(asked.to_request(), form)
 
 
 @dataclass(frozen=True, slots=True)
 class TextForm:
-    """An answer as OpenAI's clients read it, with DeepInfra's `estimated_cost`."""
+    """
+    An answer as OpenAI's clients read it, with DeepInfra's `estimated_cost`.
 
-    asked: TextCompletionIn
+    Args:
+        names_ids: Log probabilities name tokens by their ids.
+        tells_tier: Say which tier is charged, to those who asked for one.
 
-    @property
-    def is_stream(self) -> bool:
-        """Whether it is answered piece by piece."""
-        return bool(self.asked.stream)
+    """
+
+    is_stream: bool
+    has_logprobs: bool
+    names_ids: bool
+    tells_tier: bool
+    options: StreamOptions
 
     def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
         """The whole answer as JSON."""
@@ -52,18 +65,16 @@ class TextForm:
         """What encodes the answer piece by piece."""
         return TextChunkEncoder(
             head,
-            self.asked.stream_options or StreamOptions(),
+            self.options,
             self._logprobs(head),
             service_tier=self._tier_to_echo(head),
         )
 
     def _logprobs(self, head: AnswerHead) -> list[TextLogprobs] | None:
         """One for each answer, where they are asked for."""
-        if self.asked.logprobs is None:
+        if not self.has_logprobs:
             return None
-        names_ids = bool(self.asked.return_tokens_as_token_ids)
-        return [TextLogprobs(names_ids=names_ids) for _ in range(head.n)]
+        return [TextLogprobs(names_ids=self.names_ids) for _ in range(head.n)]
 
     def _tier_to_echo(self, head: AnswerHead) -> str | None:
-        """The tier that is charged, for those who asked for one."""
-        return None if self.asked.service_tier is None else head.tier.value
+        return head.tier.value if self.tells_tier else None

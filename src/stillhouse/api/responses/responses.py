@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
-from starlette.requests import Request
 from typing_extensions import TypedDict
 
+from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.completion_endpoint import Asked
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.api.responses.answer import EchoOut, echo_out, ending_of, output_out, response_out
@@ -18,7 +18,7 @@ from stillhouse.chat import ChatRequest, ChoiceAnswer, Finish
 from stillhouse.serving.replay import AnswerHead
 
 
-def read_response(body: bytes, _request: Request) -> Asked:
+def read_response(body: bytes, _head: RequestHead) -> Asked:
     """
     The completion that *body* asks for.
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic_core import from_json
 
 from stillhouse.api.anthropic.answer import message_out
-from stillhouse.api.anthropic.messages import MessageForm
-from stillhouse.api.anthropic.request import MessagesIn
+from stillhouse.api.anthropic.messages import read_message
 from stillhouse.api.anthropic.stream import MessageEncoder
+from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
 from stillhouse.errors import EngineCrashedError
 from stillhouse.serving.replay import AnswerHead
@@ -22,7 +22,7 @@ CALL = ToolCallDelta(0, "call_1", "look_up", '{"city": "Paris"}')
 
 def form(**asked):
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-    return MessageForm(MessagesIn.model_validate(body | asked))
+    return read_message(json.dumps(body | asked).encode(), RequestHead()).form
 
 
 def stream_of(deltas, end, **asked):

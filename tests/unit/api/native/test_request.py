@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from starlette.requests import Request
 
+from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.native.request import read_inference_body
 from stillhouse.chat import JsonObjectFormat
 from stillhouse.errors import InvalidRequestError
@@ -13,15 +13,10 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
 
-def read(body, content_type=JSON, *, name="a/b", query=""):
-    scope = {
-        "type": "http",
-        "headers": [(b"content-type", content_type.encode())],
-        "path_params": {"model_name": name},
-        "query_string": query.encode(),
-    }
+def read(body, content_type=JSON, *, name="a/b", version=None):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_inference_body(raw, Request(scope))
+    head = RequestHead(model_name=name, version=version, content_type=content_type)
+    return read_inference_body(raw, head)
 
 
 def request(**fields):
@@ -115,17 +110,17 @@ def test_a_body_that_is_no_object_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "query", "model"),
+    ("name", "version", "model"),
     [
-        ("a/b", "version=1", "a/b:1"),
-        ("a/b:1", "", "a/b:1"),
-        ("a/b", "version=", "a/b"),
-        ("deploy/abc", "", "deploy_id:abc"),
+        ("a/b", "1", "a/b:1"),
+        ("a/b:1", None, "a/b:1"),
+        ("a/b", "", "a/b"),
+        ("deploy/abc", None, "deploy_id:abc"),
     ],
 )
-def test_the_path_names_the_model(name, query, model):
+def test_the_path_names_the_model(name, version, model):
     """With its version, as every other door has it, or a deployment's id; the body names none."""
-    assert model == read({"input": "Once", "model": "c/d"}, name=name, query=query).model
+    assert model == read({"input": "Once", "model": "c/d"}, name=name, version=version).model
 
 
 def test_form_fields_are_json_but_for_texts():

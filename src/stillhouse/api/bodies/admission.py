@@ -1,0 +1,180 @@
+"""How many bytes of request bodies an account may bring at once, and per minute."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import islice
+from typing import Self
+
+from stillhouse.api.bodies.budget import BudgetRules, FairBudget
+from stillhouse.clock import Clock
+from stillhouse.config import MIB
+from stillhouse.errors import RateLimitError
+from stillhouse.limits import Bucket
+
+#: Read and parsed where it comes in, whoever sends it: that takes 3 ms at worst.
+SMALL_BYTES = 64 << 10
+#: Accounts that are looked at for being at rest, whenever a body has come in.
+_NUM_SWEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRules:
+    """
+    How much of bodies there may be.
+
+    Args:
+        max_bytes: Of one body, packed or unpacked.
+        max_bytes_in_flight: Of all large ones that are read, parsed or tokenised.
+        max_bytes_in_flight_per_account: The same of one account.
+        bytes_per_minute: Of one account; counted for refused requests as well.
+        max_waiting: Most large bodies of one account that are not read yet.
+        max_wait_s: So long each waits to be read.
+
+    """
+
+    max_bytes: int = 8 * MIB
+    max_bytes_in_flight: int = 128 * MIB
+    max_bytes_in_flight_per_account: int = 32 * MIB
+    bytes_per_minute: int = 512 * MIB
+    max_waiting: int = 200
+    max_wait_s: float = 30
+
+
+class BodyAdmission:
+    """Lets bodies in, account by account, before they are read; a small one never waits."""
+
+    def __init__(self, rules: BodyRules, clock: Clock) -> None:
+        self.rules = rules
+        self._clock = clock
+        self._in_flight = FairBudget(
+            BudgetRules(
+                total=rules.max_bytes_in_flight,
+                per_account=rules.max_bytes_in_flight_per_account,
+                max_waiting=rules.max_waiting,
+                max_wait_s=rules.max_wait_s,
+            ),
+            what="its body to be read",
+        )
+        self._minutes: OrderedDict[int, Bucket] = OrderedDict()  # of accounts not at rest
+
+    def intake(self, account_id: int, *, declared_bytes: int | None) -> Intake:
+        """What one body is read through, which has to be closed."""
+        return Intake(self, account_id, declared_bytes)
+
+    # What follows is between the admission and its intakes.
+
+    def refuse_too_much(self, account_id: int) -> None:
+        """
+        Refuse whoever has used up the minute.
+
+        Raises:
+            RateLimitError: The account has.
+
+        """
+        minute = self._minutes.get(account_id)
+        if minute and (wait_s := minute.wait_s(self._clock.monotonic_s())):
+            per_minute = self.rules.bytes_per_minute / MIB
+            raise RateLimitError(
+                f"Rate limited: {per_minute:g} MiB of request bodies per minute",
+                retry_after_s=wait_s,
+            )
+
+    async def take(self, account_id: int, num_bytes: int) -> int:
+        """Wait for so many bytes of the account's share."""
+        taken = await self._in_flight.take(account_id, num_bytes)
+        try:
+            self.refuse_too_much(account_id)  # others that waited as well have been counted
+        except RateLimitError:
+            self._in_flight.give_back(account_id, taken)
+            raise
+        return taken
+
+    def give_back(self, account_id: int, taken: int) -> None:
+        """Give back what `take` has given."""
+        self._in_flight.give_back(account_id, taken)
+
+    def count(self, account_id: int, num_bytes: int) -> None:
+        """Count what was read, whatever becomes of it."""
+        now_s = self._clock.monotonic_s()
+        minute = self._minutes.get(account_id)
+        if minute is None:
+            minute = self._minutes[account_id] = Bucket(self.rules.bytes_per_minute)
+        minute.take(num_bytes, now_s)
+        for other_id in list(islice(self._minutes, _NUM_SWEPT)):
+            if self._minutes[other_id].is_full(now_s):
+                del self._minutes[other_id]
+            else:
+                self._minutes.move_to_end(other_id)
+
+
+class Intake:
+    """
+    One body on its way in: a large one takes its part of the account's share first.
+
+    A context manager: with its exit the body is out of memory, or soon will be.
+
+    Args:
+        declared_bytes: What the request says of its length; None: nothing that tells how much
+            memory it will take.
+
+    """
+
+    def __init__(
+        self, admission: BodyAdmission, account_id: int, declared_bytes: int | None
+    ) -> None:
+        self._admission = admission
+        self._account_id = account_id
+        self._declared_bytes = declared_bytes
+        self._taken = 0
+        self._num_read = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._taken:
+            self._admission.give_back(self._account_id, self._taken)
+        if self._num_read:
+            self._admission.count(self._account_id, self._num_read)
+
+    async def begin(self) -> None:
+        """
+        Wait until the body may be read, where it says that it is large.
+
+        Raises:
+            RateLimitError: The account brings too much, at once or per minute.
+
+        """
+        self._admission.refuse_too_much(self._account_id)
+        if self._declared_bytes is not None and self._declared_bytes > SMALL_BYTES:
+            await self._take(self._declared_bytes)
+
+    async def saw(self, num_bytes: int) -> None:
+        """
+        Go on after *num_bytes* in all have come; a body that turns out to be large waits here.
+
+        Raises:
+            RateLimitError: The account brings too much, at once or per minute.
+
+        """
+        self._num_read = num_bytes
+        if num_bytes > SMALL_BYTES and not self._taken:
+            await self._take(self._admission.rules.max_bytes)
+
+    async def unpacks(self) -> None:
+        """
+        Take all that a body may have, for what is large unpacked, if not on the wire.
+
+        Raises:
+            RateLimitError: The account brings too much, at once or per minute.
+
+        """
+        self._num_read = max(self._num_read, self._admission.rules.max_bytes)
+        if not self._taken:
+            await self._take(self._admission.rules.max_bytes)
+
+    async def _take(self, num_bytes: int) -> None:
+        num_bytes = min(num_bytes, self._admission.rules.max_bytes)
+        self._taken = await self._admission.take(self._account_id, num_bytes)

@@ -1,0 +1,144 @@
+"""The bodies of requests: let in by account, and read where they hold up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Self, TypeVar
+
+from starlette.requests import Request
+
+from stillhouse.accounts.accounts import Principal
+from stillhouse.api.bodies.admission import SMALL_BYTES, BodyAdmission, BodyRules, Intake
+from stillhouse.api.bodies.frames import Work
+from stillhouse.api.bodies.pool import BodyPool, PoolRules
+from stillhouse.api.request_body import GZIP, is_packed, receive_body, unpack
+from stillhouse.clock import Clock
+from stillhouse.config import MIB, Config
+from stillhouse.fairness.slots import FairSlots
+
+#: Parsed at once: that takes 0.3 ms at worst.
+_TINY_BYTES = 8 << 10
+_MAX_WAITING_HERE = 4000
+
+T = TypeVar("T")
+
+
+class Bodies:
+    """Takes in what clients send, and makes of it what they ask for."""
+
+    def __init__(self, admission: BodyAdmission, pool: BodyPool, clock: Clock) -> None:
+        self._admission = admission
+        self._pool = pool
+        self._max_bytes = admission.rules.max_bytes
+        self._here = FairSlots(
+            "request bodies to be read",
+            max_running=1,
+            max_waiting=_MAX_WAITING_HERE,
+            max_waiting_per_account=_MAX_WAITING_HERE // 4,
+            clock=clock,
+            credit_s=0,
+        )
+
+    @classmethod
+    def under(cls, config: Config, clock: Clock) -> Self:
+        """Within the bounds that an operator has set."""
+        chosen = config.bodies
+        max_bytes = config.server.max_body_mib * MIB
+        total_bytes = max(chosen.max_mib_in_flight * MIB, max_bytes)
+        rules = BodyRules(
+            max_bytes=max_bytes,
+            max_bytes_in_flight=total_bytes,
+            max_bytes_in_flight_per_account=min(
+                max(chosen.max_mib_in_flight_per_account * MIB, max_bytes), total_bytes
+            ),
+            bytes_per_minute=chosen.mib_per_minute * MIB,
+            max_waiting=chosen.max_waiting,
+            max_wait_s=chosen.max_wait_s,
+        )
+        pool = PoolRules(
+            num_processes=chosen.processes,
+            timeout_s=chosen.timeout_s,
+            memory_mib=chosen.process_memory_mib,
+        )
+        return cls(BodyAdmission(rules, clock), BodyPool(pool, clock), clock)
+
+    @asynccontextmanager
+    async def read(
+        self, request: Request, principal: Principal, parse: Callable[[bytes], T]
+    ) -> AsyncIterator[T]:
+        """
+        What *parse* makes of the request's body.
+
+        While the context is entered, a large body counts as held by its account.
+
+        Args:
+            parse: A function of a module, or a `partial` of one: it may run in another process.
+
+        Raises:
+            RateLimitError: The account brings too much, at once or per minute.
+            OverloadedError: Too many bodies wait to be parsed, of this account or in all.
+            BodyTooSlowError: The body has not come in time.
+            BodyTooLargeError: It has too many bytes, packed or unpacked; or takes too long or too
+                much memory to read.
+            InvalidRequestError: It is not the gzip that it should be; or as *parse* raises it.
+            EngineUnavailableError: There is nobody to read what is large.
+
+        """
+        packed = is_packed(request)
+        declared_bytes = None if packed else _declared_bytes(request)
+        with self._admission.intake(principal.account_id, declared_bytes=declared_bytes) as intake:
+            await intake.begin()
+            body = await receive_body(request, max_bytes=self._max_bytes, saw=intake.saw)
+            if packed or len(body) > _TINY_BYTES:
+                value = await self._read_larger(principal, body, parse, intake, is_packed=packed)
+            else:
+                value = parse(body)
+            del body
+            yield value
+
+    async def close(self) -> None:
+        """End what reads large bodies."""
+        await self._pool.close()
+
+    async def _read_larger(
+        self,
+        principal: Principal,
+        body: bytes,
+        parse: Callable[[bytes], T],
+        intake: Intake,
+        *,
+        is_packed: bool,
+    ) -> T:
+        if len(body) <= SMALL_BYTES and not (is_packed and _is_large_unpacked(body)):
+            return await self._read_here(principal, body, parse, is_packed=is_packed)
+        if is_packed:
+            await intake.unpacks()
+        work = Work(parse, is_packed=is_packed, max_bytes=self._max_bytes)
+        value: T = await self._pool.read(principal.account_id, work, body, key_id=principal.key_id)
+        return value
+
+    async def _read_here(
+        self, principal: Principal, body: bytes, parse: Callable[[bytes], T], *, is_packed: bool
+    ) -> T:
+        """One such body, and then whatever else is ready: many at once make no long pause."""
+        async with self._here.acquire(principal.account_id, principal.key_id):
+            try:
+                return parse(unpack(body, self._max_bytes) if is_packed else body)
+            finally:
+                await asyncio.sleep(0)
+
+
+def _is_large_unpacked(packed: bytes) -> bool:
+    try:
+        begin = zlib.decompressobj(GZIP).decompress(packed, SMALL_BYTES + 1)
+    except zlib.error:
+        return False  # it is refused before it grows
+    return len(begin) > SMALL_BYTES
+
+
+def _declared_bytes(request: Request) -> int | None:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else None

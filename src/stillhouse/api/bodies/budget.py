@@ -1,0 +1,150 @@
+"""A bounded amount of something, which accounts take from in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass
+
+from stillhouse.errors import RateLimitError
+
+_RETRY_AFTER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRules:
+    """
+    How much there is, and who may have how much of it.
+
+    Args:
+        total: Of all accounts.
+        per_account: Most that one account has at a time.
+        max_waiting: Most requests of one account that wait for their part.
+        max_wait_s: So long each waits.
+
+    """
+
+    total: int
+    per_account: int
+    max_waiting: int
+    max_wait_s: float
+
+
+class FairBudget:
+    """
+    Lends parts of a whole: never more than an account's share, and to accounts in turn.
+
+    Args:
+        what: What is lent, as messages name it: it follows a number.
+
+    """
+
+    def __init__(self, rules: BudgetRules, *, what: str) -> None:
+        self._rules = rules
+        self._what = what
+        self._free = rules.total
+        self._taken: Counter[int] = Counter()  # by account
+        self._waiting: OrderedDict[int, deque[_Waiter]] = OrderedDict()  # by account, next first
+        self._is_short = False  # the next one in turn waits for the whole, not for its share
+
+    async def take(self, account_id: int, amount: int) -> int:
+        """
+        Take *amount*, or all of the account's share where that is less; `give_back` must follow.
+
+        Returns:
+            What was taken.
+
+        Raises:
+            RateLimitError: The account has too many waiting, or this one has waited for too long.
+
+        """
+        amount = min(amount, self._rules.per_account)
+        is_first = not self._is_short and account_id not in self._waiting
+        if is_first and self._has_share(account_id, amount) and amount <= self._free:
+            self._lend(account_id, amount)
+        else:
+            await self._wait(account_id, amount)
+        return amount
+
+    def give_back(self, account_id: int, amount: int) -> None:
+        """Return what `take` has given; whoever can go on now goes on."""
+        self._free += amount
+        self._taken[account_id] -= amount
+        if not self._taken[account_id]:
+            del self._taken[account_id]
+        self._serve()
+
+    def num_waiting(self, account_id: int) -> int:
+        """How many requests of the account wait."""
+        return len(self._waiting.get(account_id, ()))
+
+    async def _wait(self, account_id: int, amount: int) -> None:
+        if (num_waiting := self.num_waiting(account_id)) >= self._rules.max_waiting:
+            raise self._refusal(f"{num_waiting} requests of the account wait")
+        waiter = _Waiter(amount, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(account_id, deque()).append(waiter)
+        self._serve()
+        try:
+            async with asyncio.timeout(self._rules.max_wait_s):
+                await waiter.has_come
+        except TimeoutError as error:
+            self._leave(account_id, waiter)
+            waited = f"the request has waited for {self._rules.max_wait_s:g} s"
+            raise self._refusal(waited) from error
+        except BaseException:
+            self._leave(account_id, waiter)
+            raise
+
+    def _leave(self, account_id: int, waiter: _Waiter) -> None:
+        if waiter.has_been_lent:
+            self.give_back(account_id, waiter.amount)
+            return
+        queue = self._waiting[account_id]
+        queue.remove(waiter)
+        if not queue:
+            del self._waiting[account_id]
+        self._serve()
+
+    def _serve(self) -> None:
+        """Lend to one waiter of each account in turn, while something fits."""
+        has_lent = True
+        while has_lent:
+            has_lent = False
+            for account_id, queue in list(self._waiting.items()):
+                amount = queue[0].amount
+                if not self._has_share(account_id, amount):
+                    continue
+                self._is_short = amount > self._free
+                if self._is_short:  # nobody overtakes: what is large would wait for ever
+                    return
+                self._lend(account_id, amount)
+                queue.popleft().go_on()
+                self._waiting.move_to_end(account_id)
+                if not queue:
+                    del self._waiting[account_id]
+                has_lent = True
+        self._is_short = False
+
+    def _has_share(self, account_id: int, amount: int) -> bool:
+        return self._taken[account_id] + amount <= self._rules.per_account
+
+    def _lend(self, account_id: int, amount: int) -> None:
+        self._free -= amount
+        self._taken[account_id] += amount
+
+    def _refusal(self, reason: str) -> RateLimitError:
+        return RateLimitError(
+            f"Rate limited: {reason} for {self._what}", retry_after_s=_RETRY_AFTER_S
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    amount: int
+    has_come: asyncio.Future[None]
+    has_been_lent: bool = False
+
+    def go_on(self) -> None:
+        self.has_been_lent = True
+        if not self.has_come.done():  # cancelled in this very step, it gives back what it was lent
+            self.has_come.set_result(None)

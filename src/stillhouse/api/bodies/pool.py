@@ -1,0 +1,142 @@
+"""Large bodies are read in processes of their own: here they would hold up every stream."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from stillhouse.api.bodies.child import BodyProcess, ChildDiedError
+from stillhouse.api.bodies.frames import Done, Work
+from stillhouse.clock import Clock
+from stillhouse.errors import BodyTooLargeError, EngineUnavailableError
+from stillhouse.fairness.slots import FairSlots
+
+_TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRules:
+    """
+    What reading bodies may take.
+
+    Args:
+        num_processes: Most bodies that are read at once; one account has all of them but one.
+        timeout_s: For one body.
+        start_timeout_s: For the start of a process, where none is there yet.
+        memory_mib: Of each process, beyond what it has when it starts, by `RLIMIT_AS`.
+        max_waiting: Most bodies that wait for a process.
+        max_waiting_per_account: Those of one account.
+
+    """
+
+    num_processes: int = 2
+    timeout_s: float = 30
+    start_timeout_s: float = 60
+    memory_mib: int = 512
+    max_waiting: int = 2000
+    max_waiting_per_account: int = 500
+
+
+class BodyPool:
+    """
+    Reads bodies in child processes, for accounts in turn.
+
+    A body of 8 MiB takes 20 to 120 ms to parse, and most of it is one call that lets no other
+    thread go on. Children start when they are first needed and end with this process. They are
+    given nothing but bodies: no environment, no sockets.
+    """
+
+    def __init__(self, rules: PoolRules, clock: Clock) -> None:
+        self._rules = rules
+        self._slots = FairSlots(
+            "large request bodies to be read",
+            max_running=rules.num_processes,
+            max_running_per_account=max(1, rules.num_processes - 1),
+            max_waiting=rules.max_waiting,
+            max_waiting_per_account=rules.max_waiting_per_account,
+            clock=clock,
+        )
+        self._idle: list[BodyProcess] = []
+        self._alive: set[BodyProcess] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    @property
+    def worker_pids(self) -> frozenset[int]:
+        """The process ids of the children that have not been ended."""
+        return frozenset(child.pid for child in self._alive)
+
+    async def read(self, account_id: int, work: Work, body: bytes, *, key_id: int = 0) -> Any:
+        """
+        What `work.read` makes of *body*.
+
+        Raises:
+            OverloadedError: Too many bodies wait, of this account or in all.
+            BodyTooLargeError: It takes too long or too much memory.
+            EngineUnavailableError: The pool is closed, or its processes die.
+
+        """
+        async with self._slots.acquire(account_id, key_id):
+            done = await self._do(work, body)
+        return done.result()
+
+    async def close(self) -> None:
+        """End all children; what is being read fails."""
+        self._is_closed = True
+        for child in list(self._alive):
+            self._end(child)
+        await asyncio.gather(*self._ending)
+
+    async def _do(self, work: Work, body: bytes) -> Done:
+        for _ in range(_TRIES):  # a child that was killed from outside has a successor
+            child = await self._child()
+            try:
+                async with asyncio.timeout(self._rules.timeout_s):
+                    done = await child.do(work, body)
+            except TimeoutError as error:
+                self._end(child)
+                raise BodyTooLargeError(
+                    f"The request body takes longer than {self._rules.timeout_s:g} s to read; "
+                    "right would be a smaller one"
+                ) from error
+            except ChildDiedError:
+                self._end(child)
+            except BaseException:  # cancelled, too: nobody knows how long it would go on
+                self._end(child)
+                raise
+            else:
+                self._keep(child)
+                return done
+        raise EngineUnavailableError("The processes that read large request bodies die.")
+
+    async def _child(self) -> BodyProcess:
+        while self._idle:
+            child = self._idle.pop()
+            if child.is_alive:
+                return child
+            self._end(child)
+        if self._is_closed:
+            raise EngineUnavailableError("The server is shutting down.")
+        child = await BodyProcess.spawn(
+            memory_mib=self._rules.memory_mib, start_timeout_s=self._rules.start_timeout_s
+        )
+        self._alive.add(child)
+        return child
+
+    def _keep(self, child: BodyProcess) -> None:
+        if self._is_closed:
+            self._end(child)
+        else:
+            self._idle.append(child)
+
+    def _end(self, child: BodyProcess) -> None:
+        if child not in self._alive:
+            return
+        self._alive.discard(child)
+        if child in self._idle:
+            self._idle.remove(child)
+        child.kill()
+        task = asyncio.create_task(child.wait(), name="body-process-ends")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)

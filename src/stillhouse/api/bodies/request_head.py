@@ -1,0 +1,59 @@
+"""What a body is read with: the parts of a request's head that say what it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from starlette.requests import Request
+
+from stillhouse.api import idempotency_header
+from stillhouse.billing.idempotency import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """
+    What a body is read with; it goes to another process.
+
+    Args:
+        target: The path with its query.
+        model_name: The model that the path names; empty where it names none.
+        version: The model's version that the query names.
+        idempotency_key: As the client sent it, unchecked.
+        token: Names a scoped token: what was said to one is not repeated to another.
+
+    """
+
+    target: str = ""
+    model_name: str = ""
+    version: str | None = None
+    content_type: str = ""
+    idempotency_key: str | None = None
+    token: str | None = None
+
+    @classmethod
+    def of(cls, request: Request, *, token: str | None = None) -> Self:
+        """The head of *request*."""
+        query: str = request.scope["query_string"].decode("latin-1")
+        path = request.scope["path"]
+        return cls(
+            target=f"{path}?{query}" if query else path,
+            model_name=request.path_params.get("model_name", ""),
+            version=request.query_params.get("version") if query else None,
+            content_type=request.headers.get("content-type", ""),
+            idempotency_key=request.headers.get(idempotency_header.NAME),
+            token=token,
+        )
+
+    def claim(self, body: bytes) -> Claim | None:
+        """
+        The client's own name for its request; None when it gives none.
+
+        Raises:
+            InvalidRequestError: It is empty, too long, or has characters that cannot be printed.
+
+        """
+        return idempotency_header.read_claim(
+            self.idempotency_key, path=self.target, body=body, token=self.token
+        )

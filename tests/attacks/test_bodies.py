@@ -1,0 +1,102 @@
+"""Large bodies: one account's hold up nobody else, and refused ones are not for nothing."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from tests.attacks.accounts import open_account
+from tests.attacks.memory import at_most_mib_more
+from tests.attacks.raw_connection import RawConnection
+from tests.faults.fault_server import CHAT, HELLO, WAIT_S
+
+CONFIG = "token_interval_s = 0.01\n"
+COUNT = "/v1/messages/count_tokens"
+MIB = 1 << 20
+NUM_AT_ONCE = 32
+#: What an account may have in flight, and what two bodies take on their way to and from a process.
+CEILING_MIB = 100
+
+
+def huge(num_bytes=7 * MIB, **fields):
+    message = {"role": "user", "content": "lamb " * (num_bytes // 5)}
+    return json.dumps(HELLO | {"messages": [message]} | fields).encode()
+
+
+def post(server, account, body, *, path=CHAT):
+    return httpx.post(server.url + path, content=body, headers=account.headers, timeout=2 * WAIT_S)
+
+
+def assert_refused(response, status):
+    assert status == response.status_code, response.text
+    assert response.json()["error"]["message"]
+    assert ("retry-after" in response.headers) == (status == 429)
+
+
+@pytest.mark.parametrize("path", [CHAT, COUNT])
+def test_a_stream_runs_through_large_bodies(server, attacker, victim, path):
+    """Thirty-two at once: each is refused for what it is, and the gateway holds a few at a time."""
+    body = huge()
+    with (
+        victim.streaming(),
+        at_most_mib_more(server, CEILING_MIB),
+        ThreadPoolExecutor(NUM_AT_ONCE) as clients,
+    ):
+        sent = [clients.submit(post, server, attacker, body, path=path) for _ in range(NUM_AT_ONCE)]
+        statuses = {response.result().status_code for response in sent}
+
+    assert statuses <= {400, 429}
+    assert_refused(post(server, attacker, body, path=path), 400)
+    assert victim.is_answered()
+
+
+def test_refused_bodies_use_up_a_minute(start_server):
+    """What was read counts, whatever came of it; then the account is refused before it is read."""
+    server = start_server(general="[bodies]\nmib_per_minute = 10\n")
+    attacker, other = open_account(server, "attacker"), open_account(server, "other")
+    for _ in range(2):
+        assert_refused(post(server, attacker, huge()), 400)
+
+    for path, body in ((CHAT, huge()), (COUNT, huge()), (CHAT, json.dumps(HELLO).encode())):
+        assert_refused(post(server, attacker, body, path=path), 429)
+    assert_refused(post(server, other, huge()), 400)
+
+
+def test_bodies_that_never_end_hold_only_their_own_account(start_server):
+    """Its other large bodies wait, and are refused in the end; small ones and others' are not."""
+    server = start_server(
+        general="[bodies]\nmax_mib_in_flight_per_account = 16\nmax_wait_s = 0.1\n"
+    )
+    attacker, other = open_account(server, "attacker"), open_account(server, "other")
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {8 * MIB}\r\n"
+        f"Authorization: Bearer {attacker.secret}\r\n\r\n{{"
+    ).encode()
+    with ExitStack() as connections:
+        for _ in range(2):
+            connections.enter_context(RawConnection(server)).send(head)
+        server.wait_until(lambda: 429 == post(server, attacker, huge(100_000)).status_code)
+        small = post(server, attacker, json.dumps(HELLO | {"max_tokens": 1}).encode())
+        assert 200 == small.status_code
+        assert_refused(post(server, other, huge()), 400)
+    server.wait_until(lambda: 400 == post(server, attacker, huge(100_000)).status_code)
+
+
+def test_counting_tokens_has_limits_of_its_own(start_server):
+    """So many a minute for each account, and answers are still to be had."""
+    server = start_server(general="[token_counts]\nrequests_per_minute = 3\n")
+    attacker, other = open_account(server, "attacker"), open_account(server, "other")
+    body = json.dumps(HELLO).encode()
+    for _ in range(3):
+        assert 200 == post(server, attacker, body, path=COUNT).status_code
+
+    for path in (COUNT, "/v1/responses/input_tokens"):
+        refused = post(server, attacker, body, path=path)
+        assert_refused(refused, 429)
+        assert "3 requests per minute to count tokens" in refused.json()["error"]["message"]
+    assert 200 == post(server, attacker, json.dumps(HELLO | {"max_tokens": 1}).encode()).status_code
+    assert 200 == post(server, other, body, path=COUNT).status_code
