@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 from psycopg.conninfo import conninfo_to_dict
 
+from stillhouse.accounts.accounts import Accounts
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.store.database import Database
@@ -34,9 +35,12 @@ class GatewaysMachine(LedgerMachine):
         self.database, self.other_database = Database.open(self.url), Database.open(self.url)
         self.ledger = Ledger(self.database, self.clock)
         self.other_ledger = Ledger(self.other_database, self.clock)
+        self.accounts = self.do(Accounts.open(self.database, self.clock, self.folder))
+        self.other_accounts = self.do(Accounts.open(self.other_database, self.clock, self.folder))
 
     def teardown(self) -> None:
         self.do(self.other_ledger.close())
+        self.do(self.other_accounts.close())
         self.other_database.close()
         super().teardown()
         self.proxy.close()
@@ -46,6 +50,7 @@ class GatewaysMachine(LedgerMachine):
         """What follows happens on the other gateway."""
         self.database, self.other_database = self.other_database, self.database
         self.ledger, self.other_ledger = self.other_ledger, self.ledger
+        self.accounts, self.other_accounts = self.other_accounts, self.accounts
 
     @rule(fault=st.sampled_from(CommitFault))
     def lose_commit(self, fault: CommitFault) -> None:
@@ -60,7 +65,9 @@ class GatewaysMachine(LedgerMachine):
     def restart(self) -> None:
         """Start a gateway anew, and void what has outlived its lease: nothing else."""
         self.do(self.ledger.close())
+        self.do(self.accounts.close())
         self.ledger = Ledger(self.database, self.clock)
+        self.accounts = self.do(Accounts.open(self.database, self.clock, self.folder))
         expired = [
             request_id
             for request_id, request in self.naive.requests.items()

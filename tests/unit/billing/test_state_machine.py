@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -30,6 +31,8 @@ from hypothesis.stateful import (
     rule,
 )
 
+from stillhouse.accounts.accounts import Accounts
+from stillhouse.accounts.principal_cache import LIFETIME_S
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome
@@ -38,10 +41,15 @@ from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.billing.usage import UsageGrouping
 from stillhouse.chat import TokenUsage
 from stillhouse.clock import FrozenClock
-from stillhouse.errors import InsufficientFundsError, StoreUnavailableError
+from stillhouse.errors import (
+    AuthenticationError,
+    InsufficientFundsError,
+    KeyNotFoundError,
+    RateLimitError,
+    StoreUnavailableError,
+)
 from stillhouse.store.database import ConflictError, Connection, Database
 from stillhouse.tariff import Tariff
-from tests.unit.billing.conftest import insert_customer
 from tests.unit.billing.naive_ledger import NaiveLedger, NaiveRequest
 
 T = TypeVar("T")
@@ -49,6 +57,8 @@ T = TypeVar("T")
 MODEL = "m"
 DAY_S = 86_400
 MAX_PAGES = 2**30  # more than any disk has
+MAX_KEYS = 8
+which_key = st.integers(0, MAX_KEYS - 1)
 tokens = st.integers(min_value=0, max_value=20)
 amounts = st.integers(min_value=0, max_value=5_000)
 prices = st.integers(min_value=0, max_value=9)
@@ -70,6 +80,39 @@ def empty_ledger() -> bytes:
         return path.read_bytes()
 
 
+class JumpingClock(FrozenClock):
+    """A clock that can be set back, while its monotonic time never goes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._monotonic_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return self._monotonic_s
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        self._monotonic_s += max(seconds, 0)
+
+
+@dataclass(eq=False)
+class MachineKey:
+    """
+    An API key.
+
+    Args:
+        revoked_by: The gateway's accounts that ended it, where that is known at once.
+
+    """
+
+    account_id: int
+    id: int
+    name: str
+    secret: str
+    revoked_by: Accounts | None = None
+    revoked_at_s: float = 0.0
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """Everything that can happen to a ledger, in any order."""
 
@@ -81,15 +124,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="ledger-machine-"))
         (self.folder / "ledger.db").touch(0o600)
         (self.folder / "ledger.db").write_bytes(empty_ledger())
-        self.clock = FrozenClock()
+        self.clock = JumpingClock()
         self.numbers = count()
         self.naive = NaiveLedger()
         self.open()
         self.customers = [
-            self.do(self.database.write(insert_customer("afterwards"))),
-            self.do(self.database.write(insert_customer("prepaid", is_prepaid=True))),
+            self.do(self.accounts.create_account("afterwards")).id,
+            self.do(self.accounts.create_account("prepaid", is_prepaid=True)).id,
         ]
-        self.naive.paid_in_picousd[self.customers[1][0]] = 0
+        self.keys = [self.mint(account_id) for account_id in self.customers]
+        self.naive.paid_in_picousd[self.customers[1]] = 0
         self.price = self.publish(Tariff(input_picousd=3, cached_input_picousd=1, output_picousd=7))
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
@@ -98,26 +142,50 @@ class LedgerMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.database = Database.open(self.folder / "ledger.db", is_server=True)
         self.ledger = Ledger(self.database, self.clock)
+        self.accounts = self.do(Accounts.open(self.database, self.clock, self.folder))
+
+    def mint(self, account_id: int) -> MachineKey:
+        name = f"key-{next(self.numbers)}"
+        minted = self.do(self.accounts.create_key(account_id, name))
+        return MachineKey(account_id, minted.key.id, name, minted.secret)
+
+    def key(self, which: int) -> MachineKey:
+        return self.keys[which % len(self.keys)]
 
     def publish(self, tariff: Tariff) -> Price:
         return self.do(self.ledger.publish_prices({MODEL: tariff}))[MODEL]
 
     def teardown(self) -> None:
         self.do(self.ledger.close())
+        self.do(self.accounts.close())
         self.database.close()
         self.runner.close()
         shutil.rmtree(self.folder)
 
-    async def hold(self, who: int, prompt_tokens: int, max_tokens: int) -> Hold | None:
-        """Admit a request on both ledgers, which must agree; None when they refuse."""
-        account_id, key_id = self.customers[who]
+    async def may_ask(self, key: MachineKey) -> bool:
+        """Authenticate as a request does; a revoked key is refused within its second."""
+        try:
+            principal = await self.accounts.authenticate(key.secret)
+        except (AuthenticationError, RateLimitError):
+            assert key.revoked_by is not None
+            return False
+        assert (key.account_id, key.id) == (principal.account_id, principal.key_id)
+        if key.revoked_by is not None:
+            assert self.accounts is not key.revoked_by
+            assert self.clock.monotonic_s() < key.revoked_at_s + LIFETIME_S
+        return True
+
+    async def hold(self, key: MachineKey, prompt_tokens: int, max_tokens: int) -> Hold | None:
+        """Admit a request on both ledgers, which must agree; None when it is refused."""
+        if not await self.may_ask(key):
+            return None
         request_id = f"request-{next(self.numbers)}"
         price, admitted_at_ms = self.price, self.clock.now_ms()
         try:
             hold = await self.ledger.hold(
                 request_id=request_id,
-                account_id=account_id,
-                key_id=key_id,
+                account_id=key.account_id,
+                key_id=key.id,
                 price=price,
                 prompt_tokens=prompt_tokens,
                 max_tokens=max_tokens,
@@ -128,23 +196,48 @@ class LedgerMachine(RuleBasedStateMachine):
             prompt_tokens * max(price.input_picousd, price.cached_input_picousd)
             + max_tokens * price.output_picousd
         )
-        request = NaiveRequest(account_id, key_id, price, ceiling_picousd, admitted_at_ms)
+        request = NaiveRequest(key.account_id, key.id, price, ceiling_picousd, admitted_at_ms)
         assert self.naive.admit(request_id, request) == (hold is not None)
         return hold
 
-    @rule(target=holds, who=st.integers(0, 1), prompt_tokens=tokens, max_tokens=tokens)
-    def admit(self, who: int, prompt_tokens: int, max_tokens: int) -> Any:
-        hold = self.do(self.hold(who, prompt_tokens, max_tokens))
+    @rule(target=holds, which=which_key, prompt_tokens=tokens, max_tokens=tokens)
+    def admit(self, which: int, prompt_tokens: int, max_tokens: int) -> Any:
+        hold = self.do(self.hold(self.key(which), prompt_tokens, max_tokens))
         return multiple() if hold is None else hold
 
-    @rule(target=holds, who=st.integers(0, 1), max_tokens=tokens, number=st.integers(2, 5))
-    def admit_at_once(self, who: int, max_tokens: int, number: int) -> Any:
+    @rule(target=holds, which=which_key, max_tokens=tokens, number=st.integers(2, 5))
+    def admit_at_once(self, which: int, max_tokens: int, number: int) -> Any:
         """Equal requests at once, so that it does not matter which of them are refused."""
+        key = self.key(which)
 
         async def hold_all() -> list[Hold | None]:
-            return await asyncio.gather(*(self.hold(who, 5, max_tokens) for _ in range(number)))
+            return await asyncio.gather(*(self.hold(key, 5, max_tokens) for _ in range(number)))
 
         return multiple(*(hold for hold in self.do(hold_all()) if hold))
+
+    @rule(target=holds, who=st.integers(0, 1), max_tokens=tokens)
+    def admit_with_every_key(self, who: int, max_tokens: int) -> Any:
+        """One account's keys at once, one after the other: together they have its one limit."""
+        keys = [key for key in self.keys if key.account_id == self.customers[who]]
+        held = [self.do(self.hold(key, 5, max_tokens)) for key in keys]
+        return multiple(*(hold for hold in held if hold))
+
+    @rule(who=st.integers(0, 1))
+    def mint_key(self, who: int) -> None:
+        if len(self.keys) < MAX_KEYS:
+            self.keys.append(self.mint(self.customers[who]))
+
+    @rule(which=which_key)
+    def revoke_key(self, which: int) -> None:
+        """End a key; what is held with it is settled as ever, and another is not ended twice."""
+        key = self.key(which)
+        try:
+            self.do(self.accounts.revoke_key(key.name, account_id=key.account_id))
+        except KeyNotFoundError:
+            assert key.revoked_by is not None
+            return
+        assert key.revoked_by is None
+        key.revoked_by, key.revoked_at_s = self.accounts, self.clock.monotonic_s()
 
     @rule(hold=holds, usage=usages(), outcome=st.sampled_from(Outcome))
     def settle(self, hold: Hold, usage: TokenUsage, outcome: Outcome) -> None:
@@ -162,8 +255,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """An id that exists is refused, and nothing is reserved for it."""
         again = self.ledger.hold(
             request_id=hold.request_id,
-            account_id=self.customers[0][0],
-            key_id=self.customers[0][1],
+            account_id=self.keys[0].account_id,
+            key_id=self.keys[0].id,
             price=self.price,
             prompt_tokens=0,
             max_tokens=0,
@@ -176,13 +269,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(amount_picousd=st.integers(min_value=1, max_value=500))
     def top_up(self, amount_picousd: int) -> None:
-        account_id = self.customers[1][0]
+        account_id = self.customers[1]
         self.do(self.ledger.top_up(account_id, amount_picousd))
         self.naive.paid_in_picousd[account_id] += amount_picousd
 
-    @rule(who=st.integers(0, 1), limit_picousd=amounts, period=st.sampled_from(LimitPeriod))
-    def set_key_limit(self, who: int, limit_picousd: int, period: LimitPeriod) -> None:
-        key_id = self.customers[who][1]
+    @rule(which=which_key, limit_picousd=amounts, period=st.sampled_from(LimitPeriod))
+    def set_key_limit(self, which: int, limit_picousd: int, period: LimitPeriod) -> None:
+        key_id = self.key(which).id
         used_picousd = self.naive.used_by_key(key_id, period, self.clock.now_ms())
         try:
             self.do(self.ledger.set_key_limit(key_id, limit_picousd, period=period))
@@ -192,9 +285,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert used_picousd <= limit_picousd
             self.naive.key_limits[key_id] = (limit_picousd, period)
 
-    @rule(who=st.integers(0, 1))
-    def remove_key_limit(self, who: int) -> None:
-        key_id = self.customers[who][1]
+    @rule(which=which_key)
+    def remove_key_limit(self, which: int) -> None:
+        key_id = self.key(which).id
         self.do(self.ledger.set_key_limit(key_id, None))
         self.naive.key_limits.pop(key_id, None)
 
@@ -217,6 +310,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.do(self.ledger.close())
+        self.do(self.accounts.close())
         self.database.close()
         self.open()
         assert self.naive.sweep() == self.do(self.ledger.sweep())
@@ -226,6 +320,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Go on with the files as a kill -9 at this moment would leave them."""
         left = self.folder.with_name(f"{self.folder.name}-left")
         shutil.copytree(self.folder, left)
+        self.do(self.accounts.close())
         self.database.close()
         shutil.rmtree(self.folder)
         left.rename(self.folder)
@@ -236,8 +331,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def rebuild(self) -> None:
         self.do(self.ledger.rebuild())
 
-    @rule(who=st.integers(0, 1), num_requests=st.integers(1, 60))
-    def fill_disk(self, who: int, num_requests: int) -> None:
+    @rule(which=which_key, num_requests=st.integers(1, 60))
+    def fill_disk(self, which: int, num_requests: int) -> None:
         """On a full disk requests are refused, and none is half admitted."""
         pragma = "PRAGMA max_page_count"
 
@@ -248,7 +343,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.do(self.database.write(limit_pages))
         for _ in range(num_requests):
             try:
-                self.do(self.hold(who, 0, 0))
+                self.do(self.hold(self.key(which), 0, 0))
             except StoreUnavailableError:
                 break
         self.do(
@@ -286,7 +381,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 *self.naive.account(account_id),
                 self.naive.paid_in_picousd.get(account_id),
             )
-            for account_id, _ in self.customers
+            for account_id in self.customers
         } == kept
         assert all(limit is None or spent + held <= limit for spent, held, limit in kept.values())
 
