@@ -157,7 +157,11 @@ def adopt_ledger(home: Path, *, url: str | None = None, is_new: bool = False) ->
 
 def account_rules_of(config: Config) -> AccountRules:
     """What *config* says of accounts, their keys and who guesses them."""
-    return AccountRules(auth_failures_per_minute=config.server.auth_failures_per_minute)
+    return AccountRules(
+        auth_failures_per_minute=config.server.auth_failures_per_minute,
+        max_keys_per_account=config.limits.max_keys_per_account,
+        keys_minted_per_minute=config.limits.keys_minted_per_minute,
+    )
 
 
 def load_catalogue(config: Config, source: Path | None) -> Catalogue:
@@ -287,7 +291,10 @@ def _make_places(config: Config, clock: Clock, metrics: Metrics) -> Places:
         },
         prompt_window_tokens=queue.prompt_window_tokens,
     )
-    limits = Limits(LimitRules(**config.limits.model_dump()), clock)
+    of_requests = config.limits.model_dump(
+        exclude={"max_keys_per_account", "keys_minted_per_minute"}
+    )
+    limits = Limits(LimitRules(**of_requests), clock)
     return Places(rules, limits=limits, clock=clock, metrics=metrics)
 
 

@@ -121,12 +121,22 @@ class StoreConfig(_Section):
 
 
 class LimitsConfig(_Section):
-    """What one account may ask of one model; `limits.py` says how rates are counted."""
+    """
+    What one account may ask of one model, and how many API keys it may have.
+
+    `limits.py` says how rates are counted.
+
+    Args:
+        keys_minted_per_minute: Over the API; the operator's commands are not bound by it.
+
+    """
 
     max_outstanding: int = Field(default=200, ge=1)
     max_outstanding_per_key: int | None = Field(default=None, ge=1)
     requests_per_minute: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(default=None, ge=1)
+    max_keys_per_account: int = Field(default=1000, ge=1)
+    keys_minted_per_minute: int = Field(default=60, ge=1)
 
 
 class BodiesConfig(_Section):

@@ -9,6 +9,7 @@ Every error that stillhouse raises on purpose, as one tree.
           UnsupportedFeatureError      the model cannot do what is asked for
           NameTakenError               something of this name exists already
           KeyNotFoundError             no live key has this name or id, or several have
+          TooManyKeysError             the account has as many keys as it may have
           ContextLengthError           the prompt does not fit into the model's context
           RequestTooLargeForEngineError  the engine's KV cache can never hold the request
           IdempotencyMismatchError     the Idempotency-Key belongs to another request
@@ -104,6 +105,10 @@ class ModelNotFoundError(RequestError):
 
 class KeyNotFoundError(InvalidRequestError):
     """No live API key has this name or id, or several have."""
+
+
+class TooManyKeysError(InvalidRequestError):
+    """The account has as many API keys as it may have."""
 
 
 class InsufficientFundsError(RequestError):

@@ -15,7 +15,14 @@ from stillhouse.accounts.principal_cache import Principal
 from stillhouse.accounts.scopes import Bounds, Scope, Scopes
 from stillhouse.accounts.signing_keys import SigningKeys
 from stillhouse.clock import Clock
-from stillhouse.errors import ConfigError, InvalidRequestError, KeyNotFoundError, NameTakenError
+from stillhouse.errors import (
+    ConfigError,
+    InvalidRequestError,
+    KeyNotFoundError,
+    NameTakenError,
+    RateLimitError,
+    TooManyKeysError,
+)
 from stillhouse.store import accounts as account_rows
 from stillhouse.store import keys as key_rows
 from stillhouse.store import pepper as pepper_row
@@ -27,6 +34,8 @@ __all__ = ["Account", "Accounts", "ApiKey", "Bounds", "MintedKey", "Principal", 
 
 MAX_NAME_LENGTH = 100
 
+_MINUTE_MS = 60_000
+
 
 @dataclass(frozen=True, slots=True)
 class AccountRules:
@@ -35,10 +44,14 @@ class AccountRules:
 
     Args:
         auth_failures_per_minute: Of one client address, and of one key's tokens.
+        max_keys_per_account: Those that work, whoever makes them.
+        keys_minted_per_minute: By an account itself; its revoked keys count.
 
     """
 
     auth_failures_per_minute: int = 60
+    max_keys_per_account: int = 1000
+    keys_minted_per_minute: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +80,7 @@ class Accounts:
     def __init__(
         self, database: Database, clock: Clock, pepper: Pepper, rules: AccountRules | None = None
     ) -> None:
-        rules = rules or AccountRules()
+        self._rules = rules = rules or AccountRules()
         self._database = database
         self._clock = clock
         self._pepper = pepper
@@ -166,6 +179,7 @@ class Accounts:
         *,
         expires_at_ms: int | None = None,
         allowed_models: frozenset[str] | None = None,
+        is_by_customer: bool = False,
     ) -> MintedKey:
         """
         Mint a key for an account.
@@ -173,23 +187,30 @@ class Accounts:
         Args:
             expires_at_ms: The first moment at which the key is refused; None when it never is.
             allowed_models: Ids of the models that the key may use; None when every model is.
+            is_by_customer: The account itself makes it, and may make so many in a minute.
 
         Raises:
             InvalidRequestError: The name is empty, too long or more than a line.
             NameTakenError: The account has a live key of this name, or does not exist.
+            TooManyKeysError: The account has as many keys as it may have.
+            RateLimitError: It has made so many within the last minute.
             StoreUnavailableError: The ledger cannot be written.
 
         """
         _check_name(name)
         secret = api_key.mint()
-        insert = partial(
-            self._insert_key,
-            account_id=account_id,
-            name=name,
-            secret=secret,
-            expires_at_ms=expires_at_ms,
-            allowed_models=allowed_models,
-        )
+
+        def insert(connection: Connection) -> ApiKey:
+            self._refuse_too_many_keys(connection, account_id, is_by_customer=is_by_customer)
+            return self._insert_key(
+                connection,
+                account_id=account_id,
+                name=name,
+                secret=secret,
+                expires_at_ms=expires_at_ms,
+                allowed_models=allowed_models,
+            )
+
         try:
             minted = MintedKey(secret, await self._database.write(insert))
         except ConflictError as error:
@@ -227,6 +248,10 @@ class Accounts:
         """Every key of one account or of all, revoked ones among them, oldest first."""
         return await self._database.read(partial(key_rows.fetch_all, account_id=account_id))
 
+    async def list_live_keys(self, account_id: int) -> list[ApiKey]:
+        """An account's keys that are not revoked, oldest first."""
+        return await self._database.read(partial(key_rows.fetch_live, account_id=account_id))
+
     async def find_account(self, name_or_id: str | int) -> Account:
         """
         An account by its name, or by its number.
@@ -252,10 +277,11 @@ class Accounts:
             KeyNotFoundError: The account has no such key.
 
         """
-        for key in await self.list_keys(account_id):
-            if key.id == key_id:
-                return key
-        raise KeyNotFoundError(f"No API key has the id {key_id}.")
+        fetch = partial(key_rows.fetch_one, account_id=account_id, key_id=key_id)
+        key = await self._database.read(fetch)
+        if key is None:
+            raise KeyNotFoundError(f"No API key has the id {key_id}.")
+        return key
 
     async def find_live_key(self, name_or_id: str, *, account_id: int | None = None) -> ApiKey:
         """
@@ -306,6 +332,29 @@ class Accounts:
     async def close(self) -> None:
         """Wait for what is being written about keys; call before the database closes."""
         await self._authenticator.close()
+
+    def _refuse_too_many_keys(
+        self, connection: Connection, account_id: int, *, is_by_customer: bool
+    ) -> None:
+        """Counted in the transaction that makes the key, so the bounds hold over all gateways."""
+        now_ms, rules = self._clock.now_ms(), self._rules
+        num_live = key_rows.count_live(connection, account_id, now_ms=now_ms)
+        if num_live >= rules.max_keys_per_account:
+            raise TooManyKeysError(
+                f"The account has {num_live} API keys, and may have {rules.max_keys_per_account}. "
+                "Revoke some that it does not need."
+            )
+        if not is_by_customer:
+            return
+        earliest_ms = key_rows.fetch_time_of_newest(
+            connection, account_id, nth=rules.keys_minted_per_minute
+        )
+        if earliest_ms is not None and now_ms < earliest_ms + _MINUTE_MS:
+            raise RateLimitError(
+                f"The account has made {rules.keys_minted_per_minute} API keys within a minute, "
+                "and may not make more of them.",
+                retry_after_s=(earliest_ms + _MINUTE_MS - now_ms) / 1000,
+            )
 
     def _insert_key(  # noqa: PLR0913 - what a key row needs
         self,

@@ -34,6 +34,7 @@ _KINDS: dict[type[errors.StillhouseError], _Kind] = {
     errors.UnsupportedFeatureError: _Kind(405, _INVALID, None),
     errors.NameTakenError: _Kind(409, _INVALID, "name_taken"),
     errors.KeyNotFoundError: _Kind(404, _INVALID, "api_key_not_found"),
+    errors.TooManyKeysError: _Kind(409, _INVALID, "too_many_api_keys"),
     errors.AuthenticationError: _Kind(401, _INVALID, "invalid_api_key"),
     errors.PermissionDeniedError: _Kind(403, _INVALID, "permission_denied"),
     errors.ModelNotFoundError: _Kind(404, _INVALID, "model_not_found"),

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from stillhouse.app import Rooms, open_rooms
+from stillhouse.app import Rooms, account_rules_of, open_rooms
 from stillhouse.config import home_directory, load_config
 
 T = TypeVar("T")
@@ -29,8 +29,13 @@ def configured_rooms(
         StoreUnavailableError: The ledger cannot be opened.
 
     """
-    url = load_config(config).store.url
-    return open_rooms(home_directory(home), url=url, must_exist=must_exist)
+    loaded = load_config(config)
+    return open_rooms(
+        home_directory(home),
+        url=loaded.store.url,
+        account_rules=account_rules_of(loaded),
+        must_exist=must_exist,
+    )
 
 
 def in_rooms(

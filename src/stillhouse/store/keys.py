@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import api_key
@@ -89,6 +89,26 @@ _SELECT_BY_NAME = _SELECT_STORED.where(
     api_key.c.name == bindparam("of_name"),
     api_key.c.revoked_at_ms.is_(None),
 )
+_SELECT_ONE = _SELECT.where(
+    api_key.c.account_id == bindparam("of_account"), api_key.c.id == bindparam("of_id")
+)
+_SELECT_LIVE = _SELECT_OF_ACCOUNT.where(api_key.c.revoked_at_ms.is_(None))
+_COUNT_LIVE = (
+    select(func.count())
+    .select_from(api_key)
+    .where(
+        api_key.c.account_id == bindparam("of_account"),
+        api_key.c.revoked_at_ms.is_(None),
+        or_(api_key.c.expires_at_ms.is_(None), api_key.c.expires_at_ms > bindparam("now_ms")),
+    )
+)
+_SELECT_TIME_OF_NEWEST = (
+    select(api_key.c.created_at_ms)
+    .where(api_key.c.account_id == bindparam("of_account"))
+    .order_by(api_key.c.created_at_ms.desc())
+    .limit(1)
+    .offset(bindparam("num_newer"))
+)
 _SELECT_LIVE_AFTER = (
     select(api_key.c.id, api_key.c.account_id, api_key.c.name, api_key.c.secret_hmac)
     .where(api_key.c.id > bindparam("of_id"), api_key.c.revoked_at_ms.is_(None))
@@ -160,6 +180,31 @@ def fetch_by_name(connection: Connection, account_id: int, name: str) -> StoredK
     parameters = {"of_account": account_id, "of_name": name}
     row = connection.execute(_SELECT_BY_NAME, parameters).mappings().one_or_none()
     return _stored(row) if row else None
+
+
+def fetch_one(connection: Connection, account_id: int, key_id: int) -> KeyRow | None:
+    """One of an account's keys, revoked or not."""
+    parameters = {"of_account": account_id, "of_id": key_id}
+    row = connection.execute(_SELECT_ONE, parameters).mappings().one_or_none()
+    return _key(row) if row else None
+
+
+def fetch_live(connection: Connection, account_id: int) -> list[KeyRow]:
+    """An account's keys that are not revoked, oldest first."""
+    rows = connection.execute(_SELECT_LIVE, {"of_account": account_id})
+    return [_key(row) for row in rows.mappings()]
+
+
+def count_live(connection: Connection, account_id: int, *, now_ms: int) -> int:
+    """How many keys of an account work."""
+    parameters = {"of_account": account_id, "now_ms": now_ms}
+    return connection.execute(_COUNT_LIVE, parameters).scalar_one()
+
+
+def fetch_time_of_newest(connection: Connection, account_id: int, *, nth: int) -> int | None:
+    """When the *nth* newest key of an account was made, revoked or not; None without so many."""
+    parameters = {"of_account": account_id, "num_newer": nth - 1}
+    return connection.execute(_SELECT_TIME_OF_NEWEST, parameters).scalar_one_or_none()
 
 
 def fetch_all(connection: Connection, account_id: int | None = None) -> list[KeyRow]:

@@ -45,14 +45,14 @@ class ApiTokens:
 
     async def list(self, request: Request) -> Response:
         """Every live key, by the beginning of its secret."""
-        keys = await self.accounts.list_keys(principal_of(request).account_id)
-        return answer([_key_out(key) for key in keys if key.revoked_at_ms is None])
+        keys = await self.accounts.list_live_keys(principal_of(request).account_id)
+        return answer([_key_out(key) for key in keys])
 
     async def create(self, request: Request) -> Response:
-        """A new key, whose secret is shown this once; 409 when the name is taken."""
+        """A new key, whose secret is shown this once; 409 when its name is taken, or all are."""
         asked = await read_json(request, ApiTokenIn)
         maker = await require_unrestricted(request, self.accounts)
-        minted = await self.accounts.create_key(maker.account_id, asked.name)
+        minted = await self.accounts.create_key(maker.account_id, asked.name, is_by_customer=True)
         return answer(_key_out(minted.key, token=minted.secret))
 
     async def show(self, request: Request) -> Response:
