@@ -10,6 +10,7 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from stillhouse.accounts.accounts import AccountRules, Accounts
+from stillhouse.accounts.admin_key import AdminKey
 from stillhouse.accounts.first_key import FirstKey, ensure_first_key
 from stillhouse.accounts.home_ledger import (
     forget_ledger_id,
@@ -54,6 +55,7 @@ from stillhouse.store.database import Database
 from stillhouse.store.database_clock import DatabaseClock
 
 DATABASE_FILE = "stillhouse.db"
+ADMIN_KEY_FILE = "admin-key"
 WEIGHTS_FOLDER = "weights"
 PREFIXES_FOLDER = "prefixes"
 _PURGE_INTERVAL_S = 600
@@ -207,6 +209,7 @@ async def open_service(
         await _start_leases(rooms, background)
         background.start(_watch(rooms.database, metrics))
         first_key = await ensure_first_key(rooms.accounts, home)
+        admin_key = AdminKey.load_or_create(home / ADMIN_KEY_FILE)
         catalogue = load_catalogue(config, source)
         chats = _load_chats(catalogue, config, source)
         public_prefixes = _render_public_prefixes(config, source, chats)
@@ -258,6 +261,7 @@ async def open_service(
 
         api = create_api(
             accounts=rooms.accounts,
+            admin_key=admin_key,
             door_routes=door_routes(
                 completions,
                 bodies,

@@ -13,23 +13,23 @@ import secrets
 import string
 import zlib
 
-_PREFIX = "sh_"
+PREFIX = "sh_"
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM_BITS = 160
 _RANDOM_LENGTH = 27  # 62**27 > 2**160
 _CHECKSUM_LENGTH = 6  # 62**6 > 2**32
 _PATTERN = re.compile(
-    rf"{_PREFIX}([0-9A-Za-z]{{{_RANDOM_LENGTH}}})([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
+    rf"{PREFIX}([0-9A-Za-z]{{{_RANDOM_LENGTH}}})([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
 )
 
 #: So much of a key may be shown: enough to tell keys apart, too little to guess the rest.
-_SHOWN_LENGTH = len(_PREFIX) + 5
+_SHOWN_LENGTH = len(PREFIX) + 5
 
 
 def mint() -> str:
     """Make a new secret from the operating system's random numbers."""
     random = _base62(secrets.randbits(_RANDOM_BITS), _RANDOM_LENGTH)
-    return f"{_PREFIX}{random}{_checksum(random)}"
+    return f"{PREFIX}{random}{_checksum(random)}"
 
 
 def is_well_formed(secret: str) -> bool:

@@ -12,10 +12,16 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Accounts
+from stillhouse.accounts.admin_key import AdminKey
 from stillhouse.api import error_body
 from stillhouse.api.drain import Drain
 from stillhouse.api.unread_body import UnreadBody
-from stillhouse.errors import AuthenticationError, ServingError, StillhouseError
+from stillhouse.errors import (
+    AuthenticationError,
+    PermissionDeniedError,
+    ServingError,
+    StillhouseError,
+)
 from stillhouse.metrics import Metrics
 
 log = structlog.get_logger()
@@ -36,6 +42,7 @@ class Gate:
     Args:
         public_paths: The only paths that are served without a key.
         public_prefixes: What stands below these is served without a key as well.
+        admin_paths: Those that concern all accounts, so that no customer's key opens them.
 
     """
 
@@ -44,13 +51,17 @@ class Gate:
         app: ASGIApp,
         *,
         accounts: Accounts,
+        admin_key: AdminKey,
         metrics: Metrics,
         drain: Drain,
         public_paths: Collection[str],
         public_prefixes: Collection[str] = (),
+        admin_paths: Collection[str] = (),
     ) -> None:
         self._app = app
         self._accounts = accounts
+        self._admin_key = admin_key
+        self._admin_paths = frozenset(admin_paths) - frozenset(public_paths)
         self._metrics = metrics
         self._drain = drain
         self._public_paths = frozenset(public_paths)
@@ -78,9 +89,7 @@ class Gate:
 
         try:
             if not self._is_public(scope["path"]):
-                self._drain.check()
-                secret = _secret_in(Headers(scope=scope))
-                scope["principal"] = await self._accounts.authenticate(secret, _address(scope))
+                await self._authenticate(scope)
             await self._app(scope, body.receive, noting_send)
         except ClientDisconnect:
             log.info("client left before its request was read", path=scope["path"])
@@ -93,6 +102,19 @@ class Gate:
             if has_started:
                 raise
             await self._refuse(ServingError("Internal error"), scope, body, noting_send)
+
+    async def _authenticate(self, scope: Scope) -> None:
+        is_admins = scope["path"] in self._admin_paths
+        if not is_admins:  # a monitor may watch the end
+            self._drain.check()
+        secret = _secret_in(Headers(scope=scope))
+        if is_admins and self._admin_key.is_equal(secret):
+            return
+        scope["principal"] = await self._accounts.authenticate(secret, _address(scope))
+        if is_admins:
+            raise PermissionDeniedError(
+                f"{scope['path']} is for the operator's admin key, not for an API key."
+            )
 
     def _is_public(self, path: str) -> bool:
         return path in self._public_paths or path.startswith(self._public_prefixes)

@@ -61,7 +61,7 @@ _PROBES = (
         answer_statuses=(200, 503),
         is_public=True,
     ),
-    Operation("get", METRICS_PATH, "Prometheus metrics", statuses=_WITH_KEY),
+    Operation("get", METRICS_PATH, "Prometheus metrics, for the admin key", statuses=_OF_ACCOUNTS),
     Operation("get", "/openapi.json", "This document", answer=dict[str, Any], is_public=True),
 )
 

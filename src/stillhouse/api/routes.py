@@ -9,6 +9,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Accounts
+from stillhouse.accounts.admin_key import AdminKey
 from stillhouse.api import error_body
 from stillhouse.api.drain import Drain
 from stillhouse.api.gate import Gate
@@ -27,6 +28,7 @@ PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | MODEL_PATHS
 def create_api(  # noqa: PLR0913  (one argument per room that answers)
     *,
     accounts: Accounts,
+    admin_key: AdminKey,
     door_routes: Sequence[Route],
     model_list: ModelList,
     account_routes: Sequence[Route],
@@ -40,6 +42,7 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
 
     Args:
         has_public_metrics: Serve metrics without a key: for a server that only this machine sees.
+            Otherwise the admin key opens them.
 
     """
     public_paths = PUBLIC_PATHS | {METRICS_PATH} if has_public_metrics else PUBLIC_PATHS
@@ -50,14 +53,15 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
         JsonRoute("/openapi.json", OpenApi.of(operations(public_paths)).show),
     ]
     routes += [*model_routes(model_list, metrics), *door_routes, *account_routes]
-    public_paths = PUBLIC_PATHS | {METRICS_PATH} if has_public_metrics else PUBLIC_PATHS
     return Gate(
         _Paths(routes),
         accounts=accounts,
+        admin_key=admin_key,
         metrics=metrics,
         drain=drain,
         public_paths=public_paths,
         public_prefixes=PUBLIC_PREFIXES,
+        admin_paths={METRICS_PATH},
     )
 
 
