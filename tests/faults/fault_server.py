@@ -30,7 +30,7 @@ INPUT_PICOUSD, OUTPUT_PICOUSD = 200_000, 600_000  # the demo model's price per t
 
 WAIT_S = 30
 POLL_S = 0.005
-_URL_LINE = re.compile(r"on http://127.0.0.1:(\d+)")
+_URL_LINE = re.compile(r"on http://(?:127.0.0.1|0.0.0.0):(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
