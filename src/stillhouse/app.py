@@ -28,6 +28,7 @@ from stillhouse.background import BackgroundLoops, Loop
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.shared_limits import SharedLimits
 from stillhouse.billing.statement import Statements
 from stillhouse.chat import ServiceTier
 from stillhouse.clock import Clock, SystemClock
@@ -205,6 +206,7 @@ async def open_service(
             )
         )
         clock = rooms.clock
+        rooms.ledger.share_limits(SharedLimits(**config.limits.model_dump()))
         background = await stack.enter_async_context(BackgroundLoops(clock))
         await _start_leases(rooms, background)
         background.start(_watch(rooms.database, metrics))

@@ -2,25 +2,29 @@
 A gateway in a process of its own that admits as many requests at once as it is told to.
 
 Each line of its input names an account, a key and how many requests; each line of its output says
-how many of them were admitted.
+how many of them were admitted. A second argument is JSON of the limits that gateways share.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import uuid
 
 from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.shared_limits import SharedLimits
 from stillhouse.clock import SystemClock
-from stillhouse.errors import InsufficientFundsError, StoreUnavailableError
+from stillhouse.errors import InsufficientFundsError, RateLimitError, StoreUnavailableError
 from stillhouse.store.database import Database
 from tests.unit.billing.conftest import MODEL, TARIFF
 
 
-async def race(url: str) -> None:
+async def race(url: str, limits: SharedLimits | None) -> None:
     with Database.open(url, is_server=True) as database:
         ledger = Ledger(database, SystemClock())
+        if limits:
+            ledger.share_limits(limits)
         price = (await ledger.publish_prices({MODEL: TARIFF}))[MODEL]
 
         async def is_admitted(account_id: int, key_id: int) -> bool:
@@ -35,7 +39,7 @@ async def race(url: str) -> None:
                         prompt_tokens=149,
                         max_tokens=1000,
                     )
-                except InsufficientFundsError:
+                except (InsufficientFundsError, RateLimitError):
                     return False
                 except StoreUnavailableError as error:  # on a machine that is too busy to answer
                     print(error, file=sys.stderr)  # noqa: T201
@@ -52,4 +56,5 @@ async def race(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(race(sys.argv[1]))
+    given = SharedLimits(**json.loads(sys.argv[2])) if len(sys.argv) > 2 else None
+    asyncio.run(race(sys.argv[1], given))

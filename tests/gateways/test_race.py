@@ -22,10 +22,11 @@ CEILING_PICOUSD = TARIFF.ceiling_picousd(prompt_tokens=149, max_tokens=1000)
 
 
 @asynccontextmanager
-async def racer(url: str) -> AsyncIterator[Process]:
+async def racer(url: str, *limits: str) -> AsyncIterator[Process]:
     """A gateway that has opened the ledger at *url*."""
+    program = [sys.executable, "-m", "tests.gateways.racer", url, *limits]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.gateways.racer", url, cwd=REPOSITORY, stdin=PIPE, stdout=PIPE
+        *program, cwd=REPOSITORY, stdin=PIPE, stdout=PIPE
     )
     assert process.stdin
     assert process.stdout

@@ -15,6 +15,7 @@ from stillhouse.billing.leases import Leases
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import Price
+from stillhouse.billing.shared_limits import SharedLimits
 from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, day_of, fetch_usage
 from stillhouse.billing.verify import Audit, Difference, audit_ledger
 from stillhouse.chat import ServiceTier, TokenUsage
@@ -68,6 +69,12 @@ class Ledger:
         self._clock = clock
         self._leases = Leases(database, clock)
         self._background: set[asyncio.Task[None]] = set()
+        self._shared_limits: SharedLimits | None = None
+
+    def share_limits(self, limits: SharedLimits) -> None:
+        """Keep every account within *limits* over all gateways, where the database is shared."""
+        if self._database.is_shared:
+            self._shared_limits = limits
 
     async def publish_prices(
         self, tariffs: Mapping[str, Tariff], *, tier: ServiceTier = ServiceTier.DEFAULT
@@ -167,13 +174,15 @@ class Ledger:
             ConflictError: The request id exists.
             IdempotencyConflictError: Another request of the account has this name.
             IdempotencyMismatchError: And it asked for something else.
+            RateLimitError: On all gateways together, the account or its key has too much in flight
+                at the model, or has used up its minute.
             StoreUnavailableError: The ledger cannot be written; nothing is reserved.
 
         Source:
             Two-phase transfers, TigerBeetle: pending, then post or void.
 
         """
-        admit = partial(
+        admit: Callable[[Connection], HeldRequest] = partial(
             transactions.admit,
             request_id=request_id,
             account_id=account_id,
@@ -184,6 +193,14 @@ class Ledger:
             scope=scope,
             claim=claim,
         )
+        if self._shared_limits is not None:
+            admit = self._shared_limits.before(
+                admit,
+                account_id=account_id,
+                key_id=key_id,
+                price_version=price.version,
+                prompt_tokens=prompt_tokens,
+            )
         admission = self._database.submit(admit)
         to_hold = partial(Hold, request_id, price, claim=claim)
         try:
@@ -356,6 +373,7 @@ class Ledger:
             resolution=resolution,
             claim=hold.claim,
             answer=answer,
+            shared_limits=self._shared_limits,
         )
         cost_picousd = await self._write_at_last(resolve, hold.held)
         self._leases.end(hold.held.number)

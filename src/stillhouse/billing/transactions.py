@@ -8,6 +8,7 @@ from stillhouse.billing import limits
 from stillhouse.billing.idempotency import Answer, Claim, claim_in
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
+from stillhouse.billing.shared_limits import SharedLimits
 from stillhouse.chat import ServiceTier
 from stillhouse.store import balances, entries, idempotency, prices, requests, usage_days
 from stillhouse.store.balances import BalanceKey
@@ -79,13 +80,14 @@ def admit(  # noqa: PLR0913 - what a request row needs
     return held
 
 
-def resolve(
+def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
     connection: Connection,
     *,
     held: HeldRequest,
     resolution: Resolution,
     claim: Claim | None = None,
     answer: Answer | None = None,
+    shared_limits: SharedLimits | None = None,
 ) -> int:
     """
     Settle or void a request if nobody has yet; either way, return what it was resolved at.
@@ -93,6 +95,7 @@ def resolve(
     Args:
         claim: The client's own name for the request.
         answer: Kept for repetitions of a settled request; without one, it may run again.
+        shared_limits: Told of what was generated.
 
     """
     if not requests.resolve(connection, held.number, resolution):
@@ -105,6 +108,13 @@ def resolve(
         account_id=held.account_id,
         cost_picousd=resolution.cost_picousd,
     )
+    if shared_limits is not None and resolution.usage is not None:
+        shared_limits.settle(
+            connection,
+            account_id=held.account_id,
+            price_version=held.price_version,
+            completion_tokens=resolution.usage.completion_tokens,
+        )
     if resolution.state == requests.SETTLED and answer is not None:
         idempotency.keep_answer(connection, held.number, answer.encode())
     elif resolution.state == requests.VOIDED or claim is not None:

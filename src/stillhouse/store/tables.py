@@ -177,6 +177,26 @@ request = Table(
     ),
 )
 
+#: What an account has in flight is counted where gateways share a ledger, and only there.
+Index(
+    "ix_request_held_account",
+    request.c.account_id,
+    postgresql_where=text("state = 'HELD'"),
+).ddl_if(dialect="postgresql")
+
+#: When an account's minute at a model, of requests or of tokens, will be whole again: nanoseconds
+#: since 1970 by the database's clock. Kept only where gateways share a ledger.
+rate = Table(
+    "rate",
+    metadata,
+    Column("account_id", BigInteger, ForeignKey("account.id"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("full_at_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account_id", "model", "kind"),
+    sqlite_with_rowid=False,
+)
+
 #: A client's name for one of its account's requests, by which a repetition is known; with the
 #: answer from the moment that the request is settled. Deleted when it is voided or long past.
 idempotency_key = Table(

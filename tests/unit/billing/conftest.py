@@ -44,6 +44,14 @@ class Books:
         ids = await self.database.write(insert_customer(name, is_prepaid=is_prepaid))
         return replace(self, account_id=ids[0], key_id=ids[1])
 
+    def on(self, database: Database) -> Books:
+        """The same customer as another gateway on the ledger sees it."""
+        return replace(self, database=database, ledger=Ledger(database, self.clock))
+
+    def at(self, price: Price) -> Books:
+        """The same customer, asking at another price."""
+        return replace(self, price=price)
+
     async def hold(
         self, *, request_id: str | None = None, prompt_tokens: int = 149, max_tokens: int = 1000
     ) -> Hold:
