@@ -15,10 +15,13 @@ from typing import IO
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
+from stillhouse.models.grammar.walk import Walker
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 #: A tokenizer of 128 000 tokens takes 80 MiB.
 MAX_TOKENIZERS = 4
 MAX_REASON_LENGTH = 300
+_TOO_MUCH_WORK = "some answers would take too much work on their way"
 #: Those of the embedded engine, so that what passes here does not fail there.
 LIMITS = LLParserLimits(
     initial_lexer_fuel=200_000,
@@ -53,11 +56,14 @@ def main() -> None:
 
 
 def _reason_against(grammar: str, tokenizer: LLTokenizer) -> str | None:
-    """Do what an engine does at a sequence's start: build the matcher, and mask a first token."""
+    """Do what an engine does at a sequence's start and in the middle of some answers."""
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
     if not matcher.is_error():
         matcher.compute_bitmask()
-    return _sentence(matcher.get_error()) if matcher.is_error() else None
+    if matcher.is_error():
+        return _sentence(matcher.get_error())
+    fault = Walker(tokenizer, LIMITS).fault_of(grammar, matcher)
+    return None if fault is None else f"{_TOO_MUCH_WORK}: {_sentence(fault)}"
 
 
 def _sentence(error: str) -> str:
