@@ -47,6 +47,7 @@ from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel
 from stillhouse.models.grammar.compiler import GrammarCompiler
 from stillhouse.serving.completions import Completions
+from stillhouse.serving.host_threads import HostThreads
 from stillhouse.serving.places import Places
 from stillhouse.serving.public_prefixes import PublicPrefixes
 from stillhouse.serving.queue.turns import QueueRules
@@ -247,6 +248,7 @@ async def open_service(
             ledger=rooms.ledger,
             past_requests=past_requests,
             places=_make_places(config, clock, metrics),
+            threads=HostThreads(config.bodies.tokenizer_threads, clock),
             grammars=grammars,
             resolver=Resolver(patience_s=config.server.ledger_patience_s),
             clock=clock,

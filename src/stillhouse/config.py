@@ -150,6 +150,7 @@ class BodiesConfig(_Section):
     processes: int = Field(default=2, ge=1, le=64)
     process_memory_mib: int = Field(default=512, ge=64)
     timeout_s: float = Field(default=30, gt=0)
+    tokenizer_threads: int = Field(default=2, ge=1, le=64)
 
 
 class TokenCountsConfig(_Section):

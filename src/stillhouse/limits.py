@@ -59,6 +59,18 @@ class Limits:
         self._accounts: OrderedDict[tuple[int, str], _Account] = OrderedDict()
         self._keys: Counter[tuple[int, str]] = Counter()  # requests in flight
 
+    def check(self, account_id: int, key_id: int, model: str) -> None:
+        """
+        Refuse what `enter` would, before any work is done for it.
+
+        Raises:
+            RateLimitError: As `enter` does.
+
+        """
+        self._refuse_too_many(self._keys[key_id, model], self._rules.max_outstanding_per_key, model)
+        if account := self._accounts.get((account_id, model)):
+            self._refuse_too_much(account, model, self._clock.monotonic_s())
+
     def enter(self, account_id: int, key_id: int, model: str, *, prompt_tokens: int) -> None:
         """
         Let a request in; `leave` must follow when it has ended.

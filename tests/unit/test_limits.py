@@ -45,6 +45,31 @@ def test_so_many_in_flight_and_no_more(clock):
     assert 1 == wait_s(limits)
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        LimitRules(max_outstanding=2),
+        LimitRules(max_outstanding_per_key=2),
+        LimitRules(requests_per_minute=2),
+        LimitRules(tokens_per_minute=15),
+    ],
+)
+def test_a_check_says_what_entering_would(clock, rules):
+    """Before any work is done; and it counts nothing itself."""
+    limits = Limits(rules, clock)
+    for _ in range(2):
+        limits.check(ACCOUNT, KEY, MODEL)
+        enter(limits)
+
+    with pytest.raises(RateLimitError) as checked:
+        limits.check(ACCOUNT, KEY, MODEL)
+    with pytest.raises(RateLimitError) as entered:
+        enter(limits)
+    assert str(entered.value) == str(checked.value)
+    limits.check(OTHER_ACCOUNT, OTHER_KEY, MODEL)
+    assert 1 == len(limits)
+
+
 def test_a_key_has_so_many_in_flight_of_its_accounts(clock):
     """One key at its limit is refused, another of the same account is not, nor another model."""
     limits = Limits(LimitRules(max_outstanding=3, max_outstanding_per_key=2), clock)

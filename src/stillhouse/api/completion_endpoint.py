@@ -120,7 +120,7 @@ class CompletionEndpoint:
                 if form.is_stream:
                     await _stream(form, completion, send, self.keep_alive_s)
                 else:
-                    await _answer_whole(form, completion, send)
+                    await _answer_whole(form, completion, send, self.completions, principal)
             except StillhouseError:
                 scope["charged"] = completion.charged  # the error's body says so
                 raise
@@ -133,12 +133,22 @@ def read_asked(
     return read(body, head), head.claim(body)
 
 
-async def _answer_whole(form: AnswerForm, completion: Completion | Replay, send: Send) -> None:
+async def _answer_whole(
+    form: AnswerForm,
+    completion: Completion | Replay,
+    send: Send,
+    completions: Completions,
+    principal: Principal,
+) -> None:
     transcript = Transcript(completion.head.n)
     async for event in completion.events():
         transcript.add(event)
         if isinstance(event, Finish):
-            body = await _whole(form, completion.head, transcript.close(), event)
+            choices = transcript.close()
+            write = partial(form.whole, completion.head, choices, event)
+            # What takes longer than others should wait is written in a thread.
+            is_long = any(choice.logprobs for choice in choices)
+            body = await completions.write_out(principal, write) if is_long else write()
             headers = [
                 (b"content-type", b"application/json"),
                 (b"cache-control", b"no-store"),
@@ -147,15 +157,6 @@ async def _answer_whole(form: AnswerForm, completion: Completion | Replay, send:
             ]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
-
-
-async def _whole(
-    form: AnswerForm, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish
-) -> bytes:
-    """What takes longer than others should wait is written in a thread."""
-    if any(choice.logprobs for choice in choices):
-        return await asyncio.to_thread(form.whole, head, choices, finish)
-    return form.whole(head, choices, finish)
 
 
 async def _stream(

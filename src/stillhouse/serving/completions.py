@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from stillhouse.accounts.accounts import Principal
@@ -15,12 +16,18 @@ from stillhouse.billing.price import Price
 from stillhouse.chat import ChatRequest, Message, TextRequest
 from stillhouse.clock import Clock
 from stillhouse.engines.base import GenerateRequest, Grammar
-from stillhouse.errors import ContextLengthError, PermissionDeniedError, StoreUnavailableError
+from stillhouse.errors import (
+    ContextLengthError,
+    OverloadedError,
+    PermissionDeniedError,
+    StoreUnavailableError,
+)
 from stillhouse.metrics import Metrics
 from stillhouse.models.chat_model import Prompt
 from stillhouse.models.grammar.compiler import GrammarCompiler
 from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.completion import Completion
+from stillhouse.serving.host_threads import HostThreads
 from stillhouse.serving.places import Place, Places
 from stillhouse.serving.queue.order import Ticket
 from stillhouse.serving.replay import Replay
@@ -55,6 +62,7 @@ class Completions:
         ledger: Ledger,
         past_requests: PastRequests,
         places: Places,
+        threads: HostThreads,
         grammars: GrammarCompiler,
         resolver: Resolver,
         clock: Clock,
@@ -65,6 +73,7 @@ class Completions:
         self._ledger = ledger
         self._past_requests = past_requests
         self._places = places
+        self._threads = threads
         self._grammars = grammars
         self._resolver = resolver
         self._clock = clock
@@ -93,7 +102,8 @@ class Completions:
             InvalidRequestError: Its messages cannot be rendered, or exceed the context, or its
                 schema cannot be compiled, or its name belongs to a request with another body.
             InsufficientFundsError: The account does not cover its highest possible cost.
-            OverloadedError: Too many requests wait for the model, or this one would not wait.
+            OverloadedError: Too many requests wait for the model, or to be tokenised, or this one
+                would not wait.
             RateLimitError: Too many of them are the account's or its key's, or the account has
                 used up its minute.
             StoreUnavailableError: The ledger cannot be used; nothing runs that it does not know.
@@ -103,10 +113,10 @@ class Completions:
         _refuse_other_models(principal, request, model)
         if claim and (past := await self._find_past(principal, claim)):
             return Replay(past)
-        self._places.refuse_if_full(
+        self._places.refuse_early(
             model.chat.spec.id, principal.account_id, principal.key_id, request.tier
         )
-        prompt = await _encode(model, request)
+        prompt = await self._encode(principal, model, request)
         place = self._places.take(
             Ticket(
                 principal.account_id,
@@ -125,7 +135,7 @@ class Completions:
                 request,
                 model,
                 prompt,
-                grammar=await self._compile(model, request, prompt),
+                grammar=await self._compile(principal, model, request, prompt),
                 cache_salt=principal.cache_salt,
             )
             hold = await self._hold(principal, model.prices[request.tier], sequences, claim)
@@ -155,11 +165,21 @@ class Completions:
             ModelNotFoundError: No loaded model answers to its name.
             PermissionDeniedError: The key is for other models.
             InvalidRequestError: Its messages cannot be rendered, or exceed the context.
+            OverloadedError: Too many prompts wait to be tokenised.
 
         """
         model = self._models.resolve(request.model)
         _refuse_other_models(principal, request, model)
-        return len((await _encode(model, request)).token_ids)
+        return len((await self._encode(principal, model, request)).token_ids)
+
+    async def write_out(self, principal: Principal, write: Callable[[], bytes]) -> bytes:
+        """What *write* returns, run in a thread once it is the account's turn."""
+        try:
+            return await self._threads.run(
+                write, account_id=principal.account_id, key_id=principal.key_id
+            )
+        except OverloadedError:  # the answer is charged: late is better than never
+            return write()
 
     async def drain(self, grace_s: float, *, hurry: asyncio.Event | None = None) -> None:
         """
@@ -206,13 +226,50 @@ class Completions:
         self._running[task] = completion
         task.add_done_callback(ended)
 
+    async def _encode(
+        self, principal: Principal, model: ServedModel, request: ChatRequest | TextRequest
+    ) -> Prompt:
+        """What takes longer than others should wait is tokenised in a thread."""
+        encode = partial(model.chat.encode, request)
+        if _is_short(request):
+            prompt = encode()
+        else:
+            prompt = await self._in_thread(principal, model, request, encode)
+        is_text = isinstance(request, TextRequest)
+        _check_fits(model, prompt, param="prompt" if is_text else "messages")
+        return prompt
+
+    async def _in_thread(
+        self,
+        principal: Principal,
+        model: ServedModel,
+        request: ChatRequest | TextRequest,
+        work: Callable[[], T],
+    ) -> T:
+        """What *work* returns; its time counts against the account's turns at the engine."""
+        account_id, key_id = principal.account_id, principal.key_id
+        return await self._threads.run(
+            work,
+            account_id=account_id,
+            key_id=key_id,
+            charge=lambda seconds: self._places.charge_work(
+                account_id, key_id, model.chat.spec.id, seconds, tier=request.tier
+            ),
+        )
+
     async def _compile(
-        self, model: ServedModel, request: ChatRequest | TextRequest, prompt: Prompt
+        self,
+        principal: Principal,
+        model: ServedModel,
+        request: ChatRequest | TextRequest,
+        prompt: Prompt,
     ) -> Grammar | None:
         if request.response_format is None and not _has_tools(request):
             return None
         # A thousand schemas take longer than others should wait.
-        constraint = await asyncio.to_thread(model.chat.constraint, request, prompt)
+        constraint = await self._in_thread(
+            principal, model, request, partial(model.chat.constraint, request, prompt)
+        )
         if constraint is None:
             return None
         await self._grammars.check(
@@ -310,16 +367,6 @@ async def _in_time(answer: Awaitable[T]) -> T:
         raise StoreUnavailableError(
             f"The ledger did not answer within {_LEDGER_TIMEOUT_S} s."
         ) from error
-
-
-async def _encode(model: ServedModel, request: ChatRequest | TextRequest) -> Prompt:
-    """What takes longer than others should wait is tokenised in a thread."""
-    if _is_short(request):
-        prompt = model.chat.encode(request)
-    else:
-        prompt = await asyncio.to_thread(model.chat.encode, request)
-    _check_fits(model, prompt, param="prompt" if isinstance(request, TextRequest) else "messages")
-    return prompt
 
 
 def _check_fits(model: ServedModel, prompt: Prompt, *, param: str) -> None:

@@ -62,6 +62,24 @@ class Places:
         if taken.has_share(account_id, key_id):
             raise self._turns[model_id].refusal(Refusal.SHARE, tier)
 
+    def refuse_early(self, model_id: str, account_id: int, key_id: int, tier: ServiceTier) -> None:
+        """
+        Refuse a request before any work is done for it, also for its account's limits.
+
+        Raises:
+            OverloadedError: As `refuse_if_full` does.
+            RateLimitError: The account or its key has as many as it may, or the account has used
+                up its minute.
+
+        """
+        self.refuse_if_full(model_id, account_id, key_id, tier)
+        try:
+            self._limits.check(account_id, key_id, model_id)
+        except RateLimitError:
+            if turns := self._turns.get(model_id):
+                turns.count_refusal(Refusal.LIMIT)
+            raise
+
     def charge_work(
         self,
         account_id: int,

@@ -24,6 +24,7 @@ from stillhouse.models.chat_model import ChatModel
 from stillhouse.models.grammar.compiler import GrammarCompiler
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
+from stillhouse.serving.host_threads import HostThreads
 from stillhouse.serving.places import Places
 from stillhouse.serving.queue.turns import QueueRules
 from stillhouse.serving.replay import Replay
@@ -194,6 +195,7 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
             ledger=ledger,
             past_requests=past_requests,
             places=Places(queue_rules, limits=Limits(rules, clock), clock=clock, metrics=metrics),
+            threads=HostThreads(2, clock),
             grammars=GrammarCompiler(),
             resolver=Resolver(patience_s=patience_s),
             clock=clock,

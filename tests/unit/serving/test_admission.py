@@ -51,6 +51,20 @@ async def test_an_account_has_so_many_in_flight(serving):
     await serving.answer()
 
 
+async def test_limits_come_before_the_work(serving):
+    """A prompt that could not be rendered is not looked at when the account is at its limit."""
+    serving.engine.gate.clear()
+    for _ in range(2):
+        await serving.open()
+    with pytest.raises(RateLimitError, match="Rate limited"):
+        await serving.open(messages=())
+    serving.engine.gate.set()
+    await serving.completions.drain(grace_s=5)
+
+    with pytest.raises(InvalidRequestError):
+        await serving.open(messages=())
+
+
 async def test_a_refusal_leaves_its_place(serving):
     """Requests that their account cannot pay take no place from those that it can."""
     await serving.ledger.set_key_limit(serving.principal.key_id, 0)

@@ -1,0 +1,68 @@
+"""Work that takes longer than others should wait: in threads, for accounts in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from stillhouse.clock import Clock
+from stillhouse.fairness.slots import FairSlots, HeldSlot
+
+T = TypeVar("T")
+
+_MAX_WAITING = 4000
+_MAX_WAITING_PER_ACCOUNT = 1000
+
+
+def _for_nothing(_seconds: float) -> None:
+    """Charge nobody."""
+
+
+class HostThreads:
+    """
+    Renders templates, tokenises, and writes long answers.
+
+    Args:
+        num_threads: Most work at once; one account has all of them but one.
+
+    """
+
+    def __init__(self, num_threads: int, clock: Clock) -> None:
+        self._slots = FairSlots(
+            "prompts to be tokenised",
+            max_running=num_threads,
+            max_running_per_account=max(1, num_threads - 1),
+            max_waiting=_MAX_WAITING,
+            max_waiting_per_account=_MAX_WAITING_PER_ACCOUNT,
+            clock=clock,
+        )
+        self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix="host")
+
+    async def run(
+        self,
+        work: Callable[[], T],
+        *,
+        account_id: int,
+        key_id: int,
+        charge: Callable[[float], None] = _for_nothing,
+    ) -> T:
+        """
+        What *work* returns, once it is the account's turn.
+
+        Args:
+            charge: Told how many seconds it took, whatever came of it.
+
+        Raises:
+            OverloadedError: Too much waits, of this account or in all.
+
+        """
+        loop = asyncio.get_running_loop()
+        slot: HeldSlot | None = None
+        try:
+            async with self._slots.acquire(account_id, key_id) as slot:
+                return await loop.run_in_executor(self._executor, work)
+        finally:
+            if slot is not None:
+                charge(slot.held_s)
