@@ -6,82 +6,29 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, Self
+from typing import Self
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Principal
 from stillhouse.api import idempotency_header
+from stillhouse.api.bodies.asked import AnswerForm, Asked, read_asked
 from stillhouse.api.bodies.bodies import Bodies
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.connection import STALLED
 from stillhouse.api.event_stream import EventStream, Header
-from stillhouse.billing.idempotency import Claim
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import ChatEvent, ChatRequest, ChoiceAnswer, Finish, TextRequest
+from stillhouse.chat import Finish
 from stillhouse.errors import StillhouseError
 from stillhouse.failpoint import failpoint
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
-from stillhouse.serving.replay import AnswerHead, Replay
+from stillhouse.serving.replay import Replay
 from stillhouse.serving.transcript import Transcript
 
 #: What waits to be written together; the connection holds as much again, twice.
 MOST_AT_ONCE_BYTES = 32 << 10
-
-
-class EventEncoder(Protocol):
-    """
-    Encodes the events of one stream.
-
-    Attributes:
-        keep_alive: What is sent in a silence; clients skip it.
-
-    """
-
-    keep_alive: bytes
-
-    def event(self, event: ChatEvent, completion: Completion | Replay) -> bytes:
-        """Bytes of whole events; empty where the dialect says nothing of *event*."""
-        ...
-
-    def opening(self) -> bytes:
-        """What stands before the first event."""
-        ...
-
-    def closing(self) -> bytes:
-        """What stands after `Finish`."""
-        ...
-
-    def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
-        """An error after the first byte, with what was charged; nothing follows it."""
-        ...
-
-
-class AnswerForm(Protocol):
-    """How one request wants to be answered."""
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether it is answered piece by piece."""
-        ...
-
-    def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
-        """The whole answer as JSON."""
-        ...
-
-    def stream(self, head: AnswerHead) -> EventEncoder:
-        """What encodes the answer piece by piece."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A body that has been read: what it asks for, and how it wants to be answered."""
-
-    request: ChatRequest | TextRequest
-    form: AnswerForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +71,6 @@ class CompletionEndpoint:
             except StillhouseError:
                 scope["charged"] = completion.charged  # the error's body says so
                 raise
-
-
-def read_asked(
-    read: Callable[[bytes, RequestHead], Asked], head: RequestHead, body: bytes
-) -> tuple[Asked, Claim | None]:
-    """All that is made of a body, wherever that happens."""
-    return read(body, head), head.claim(body)
 
 
 async def _answer_whole(

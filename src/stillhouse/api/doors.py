@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from stillhouse.api.anthropic import messages as anthropic_messages
 from stillhouse.api.anthropic.answer import ID_PREFIX as MESSAGE_ID_PREFIX
+from stillhouse.api.bodies.asked import Asked
 from stillhouse.api.bodies.bodies import Bodies
 from stillhouse.api.bodies.request_head import RequestHead
-from stillhouse.api.completion_endpoint import Asked, CompletionEndpoint
+from stillhouse.api.completion_endpoint import CompletionEndpoint
 from stillhouse.api.json_route import JsonRoute
 from stillhouse.api.native import inference
 from stillhouse.api.openai import chat_completions, text_completions

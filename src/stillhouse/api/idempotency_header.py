@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from stillhouse.billing.idempotency import Claim
+from stillhouse.billing.claim import Claim
 from stillhouse.errors import InvalidRequestError
 
 NAME = "Idempotency-Key"

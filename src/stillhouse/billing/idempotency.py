@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 
+from stillhouse.billing.claim import Claim
 from stillhouse.chat import ChoiceAnswer, ServiceTier, TokenUsage
 from stillhouse.clock import Clock
 from stillhouse.errors import (
@@ -28,20 +29,6 @@ _LEAST_LOGPROB_BYTES = 40
 
 #: Deleted in one transaction, during which nobody else can write.
 PURGE_BATCH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """
-    A client's name for its request.
-
-    Args:
-        fingerprint: SHA-256 of what is asked; the same key with another one is a mistake.
-
-    """
-
-    key: str
-    fingerprint: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from stillhouse.billing import limits, transactions
-from stillhouse.billing.idempotency import Answer, Claim
+from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency import Answer
 from stillhouse.billing.leases import Leases
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome, UsageSource

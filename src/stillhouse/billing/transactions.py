@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from stillhouse.billing import limits
-from stillhouse.billing.idempotency import Answer, Claim, claim_in
+from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency import Answer, claim_in
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
 from stillhouse.billing.shared_limits import SharedLimits

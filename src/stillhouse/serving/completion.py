@@ -23,10 +23,10 @@ from stillhouse.errors import (
     StoreUnavailableError,
 )
 from stillhouse.models.reply.reply import Reply
+from stillhouse.serving.answer_head import AnswerHead
 from stillhouse.serving.choice import Choice
 from stillhouse.serving.pending_events import PendingEvents
 from stillhouse.serving.queue.turns import Turn
-from stillhouse.serving.replay import AnswerHead
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ServedModel
 from stillhouse.serving.transcript import Transcript

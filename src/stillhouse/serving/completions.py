@@ -9,7 +9,8 @@ from functools import partial
 from typing import TypeVar
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.billing.idempotency import Claim, PastRequest, PastRequests
+from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency import PastRequest, PastRequests
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price

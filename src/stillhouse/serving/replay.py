@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 
 from stillhouse.billing.idempotency import PastRequest
 from stillhouse.billing.outcome import Outcome
@@ -12,30 +11,11 @@ from stillhouse.chat import (
     ChoiceAnswer,
     ChoiceEnd,
     Finish,
-    ServiceTier,
     TextDelta,
     TokenUsage,
     ToolCallDelta,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerHead:
-    """
-    What every part of an answer carries.
-
-    Args:
-        created_s: Unix seconds; when the request was admitted.
-        tier: The one that was really used, and that is charged.
-        n: How many answers there are.
-
-    """
-
-    request_id: str
-    created_s: int
-    model_id: str
-    tier: ServiceTier
-    n: int
+from stillhouse.serving.answer_head import AnswerHead
 
 
 class Replay:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 
 from stillhouse.background import BackgroundLoops, Loop
-from stillhouse.billing.idempotency import LIFETIME_MS, Answer, Claim, PastRequests
+from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency import LIFETIME_MS, Answer, PastRequests
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import ChoiceAnswer, FinishReason, TokenUsage

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.billing.idempotency import Claim, PastRequests
+from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import ChatEvent, ChatRequest, Message, Role, ServiceTier, TokenUsage

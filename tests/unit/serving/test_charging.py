@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stillhouse.billing.idempotency import Claim
+from stillhouse.billing.claim import Claim
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import ChatEvent, Finish, TokenUsage
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep

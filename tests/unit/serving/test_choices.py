@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from stillhouse.billing.idempotency import Claim
+from stillhouse.billing.claim import Claim
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import ChoiceEnd, Finish, FinishReason, SamplingWishes, TextDelta
 from stillhouse.errors import (

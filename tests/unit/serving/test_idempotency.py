@@ -6,7 +6,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from stillhouse.billing.idempotency import LIFETIME_MS, Answer, Claim
+from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency import LIFETIME_MS, Answer
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import (

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stillhouse.billing.idempotency import Claim
+from stillhouse.billing.claim import Claim
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import Finish, FinishReason, TextDelta
 from stillhouse.errors import (

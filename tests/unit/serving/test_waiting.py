@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from stillhouse.billing.idempotency import Claim
+from stillhouse.billing.claim import Claim
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import ServiceTier
 from stillhouse.config import DEMO_MODEL

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from stillhouse.chat import ChoiceAnswer, Finish, FinishReason, TokenUsage, ToolCall
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 
 ID_PREFIX = "msg_"
 

@@ -21,8 +21,7 @@ from stillhouse.api.one_line import one_line
 from stillhouse.api.typed_event import typed_event
 from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
 from stillhouse.errors import StillhouseError
-from stillhouse.serving.completion import Completion
-from stillhouse.serving.replay import AnswerHead, Replay
+from stillhouse.serving.answer_head import AnswerHead, AnswerSoFar
 
 
 class TextDeltaOut(TypedDict):
@@ -108,7 +107,7 @@ class MessageEncoder:
         """Nothing: the first event tells how much was cached, which the engine has to say first."""
         return b""
 
-    def event(self, event: ChatEvent, completion: Completion | Replay) -> bytes:
+    def event(self, event: ChatEvent, completion: AnswerSoFar) -> bytes:
         """What is new, in blocks that it opens and closes; at the end, the reason and usage."""
         start = self._start(completion)
         if isinstance(event, TextDelta):
@@ -127,7 +126,7 @@ class MessageEncoder:
         body = error_body.anthropic_body_of(error, request_id=request_id, charged=charged)
         return b"event: error\ndata: " + one_line(body) + b"\n\n"
 
-    def _start(self, completion: Completion | Replay) -> bytes:
+    def _start(self, completion: AnswerSoFar) -> bytes:
         if self._has_begun:
             return b""
         self._has_begun = True

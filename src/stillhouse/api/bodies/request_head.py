@@ -8,7 +8,7 @@ from typing import Self
 from starlette.requests import Request
 
 from stillhouse.api import idempotency_header
-from stillhouse.billing.idempotency import Claim
+from stillhouse.billing.claim import Claim
 
 
 @dataclass(frozen=True, slots=True)

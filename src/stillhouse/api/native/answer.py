@@ -7,7 +7,7 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict
 
 from stillhouse.chat import ChoiceAnswer, Finish, FinishReason
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 
 
 class InferenceStatusOut(TypedDict):

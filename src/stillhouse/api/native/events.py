@@ -11,8 +11,7 @@ from stillhouse.api.native.answer import InferenceEventOut, last_event, token_ev
 from stillhouse.api.one_line import one_line
 from stillhouse.chat import ChatEvent, Finish, TextDelta, TokenLogprobs
 from stillhouse.errors import StillhouseError
-from stillhouse.serving.completion import Completion
-from stillhouse.serving.replay import AnswerHead, Replay
+from stillhouse.serving.answer_head import AnswerHead, AnswerSoFar
 
 
 class InferenceEvents:
@@ -35,7 +34,7 @@ class InferenceEvents:
         """Nothing."""
         return b""
 
-    def event(self, event: ChatEvent, _completion: Completion | Replay) -> bytes:
+    def event(self, event: ChatEvent, _completion: AnswerSoFar) -> bytes:
         """An event for each new token; or the last one, with all that was told and its cost."""
         if isinstance(event, TextDelta):
             self._untold += event.content

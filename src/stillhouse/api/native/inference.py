@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import msgspec
 
+from stillhouse.api.bodies.asked import Asked
 from stillhouse.api.bodies.request_head import RequestHead
-from stillhouse.api.completion_endpoint import Asked
 from stillhouse.api.native.answer import inference_out
 from stillhouse.api.native.events import InferenceEvents
 from stillhouse.api.native.request import read_inference_body
 from stillhouse.chat import ChoiceAnswer, Finish
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 
 ID_PREFIX = "R"
 

@@ -16,7 +16,7 @@ from stillhouse.chat import (
     ToolCall,
     ToolCallDelta,
 )
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 
 # Fields in the order in which they are written.
 

@@ -21,8 +21,7 @@ from stillhouse.api.openai.chat_answer import (
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, TextDelta
 from stillhouse.errors import StillhouseError
-from stillhouse.serving.completion import Completion
-from stillhouse.serving.replay import AnswerHead, Replay
+from stillhouse.serving.answer_head import AnswerHead, AnswerSoFar
 
 DONE = b"data: [DONE]\n\n"
 
@@ -68,7 +67,7 @@ class OpenAIEncoder(ABC):
     def end_choice(self, event: ChoiceEnd | Finish) -> str:
         """The choice of the chunk that ends an answer."""
 
-    def event(self, event: ChatEvent, completion: Completion | Replay) -> bytes:
+    def event(self, event: ChatEvent, completion: AnswerSoFar) -> bytes:
         """New text, or an end; usage stands where the stream's options put it."""
         if isinstance(event, TextDelta):
             return self.chunk(self.delta_choice(event), self._usage_so_far(completion))
@@ -92,7 +91,7 @@ class OpenAIEncoder(ABC):
         """One event; *choices* is JSON without its brackets."""
         return one_line(f'{self._head}{choices}], "usage": {json.dumps(usage)}}}\n\n'.encode())
 
-    def _usage_so_far(self, completion: Completion | Replay) -> UsageOut | None:
+    def _usage_so_far(self, completion: AnswerSoFar) -> UsageOut | None:
         if not self._options.continuous_usage_stats:
             return None
         return usage_out(

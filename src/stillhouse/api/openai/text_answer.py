@@ -13,7 +13,7 @@ from stillhouse.api.openai.chunks import OpenAIEncoder
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.api.openai.text_logprobs import TextLogprobs, TextLogprobsOut
 from stillhouse.chat import ChoiceAnswer, ChoiceEnd, Finish, FinishReason, TextDelta
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 
 _OBJECT: Literal["text_completion"] = "text_completion"
 

@@ -12,7 +12,7 @@ from stillhouse.api.openai.chat_answer import TokenLogprobsOut, logprobs_out
 from stillhouse.api.responses.request import FormatIn, FunctionToolIn, ResponseIn
 from stillhouse.chat import ChoiceAnswer, Finish, FinishReason, TokenLogprobs, ToolCall
 from stillhouse.errors import RequestError, StillhouseError
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 
 ID_PREFIX = "resp_"
 

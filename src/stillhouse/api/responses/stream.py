@@ -39,8 +39,7 @@ from stillhouse.chat import (
     ToolCallDelta,
 )
 from stillhouse.errors import StillhouseError
-from stillhouse.serving.completion import Completion
-from stillhouse.serving.replay import AnswerHead, Replay
+from stillhouse.serving.answer_head import AnswerHead, AnswerSoFar
 
 
 class ResponseEventOut(TypedDict):
@@ -137,7 +136,7 @@ class ResponseEncoder:
             "in_progress", "in_progress"
         )
 
-    def event(self, event: ChatEvent, _completion: Completion | Replay) -> bytes:
+    def event(self, event: ChatEvent, _completion: AnswerSoFar) -> bytes:
         """What is new, in items that it opens and closes; at the end, the whole response."""
         if isinstance(event, TextDelta):
             return self._grow(event)

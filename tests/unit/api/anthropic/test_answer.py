@@ -13,7 +13,7 @@ from stillhouse.api.anthropic.stream import MessageEncoder
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
 from stillhouse.errors import EngineCrashedError
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 from tests.unit.api.answers import finish, parsed, tellings, told, whole
 
 HEAD = AnswerHead("msg_0123", 7, 'a"/b', ServiceTier.DEFAULT, n=1)

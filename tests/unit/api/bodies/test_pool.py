@@ -13,7 +13,8 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stillhouse.api import completion_endpoint, doors
+from stillhouse.api import doors
+from stillhouse.api.bodies.asked import read_asked
 from stillhouse.api.bodies.frames import Done, Work, read_result, result_frame
 from stillhouse.api.bodies.pool import BodyPool, PoolRules
 from stillhouse.api.bodies.request_head import RequestHead
@@ -67,7 +68,7 @@ _BODIES = st.builds(
 
 def all_of(read, head=None):
     """What an endpoint makes of a body."""
-    return partial(completion_endpoint.read_asked, read, head or RequestHead())
+    return partial(read_asked, read, head or RequestHead())
 
 
 def here(read, body):

@@ -18,7 +18,7 @@ from stillhouse.chat import (
     TokenUsage,
 )
 from stillhouse.errors import EngineCrashedError
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 
 HEAD = AnswerHead("Rx", 7, "a/b", ServiceTier.DEFAULT, n=1)
 FINISH = Finish(FinishReason.STOP, TokenUsage(48, 16, 189), 92_400_000, runtime_ms=228)

@@ -21,7 +21,7 @@ from stillhouse.chat import (
     ToolCallDelta,
 )
 from stillhouse.errors import EngineCrashedError
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 
 HEAD = AnswerHead("chatcmpl-x", 7, 'a"/b', ServiceTier.DEFAULT, n=2)
 FINISH = Finish(FinishReason.LENGTH, TokenUsage(48, 0, 189), 92_400_000, reasoning_tokens=5)

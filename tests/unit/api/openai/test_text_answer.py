@@ -20,7 +20,7 @@ from stillhouse.chat import (
     TokenLogprobs,
     TokenUsage,
 )
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 
 HEAD = AnswerHead("cmpl-x", 7, "a/b", ServiceTier.FLEX, n=2)
 FINISH = Finish(FinishReason.LENGTH, TokenUsage(48, 16, 189), 92_400_000)

@@ -10,7 +10,7 @@ from openai.types.responses import Response
 from stillhouse.api.responses.responses import read_response
 from stillhouse.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
 from stillhouse.errors import EngineCrashedError
-from stillhouse.serving.replay import AnswerHead
+from stillhouse.serving.answer_head import AnswerHead
 from tests.unit.api.answers import SoFar, finish, parsed, tellings, told, whole
 
 HEAD = AnswerHead("resp_0123", 7, 'a"/b', ServiceTier.FLEX, n=1)

@@ -1,0 +1,19 @@
+"""A client's own name for its request, under which it can ask again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """
+    A client's name for its request.
+
+    Args:
+        fingerprint: SHA-256 of what is asked; the same key with another one is a mistake.
+
+    """
+
+    key: str
+    fingerprint: bytes
