@@ -52,6 +52,7 @@ from stillhouse.serving.places import Places
 from stillhouse.serving.public_prefixes import PublicPrefixes
 from stillhouse.serving.queue.turns import QueueRules
 from stillhouse.serving.resolver import Resolver
+from stillhouse.serving.revocation import RevocationCheck
 from stillhouse.serving.served_model import ServedModel, ServedModels
 from stillhouse.store.database import Database
 from stillhouse.store.database_clock import DatabaseClock
@@ -256,6 +257,16 @@ async def open_service(
             cancel_timeout_s=config.engine.supervision.cancel_timeout_s,
         )
         stack.push_async_callback(completions.drain, grace_s=0)
+        revocation = RevocationCheck(completions, rooms.accounts.find_revoked)
+        background.start(
+            Loop(
+                "revocation",
+                revocation.run,
+                interval_s=config.server.revocation_check_s,
+                timeout_s=10,
+                is_vital=False,
+            )
+        )
         bodies = Bodies.under(config, clock)
         stack.push_async_callback(bodies.close)
         drain = Drain()

@@ -37,6 +37,7 @@ class ServerConfig(_Section):
     drain_delay_s: float = Field(default=0, ge=0)
     shutdown_grace_s: float = Field(default=30, ge=0)
     ledger_patience_s: float = Field(default=30, gt=0)
+    revocation_check_s: float = Field(default=1, gt=0)
     auth_failures_per_minute: int = Field(default=60, ge=1, le=1_000_000)
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import sqlite3
 from contextlib import closing
+from threading import Thread
 
 import httpx
 import jwt
 
 from tests.attacks.accounts import Account, bearer, in_rooms, open_account
 from tests.attacks.memory import at_most_mib_more
-from tests.faults.fault_server import CHAT, HELLO, WAIT_S, FaultServer
+from tests.faults.bare_client import BareClient
+from tests.faults.fault_server import CHAT, HELLO, WAIT_S, FaultServer, rows
 
 CONFIG = """
 token_interval_s = 0.01
 [server]
+revocation_check_s = 0.1
 auth_failures_per_minute = 20
 [limits]
 max_keys_per_account = 30
@@ -119,6 +122,41 @@ def test_account_has_a_bounded_number_of_keys(server):
         response.status_code,
         response.json()["error"]["code"],
     )
+
+
+def test_revoked_key_ends_its_streams(server, victim):
+    """Revoked by a command, a key's and its token's streams and a whole answer end, charged."""
+    leaver = open_account(server, "leaver")
+    token = bearer(sign(leaver))
+    whole: list[httpx.Response] = []
+
+    def ask_whole() -> None:
+        body = HELLO | {"max_tokens": 3000}
+        url = server.url + CHAT
+        whole.append(httpx.post(url, json=body, headers=leaver.headers, timeout=WAIT_S))
+
+    asking = Thread(target=ask_whole)
+    with (
+        victim.streaming(max_tokens=300),
+        BareClient(server, leaver.headers, max_tokens=3000) as of_key,
+        BareClient(server, token, max_tokens=3000) as of_token,
+    ):
+        for stream in (of_key, of_token):
+            stream.read(3)
+        asking.start()
+        server.wait_until(lambda: 4 <= server.outstanding())
+        in_rooms(server, lambda rooms: rooms.accounts.revoke_key("first-key", account_id=leaver.id))
+        ends = [list(stream.events())[-1] for stream in (of_key, of_token)]
+        asking.join()
+
+    assert ["invalid_api_key"] * 2 == [end["error"]["code"] for end in ends]
+    assert (401, "invalid_api_key") == (whole[0].status_code, whole[0].json()["error"]["code"])
+    charged = [row for row in rows(server.home).values() if row.outcome == "revoked"]
+    assert {"SETTLED"} == {row.state for row in charged}
+    told = sorted(body["error"]["usage"]["completion_tokens"] for body in (*ends, whole[0].json()))
+    assert told == sorted(row.completion_tokens for row in charged)
+    assert 0 < told[0]
+    assert told[-1] < 3000
 
 
 def test_metrics_off_loopback_are_the_operators(start_server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -315,6 +316,16 @@ class Accounts:
         key = await self.find_live_key(name_or_id, account_id=account_id)
         await self.revoke(key)
         return key
+
+    async def find_revoked(self, key_ids: Collection[int]) -> list[int]:
+        """
+        Which of some keys are revoked, by this process or another.
+
+        Raises:
+            StoreUnavailableError: The ledger cannot be read.
+
+        """
+        return await self._database.read(partial(key_rows.fetch_revoked, key_ids=[*key_ids]))
 
     async def revoke(self, key: ApiKey) -> None:
         """

@@ -26,6 +26,8 @@ class Outcome(StrEnum):
     REQUEST_FAULT = "request_fault"
     #: The gateway stopped for maintenance.
     DRAINED = "drained"
+    #: Its API key was revoked: charged as far as it came.
+    REVOKED = "revoked"
     #: An operator ended the request.
     CANCELLED = "cancelled"
     #: The gateway was killed before it could settle: never charged. Only the sweep says this.

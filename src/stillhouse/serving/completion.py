@@ -128,11 +128,17 @@ class Completion:
         Raises:
             OverloadedError: Its turn did not come in time; nothing is charged.
             RequestError: It cannot be gone on with; `charged` says what came of it until then.
+            AuthenticationError: Its key was revoked; the same.
             EngineUnavailableError: The server ends; `charged` says what came of it until then.
             ServingError: The engine failed; nothing is charged.
 
         """
         return self._pending.batches()
+
+    @property
+    def key_id(self) -> int:
+        """The API key that it is charged to."""
+        return self._hold.held.key_id
 
     @property
     def charged(self) -> Finish | None:
@@ -314,7 +320,9 @@ class Completion:
     async def _void_stopped(self) -> None:
         """It was stopped before its turn: nothing is generated, and so nothing charged."""
         assert self._stopped_by is not None, "nobody leaves the queue by itself. This is a bug."
-        error = EngineUnavailableError("The server stopped before the request's turn had come.")
+        error = self._cut_off_with
+        if error is None or self._stopped_by is Outcome.DRAINED:
+            error = EngineUnavailableError("The server stopped before the request's turn had come.")
         await self._void(error, self._stopped_by, was_served=False)
 
     async def _void(

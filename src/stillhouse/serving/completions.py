@@ -21,6 +21,7 @@ from stillhouse.errors import (
     ContextLengthError,
     OverloadedError,
     PermissionDeniedError,
+    StillhouseError,
     StoreUnavailableError,
 )
 from stillhouse.metrics import Metrics
@@ -181,6 +182,26 @@ class Completions:
             )
         except OverloadedError:  # the answer is charged: late is better than never
             return write()
+
+    def running_key_ids(self) -> set[int]:
+        """The API keys that have requests waiting or running."""
+        return {completion.key_id for completion in self._running.values()}
+
+    def stop_key(self, key_id: int, error: StillhouseError) -> int:
+        """
+        End every request of a key within one engine step; what was generated is charged.
+
+        Args:
+            error: What their clients are told.
+
+        Returns:
+            How many there were.
+
+        """
+        of_key = [running for running in self._running.values() if running.key_id == key_id]
+        for completion in of_key:
+            completion.stop(Outcome.REVOKED, error)
+        return len(of_key)
 
     async def drain(self, grace_s: float, *, hurry: asyncio.Event | None = None) -> None:
         """

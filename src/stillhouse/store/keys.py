@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from stillhouse.store.tables import api_key
 
 TOTAL = "total"
 MONTH = "month"
+
+#: So many values stand in one statement; SQLite's own limit is 32,766, and PostgreSQL's 65,535.
+_MAX_VALUES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,9 @@ _SELECT_BY_NAME = _SELECT_STORED.where(
     api_key.c.account_id == bindparam("of_account"),
     api_key.c.name == bindparam("of_name"),
     api_key.c.revoked_at_ms.is_(None),
+)
+_SELECT_REVOKED = select(api_key.c.id).where(
+    api_key.c.id.in_(bindparam("some", expanding=True)), api_key.c.revoked_at_ms.is_not(None)
 )
 _SELECT_ONE = _SELECT.where(
     api_key.c.account_id == bindparam("of_account"), api_key.c.id == bindparam("of_id")
@@ -218,6 +224,17 @@ def fetch_live_after(connection: Connection, key_id: int) -> list[tuple[int, int
     """Id, account, name and HMAC of every live key that was made after a key."""
     rows = connection.execute(_SELECT_LIVE_AFTER, {"of_id": key_id})
     return [(id_, account_id, name, code) for id_, account_id, name, code in rows]
+
+
+def fetch_revoked(connection: Connection, key_ids: Sequence[int]) -> list[int]:
+    """Which of some keys are revoked."""
+    return [
+        revoked
+        for start in range(0, len(key_ids), _MAX_VALUES)
+        for revoked in connection.scalars(
+            _SELECT_REVOKED, {"some": key_ids[start : start + _MAX_VALUES]}
+        )
+    ]
 
 
 def fetch_limit(connection: Connection, key_id: int) -> KeyLimit | None:

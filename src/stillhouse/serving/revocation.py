@@ -1,0 +1,42 @@
+"""Ends the requests that run on API keys which were revoked meanwhile, here or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+import structlog
+
+from stillhouse.errors import AuthenticationError, StoreUnavailableError
+from stillhouse.serving.completions import Completions
+
+log = structlog.get_logger()
+
+_REVOKED = "The API key was revoked while the request was under way; what came of it is charged."
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationCheck:
+    """
+    One query for all keys that have requests under way; none while there are no requests.
+
+    Args:
+        find_revoked: Of these keys, those that are revoked, whichever process did it.
+
+    """
+
+    completions: Completions
+    find_revoked: Callable[[Collection[int]], Awaitable[Collection[int]]]
+
+    async def run(self) -> None:
+        """Stop what runs or waits on revoked keys; while the ledger is down, the next time will."""
+        key_ids = self.completions.running_key_ids()
+        if not key_ids:
+            return
+        try:
+            revoked = await self.find_revoked(key_ids)
+        except StoreUnavailableError:
+            return
+        for key_id in revoked:
+            num_stopped = self.completions.stop_key(key_id, AuthenticationError(_REVOKED))
+            log.info("requests_of_revoked_key_stopped", key_id=key_id, num_requests=num_stopped)
