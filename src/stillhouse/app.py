@@ -208,7 +208,7 @@ async def open_service(
             )
         )
         clock = rooms.clock
-        rooms.ledger.share_limits(SharedLimits(**config.limits.model_dump()))
+        rooms.ledger.share_limits(SharedLimits(**config.limits.of_requests))
         background = await stack.enter_async_context(BackgroundLoops(clock))
         await _start_leases(rooms, background)
         background.start(_watch(rooms.database, metrics))
@@ -310,10 +310,7 @@ def _make_places(config: Config, clock: Clock, metrics: Metrics) -> Places:
         },
         prompt_window_tokens=queue.prompt_window_tokens,
     )
-    of_requests = config.limits.model_dump(
-        exclude={"max_keys_per_account", "keys_minted_per_minute"}
-    )
-    limits = Limits(LimitRules(**of_requests), clock)
+    limits = Limits(LimitRules(**config.limits.of_requests), clock)
     return Places(rules, limits=limits, clock=clock, metrics=metrics)
 
 

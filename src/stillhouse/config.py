@@ -139,6 +139,11 @@ class LimitsConfig(_Section):
     max_keys_per_account: int = Field(default=1000, ge=1)
     keys_minted_per_minute: int = Field(default=60, ge=1)
 
+    @property
+    def of_requests(self) -> dict[str, Any]:
+        """Those that bound requests, by the names of `limits.LimitRules`."""
+        return self.model_dump(exclude={"max_keys_per_account", "keys_minted_per_minute"})
+
 
 class BodiesConfig(_Section):
     """How much of large request bodies one account may bring; `api/bodies/` says how."""
