@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from stillhouse.billing.idempotency import Claim
+from stillhouse.billing.claim import Claim
 from stillhouse.chat import ServiceTier
 from stillhouse.errors import AuthenticationError, StoreUnavailableError
 from stillhouse.serving.queue.turns import QueueRules
