@@ -50,6 +50,7 @@ from stillhouse.serving.completions import Completions
 from stillhouse.serving.host_threads import HostThreads
 from stillhouse.serving.places import Places
 from stillhouse.serving.public_prefixes import PublicPrefixes
+from stillhouse.serving.quarantine import Quarantine
 from stillhouse.serving.queue.turns import QueueRules
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.revocation import RevocationCheck
@@ -251,6 +252,7 @@ async def open_service(
             places=_make_places(config, clock, metrics),
             threads=HostThreads(config.bodies.tokenizer_threads, clock),
             grammars=grammars,
+            quarantine=Quarantine(clock, quarantine_s=config.engine.supervision.quarantine_s),
             resolver=Resolver(patience_s=config.server.ledger_patience_s),
             clock=clock,
             metrics=metrics,
@@ -387,7 +389,7 @@ async def _running(engine: Engine) -> AsyncIterator[Engine]:
 def _make_engine(
     config: Config, home: Path, chat: ChatModel, on_progress: Progress | None
 ) -> Engine:
-    patience = config.engine.supervision.model_dump(exclude={"cancel_timeout_s"})
+    patience = config.engine.supervision.model_dump(exclude={"cancel_timeout_s", "quarantine_s"})
     times = SupervisionTimes(**patience)
     if config.engine.kind == "fake":
         return fake_engine(_fake_settings(config, home, chat), model=chat.spec.id, times=times)

@@ -50,6 +50,7 @@ class SupervisionConfig(_Section):
     max_restart_delay_s: float = Field(default=10, ge=0)
     stable_after_s: float = Field(default=60, ge=0)
     cancel_timeout_s: float = Field(default=30, gt=0)
+    quarantine_s: float = Field(default=600, ge=0)
 
 
 class FaultConfig(_Section):

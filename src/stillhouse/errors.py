@@ -12,6 +12,7 @@ Every error that stillhouse raises on purpose, as one tree.
           TooManyKeysError             the account has as many keys as it may have
           ContextLengthError           the prompt does not fit into the model's context
           RequestTooLargeForEngineError  the engine's KV cache can never hold the request
+          QuarantinedRequestError      the engine crashed while it worked on this, more than once
           IdempotencyMismatchError     the Idempotency-Key belongs to another request
         AuthenticationError            the key is missing, wrong, expired or revoked
         PermissionDeniedError          the key is right, but not for this
@@ -144,15 +145,27 @@ class OverloadedError(ServingError):
 
 
 class EngineUnavailableError(ServingError):
-    """The engine is starting, restarting or stopped."""
+    """The engine is starting, restarting or stopped; `retry_after_s` says when to come back."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class EngineCrashedError(ServingError):
-    """The engine died while it worked on the request."""
+    """The engine died while it worked on the request; `crash` counts that engine's crashes."""
+
+    def __init__(self, message: str, *, crash: int = 0) -> None:
+        super().__init__(message)
+        self.crash = crash
 
 
 class RequestTooLargeForEngineError(InvalidRequestError):
     """The engine's KV cache can never hold the request, however long it waits."""
+
+
+class QuarantinedRequestError(InvalidRequestError):
+    """The engine has crashed more than once while it worked on just this; it is not tried again."""
 
 
 class StoreUnavailableError(ServingError):

@@ -885,15 +885,19 @@ async def test_a_crash_fails_what_is_running_and_heals(engine_of):
         assert 8 == len((await collect(engine, make_request([1]))).token_ids)
 
 
-async def test_a_request_of_two_crashes_is_not_tried_again(engine_of):
-    """A request that was running in two crashes may be their cause and is refused."""
-    request = make_request(make_prompt(24, 9), 400)
+async def test_it_is_told_when_requests_are_served_again(engine_of):
+    """Whoever waits for that learns of each restart, at a moment when requests are taken."""
+    told = []
     async with engine_of(DEFAULT) as engine:
-        for _ in range(2):
-            await crash(engine, [request])
+        engine.on_serving(lambda: told.append(engine.is_serving))
+        served = [engine.is_serving]
+        for number in range(2):
+            await crash(engine, [make_request(make_prompt(24 + number, 9), 400)])
+            served.append(engine.is_serving)
             await engine.wait_until_serving()
-        with pytest.raises(InvalidRequestError, match="2 crashes"):
-            await collect(engine, request)
+
+    assert [True, False, False] == served
+    assert [True, True] == told
 
 
 PARENT = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import ExitStack
 
 import pytest
@@ -19,7 +21,7 @@ from tests.faults.fault_server import (
 
 CRASH_TOKENS = range(21)
 HANG_TOKEN = 3
-STUBBORN_SEED, HANG_SEED, MISCOUNT_SEED = 100, 200, 300
+STUBBORN_SEED, HANG_SEED, MISCOUNT_SEED, POISON_SEED = 100, 200, 300, 400
 MISCOUNTS = [
     (kind, at_token) for kind in ("negative_usage", "huge_usage", "no_usage") for at_token in (0, 2)
 ]
@@ -32,6 +34,7 @@ def fault(kind, *, at_token, seed):
 FAULTS = [
     *(fault("crash", at_token=token, seed=token) for token in CRASH_TOKENS),
     fault("ignore_cancel", at_token=0, seed=STUBBORN_SEED),
+    fault("crash", at_token=1, seed=POISON_SEED),
     fault("hang", at_token=HANG_TOKEN, seed=HANG_SEED),
     *(
         fault(kind, at_token=at_token, seed=MISCOUNT_SEED + number)
@@ -49,11 +52,20 @@ hang_timeout_s = 2
 cancel_timeout_s = 0.5
 """
 LONG = 1500  # tokens; takes 8 s
+SLOTS, NUM_WAITING, SHORT = 4, 50, 3
+FEW_SLOTS = f"slots = {SLOTS}\ntoken_interval_s = 0.01\n"
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     with run_fault_server(tmp_path_factory.mktemp("engine-fails") / "home", ENGINE) as server:
+        yield server
+
+
+@pytest.fixture
+def small_server(tmp_path):
+    """Its engine works on four sequences at once."""
+    with run_fault_server(tmp_path / "home", FEW_SLOTS) as server:
         yield server
 
 
@@ -124,6 +136,47 @@ def test_a_crash_takes_its_neighbours_along_unpaid(server):
     assert ["engine_crashed"] * 4 == [end["error"]["code"] for end in ends]
     assert [("VOIDED", 0)] * 4 == [(row.state, row.cost_picousd) for row in new[:-1]]
     assert ("SETTLED", "length") == (new[-1].state, new[-1].outcome)
+
+
+def test_what_waits_when_the_engine_is_killed_is_answered_after_the_restart(small_server):
+    """Of 54 requests the four that ran fail, unpaid; the other fifty are answered whole."""
+    with ExitStack() as clients:
+        running = [
+            clients.enter_context(BareClient(small_server, seed=n, max_tokens=LONG))
+            for n in range(SLOTS)
+        ]
+        for client in running:
+            client.read(3)
+        waiting = [
+            clients.enter_context(BareClient(small_server, max_tokens=SHORT, stream=False))
+            for n in range(NUM_WAITING)
+        ]
+        small_server.wait_until(lambda: small_server.outstanding() == SLOTS + NUM_WAITING)
+        os.kill(small_server.alarms("engine_ready")[-1]["pid"], signal.SIGKILL)
+        ends = [list(client.events())[-1] for client in running]
+        answers = [(next(client.lines()), client.body()) for client in waiting]
+    small_server.wait_until(lambda: small_server.outstanding() == 0)
+    new = list(rows(small_server.home).values())
+
+    assert ["engine_crashed"] * SLOTS == [end["error"]["code"] for end in ends]
+    assert {b"HTTP/1.1 200 OK\r\n"} == {status for status, _ in answers}
+    assert {SHORT} == {body["usage"]["completion_tokens"] for _, body in answers}
+    assert [("VOIDED", 0)] * SLOTS == [(row.state, row.cost_picousd) for row in new[:SLOTS]]
+    assert {"SETTLED"} == {row.state for row in new[SLOTS:]}
+
+
+def test_a_request_that_crashed_the_engine_twice_is_refused(server):
+    """The third time it is a 422 that says so, and the engine that serves others lives on."""
+    body = HELLO | {"seed": POISON_SEED, "max_tokens": LONG}
+    with server.client() as client:
+        crashed = [client.post(CHAT, json=body).status_code for _ in range(2)]
+        refused = client.post(CHAT, json=body)
+        other = client.post(CHAT, json=HELLO | {"seed": POISON_SEED + 1, "max_tokens": 2})
+
+    assert [502, 502] == crashed
+    assert (422, "request_quarantined") == (refused.status_code, refused.json()["error"]["code"])
+    assert "crashed 2 times" in refused.json()["error"]["message"]
+    assert 200 == other.status_code
 
 
 def test_a_hang_is_found_and_ended(server):

@@ -29,6 +29,7 @@ _KINDS: dict[type[errors.StillhouseError], _Kind] = {
     errors.InvalidRequestError: _Kind(422, _INVALID, None),
     errors.ContextLengthError: _Kind(400, _INVALID, "context_length_exceeded"),
     errors.RequestTooLargeForEngineError: _Kind(400, _INVALID, "context_length_exceeded"),
+    errors.QuarantinedRequestError: _Kind(422, _INVALID, "request_quarantined"),
     errors.BodyTooLargeError: _Kind(413, _INVALID, None),
     errors.BodyTooSlowError: _Kind(408, _INVALID, None),
     errors.UnsupportedFeatureError: _Kind(405, _INVALID, None),
@@ -82,8 +83,8 @@ class AnthropicErrorBodyOut(TypedDict):
     request_id: str | None
 
 
+_TIMED = (errors.RateLimitError, errors.OverloadedError, errors.EngineUnavailableError)
 _SOON_OVER = (
-    errors.EngineUnavailableError,
     errors.StoreUnavailableError,
     errors.IdempotencyConflictError,
 )
@@ -96,7 +97,7 @@ def status_of(error: errors.StillhouseError) -> int:
 
 def headers_of(error: errors.StillhouseError) -> dict[str, str]:
     """Headers that go with *error*: when to come back, or how to authenticate (RFC 9110)."""
-    if isinstance(error, errors.RateLimitError | errors.OverloadedError):
+    if isinstance(error, _TIMED):
         return {"Retry-After": str(math.ceil(error.retry_after_s))}
     if isinstance(error, _SOON_OVER):
         return {"Retry-After": "1"}

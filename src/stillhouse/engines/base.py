@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -116,6 +116,15 @@ class Engine(Protocol):
     @property
     def max_sequences(self) -> int:
         """Most sequences that it works on at once; others wait."""
+        ...
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether requests are served; false while it starts or restarts."""
+        ...
+
+    def on_serving(self, listener: Callable[[], None]) -> None:
+        """Call *listener* whenever requests are served again, after a crash for one."""
         ...
 
     async def start(self) -> None:

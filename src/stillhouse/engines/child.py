@@ -106,6 +106,7 @@ class ChildEngine:
         self._supervisor: asyncio.Task[None] | None = None
         self._worker: WorkerProcess | None = None  # set exactly while requests are served
         self._is_serving = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
         self._ready: Ready | None = None
         self._streams = Streams()
         self._last_ping_id = 0
@@ -162,6 +163,15 @@ class ChildEngine:
             await worker.stop(timeout_s=self._times.stop_timeout_s)
         self._streams.fail_all(lambda: EngineUnavailableError("The engine was stopped."))
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether requests are served; false while a worker starts or restarts."""
+        return self._worker is not None
+
+    def on_serving(self, listener: Callable[[], None]) -> None:
+        """Call *listener* whenever requests are served again, after a crash for one."""
+        self._listeners.append(listener)
+
     async def wait_until_serving(self) -> None:
         """Return when requests are served, which after a crash takes a restart."""
         await self._is_serving.wait()
@@ -176,9 +186,8 @@ class ChildEngine:
             EngineUnavailableError: The engine is starting, restarting or stopped.
             EngineCrashedError: The engine died during this request.
             RequestTooLargeForEngineError: Its KV cache can never hold the request.
-            InvalidRequestError: A value cannot be honoured, or the request was running in two
-                crashes and is not tried again; or, in the middle of the sequence, its grammar
-                takes more work than is allowed.
+            InvalidRequestError: A value cannot be honoured; or, in the middle of the sequence, its
+                grammar takes more work than is allowed.
 
         """
         stream = self._open(request)
@@ -189,7 +198,6 @@ class ChildEngine:
                     raise arrived
                 if arrived.finish is not None:
                     self._streams.close(stream)
-                    self._streams.absolve(request.request_id)
                 yield arrived
                 if arrived.finish is not None:
                     return
@@ -294,6 +302,8 @@ class ChildEngine:
     def _begin_serving(self, worker: WorkerProcess) -> None:
         self._worker = worker
         self._is_serving.set()
+        for listener in self._listeners:
+            listener()
 
     def _end_serving(self) -> None:
         self._worker = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from typing import TYPE_CHECKING
 
 from stillhouse.engines.base import GenerateStep
@@ -11,9 +11,6 @@ from stillhouse.errors import EngineCrashedError, InvalidRequestError, Stillhous
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-MAX_CRASHES_PER_REQUEST = 2
-MAX_REMEMBERED_CRASHES = 1024
 
 
 class Stream:
@@ -52,7 +49,7 @@ class Stream:
 
 class Streams:
     """
-    Open streams by sequence and by request, and which requests were open in a crash.
+    Open streams by sequence and by request.
 
     Used by one event loop.
     """
@@ -61,7 +58,7 @@ class Streams:
         self._last_id = 0
         self._streams: dict[int, Stream] = {}
         self._sequence_ids: dict[str, int] = {}
-        self._num_crashes: OrderedDict[str, int] = OrderedDict()
+        self._num_crashes = 0
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -71,14 +68,9 @@ class Streams:
         Return a new stream.
 
         Raises:
-            InvalidRequestError: The request is open already, or was in two crashes.
+            InvalidRequestError: The request is open already.
 
         """
-        if self._num_crashes.get(request_id, 0) >= MAX_CRASHES_PER_REQUEST:
-            raise InvalidRequestError(
-                f"This request was running in {MAX_CRASHES_PER_REQUEST} crashes of the engine; "
-                "it is not tried again."
-            )
         if request_id in self._sequence_ids:
             raise InvalidRequestError(f"A request {request_id!r} is running already.")
         self._last_id += 1
@@ -102,10 +94,6 @@ class Streams:
         """Return which sequence an open request is."""
         return self._sequence_ids.get(request_id)
 
-    def absolve(self, request_id: str) -> None:
-        """Forget the crashes of a request that has come to its end."""
-        self._num_crashes.pop(request_id, None)
-
     def fail_all(self, make_error: Callable[[], StillhouseError]) -> None:
         """End every open stream with an error of its own."""
         for stream in list(self._streams.values()):
@@ -113,9 +101,9 @@ class Streams:
             self.close(stream)
 
     def crash_all(self) -> None:
-        """End every open stream as crashed, and remember which requests they were of."""
-        for request_id in self._sequence_ids:
-            self._num_crashes[request_id] = self._num_crashes.pop(request_id, 0) + 1
-        while len(self._num_crashes) > MAX_REMEMBERED_CRASHES:
-            self._num_crashes.popitem(last=False)
-        self.fail_all(lambda: EngineCrashedError("The engine died during this request."))
+        """End every open stream as crashed, each told which crash it was."""
+        self._num_crashes += 1
+        number = self._num_crashes
+        self.fail_all(
+            lambda: EngineCrashedError("The engine died during this request.", crash=number)
+        )

@@ -119,7 +119,9 @@ class Choice:
 
     async def run(self) -> None:
         """
-        Drive the engine to the sequence's last step; called once.
+        Drive the engine to the sequence's last step.
+
+        Called once, and once more where the engine was gone before it made anything.
 
         Raises:
             RequestError: The engine cannot go on with it. What came before is told, and counted.
@@ -129,8 +131,9 @@ class Choice:
         if self._is_stopped:  # no engine knows of it
             self._finish = EngineFinish.CANCELLED
             return
-        self._has_begun = True
-        self._push(self._reply.opening())
+        if not self._has_begun:
+            self._has_begun = True
+            self._push(self._reply.opening())
         fault: RequestError | None = None
         try:
             async with asyncio.timeout(None) as self._patience:

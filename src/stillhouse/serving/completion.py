@@ -15,6 +15,7 @@ from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, FinishReason, TokenUsage
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.errors import (
+    EngineCrashedError,
     EngineUnavailableError,
     OverloadedError,
     RequestError,
@@ -26,6 +27,7 @@ from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.answer_head import AnswerHead
 from stillhouse.serving.choice import Choice
 from stillhouse.serving.pending_events import PendingEvents
+from stillhouse.serving.quarantine import Fingerprint, Quarantine
 from stillhouse.serving.queue.turns import Turn
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.served_model import ServedModel
@@ -69,6 +71,8 @@ class Completion:
         sequences: Sequence[tuple[GenerateRequest, Reply]],
         hold: Hold,
         turn: Turn,
+        fingerprint: Fingerprint,
+        quarantine: Quarantine,
         ledger: Ledger,
         resolver: Resolver,
         watch: Watch,
@@ -85,6 +89,8 @@ class Completion:
         )
         self._hold = hold
         self._turn = turn
+        self._fingerprint = fingerprint
+        self._quarantine = quarantine
         self._ledger = ledger
         self._resolver = resolver
         self._watch = watch
@@ -129,7 +135,8 @@ class Completion:
             OverloadedError: Its turn did not come in time; nothing is charged.
             RequestError: It cannot be gone on with; `charged` says what came of it until then.
             AuthenticationError: Its key was revoked; the same.
-            EngineUnavailableError: The server ends; `charged` says what came of it until then.
+            EngineUnavailableError: Its engine did not come back from a crash in time; or the server
+                ends, and `charged` says what came of it until then.
             ServingError: The engine failed; nothing is charged.
 
         """
@@ -192,7 +199,7 @@ class Completion:
     async def run(self) -> None:
         """Wait, drive the engine to its last step and settle; called once, by `Completions`."""
         try:
-            last = await self._generate() if await self._turn.wait() else None
+            last = await self._generate()
             if last is None or not any(choice.has_begun for choice in self._choices):
                 await self._void_stopped()
             elif self._fault is not None and not self.usage.completion_tokens:
@@ -201,6 +208,8 @@ class Completion:
                 await self._settle(last)
         except OverloadedError as error:
             await self._void(error, Outcome.DEADLINE, was_served=False)
+        except EngineUnavailableError as error:
+            await self._void(error, was_served=self.usage.completion_tokens > 0)
         except StoreUnavailableError as error:
             self._leave_to_sweep(error)
         except StillhouseError as error:
@@ -211,11 +220,35 @@ class Completion:
         finally:
             self._pending.close()
 
-    async def _generate(self) -> ChoiceEnd:
+    async def _generate(self) -> ChoiceEnd | None:
+        """Return the end of the last answer to end; None where it was stopped before its turn."""
+        if not self._quarantine.is_suspect(self._fingerprint):
+            return await self._generate_in_turn()
+        isolation = self._quarantine.isolation(self._fingerprint, max_wait_s=self._turn.max_wait_s)
+        async with isolation:
+            return await self._generate_in_turn()
+
+    async def _generate_in_turn(self) -> ChoiceEnd | None:
         try:
-            return await self._run_choices()
+            while await self._turn.wait():
+                try:
+                    return await self._run_choices()
+                except (EngineCrashedError, EngineUnavailableError) as error:
+                    if not self._goes_back(error):
+                        raise
+            return None
         finally:
             self._turn.end()  # what follows is the ledger's, and keeps no engine busy
+
+    def _goes_back(self, error: EngineCrashedError | EngineUnavailableError) -> bool:
+        """Whether the request, whose engine is gone, waits for the next one."""
+        has_crashed = isinstance(error, EngineCrashedError)
+        if isinstance(error, EngineCrashedError):
+            self._quarantine.saw_crash(self._fingerprint, error.crash)
+        if self._stopped_by is not None or not self._turn.may_requeue(has_crashed=has_crashed):
+            return False
+        self._turn.requeue(has_crashed=has_crashed)
+        return True
 
     async def _run_choices(self) -> ChoiceEnd:
         """Run all answers side by side, and return the end of the last one to end."""
@@ -249,6 +282,7 @@ class Completion:
 
     async def _settle(self, last: ChoiceEnd) -> None:
         outcome = self._outcome()
+        self._quarantine.absolve(self._fingerprint)
         settle = partial(
             self._ledger.settle,
             self._hold,

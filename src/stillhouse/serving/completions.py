@@ -31,6 +31,7 @@ from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.host_threads import HostThreads
 from stillhouse.serving.places import Place, Places
+from stillhouse.serving.quarantine import Fingerprint, Quarantine
 from stillhouse.serving.queue.order import Ticket
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.resolver import Resolver
@@ -66,6 +67,7 @@ class Completions:
         places: Places,
         threads: HostThreads,
         grammars: GrammarCompiler,
+        quarantine: Quarantine,
         resolver: Resolver,
         clock: Clock,
         metrics: Metrics,
@@ -77,6 +79,7 @@ class Completions:
         self._places = places
         self._threads = threads
         self._grammars = grammars
+        self._quarantine = quarantine
         self._resolver = resolver
         self._clock = clock
         self._metrics = metrics
@@ -103,9 +106,11 @@ class Completions:
             IdempotencyConflictError: The first request with its name is still running.
             InvalidRequestError: Its messages cannot be rendered, or exceed the context, or its
                 schema cannot be compiled, or its name belongs to a request with another body.
+            QuarantinedRequestError: An engine has crashed on the same request twice.
             InsufficientFundsError: The account does not cover its highest possible cost.
             OverloadedError: Too many requests wait for the model, or to be tokenised, or this one
                 would not wait.
+            EngineUnavailableError: It would not wait for the engine to restart.
             RateLimitError: Too many of them are the account's or its key's, or the account has
                 used up its minute.
             StoreUnavailableError: The ledger cannot be used; nothing runs that it does not know.
@@ -128,7 +133,7 @@ class Completions:
                 len(prompt.token_ids),
             ),
             model_id=model.chat.spec.id,
-            max_sequences=model.engine.max_sequences,
+            engine=model.engine,
             is_fail_fast=request.fail_fast,
         )
         try:
@@ -140,6 +145,8 @@ class Completions:
                 grammar=await self._compile(principal, model, request, prompt),
                 cache_salt=principal.cache_salt,
             )
+            fingerprint = Fingerprint(principal.account_id, model.chat.spec.id, sequences[0][0])
+            self._quarantine.refuse(fingerprint)
             hold = await self._hold(principal, model.prices[request.tier], sequences, claim)
         except BaseException:
             place.give_back()
@@ -149,6 +156,8 @@ class Completions:
             sequences=sequences,
             hold=hold,
             turn=place.turn,
+            fingerprint=fingerprint,
+            quarantine=self._quarantine,
             ledger=self._ledger,
             resolver=self._resolver,
             watch=Watch(self._clock, self._metrics, model.chat.spec.id),

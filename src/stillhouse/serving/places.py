@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stillhouse.chat import ServiceTier
 from stillhouse.clock import Clock
+from stillhouse.engines.base import Engine
 from stillhouse.errors import RateLimitError
 from stillhouse.fairness.shares import Shares
 from stillhouse.limits import Limits
@@ -103,24 +104,25 @@ class Places:
         ticket: Ticket,
         *,
         model_id: str,
-        max_sequences: int,
+        engine: Engine,
         is_fail_fast: bool = False,
     ) -> Place:
         """
         Take a place, which must be given back.
 
         Args:
-            max_sequences: Of the model's engine.
+            engine: The model's.
             is_fail_fast: Refuse what would have to wait for its turn.
 
         Raises:
             OverloadedError: Every place is taken, or almost, and the account, or its key, has its
                 share of them; or it would have to wait.
+            EngineUnavailableError: It would have to wait for the engine to restart.
             RateLimitError: The account or its key has as many as it may, or the account has used
                 up its minute.
 
         """
-        turns = self._turns_of(model_id, max_sequences)
+        turns = self._turns_of(model_id, engine)
         self.refuse_if_full(model_id, ticket.account_id, ticket.key_id, ticket.tier)
         if is_fail_fast and turns.would_wait(ticket):
             raise turns.refusal(Refusal.FAIL_FAST, ticket.tier)
@@ -148,11 +150,11 @@ class Places:
         self._taken[place.model_id].give_back(ticket.account_id, ticket.key_id)
         self._metrics.outstanding.labels(place.model_id).dec()
 
-    def _turns_of(self, model_id: str, max_sequences: int) -> Turns:
+    def _turns_of(self, model_id: str, engine: Engine) -> Turns:
         if model_id not in self._turns:
             self._turns[model_id] = Turns(
                 model_id,
-                max_sequences=max_sequences,
+                engine=engine,
                 rules=self._rules,
                 clock=self._clock,
                 metrics=self._metrics,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,7 @@ from stillhouse.chat import ChatEvent, ChatRequest, Message, Role, ServiceTier, 
 from stillhouse.clock import FrozenClock
 from stillhouse.config import DEMO_MODEL
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.errors import EngineCrashedError
 from stillhouse.limits import LimitRules, Limits
 from stillhouse.metrics import Metrics
 from stillhouse.models.catalogue import Catalogue
@@ -27,6 +28,7 @@ from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.host_threads import HostThreads
 from stillhouse.serving.places import Places
+from stillhouse.serving.quarantine import Quarantine
 from stillhouse.serving.queue.turns import QueueRules
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.resolver import Resolver
@@ -47,10 +49,14 @@ class SteppedEngine:
     max_sequences = 2
 
     def __init__(self) -> None:
+        self.is_serving = True
+        self.is_slow_to_begin = False
+        self._listeners: list[Callable[[], None]] = []
         self.requests: list[GenerateRequest] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.failure: Exception | None = None
+        self._num_crashes = 0
         self._cancelled: set[str] = set()
         self._arrivals = asyncio.Semaphore(0)
 
@@ -58,6 +64,23 @@ class SteppedEngine:
         """Return when so many more sequences have come to the engine."""
         for _ in range(num_sequences):
             await self._arrivals.acquire()
+
+    def on_serving(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
+
+    def crash(self) -> None:
+        """Every sequence ends before its next token, and nothing is taken until `restart`."""
+        self.is_serving = False
+        self._num_crashes += 1
+        self.failure = EngineCrashedError("it died", crash=self._num_crashes)
+        self.gate.set()
+
+    def restart(self) -> None:
+        """Serve again."""
+        self.failure = None
+        self.is_serving = True
+        for listener in self._listeners:
+            listener()
 
     async def start(self) -> None: ...
 
@@ -70,7 +93,7 @@ class SteppedEngine:
         self.requests.append(request)
         self._arrivals.release()
         for number in range(1, request.max_tokens + 1):
-            if number > 1:
+            if number > 1 or self.is_slow_to_begin:
                 await self.gate.wait()
             if self.failure:
                 raise self.failure
@@ -198,6 +221,7 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
             places=Places(queue_rules, limits=Limits(rules, clock), clock=clock, metrics=metrics),
             threads=HostThreads(2, clock),
             grammars=GrammarCompiler(),
+            quarantine=Quarantine(clock, quarantine_s=600),
             resolver=Resolver(patience_s=patience_s),
             clock=clock,
             metrics=metrics,

@@ -72,7 +72,8 @@ def read_witness_log(path: Path) -> dict[str, Witnessed]:
     Return what was written, by request id.
 
     A request with several answers is several sequences, "ID", "ID/1", "ID/2" and so on, and one
-    request of that id here.
+    request of that id here. One that a crash has sent back to the queue, before anybody was told of
+    a token, is made again from its first one.
     """
     by_sequence: dict[str, Witnessed] = {}
     for fact in _facts(path):
@@ -81,6 +82,8 @@ def read_witness_log(path: Path) -> dict[str, Witnessed]:
             assert fact["num_tokens"] == len(of_sequence.token_ids), fact
             of_sequence.finish = EngineFinish(fact["finish"])
         else:
+            if fact["index"] == 0 and of_sequence.finish is None:
+                of_sequence.token_ids.clear()
             assert fact["index"] == len(of_sequence.token_ids), fact
             of_sequence.token_ids.append(fact["token"])
     return _by_request(by_sequence)

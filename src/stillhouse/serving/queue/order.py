@@ -129,6 +129,12 @@ class Order:
         self._going[ticket].num_sequences -= 1
         self._num_sequences -= 1
 
+    def requeue(self, ticket: Ticket) -> None:
+        """Put one of which nothing was computed before all that its key has waiting."""
+        self._charge(ticket, -ticket.prompt_tokens)
+        self._queues[ticket.tier].push(ticket, at_front=True)
+        self.end(ticket)
+
     def end(self, ticket: Ticket) -> None:
         """Nothing of it is at the engine any more."""
         going = self._going.pop(ticket)

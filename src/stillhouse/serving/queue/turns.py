@@ -10,7 +10,8 @@ from enum import Enum, StrEnum, auto
 
 from stillhouse.chat import ServiceTier
 from stillhouse.clock import Clock
-from stillhouse.errors import OverloadedError
+from stillhouse.engines.base import Engine
+from stillhouse.errors import EngineUnavailableError, OverloadedError
 from stillhouse.metrics import Metrics
 from stillhouse.serving.queue.order import Order, Ticket
 from stillhouse.serving.queue.pace import Pace
@@ -52,16 +53,15 @@ class Turns:
     """
     The queue before one engine.
 
-    Args:
-        max_sequences: Most sequences that the engine works on at once.
-
+    Nothing is dispatched while the engine is not serving, after a crash for one: what waits keeps
+    its place and its time, and what comes joins it.
     """
 
     def __init__(
         self,
         model_id: str,
         *,
-        max_sequences: int,
+        engine: Engine,
         rules: QueueRules,
         clock: Clock,
         metrics: Metrics,
@@ -71,22 +71,33 @@ class Turns:
         self.clock = clock
         self._metrics = metrics
         self._order = Order(
-            max_sequences=max_sequences, prompt_window_tokens=rules.prompt_window_tokens
+            max_sequences=engine.max_sequences, prompt_window_tokens=rules.prompt_window_tokens
         )
+        self._engine = engine
+        engine.on_serving(self._let_go)
         self._pace = Pace(clock)
         self._waiting: dict[Ticket, Turn] = {}
 
     def would_wait(self, ticket: Ticket) -> bool:
         """Whether a request could not go to the engine at once."""
-        return self._order.would_wait(ticket)
+        return not self._engine.is_serving or self._order.would_wait(ticket)
 
-    def refusal(self, reason: Refusal, tier: ServiceTier) -> OverloadedError:
+    @property
+    def is_serving(self) -> bool:
+        """Whether the engine serves requests."""
+        return self._engine.is_serving
+
+    def refusal(
+        self, reason: Refusal, tier: ServiceTier
+    ) -> OverloadedError | EngineUnavailableError:
         """Count a refusal, and say when a request of *tier* might have its turn."""
         self.count_refusal(reason)
-        return OverloadedError(
-            "Model busy, retry later",
-            retry_after_s=self._pace.wait_s(self._order.num_waiting(tier)),
-        )
+        retry_after_s = self._pace.wait_s(self._order.num_waiting(tier))
+        if not self._engine.is_serving:
+            return EngineUnavailableError(
+                "The engine is restarting after a crash, retry later", retry_after_s=retry_after_s
+            )
+        return OverloadedError("Model busy, retry later", retry_after_s=retry_after_s)
 
     def count_refusal(self, reason: Refusal) -> None:
         """Count a refusal for the metrics."""
@@ -112,6 +123,13 @@ class Turns:
         self._metrics.waiting.labels(self.model_id, turn.ticket.tier).dec()
         self._let_go()
 
+    def requeue(self, turn: Turn) -> None:
+        """Let a request for which nothing was made wait again, before its key's others."""
+        self._waiting[turn.ticket] = turn
+        self._order.requeue(turn.ticket)
+        self._metrics.waiting.labels(self.model_id, turn.ticket.tier).inc()
+        self._let_go()
+
     def saw_tokens(self, ticket: Ticket, count: int) -> None:
         """Charge what was generated for a request."""
         self._order.made(ticket, count)
@@ -133,7 +151,7 @@ class Turns:
         self._pace.saw_end(is_idle=self._order.is_idle)
 
     def _let_go(self) -> None:
-        while (ticket := self._order.next()) is not None:
+        while self._engine.is_serving and (ticket := self._order.next()) is not None:
             self._pace.saw_start()
             turn = self._waiting.pop(ticket)
             waited_s = turn.come()
@@ -163,18 +181,25 @@ class Turn:
         self._is_fail_fast = is_fail_fast
         self._state = _State.NEW
         self._is_prompt_done = False
+        self._has_survived_crash = False
         self._joined_s = 0.0
         self._woken: asyncio.Future[None] | None = None  # set while it waits
 
+    @property
+    def max_wait_s(self) -> float:
+        """How long a request of this tier waits."""
+        return self._turns.max_wait_s[self.ticket.tier]
+
     async def wait(self) -> bool:
         """
-        Wait for the turn, which `end` must follow; called once.
+        Wait for the turn, which `end` or `requeue` must follow.
 
         Returns:
             False where `leave` was called before it came.
 
         Raises:
             OverloadedError: It did not come in the time that the request's tier has.
+            EngineUnavailableError: Nor is the engine back from its crash.
 
         """
         if self._state is _State.NEW:
@@ -201,6 +226,28 @@ class Turn:
             self.end()
             self._wake()
 
+    def may_requeue(self, *, has_crashed: bool) -> bool:
+        """
+        Whether a request whose engine is gone may wait for the next one.
+
+        It may if the engine made nothing for it: once after a crash in which it was the engine's,
+        and always where the engine was gone before it was given it.
+        """
+        return (
+            self._state is _State.AT_ENGINE
+            and not self._is_prompt_done
+            and not self._is_fail_fast
+            and not (self._has_survived_crash if has_crashed else self._turns.is_serving)
+        )
+
+    def requeue(self, *, has_crashed: bool) -> None:
+        """Wait again, at the front of the queue and for as long as its tier may."""
+        self._has_survived_crash |= has_crashed
+        self._state = _State.WAITING
+        self._joined_s = self._turns.clock.monotonic_s()
+        self._woken = None
+        self._turns.requeue(self)
+
     def saw(self, num_tokens: int, *, cached_tokens: int) -> None:
         """Take an engine's next step into account, as far as it was for this request."""
         self._turns.saw_tokens(self.ticket, num_tokens)
@@ -224,7 +271,7 @@ class Turn:
     async def _wait_in_line(self) -> None:
         self._woken = asyncio.get_running_loop().create_future()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._turns.max_wait_s[self.ticket.tier]):
+            async with asyncio.timeout(self.max_wait_s):
                 await self._woken
 
     def _wake(self) -> None:
