@@ -16,6 +16,7 @@ from stillhouse.billing.leases import Leases
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import Price
+from stillhouse.billing.rebuild import Rebuilt, rebuild
 from stillhouse.billing.shared_limits import SharedLimits
 from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, day_of, fetch_usage
 from stillhouse.billing.verify import Audit, Difference, audit_ledger
@@ -356,9 +357,18 @@ class Ledger:
         """Recompute everything that is derived; empty when the ledger is exactly right."""
         return (await self.audit()).differences
 
-    async def rebuild(self) -> None:
-        """Forget every balance and sum it again from requests and entries."""
-        await self._database.write(limits.rebuild)
+    async def rebuild(self) -> Rebuilt:
+        """
+        Sum every balance and day again from requests and entries, and correct what differs.
+
+        Requests go on meanwhile: what is read holds up nobody, and what is written is short.
+
+        Raises:
+            ConflictError: A balance that is right would be above its limit.
+            StoreUnavailableError: The ledger cannot be used; what was corrected stays so.
+
+        """
+        return await rebuild(self._database)
 
     async def close(self) -> None:
         """Wait for reservations that are being given back; call before the database closes."""

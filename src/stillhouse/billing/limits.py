@@ -10,7 +10,6 @@ from stillhouse.store import accounts, audit, balances, entries, keys, scopes, u
 from stillhouse.store.balances import ACCOUNT, ALL_TIME, KEY, SCOPE, Balance, BalanceKey
 from stillhouse.store.database import Connection
 from stillhouse.store.keys import KeyLimit
-from stillhouse.store.patience import allow_time
 from stillhouse.store.scopes import TokenScope
 
 #: DeepInfra's words, which clients may look for.
@@ -121,30 +120,32 @@ def top_up(
     balances.raise_limit(connection, of_account, amount_picousd)
 
 
-def rebuild(connection: Connection) -> None:
+def begin_anew(connection: Connection, of_key: BalanceKey) -> None:
     """
-    Delete every balance and day's sum, and make them anew from requests and entries.
+    Make a key's balance anew from its days' sums and what it holds.
 
-    A key's next request begins its balance where that is missing.
+    Where that is above the key's limit there is none: no request of the key is admitted either way.
     """
-    allow_time(connection)
-    days = usage_days.recompute(connection)
-    usage_days.delete_all(connection)
-    usage_days.insert_all(connection, days)
-    recomputed = audit.recompute_balances(connection, balances.fetch_all(connection), days)
-    balances.delete_all(connection)
-    for key, balance in recomputed.items():
-        balances.insert_row(connection, key, balance)
+    balances.delete_row(connection, of_key)
+    limit = keys.fetch_limit(connection, of_key.holder_id)
+    begin = _sum(connection, of_key, limit.amount_picousd if limit else None)
+    if limit is None or begin.spent_picousd + begin.held_picousd <= limit.amount_picousd:
+        balances.insert_row(connection, of_key, begin)
+
+
+def _sum(connection: Connection, of_key: BalanceKey, limit_picousd: int | None) -> Balance:
+    """What a key's requests of a period cost and hold."""
+    from_day, to_day = balances.days_of(of_key.period)
+    return Balance(
+        usage_days.sum_cost_of_key(connection, of_key.holder_id, from_day=from_day, to_day=to_day),
+        audit.sum_held_of_key(connection, of_key),
+        limit_picousd,
+    )
 
 
 def _begin(connection: Connection, of_key: BalanceKey, limit: KeyLimit) -> None:
     """Begin a key's balance with what its requests of the period cost and hold."""
-    from_day, to_day = balances.days_of(of_key.period)
-    begin = Balance(
-        usage_days.sum_cost_of_key(connection, of_key.holder_id, from_day=from_day, to_day=to_day),
-        audit.sum_held_of_key(connection, of_key),
-        limit.amount_picousd,
-    )
+    begin = _sum(connection, of_key, limit.amount_picousd)
     if begin.spent_picousd + begin.held_picousd > limit.amount_picousd:
         raise InsufficientFundsError(
             f"The key has spent {format_usd(begin.spent_picousd)} {_in_words(limit)} and holds "

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from stillhouse.store import audit, balances, idempotency, usage_days
+from stillhouse.store.balances import Balance, BalanceKey
 from stillhouse.store.coverage import Coverage, fetch_coverage
 from stillhouse.store.database import Connection
 from stillhouse.store.patience import allow_time
+from stillhouse.store.usage_days import DayKey, DaySums
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -97,16 +99,33 @@ def _difference(kind: str, wrong: audit.Wrong, found: str, expected: str) -> Dif
     )
 
 
-def _differing_sums(connection: Connection) -> Iterator[Difference]:
+@dataclass(frozen=True, slots=True)
+class WrongSums:
+    """Days' sums and balances that differ from their rows: each as it is kept, and as is due."""
+
+    days: list[tuple[DayKey, DaySums | None, DaySums | None]]
+    balances: list[tuple[BalanceKey, Balance | None, Balance | None]]
+
+
+def find_wrong_sums(connection: Connection) -> WrongSums:
+    """Recompute everything that is derived."""
+    allow_time(connection)
     days = usage_days.recompute(connection)
-    for day, sums, due_sums in _differing(usage_days.fetch_all(connection), days):
+    kept = balances.fetch_all(connection)
+    due = audit.recompute_balances(connection, kept, days)
+    return WrongSums(
+        list(_differing(usage_days.fetch_all(connection), days)), list(_differing(kept, due))
+    )
+
+
+def _differing_sums(connection: Connection) -> Iterator[Difference]:
+    wrong = find_wrong_sums(connection)
+    for day, sums, due_sums in wrong.days:
         yield Difference(
             f"usage of key {day.key_id} on day {day.day} at price {day.price_version}",
             f"is {sums}, but its requests sum to {due_sums}",
         )
-    kept = balances.fetch_all(connection)
-    recomputed = audit.recompute_balances(connection, kept, days)
-    for key, balance, due in _differing(kept, recomputed):
+    for key, balance, due in wrong.balances:
         subject = f"balance of {key.holder} {key.holder_id}"
         if key.period != balances.ALL_TIME:
             subject += f" in {key.period}"

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from stillhouse.app import Rooms, adopt_ledger
+from stillhouse.billing.rebuild import Rebuilt
 from stillhouse.billing.verify import Audit
 from stillhouse.billing.witness import compare_with_witness
 from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
@@ -73,13 +74,21 @@ def adopt(
 
 @app.command()
 def rebuild(config: ConfigOption = None, home: HomeOption = None) -> None:
-    """Sum every balance anew from requests and entries; a server may go on running."""
+    """Sum every balance anew from requests and entries; a server goes on serving meanwhile."""
 
-    async def sum_anew(rooms: Rooms) -> None:
-        await rooms.ledger.rebuild()
+    async def sum_anew(rooms: Rooms) -> Rebuilt:
+        return await rooms.ledger.rebuild()
 
-    in_rooms(config, home, sum_anew)
-    Console(stderr=True).print("Every balance and day's sum was made anew from the requests.")
+    rebuilt = in_rooms(config, home, sum_anew, must_exist=True)
+    console = Console(stderr=True)
+    console.print(
+        "Every balance and day's sum was made anew from the requests; "
+        f"{rebuilt.num_corrected} were wrong.",
+        highlight=False,
+    )
+    if not rebuilt.is_right:
+        console.print("Some differ all the same. Run: stillhouse ledger verify", highlight=False)
+        raise typer.Exit(1)
 
 
 def _in_words(covered: Coverage) -> str:

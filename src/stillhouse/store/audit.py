@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 from stillhouse.store import accounts, balances, keys, scopes
 from stillhouse.store.balances import Balance, BalanceKey
 from stillhouse.store.entries import CHARGE, FUNDING_ACCOUNT_ID, REVENUE_ACCOUNT_ID, TOP_UP
-from stillhouse.store.requests import HELD, SETTLED
+from stillhouse.store.requests import IS_HELD, SETTLED
 from stillhouse.store.tables import entry, price_version, request, scope, top_up
 from stillhouse.store.usage_days import DAY_MS, DayKey, DaySums
 
@@ -132,9 +132,7 @@ def fetch_foreign_scopes(connection: Connection) -> list[str]:
 
 def fetch_overdue_holds(connection: Connection, *, now_ms: int) -> list[str]:
     """Ids of requests that hold money past their lease, so that nobody can be working on them."""
-    query = select(request.c.request_id).where(
-        request.c.state == HELD, request.c.lease_until_ms <= now_ms
-    )
+    query = select(request.c.request_id).where(IS_HELD, request.c.lease_until_ms <= now_ms)
     return list(connection.scalars(query))
 
 
@@ -155,9 +153,7 @@ def recompute_balances(
     paid_in = _sum_by(
         connection, entry.c.account_id, entry.c.amount_picousd, entry.c.kind == TOP_UP
     )
-    held = _sum_by(
-        connection, request.c.account_id, request.c.hold_picousd, request.c.state == HELD
-    )
+    held = _sum_by(connection, request.c.account_id, request.c.hold_picousd, IS_HELD)
     recomputed = {
         BalanceKey(balances.ACCOUNT, customer.id, balances.ALL_TIME): Balance(
             spent.get(customer.id, 0),
@@ -182,7 +178,7 @@ def sum_held_of_key(connection: Connection, key: BalanceKey) -> int:
     """What a key's unresolved requests of a period hold."""
     first_day, end_day = balances.days_of(key.period)
     query = select(func.coalesce(func.sum(request.c.hold_picousd), 0)).where(
-        request.c.state == HELD,
+        IS_HELD,
         request.c.key_id == key.holder_id,
         request.c.created_at_ms >= first_day * DAY_MS,
         request.c.created_at_ms < end_day * DAY_MS,
@@ -196,7 +192,7 @@ def _recompute_scopes(connection: Connection) -> dict[BalanceKey, Balance]:
         return {}
     is_scoped = request.c.scope_id.is_not(None)
     spent = _sum_by(connection, request.c.scope_id, request.c.cost_picousd, is_scoped)
-    is_held = and_(is_scoped, request.c.state == HELD)
+    is_held = and_(is_scoped, IS_HELD)
     held = _sum_by(connection, request.c.scope_id, request.c.hold_picousd, is_held)
     return {
         BalanceKey(balances.SCOPE, row.id, balances.ALL_TIME): Balance(

@@ -182,9 +182,44 @@ def fetch_all(connection: Connection) -> dict[BalanceKey, Balance]:
     return {BalanceKey(*row[:3]): Balance(*row[3:]) for row in connection.execute(query)}
 
 
-def delete_all(connection: Connection) -> None:
-    """Forget every balance."""
-    connection.execute(delete(balance))
+def delete_row(connection: Connection, key: BalanceKey) -> None:
+    """Forget one balance of a holder."""
+    connection.execute(delete(balance).where(_THIS_ROW), _named(key))
+
+
+def correct(
+    connection: Connection, key: BalanceKey, kept: Balance | None, due: Balance | None
+) -> None:
+    """
+    Change a balance by what *due* differs from *kept*, whatever it is now.
+
+    Args:
+        kept: What it was when *due* was found; None when it was missing.
+        due: What it should have been; None when there should be none.
+
+    Raises:
+        IntegrityError: It would be above its limit, or below nothing.
+
+    """
+    if due is None:
+        delete_row(connection, key)
+    elif kept is None:
+        if not has_row(connection, key):
+            insert_row(connection, key, due)
+    else:
+        limit: object = due.limit_picousd
+        if due.limit_picousd is not None and kept.limit_picousd is not None:
+            limit = balance.c.limit_picousd + due.limit_picousd - kept.limit_picousd
+        query = (
+            update(balance)
+            .where(_THIS_ROW)
+            .values(
+                spent_picousd=balance.c.spent_picousd + due.spent_picousd - kept.spent_picousd,
+                held_picousd=balance.c.held_picousd + due.held_picousd - kept.held_picousd,
+                limit_picousd=limit,
+            )
+        )
+        connection.execute(query, _named(key))
 
 
 def _named(key: BalanceKey) -> dict[str, str | int]:

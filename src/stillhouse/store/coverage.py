@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from stillhouse.store import identity
-from stillhouse.store.requests import HELD
+from stillhouse.store.requests import IS_HELD
 from stillhouse.store.tables import account, entry, request, top_up
 
 
@@ -46,7 +46,7 @@ def fetch_coverage(connection: Connection) -> Coverage:
         ).select_from(request)
     ).one()
     counts = {
-        "num_held": select(func.count()).select_from(request).where(request.c.state == HELD),
+        "num_held": select(func.count()).select_from(request).where(IS_HELD),
         "num_entries": select(func.count()).select_from(entry),
         "num_accounts": select(func.count())
         .select_from(account)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from stillhouse.store import balances
 from stillhouse.store.balances import ALL_TIME, SCOPE, Balance, BalanceKey
 from stillhouse.store.prepared import Prepared
-from stillhouse.store.requests import HELD
+from stillhouse.store.requests import IS_HELD
 from stillhouse.store.tables import request, scope
 
 
@@ -57,9 +57,7 @@ _SELECT_EXPIRED = (
         scope.c.expires_at_ms < bindparam("before"),
         scope.c.id < select(func.max(scope.c.id)).scalar_subquery(),
         scope.c.id.not_in(
-            select(request.c.scope_id).where(
-                request.c.state == HELD, request.c.scope_id.is_not(None)
-            )
+            select(request.c.scope_id).where(IS_HELD, request.c.scope_id.is_not(None))
         ),
     )
     .limit(bindparam("at_most"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, select, update
 
 from stillhouse.store.prepared import Prepared
 from stillhouse.store.requests import HELD, SETTLED, VOIDED, HeldRequest, Resolution
@@ -117,9 +117,14 @@ def insert_all(connection: Connection, sums: Mapping[DayKey, DaySums]) -> None:
         connection.execute(insert(usage_day), rows)
 
 
-def delete_all(connection: Connection) -> None:
-    """Forget every day's sums."""
-    connection.execute(delete(usage_day))
+def correct(connection: Connection, key: DayKey, by: DaySums) -> None:
+    """Add what is missing to a day's sums, or take away what is too much, whatever they are now."""
+    is_this = and_(*(usage_day.c[name] == value for name, value in key._asdict().items()))
+    more = {name: usage_day.c[name] + value for name, value in by._asdict().items()}
+    if connection.execute(update(usage_day).where(is_this).values(more)).rowcount == 0:
+        insert_all(connection, {key: by})
+    is_empty = and_(usage_day.c.num_settled == 0, usage_day.c.num_voided == 0)
+    connection.execute(delete(usage_day).where(is_this, is_empty))
 
 
 def _sums_of(resolution: Resolution) -> DaySums:
