@@ -357,14 +357,12 @@ class Accounts:
             )
         if not is_by_customer:
             return
-        earliest_ms = key_rows.fetch_time_of_newest(
-            connection, account_id, nth=rules.keys_minted_per_minute
-        )
-        if earliest_ms is not None and now_ms < earliest_ms + _MINUTE_MS:
+        most = rules.keys_minted_per_minute
+        made_ms = key_rows.fetch_times_since(connection, account_id, since_ms=now_ms - _MINUTE_MS)
+        if len(made_ms) >= most:
             raise RateLimitError(
-                f"The account has made {rules.keys_minted_per_minute} API keys within a minute, "
-                "and may not make more of them.",
-                retry_after_s=(earliest_ms + _MINUTE_MS - now_ms) / 1000,
+                f"The account has made {most} API keys within a minute, and may not make more.",
+                retry_after_s=(made_ms[-most] + _MINUTE_MS - now_ms) / 1000,
             )
 
     def _insert_key(  # noqa: PLR0913 - what a key row needs

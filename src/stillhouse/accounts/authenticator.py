@@ -13,7 +13,7 @@ from stillhouse.accounts.key_index import KeyIndex
 from stillhouse.accounts.key_sealer import KeySealer
 from stillhouse.accounts.pepper import Pepper
 from stillhouse.accounts.principal_cache import Principal, PrincipalCache
-from stillhouse.accounts.scoped_token import ForgedTokenError
+from stillhouse.accounts.scoped_token import ForgedTokenError, UnsealedKeyError
 from stillhouse.accounts.scopes import Bounds, Scope, Scopes, VerifiedToken
 from stillhouse.clock import Clock
 from stillhouse.errors import AuthenticationError, StoreUnavailableError
@@ -140,6 +140,8 @@ class Authenticator:
         try:
             # Checked however many have failed: that takes microseconds, and the next may be right.
             return await self._scopes.verify(token)
+        except UnsealedKeyError:  # not the sender's fault
+            raise
         except ForgedTokenError as error:
             raise self._failures.count(error, address, key_id=error.key_id) from error
         except AuthenticationError as error:

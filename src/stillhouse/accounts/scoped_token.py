@@ -164,6 +164,10 @@ class ForgedTokenError(AuthenticationError):
         self.key_id = key_id
 
 
+class UnsealedKeyError(AuthenticationError):
+    """A token's key has been kept in an older form, in which it checks nothing."""
+
+
 def wrong_token() -> AuthenticationError:
     """Say the same whatever is wrong."""
     return AuthenticationError("Invalid or expired scoped token")

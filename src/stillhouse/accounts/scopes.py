@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from stillhouse.accounts import scoped_token
-from stillhouse.accounts.scoped_token import Claims, ForgedTokenError, UnverifiedToken
+from stillhouse.accounts.scoped_token import (
+    Claims,
+    ForgedTokenError,
+    UnsealedKeyError,
+    UnverifiedToken,
+)
 from stillhouse.accounts.signing_keys import SigningKeys
 from stillhouse.clock import Clock
-from stillhouse.errors import AuthenticationError, InvalidRequestError, KeyNotFoundError
+from stillhouse.errors import InvalidRequestError, KeyNotFoundError
 from stillhouse.money import usd
 from stillhouse.store import scopes as scope_rows
 from stillhouse.store.database import Database
@@ -144,6 +149,7 @@ class Scopes:
 
         Raises:
             ForgedTokenError: The key that it names has not signed it.
+            UnsealedKeyError: The key must be used itself first.
             AuthenticationError: There is no such key.
             StoreUnavailableError: The ledger cannot be read.
 
@@ -152,7 +158,7 @@ class Scopes:
         if found is None:
             raise scoped_token.wrong_token()
         if found.secret is None:
-            raise AuthenticationError(_not_sealed(token.key_name))
+            raise UnsealedKeyError(_not_sealed(token.key_name))
         if not token.is_signed_by(found.secret):
             raise ForgedTokenError(found.key.id)
         claims = token.claims

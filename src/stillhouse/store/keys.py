@@ -108,12 +108,13 @@ _COUNT_LIVE = (
         or_(api_key.c.expires_at_ms.is_(None), api_key.c.expires_at_ms > bindparam("now_ms")),
     )
 )
-_SELECT_TIME_OF_NEWEST = (
+_SELECT_TIMES_SINCE = (
     select(api_key.c.created_at_ms)
-    .where(api_key.c.account_id == bindparam("of_account"))
-    .order_by(api_key.c.created_at_ms.desc())
-    .limit(1)
-    .offset(bindparam("num_newer"))
+    .where(
+        api_key.c.created_at_ms > bindparam("since_ms"),
+        api_key.c.account_id == bindparam("of_account"),
+    )
+    .order_by(api_key.c.created_at_ms)
 )
 _SELECT_LIVE_AFTER = (
     select(api_key.c.id, api_key.c.account_id, api_key.c.name, api_key.c.secret_hmac)
@@ -207,10 +208,10 @@ def count_live(connection: Connection, account_id: int, *, now_ms: int) -> int:
     return connection.execute(_COUNT_LIVE, parameters).scalar_one()
 
 
-def fetch_time_of_newest(connection: Connection, account_id: int, *, nth: int) -> int | None:
-    """When the *nth* newest key of an account was made, revoked or not; None without so many."""
-    parameters = {"of_account": account_id, "num_newer": nth - 1}
-    return connection.execute(_SELECT_TIME_OF_NEWEST, parameters).scalar_one_or_none()
+def fetch_times_since(connection: Connection, account_id: int, *, since_ms: int) -> list[int]:
+    """When an account's keys were made after a time, revoked ones among them, oldest first."""
+    parameters = {"of_account": account_id, "since_ms": since_ms}
+    return [*connection.scalars(_SELECT_TIMES_SINCE, parameters)]
 
 
 def fetch_all(connection: Connection, account_id: int | None = None) -> list[KeyRow]:

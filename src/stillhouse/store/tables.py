@@ -83,7 +83,7 @@ api_key = Table(
     CheckConstraint("limit_picousd >= 0", name="limit"),
     CheckConstraint("limit_period IN ('total', 'month')", name="limit_period"),
     CheckConstraint("(limit_picousd IS NULL) = (limit_period IS NULL)", name="limit_whole"),
-    Index(None, "account_id", "created_at_ms"),
+    Index(None, "created_at_ms"),
     # A revoked key's name may be given again.
     Index(
         "uq_api_key_live_name",

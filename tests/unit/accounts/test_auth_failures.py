@@ -195,8 +195,9 @@ async def test_key_of_an_older_ledger_is_sealed_when_it_is_used(
     with sqlite3.connect(place) as ledger:
         ledger.execute("UPDATE api_key SET sealed_secret = NULL")
     ledger.close()
-    with pytest.raises(AuthenticationError, match=r"'laptop' cannot be checked .* used once"):
-        await accounts.authenticate(token(key), OFFICE)
+    for _ in range(2 * PER_MINUTE):  # nobody's failure, and so not counted
+        with pytest.raises(AuthenticationError, match=r"'laptop' cannot be checked .* used once"):
+            await accounts.authenticate(token(key), OFFICE)
     await accounts.authenticate(key.secret, OFFICE)
     await accounts.close()
     clock.advance(LIFETIME_S)

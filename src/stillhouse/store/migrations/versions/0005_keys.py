@@ -24,7 +24,7 @@ def upgrade() -> None:
         op.drop_constraint(_FOREIGN_KEY, "request")
     op.add_column("api_key", sa.Column("sealed_secret", sa.LargeBinary))
     op.execute("ALTER TABLE api_key DROP COLUMN sealed_signing_state")
-    op.create_index("ix_api_key_account_id", "api_key", ["account_id", "created_at_ms"])
+    op.create_index("ix_api_key_created_at_ms", "api_key", ["created_at_ms"])
     op.add_column("scope", sa.Column("expires_at_ms", sa.BigInteger))
     op.create_index("ix_scope_expires_at_ms", "scope", ["expires_at_ms"])
     op.execute(
