@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -33,8 +34,7 @@ from stillhouse.billing.statement import Statements
 from stillhouse.chat import ServiceTier
 from stillhouse.clock import Clock, SystemClock
 from stillhouse.config import MIB, Config, PublicPrefixConfig
-from stillhouse.engines.base import Engine
-from stillhouse.engines.child import SupervisionTimes
+from stillhouse.engines.child import ChildEngine, SupervisionTimes
 from stillhouse.engines.fake.engine import fake_engine
 from stillhouse.engines.fake.settings import FakeSettings, Fault, FaultKind
 from stillhouse.engines.frames import Loading
@@ -46,6 +46,7 @@ from stillhouse.metrics import Metrics
 from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel
 from stillhouse.models.grammar.compiler import GrammarCompiler
+from stillhouse.models.grammar.process import CompileLimits
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.host_threads import HostThreads
 from stillhouse.serving.places import Places
@@ -222,13 +223,12 @@ async def open_service(
             {id_: chat.spec.price for id_, chat in chats.items()}
         )
         served = {}
+        engines = {}
         for model_id, chat in chats.items():
-            engine = _running(_make_engine(config, home, chat, on_progress))
+            engine = _make_engine(config, home, chat, on_progress)
+            engines[model_id] = await stack.enter_async_context(_running(engine))
             served[model_id] = ServedModel(
-                chat,
-                await stack.enter_async_context(engine),
-                prices[model_id],
-                public_prefixes[model_id],
+                chat, engine, prices[model_id], public_prefixes[model_id]
             )
         models = ServedModels(catalogue, served)
         past_requests = PastRequests(rooms.database, clock)
@@ -243,7 +243,7 @@ async def open_service(
                 is_vital=False,
             )
         )
-        grammars = GrammarCompiler()
+        grammars = GrammarCompiler(_compile_limits(config), clock)
         stack.push_async_callback(grammars.close)
         completions = Completions(
             models=models,
@@ -269,6 +269,8 @@ async def open_service(
                 is_vital=False,
             )
         )
+        for model_id, engine in engines.items():
+            engine.on_compiled = partial(completions.charge_compiled, model_id)
         bodies = Bodies.under(config, clock)
         stack.push_async_callback(bodies.close)
         drain = Drain()
@@ -299,6 +301,20 @@ async def open_service(
             has_public_metrics=config.server.host in _LOOPBACK_HOSTS,
         )
         yield Service(api, rooms, models, first_key, drain, completions)
+
+
+def _compile_limits(config: Config) -> CompileLimits:
+    grammars = config.grammars
+    return CompileLimits(
+        timeout_s=grammars.timeout_s,
+        memory_bytes=grammars.process_memory_mib * MIB,
+        max_processes=grammars.processes,
+        max_waiting=grammars.max_waiting,
+        max_waiting_per_account=grammars.max_waiting_per_account,
+        max_wait_s=grammars.max_wait_s,
+        max_remembered=grammars.max_remembered,
+        bad_for_s=grammars.bad_for_s,
+    )
 
 
 def _make_places(config: Config, clock: Clock, metrics: Metrics) -> Places:
@@ -378,7 +394,7 @@ def _system_text(declared: PublicPrefixConfig, source: Path | None) -> str:
 
 
 @asynccontextmanager
-async def _running(engine: Engine) -> AsyncIterator[Engine]:
+async def _running(engine: ChildEngine) -> AsyncIterator[ChildEngine]:
     await engine.start()
     try:
         yield engine
@@ -388,7 +404,7 @@ async def _running(engine: Engine) -> AsyncIterator[Engine]:
 
 def _make_engine(
     config: Config, home: Path, chat: ChatModel, on_progress: Progress | None
-) -> Engine:
+) -> ChildEngine:
     patience = config.engine.supervision.model_dump(exclude={"cancel_timeout_s", "quarantine_s"})
     times = SupervisionTimes(**patience)
     if config.engine.kind == "fake":

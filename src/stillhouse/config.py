@@ -160,6 +160,19 @@ class BodiesConfig(_Section):
     tokenizer_threads: int = Field(default=2, ge=1, le=64)
 
 
+class GrammarsConfig(_Section):
+    """How schemas and regular expressions are tried; `models/grammar/` says how."""
+
+    processes: int = Field(default=2, ge=1, le=64)
+    process_memory_mib: int = Field(default=512, ge=64)
+    timeout_s: float = Field(default=2, gt=0)
+    max_waiting: int = Field(default=256, ge=0)
+    max_waiting_per_account: int = Field(default=32, ge=0)
+    max_wait_s: float = Field(default=30, gt=0)
+    max_remembered: int = Field(default=10_000, ge=1)
+    bad_for_s: float = Field(default=600, ge=0)
+
+
 class TokenCountsConfig(_Section):
     """How often one account may ask how many tokens a prompt has."""
 
@@ -221,6 +234,7 @@ class Config(_Section):
     store: StoreConfig = StoreConfig()
     limits: LimitsConfig = LimitsConfig()
     bodies: BodiesConfig = BodiesConfig()
+    grammars: GrammarsConfig = GrammarsConfig()
     token_counts: TokenCountsConfig = TokenCountsConfig()
     queue: QueueConfig = QueueConfig()
     models: dict[str, dict[str, Any]] = {DEMO_MODEL: {}, DEMO_TOOLS_MODEL: {}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from stillhouse.clock import Clock
@@ -57,6 +57,8 @@ class FairSlots:
         max_waiting: Most pieces of work that wait.
         max_waiting_per_account: Of one account.
         credit_s: How many seconds of service an account that comes back may be ahead of the others.
+        num_reserved: Of the slots, so many are kept free of accounts that *is_heavy*.
+        is_heavy: Says of an account, when a slot comes free, whether it has had much lately.
 
     """
 
@@ -70,6 +72,8 @@ class FairSlots:
         clock: Clock,
         max_running_per_account: int | None = None,
         credit_s: float = 1.0,
+        num_reserved: int = 0,
+        is_heavy: Callable[[int], bool] | None = None,
     ) -> None:
         self._name = name
         self._max_running = max_running
@@ -77,6 +81,8 @@ class FairSlots:
         self._max_waiting = max_waiting
         self._max_waiting_per_account = max_waiting_per_account
         self._clock = clock
+        self._num_reserved = num_reserved
+        self._is_heavy = is_heavy
         self._queue: FairQueue[HeldSlot] = FairQueue(credit=_microseconds(credit_s))
         self._running: Counter[int] = Counter()  # by account
         self._num_running = 0
@@ -151,7 +157,10 @@ class FairSlots:
             slot.grant(self._usual_us)
 
     def _may_run(self, account_id: int) -> bool:
-        return self._running[account_id] < self._max_running_per_account
+        if self._running[account_id] >= self._max_running_per_account:
+            return False
+        has_more = self._max_running - self._num_running > self._num_reserved
+        return has_more or self._is_heavy is None or not self._is_heavy(account_id)
 
     def _release(self, slot: HeldSlot, held_us: int) -> None:
         self._queue.charge(slot.account_id, slot.key_id, held_us - slot.charged_us)

@@ -26,9 +26,10 @@ from stillhouse.errors import (
 )
 from stillhouse.metrics import Metrics
 from stillhouse.models.chat_model import Prompt
-from stillhouse.models.grammar.compiler import GrammarCompiler
+from stillhouse.models.grammar.compiler import GrammarCompiler, Owner
 from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.completion import Completion
+from stillhouse.serving.grammar_work import GrammarWork
 from stillhouse.serving.host_threads import HostThreads
 from stillhouse.serving.places import Place, Places
 from stillhouse.serving.quarantine import Fingerprint, Quarantine
@@ -80,6 +81,7 @@ class Completions:
         self._threads = threads
         self._grammars = grammars
         self._quarantine = quarantine
+        self._grammar_work = GrammarWork(places)
         self._resolver = resolver
         self._clock = clock
         self._metrics = metrics
@@ -167,6 +169,10 @@ class Completions:
         # From the hold to here nothing waits and nothing refuses: what is held is always run.
         self._start(completion, place)
         return completion
+
+    def charge_compiled(self, model_id: str, cache_salt: str, seconds: float) -> None:
+        """Charge the time in which a model's engine has compiled a grammar to whose it is."""
+        self._grammar_work.charge(model_id, cache_salt, seconds)
 
     async def count_prompt_tokens(self, principal: Principal, request: ChatRequest) -> int:
         """
@@ -278,14 +284,22 @@ class Completions:
         work: Callable[[], T],
     ) -> T:
         """What *work* returns; its time counts against the account's turns at the engine."""
-        account_id, key_id = principal.account_id, principal.key_id
         return await self._threads.run(
             work,
-            account_id=account_id,
-            key_id=key_id,
-            charge=lambda seconds: self._places.charge_work(
-                account_id, key_id, model.chat.spec.id, seconds, tier=request.tier
-            ),
+            account_id=principal.account_id,
+            key_id=principal.key_id,
+            charge=self._charge_to(principal, model, request),
+        )
+
+    def _charge_to(
+        self, principal: Principal, model: ServedModel, request: ChatRequest | TextRequest
+    ) -> Callable[[float], None]:
+        return partial(
+            self._places.charge_work,
+            principal.account_id,
+            principal.key_id,
+            model.chat.spec.id,
+            tier=request.tier,
         )
 
     async def _compile(
@@ -303,11 +317,14 @@ class Completions:
         )
         if constraint is None:
             return None
+        charge = self._charge_to(principal, model, request)
         await self._grammars.check(
             constraint.grammar,
             param=constraint.param,
+            owner=Owner(principal.account_id, principal.key_id, charge),
             tokenizer_json=model.chat.checkpoint_path / "tokenizer.json",
         )
+        self._grammar_work.expect(principal)
         return Grammar(constraint.grammar, constraint.after_token_id)
 
     async def _hold(

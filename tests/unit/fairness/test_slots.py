@@ -200,3 +200,21 @@ async def test_how_long_a_slot_was_held_is_told(clock):
     await second.end()
 
     assert (3, 2) == (first.held_s, second.held_s)
+
+
+async def test_a_reserved_slot_is_for_those_that_had_little(clock):
+    """However many accounts had much, one slot stays free of them, and they lose nothing else."""
+    slots = make_slots(clock, max_running=2, num_reserved=1, is_heavy=lambda account: account < 10)
+    first, second = await start(slots, (1,), (2,))
+    assert (True, False) == (first.has_begun.is_set(), second.has_begun.is_set())
+    light, other_light = await start(slots, (11,), (12,))
+    assert (True, False) == (light.has_begun.is_set(), other_light.has_begun.is_set())
+    await light.end()
+    await settle()
+    assert (False, True) == (second.has_begun.is_set(), other_light.has_begun.is_set())
+    await first.end()
+    await other_light.end()
+    await settle()
+    assert second.has_begun.is_set()
+    await second.end()
+    assert (0, 0) == (slots.num_running, slots.num_waiting)

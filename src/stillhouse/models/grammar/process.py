@@ -15,6 +15,7 @@ from typing import Any, Self
 from stillhouse.errors import EngineUnavailableError
 
 _WORKER = "stillhouse.models.grammar.worker"
+_NICENESS = 10
 MIB = 1024 * 1024
 
 
@@ -31,10 +32,15 @@ class CompileLimits:
         timeout_s: For one grammar, from when its tokenizer is loaded.
         memory_bytes: Beyond what the process has with its tokenizers, by `RLIMIT_AS`.
         start_timeout_s: For a process to start and to load a tokenizer.
-        max_processes: Most grammars at once.
+        max_processes: Most grammars at once, one of each account; of two and more one is kept for
+            accounts that had less than `heavy_from_s` lately.
+        heavy_from_s: Of a process's time; half of it is forgotten each minute.
         max_waiting: Most grammars that wait for a process; one more is refused.
-        max_remembered: Most grammars of which it is remembered that they are good, each by its
-            digest: some 200 bytes.
+        max_waiting_per_account: The same of one account.
+        max_wait_s: Longest that one waits for a process.
+        max_remembered: Most grammars of which it is remembered whether they are good, each by its
+            digest: less than a kilobyte.
+        bad_for_s: So long it is remembered that one is not; a busy machine may be the cause.
 
     """
 
@@ -42,8 +48,12 @@ class CompileLimits:
     memory_bytes: int = 512 * MIB
     start_timeout_s: float = 30.0
     max_processes: int = 2
-    max_waiting: int = 64
+    heavy_from_s: float = 1.0
+    max_waiting: int = 256
+    max_waiting_per_account: int = 32
+    max_wait_s: float = 30.0
     max_remembered: int = 10_000
+    bad_for_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +72,32 @@ class Verdict:
 
 
 class GrammarProcess:
-    """The parent's end of one ``stillhouse.models.grammar.worker``."""
+    """
+    The parent's end of one ``stillhouse.models.grammar.worker``.
 
-    def __init__(self, process: asyncio.subprocess.Process, limits: CompileLimits) -> None:
+    Attributes:
+        is_nice: It has what others leave of the processor.
+
+    """
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, limits: CompileLimits, *, is_nice: bool
+    ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self._process = process
         self._stdin = process.stdin
         self._stdout = process.stdout
         self._limits = limits
+        self.is_nice = is_nice
 
     @classmethod
-    async def spawn(cls, limits: CompileLimits) -> Self:
+    async def spawn(cls, limits: CompileLimits, *, is_nice: bool = False) -> Self:
         """
         Start the process: with no environment, and no words of its own, as they quote grammars.
+
+        Args:
+            is_nice: It has what others leave of the processor.
 
         Raises:
             EngineUnavailableError: It cannot be run.
@@ -91,7 +113,10 @@ class GrammarProcess:
             )
         except OSError as error:
             raise EngineUnavailableError(f"No grammar can be compiled now: {error}.") from error
-        return cls(process, limits)
+        if is_nice:
+            with contextlib.suppress(OSError):  # it is gone already, as will be found out
+                os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
+        return cls(process, limits, is_nice=is_nice)
 
     @property
     def pid(self) -> int:

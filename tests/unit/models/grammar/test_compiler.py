@@ -5,6 +5,7 @@ import select
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -17,10 +18,11 @@ from stillhouse.chat import (
     ToolChoice,
     ToolMode,
 )
+from stillhouse.clock import FrozenClock
 from stillhouse.engines.openvino import grammar as engine_grammar
 from stillhouse.errors import EngineUnavailableError, InvalidRequestError, OverloadedError
 from stillhouse.models.dialects.tool_call_form import HERMES_CALLS
-from stillhouse.models.grammar.compiler import GrammarCompiler
+from stillhouse.models.grammar.compiler import GrammarCompiler, Owner
 from stillhouse.models.grammar.grammar import grammar_of, tools_grammar
 from stillhouse.models.grammar.process import MIB, CompileLimits
 from stillhouse.models.grammar.worker import LIMITS
@@ -31,7 +33,12 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 EVIL_SCHEMA = {"type": "string", "allOf": [{"pattern": f"(a|b)*a(a|b){{{i}}}"} for i in range(20)]}
 EVIL = grammar_of(JsonSchemaFormat(EVIL_SCHEMA))
 OBJECT = grammar_of(JsonObjectFormat())
-PATIENT = CompileLimits(timeout_s=600, start_timeout_s=600)
+PATIENT = CompileLimits(timeout_s=600, start_timeout_s=600, max_wait_s=600)
+
+
+def evil(number: int) -> str:
+    """One of many grammars that take for ever."""
+    return grammar_of(JsonSchemaFormat({**EVIL_SCHEMA, "maxLength": 900 + number}))
 
 
 def regex(text: str) -> str:
@@ -50,9 +57,9 @@ async def make_compiler():
     """Compilers of other limits, closed at the end."""
     compilers = []
 
-    def make(**limits):
-        settings = {"timeout_s": 600, "start_timeout_s": 600} | limits
-        compilers.append(GrammarCompiler(CompileLimits(**settings)))
+    def make(clock=None, **limits):
+        settings = {"timeout_s": 600, "start_timeout_s": 600, "max_wait_s": 600} | limits
+        compilers.append(GrammarCompiler(CompileLimits(**settings), clock))
         return compilers[-1]
 
     yield make
@@ -60,8 +67,16 @@ async def make_compiler():
         await compiler.close()
 
 
-async def check(compiler: GrammarCompiler, grammar: str) -> None:
-    await compiler.check(grammar, param="response_format")
+def nothing(_seconds: float) -> None:
+    pass
+
+
+OWNER = Owner(1, 1, nothing)
+
+
+async def check(compiler: GrammarCompiler, grammar: str, *, account: int = 1) -> None:
+    owner = replace(OWNER, account_id=account)
+    await compiler.check(grammar, param="response_format", owner=owner)
 
 
 async def has_ended(pid: int) -> None:
@@ -178,23 +193,130 @@ async def test_a_grammar_whose_child_is_killed_twice_fails(compiler):
 
 
 async def test_many_at_once_take_turns(compiler):
-    """Two processes at most."""
+    """Two processes at most, and one for each account."""
     await asyncio.gather(*(check(compiler, regex("a" * length)) for length in range(1, 11)))
+    assert 1 == len(compiler.worker_pids)
 
+    await asyncio.gather(*(check(compiler, regex("b" * n), account=n) for n in range(1, 11)))
     assert 2 == len(compiler.worker_pids)
 
 
-async def test_a_full_queue_refuses(make_compiler):
+@pytest.mark.parametrize("limits", [{"max_waiting": 2}, {"max_waiting_per_account": 2}])
+async def test_a_full_queue_refuses(make_compiler, limits):
     """With a time to come back; the others are not disturbed."""
-    compiler = make_compiler(max_processes=1, max_waiting=2)
+    compiler = make_compiler(max_processes=1, **limits)
     checks = [asyncio.create_task(check(compiler, regex("a" * length))) for length in (1, 2, 3)]
     await busy_pid(compiler)
 
-    with pytest.raises(OverloadedError, match="2 grammars wait") as caught:
+    with pytest.raises(OverloadedError, match="wait for their grammars to be comp") as caught:
         await check(compiler, OBJECT)
     await asyncio.gather(*checks)
 
     assert 1 == caught.value.retry_after_s
+
+
+async def test_who_waits_too_long_is_refused(make_compiler):
+    """And leaves the queue; what is being compiled has its own limit."""
+    compiler = make_compiler(max_processes=1, max_wait_s=0.05)
+    check_evil = asyncio.create_task(check(compiler, EVIL))
+    await busy_pid(compiler)
+
+    with pytest.raises(OverloadedError, match=r"has waited 0\.05 s"):
+        await check(compiler, OBJECT)
+
+    assert not check_evil.done()
+    check_evil.cancel()
+
+
+async def test_slow_grammars_hold_up_no_other_account(make_compiler):
+    """However many accounts send them: one process is for those that had little lately."""
+    compiler = make_compiler()
+    for account in (1, 2):
+        compiler._recent.add(account, 60.0)
+    slow = [
+        asyncio.create_task(check(compiler, evil(number), account=1 + number % 2))
+        for number in range(10)
+    ]
+    await busy_pid(compiler)
+
+    await check(compiler, OBJECT, account=3)
+
+    assert not any(task.done() for task in slow)
+    for task in slow:
+        task.cancel()
+
+
+async def test_who_had_much_lately_is_known(make_compiler):
+    """By the time that a process was busy for it; after some minutes that is forgotten."""
+    clock = FrozenClock()
+    compiler = make_compiler(clock=clock, heavy_from_s=1.0)
+    compiler._recent.add(1, 8.0)
+    assert compiler._is_heavy(1)
+    assert not compiler._is_heavy(2)
+    clock.advance(181)
+    assert not compiler._is_heavy(1)
+
+
+async def test_a_bad_grammar_is_compiled_once(make_compiler):
+    """Again and again from several accounts, at once or later: it takes one process's time."""
+    compiler = make_compiler(timeout_s=0.2)
+    charged: list[tuple[int, float]] = []
+
+    async def check_evil(account: int) -> None:
+        owner = Owner(account, 1, lambda seconds: charged.append((account, seconds)))
+        with pytest.raises(InvalidRequestError, match="takes longer than"):
+            await compiler.check(EVIL, param="response_format", owner=owner)
+
+    await asyncio.gather(*(check_evil(1) for _ in range(50)))
+    assert [1] == [account for account, _ in charged]
+    assert charged[0][1] >= 0.2
+    await check_evil(1)
+    await check_evil(2)
+    assert 1 == len(charged)
+    assert frozenset() == compiler.worker_pids
+
+
+async def test_a_bad_grammar_is_tried_again_after_a_while(make_compiler):
+    """A busy machine may be why it took too long."""
+    clock = FrozenClock()
+    compiler = make_compiler(clock=clock, timeout_s=0.2, bad_for_s=600)
+    with pytest.raises(InvalidRequestError):
+        await check(compiler, EVIL)
+    clock.advance(599)
+    with pytest.raises(InvalidRequestError):
+        await asyncio.wait_for(check(compiler, EVIL), 0.1)
+    clock.advance(1)
+    check_evil = asyncio.create_task(check(compiler, EVIL))
+    await busy_pid(compiler)
+    check_evil.cancel()
+
+
+async def test_who_joins_a_check_outlives_who_began_it(compiler):
+    """The first one's client leaves; the second's still gets its verdict, from the same process."""
+    first = asyncio.create_task(check(compiler, OBJECT))
+    pid = await busy_pid(compiler)
+    second = asyncio.create_task(check(compiler, OBJECT))
+    await asyncio.sleep(0)
+
+    first.cancel()
+    await second
+
+    assert {pid} == compiler.worker_pids
+
+
+async def test_who_leaves_is_charged_all_the_same(make_compiler):
+    """A slow schema cannot be sent for nothing by hanging up."""
+    charged: list[float] = []
+    compiler = make_compiler(max_processes=1)
+    owner = replace(OWNER, charge=charged.append)
+    checking = asyncio.create_task(compiler.check(EVIL, param="tools", owner=owner))
+    pid = await busy_pid(compiler)
+    checking.cancel()
+    await has_ended(pid)
+    await check(compiler, OBJECT)  # its place is free
+
+    assert 1 == len(charged)
+    assert charged[0] > 0
 
 
 async def test_a_cancelled_check_ends_its_process(make_compiler):
@@ -272,7 +394,7 @@ async def test_marks_have_to_be_tokens_of_the_model(compiler, tmp_path):
     async def check_marks(token_id: int) -> None:
         grammar = tools_grammar([Tool("f")], choice, HERMES_CALLS, lambda _: token_id)
         assert grammar is not None
-        await compiler.check(grammar, param="tools", tokenizer_json=path)
+        await compiler.check(grammar, param="tools", owner=OWNER, tokenizer_json=path)
 
     await check_marks(known)
     with pytest.raises(InvalidRequestError, match=r"tools cannot be compiled: .* range") as caught:
@@ -283,7 +405,9 @@ async def test_marks_have_to_be_tokens_of_the_model(compiler, tmp_path):
 async def test_a_tokenizer_that_cannot_be_read_is_not_the_requests_fault(compiler, tmp_path):
     """The message names the file."""
     with pytest.raises(EngineUnavailableError, match=r"cannot load .*missing.json"):
-        await compiler.check(OBJECT, param="tools", tokenizer_json=tmp_path / "missing.json")
+        await compiler.check(
+            OBJECT, param="tools", owner=OWNER, tokenizer_json=tmp_path / "missing.json"
+        )
 
 
 LIMIT_NAMES = [
@@ -305,14 +429,14 @@ def test_limits_are_those_of_the_embedded_engine(name):
 
 PARENT = f"""
 import asyncio
-from stillhouse.models.grammar.compiler import GrammarCompiler
+from stillhouse.models.grammar.compiler import GrammarCompiler, Owner
 from stillhouse.models.grammar.process import CompileLimits
 
 async def main():
     compiler = GrammarCompiler(CompileLimits(timeout_s=600, start_timeout_s=600))
-    await compiler.check({OBJECT!r}, param="response_format")
+    await compiler.check({OBJECT!r}, param="response_format", owner=Owner(1, 1, lambda _: None))
     print(*compiler.worker_pids, flush=True)
-    await compiler.check({EVIL!r}, param="response_format")
+    await compiler.check({EVIL!r}, param="response_format", owner=Owner(1, 1, lambda _: None))
 
 asyncio.run(main())
 """
