@@ -1,7 +1,8 @@
-"""How many bytes of request bodies an account may bring at once, and per minute."""
+"""How many bytes of request bodies an account may bring at once, and how fast."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +18,7 @@ from stillhouse.limits import Bucket
 SMALL_BYTES = 64 << 10
 #: Accounts that are looked at for being at rest, whenever a body has come in.
 _NUM_SWEPT = 2
+_MINUTE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,10 @@ class BodyRules:
         max_bytes_in_flight: Of all large ones that are read, parsed or tokenised.
         max_bytes_in_flight_per_account: The same of one account.
         bytes_per_minute: Of one account; counted for refused requests as well.
-        max_waiting: Most large bodies of one account that are not read yet.
-        max_wait_s: So long each waits to be read.
+        burst_bytes: Of one account's large bodies that come at once; the others are read at that
+            rate. At least `max_bytes`.
+        max_waiting: Most large bodies of one account that wait for its share.
+        max_wait_s: So long each waits for its share, and for the account's rate.
 
     """
 
@@ -38,6 +42,7 @@ class BodyRules:
     max_bytes_in_flight: int = 128 * MIB
     max_bytes_in_flight_per_account: int = 32 * MIB
     bytes_per_minute: int = 512 * MIB
+    burst_bytes: int = 64 * MIB
     max_waiting: int = 200
     max_wait_s: float = 30
 
@@ -57,7 +62,7 @@ class BodyAdmission:
             ),
             what="its body to be read",
         )
-        self._minutes: OrderedDict[int, Bucket] = OrderedDict()  # of accounts not at rest
+        self._rates: OrderedDict[int, _Rates] = OrderedDict()  # of accounts not at rest
 
     def intake(self, account_id: int, *, declared_bytes: int | None) -> Intake:
         """What one body is read through, which has to be closed."""
@@ -67,46 +72,106 @@ class BodyAdmission:
 
     def refuse_too_much(self, account_id: int) -> None:
         """
-        Refuse whoever has used up the minute.
+        Refuse whoever has used up the minute with small bodies.
 
         Raises:
             RateLimitError: The account has.
 
         """
-        minute = self._minutes.get(account_id)
-        if minute and (wait_s := minute.wait_s(self._clock.monotonic_s())):
-            per_minute = self.rules.bytes_per_minute / MIB
-            raise RateLimitError(
-                f"Rate limited: {per_minute:g} MiB of request bodies per minute",
-                retry_after_s=wait_s,
-            )
+        rates = self._rates.get(account_id)
+        if rates and (wait_s := rates.small.wait_s(self._clock.monotonic_s())):
+            raise self._refusal(wait_s)
 
     async def take(self, account_id: int, num_bytes: int) -> int:
-        """Wait for so many bytes of the account's share."""
-        taken = await self._in_flight.take(account_id, num_bytes)
+        """
+        Wait until the account's rate allows so many bytes, and then for its share.
+
+        Returns:
+            What was taken of the share.
+
+        Raises:
+            RateLimitError: That takes too long.
+
+        """
+        pace = self._rates_of(account_id).large
+        wait_s = pace.reserve(num_bytes, self._clock.monotonic_s())
+        if wait_s > self.rules.max_wait_s:
+            pace.give_back(num_bytes)
+            raise self._refusal(wait_s)
         try:
-            self.refuse_too_much(account_id)  # others that waited as well have been counted
-        except RateLimitError:
-            self._in_flight.give_back(account_id, taken)
+            await asyncio.sleep(wait_s)
+            return await self._in_flight.take(account_id, num_bytes)
+        except BaseException:
+            pace.give_back(num_bytes)
             raise
-        return taken
 
-    def give_back(self, account_id: int, taken: int) -> None:
-        """Give back what `take` has given."""
+    def give_back(self, account_id: int, taken: int, *, num_unread: int) -> None:
+        """Give back what `take` has taken, and what was not needed of the rate."""
         self._in_flight.give_back(account_id, taken)
+        self._rates_of(account_id).large.give_back(num_unread)
 
-    def count(self, account_id: int, num_bytes: int) -> None:
-        """Count what was read, whatever becomes of it."""
+    def count_small(self, account_id: int, num_bytes: int) -> None:
+        """Count a small body that was read, whatever becomes of it."""
         now_s = self._clock.monotonic_s()
-        minute = self._minutes.get(account_id)
-        if minute is None:
-            minute = self._minutes[account_id] = Bucket(self.rules.bytes_per_minute)
-        minute.take(num_bytes, now_s)
-        for other_id in list(islice(self._minutes, _NUM_SWEPT)):
-            if self._minutes[other_id].is_full(now_s):
-                del self._minutes[other_id]
+        self._rates_of(account_id).small.take(num_bytes, now_s)
+        for other_id in list(islice(self._rates, _NUM_SWEPT)):
+            if self._rates[other_id].is_at_rest(now_s):
+                del self._rates[other_id]
             else:
-                self._minutes.move_to_end(other_id)
+                self._rates.move_to_end(other_id)
+
+    def _rates_of(self, account_id: int) -> _Rates:
+        rates = self._rates.get(account_id)
+        if rates is None:
+            per_minute = self.rules.bytes_per_minute
+            rates = self._rates[account_id] = _Rates(
+                Bucket(per_minute), _Pace(per_minute / _MINUTE_S, self.rules.burst_bytes)
+            )
+        return rates
+
+    def _refusal(self, wait_s: float) -> RateLimitError:
+        per_minute = self.rules.bytes_per_minute / MIB
+        return RateLimitError(
+            f"Rate limited: {per_minute:g} MiB of request bodies per minute", retry_after_s=wait_s
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """What is left of one account's minute."""
+
+    small: Bucket
+    large: _Pace
+
+    def is_at_rest(self, now_s: float) -> bool:
+        return self.small.is_full(now_s) and self.large.is_full(now_s)
+
+
+@dataclass(slots=True)
+class _Pace:
+    """
+    Says when the next bytes may come, so that no more than a burst comes faster than the rate.
+
+    Source:
+        The generic cell rate algorithm, ITU-T I.371.
+
+    """
+
+    bytes_per_s: float
+    burst_bytes: int
+    _full_at_s: float = float("-inf")
+
+    def reserve(self, num_bytes: int, now_s: float) -> float:
+        """Take so many bytes; returns how long to wait for them."""
+        self._full_at_s = max(self._full_at_s, now_s) + num_bytes / self.bytes_per_s
+        return max(0, self._full_at_s - self.burst_bytes / self.bytes_per_s - now_s)
+
+    def give_back(self, num_bytes: int) -> None:
+        """Take back what was not needed."""
+        self._full_at_s -= num_bytes / self.bytes_per_s
+
+    def is_full(self, now_s: float) -> bool:
+        return now_s >= self._full_at_s
 
 
 class Intake:
@@ -127,7 +192,8 @@ class Intake:
         self._admission = admission
         self._account_id = account_id
         self._declared_bytes = declared_bytes
-        self._taken = 0
+        self._reserved = 0  # of the account's rate
+        self._taken = 0  # of its share
         self._num_read = 0
 
     def __enter__(self) -> Self:
@@ -135,9 +201,10 @@ class Intake:
 
     def __exit__(self, *exception: object) -> None:
         if self._taken:
-            self._admission.give_back(self._account_id, self._taken)
-        if self._num_read:
-            self._admission.count(self._account_id, self._num_read)
+            num_unread = max(0, self._reserved - self._num_read)
+            self._admission.give_back(self._account_id, self._taken, num_unread=num_unread)
+        elif self._num_read:
+            self._admission.count_small(self._account_id, self._num_read)
 
     async def begin(self) -> None:
         """
@@ -178,3 +245,4 @@ class Intake:
     async def _take(self, num_bytes: int) -> None:
         num_bytes = min(num_bytes, self._admission.rules.max_bytes)
         self._taken = await self._admission.take(self._account_id, num_bytes)
+        self._reserved = num_bytes

@@ -55,6 +55,7 @@ class Bodies:
                 max(chosen.max_mib_in_flight_per_account * MIB, max_bytes), total_bytes
             ),
             bytes_per_minute=chosen.mib_per_minute * MIB,
+            burst_bytes=max(chosen.burst_mib * MIB, max_bytes),
             max_waiting=chosen.max_waiting,
             max_wait_s=chosen.max_wait_s,
         )
