@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections import Counter as Tally
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    generate_latest,
+)
 
 from stillhouse.clock import Clock, SystemClock
 
@@ -81,6 +88,12 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.grammar_s = Summary(
+            "stillhouse_grammar_compile_seconds",
+            "How long grammars were compiled; where is check (before admission) or engine",
+            ["model", "where"],
+            registry=self.registry,
+        )
         self.ledger_lost = Gauge(
             "stillhouse_ledger_lost",
             "1 while a file of the ledger is deleted, replaced or cut short: nothing is admitted",

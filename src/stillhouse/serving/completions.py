@@ -26,7 +26,7 @@ from stillhouse.errors import (
 )
 from stillhouse.metrics import Metrics
 from stillhouse.models.chat_model import Prompt
-from stillhouse.models.grammar.compiler import GrammarCompiler, Owner
+from stillhouse.models.grammar.compiler import GrammarCompiler
 from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.grammar_work import GrammarWork
@@ -81,7 +81,7 @@ class Completions:
         self._threads = threads
         self._grammars = grammars
         self._quarantine = quarantine
-        self._grammar_work = GrammarWork(places)
+        self._grammar_work = GrammarWork(places, metrics)
         self._resolver = resolver
         self._clock = clock
         self._metrics = metrics
@@ -172,7 +172,7 @@ class Completions:
 
     def charge_compiled(self, model_id: str, cache_salt: str, seconds: float) -> None:
         """Charge the time in which a model's engine has compiled a grammar to whose it is."""
-        self._grammar_work.charge(model_id, cache_salt, seconds)
+        self._grammar_work.compiled(model_id, cache_salt, seconds)
 
     async def count_prompt_tokens(self, principal: Principal, request: ChatRequest) -> int:
         """
@@ -288,18 +288,13 @@ class Completions:
             work,
             account_id=principal.account_id,
             key_id=principal.key_id,
-            charge=self._charge_to(principal, model, request),
-        )
-
-    def _charge_to(
-        self, principal: Principal, model: ServedModel, request: ChatRequest | TextRequest
-    ) -> Callable[[float], None]:
-        return partial(
-            self._places.charge_work,
-            principal.account_id,
-            principal.key_id,
-            model.chat.spec.id,
-            tier=request.tier,
+            charge=partial(
+                self._places.charge_work,
+                principal.account_id,
+                principal.key_id,
+                model.chat.spec.id,
+                tier=request.tier,
+            ),
         )
 
     async def _compile(
@@ -317,14 +312,12 @@ class Completions:
         )
         if constraint is None:
             return None
-        charge = self._charge_to(principal, model, request)
         await self._grammars.check(
             constraint.grammar,
             param=constraint.param,
-            owner=Owner(principal.account_id, principal.key_id, charge),
+            owner=self._grammar_work.owner(principal, model.chat.spec.id, request.tier),
             tokenizer_json=model.chat.checkpoint_path / "tokenizer.json",
         )
-        self._grammar_work.expect(principal)
         return Grammar(constraint.grammar, constraint.after_token_id)
 
     async def _hold(

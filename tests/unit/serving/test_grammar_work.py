@@ -3,33 +3,61 @@ from typing import Any
 import pytest
 
 from stillhouse.accounts.accounts import Principal
+from stillhouse.chat import ServiceTier
+from stillhouse.metrics import Metrics
 from stillhouse.serving import grammar_work
 from stillhouse.serving.grammar_work import GrammarWork
+from stillhouse.serving.places import Places
 
 
-class Charges:
+class Charges(Places):
     def __init__(self) -> None:
         self.made: list[tuple[Any, ...]] = []
 
-    def charge_work(self, *charge: Any) -> None:
-        self.made.append(charge)
+    def charge_work(self, *charge: Any, tier: ServiceTier = ServiceTier.DEFAULT) -> None:
+        self.made.append((*charge, tier))
 
 
-def test_what_an_engine_compiles_is_charged_to_whose_it_is(monkeypatch):
+@pytest.fixture
+def charges():
+    return Charges()
+
+
+@pytest.fixture
+def metrics():
+    return Metrics()
+
+
+@pytest.fixture
+def work(charges, metrics):
+    return GrammarWork(charges, metrics)
+
+
+def principal(number: int) -> Principal:
+    return Principal(number, 10 * number, f"key {number}", f"salt {number}")
+
+
+def total(metrics: Metrics, where: str) -> tuple[float | None, float | None]:
+    labels = {"model": "model", "where": where}
+    names = ("stillhouse_grammar_compile_seconds_count", "stillhouse_grammar_compile_seconds_sum")
+    count, seconds = (metrics.registry.get_sample_value(name, labels) for name in names)
+    return count, seconds
+
+
+def test_what_is_tried_is_charged_to_its_tier(work, charges, metrics):
+    """And counted."""
+    work.owner(principal(1), "model", ServiceTier.FLEX).charge(0.25)
+    assert [(1, 10, "model", 0.25, ServiceTier.FLEX)] == charges.made
+    assert (1, 0.25) == total(metrics, "check")
+
+
+def test_what_an_engine_compiles_is_charged_to_whose_it_is(work, charges, metrics, monkeypatch):
     """By the cache salt of its requests; the accounts remembered are so many."""
     monkeypatch.setattr(grammar_work, "_MAX_REMEMBERED", 2)
-    charges = Charges()
-    work = GrammarWork(charges)
     for number in (1, 2, 1, 3):
-        work.expect(Principal(number, 10 * number, f"key {number}", f"salt {number}"))
-    for number in (1, 2, 3):
-        work.charge("model", f"salt {number}", 0.5)
-    assert [(1, 10, "model", 0.5), (3, 30, "model", 0.5)] == charges.made
-
-
-@pytest.mark.parametrize("salt", ["", "unknown"])
-def test_what_nobody_asked_for_is_charged_to_nobody(salt):
-    """An engine cannot make up an account."""
-    charges = Charges()
-    GrammarWork(charges).charge("model", salt, 1)
-    assert [] == charges.made
+        work.owner(principal(number), "model", ServiceTier.DEFAULT)
+    for salt in ("salt 1", "salt 2", "salt 3", "", "unknown"):
+        work.compiled("model", salt, 0.5)
+    tier = ServiceTier.DEFAULT
+    assert [(1, 10, "model", 0.5, tier), (3, 30, "model", 0.5, tier)] == charges.made
+    assert (5, 2.5) == total(metrics, "engine")
