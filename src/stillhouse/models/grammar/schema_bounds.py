@@ -10,12 +10,15 @@ from typing import Any, NoReturn
 
 from stillhouse.chat import JsonObject
 from stillhouse.errors import InvalidRequestError
+from stillhouse.models.grammar.known_schemas import KnownSchemas
 from stillhouse.models.grammar.regex_bounds import MAX_REPETITION, check_regex
 from stillhouse.models.grammar.schema_references import Node, check_references
 
 MAX_DEPTH = 32
 #: Schemas and literal values (in ``const`` and ``enum``) together, each counted where it stands.
 MAX_NODES = 2000
+#: Of names, patterns and literal values: as much as a grammar may have in all.
+MAX_CHARS = 256 * 1024
 MAX_ENUM = 1000
 MAX_PATTERN_LENGTH = 1024
 #: Beyond it a float no longer tells neighbouring integers apart.
@@ -71,12 +74,19 @@ def bounded_schema(
             fit it.
 
     """
+    if known := _KNOWN.find(schema, is_strict=is_strict):
+        return known
     reader = _Reader(name=name, param=param, is_strict=is_strict)
     bounded = reader.read(schema, "#", depth=1)
     if not isinstance(bounded, dict):
         reader.refuse("#", schema, "a JSON object")
     check_references(reader.nodes, name=name, param=param, max_nodes=MAX_NODES)
+    _KNOWN.note(schema, bounded, is_strict=is_strict)
     return bounded
+
+
+#: Requests of one application have one schema, and reading a large one takes tens of milliseconds.
+_KNOWN = KnownSchemas(max_chars=1024 * 1024)
 
 
 @dataclass(slots=True)
@@ -88,6 +98,7 @@ class _Reader:
     is_strict: bool
     nodes: dict[str, Node] = field(default_factory=dict)
     num_nodes: int = 0
+    num_chars: int = 0
 
     def read(self, schema: object, at: str, *, depth: int, parent: str | None = None) -> Any:
         """The schema at the place *at* (a JSON pointer), read and cleaned."""
@@ -110,6 +121,8 @@ class _Reader:
         self.count(at, depth)
         if isinstance(value, int | float) and not isinstance(value, bool):
             self.number(value, at)
+        for text in (value,) if isinstance(value, str) else _keys(value):
+            self.text(str(text))
         for child in _children(value):
             self.literal(child, at, depth + 1)
 
@@ -128,6 +141,15 @@ class _Reader:
             self.fail(f"is nested more than {MAX_DEPTH} deep at {_short(at)}")
         if self.num_nodes > MAX_NODES:
             self.fail(f"has more than {MAX_NODES} schemas and values; right would be fewer")
+
+    def text(self, text: str) -> None:
+        """Count a name, pattern or literal, before anything is done with it."""
+        self.num_chars += len(text)
+        if self.num_chars > MAX_CHARS:
+            self.fail(
+                "has too many characters in its names, patterns and values; right would be at "
+                f"most {MAX_CHARS}"
+            )
 
     def refuse(self, at: str, value: object, right: str) -> NoReturn:
         """Say that *value* is wrong at the place *at*, and what would be right."""
@@ -213,6 +235,8 @@ def _schema_or_schemas(reader: _Reader, value: object, at: str, depth: int, pare
 def _schema_map(reader: _Reader, value: object, at: str, depth: int, parent: str) -> Any:
     if not isinstance(value, Mapping):
         reader.refuse(at, value, "a JSON object of schemas")
+    for key in value:
+        reader.text(str(key))
     return {
         key: reader.read(schema, f"{at}/{_escaped(key)}", depth=depth + 1, parent=parent)
         for key, schema in value.items()
@@ -250,8 +274,9 @@ def _required(reader: _Reader, value: object, at: str, _depth: int, _parent: str
     # Draft 3 had a boolean in each property; some tools still write it.
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         reader.refuse(at, value, "a list of the names of members")
-    for _ in value:
+    for name in value:
         reader.count(at, 0)
+        reader.text(name)
     return list(value)
 
 
@@ -286,6 +311,7 @@ def _multiple(reader: _Reader, value: object, at: str, _depth: int, _parent: str
 def _pattern(reader: _Reader, value: object, at: str, _depth: int, _parent: str) -> Any:
     if not isinstance(value, str):
         reader.refuse(at, value, "a regular expression in a string")
+    reader.text(value)
     check_regex(
         value,
         where=f"{reader.name}: the pattern at {_short(at)}",
