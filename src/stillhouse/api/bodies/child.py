@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pickle
 import signal
 import sys
 from typing import Self
@@ -105,8 +104,6 @@ class BodyProcess:
             return await self._result(_MAX_START_BYTES + _MAX_RESULT_PER_BODY * work.max_bytes)
         except (OSError, asyncio.IncompleteReadError) as error:
             await self._raise_for_its_end(error)
-            raise ChildDiedError from error
-        except pickle.UnpicklingError as error:
             raise ChildDiedError from error
 
     def kill(self) -> None:

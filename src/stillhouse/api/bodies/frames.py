@@ -14,7 +14,11 @@ from stillhouse.errors import StillhouseError
 #: Before a job: how long its work and its body are. Before a result: how long it is.
 JOB_HEAD = struct.Struct("<QQ")
 RESULT_HEAD = struct.Struct("<Q")
-_PACKAGE = "stillhouse"
+#: Whose classes a result is made of.
+_MODULES = (
+    *("stillhouse.api.", "stillhouse.chat", "stillhouse.billing.claim", "stillhouse.errors"),
+    "msgspec",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def read_result(words: bytes) -> Done:
     The inverse of `result_frame`, in the parent.
 
     Raises:
-        pickle.UnpicklingError: It is no result: the child is made to do only what it is for.
+        pickle.UnpicklingError: It holds what no request is made of.
 
     """
     done = _ResultReader(io.BytesIO(words)).load()
@@ -104,10 +108,10 @@ def read_result(words: bytes) -> Done:
 
 
 class _ResultReader(pickle.Unpickler):
-    """Makes objects of this program's own classes, and calls nothing else."""
+    """Makes objects of the classes that a request is made of, and calls nothing else."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         found = super().find_class(module_name, global_name)
-        if isinstance(found, type) and found.__module__.partition(".")[0] == _PACKAGE:
+        if isinstance(found, type) and found.__module__.startswith(_MODULES):
             return found
         raise pickle.UnpicklingError(f"{module_name}.{global_name} has no place in a result")

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -34,6 +35,52 @@ OPEN_FILES = (
     b"[os.readlink(f'/proc/self/fd/{name}') for os in [__import__('os')] "
     b"for name in os.listdir('/proc/self/fd') if os.path.lexists(f'/proc/self/fd/{name}')]"
 )
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+FUNCTION = {"name": "f", "description": "It does.", "parameters": SCHEMA}
+CHAT_TOOL = {"type": "function", "function": FUNCTION | {"strict": True}}
+#: By a path of each door.
+RICH = {
+    "/v1/openai/chat/completions": HELLO
+    | {
+        "tools": [CHAT_TOOL],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "logprobs": True,
+        "service_tier": "priority",
+        "logit_bias": {"5": 1},
+        "stop": ["x"],
+        "reasoning_effort": "high",
+    },
+    "/v1/openai/completions": {
+        "model": "m",
+        "prompt": [1, 2, 3],
+        "logprobs": 2,
+        "stop_token_ids": [7],
+        "response_format": {"type": "regex", "regex": "a+"},
+    },
+    "/v1/inference/{model_name:path}": {"input": "Once", "num_responses": 2, "stop": ["x"]},
+    "/anthropic/v1/messages": HELLO
+    | {
+        "max_tokens": 5,
+        "system": [{"type": "text", "text": "Be brief."}],
+        "tools": [{"name": "f", "description": "It does.", "input_schema": SCHEMA}],
+        "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "metadata": {"user_id": "u"},
+    },
+    "/v1/openai/responses": {
+        "model": "m",
+        "input": [
+            {"role": "user", "content": "Where?"},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": "Paris"},
+        ],
+        "tools": [{"type": "function", **FUNCTION}],
+        "text": {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}},
+        "metadata": {"a": "b"},
+        "reasoning": {"effort": "low"},
+    },
+}
 READS = [door.read for door in doors.DOORS]
 _ODD = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -110,6 +157,16 @@ class TestPool:
         read = all_of(read, head)
 
         assert repr(here(read, body)) == repr(await there(pool, read, body))
+
+    @pytest.mark.parametrize("door", doors.DOORS, ids=lambda door: door.paths[0])
+    async def test_all_that_a_request_can_be_made_of(self, pool, door):
+        """Each door's tools, formats, options and history."""
+        body = json.dumps(RICH[door.paths[0]]).encode()
+        read = all_of(door.read, RequestHead(model_name="m", idempotency_key="once"))
+        asked, claim = await there(pool, read, body)
+
+        assert claim
+        assert here(read, body) == (asked, claim)
 
     @pytest.mark.parametrize(
         "name",
@@ -214,7 +271,7 @@ def test_every_error_comes_through_as_it_was():
 
 def test_a_result_makes_nothing_but_this_programs_objects():
     """Whatever a child has become, it runs nothing here."""
-    for value in (os.system, partial(os.system, "true"), Calls()):
+    for value in (os.system, partial(os.system, "true"), Calls(), Path("x"), SystemClock):
         with pytest.raises(Exception, match="has no place in a result"):
             read_result(result_frame(Done(0, value))[8:])
 
