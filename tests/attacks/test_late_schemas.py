@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from stillhouse.config import DEMO_MODEL
-from tests.faults.fault_server import CHAT, HELLO, WAIT_S, rows, run_fault_server
+from tests.faults.fault_server import CHAT, HELLO, WAIT_S, rows
 
 MESSAGES = HELLO["messages"]
 
@@ -68,14 +68,6 @@ def asked(dialect: str, schema: dict[str, Any]) -> Asked:
             {"input": "Hello!", "max_new_tokens": 80, "response_format": response_format},
         ),
     }[dialect]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory, preloaded):
-    """The demo model itself, as the fake engine obeys no grammar."""
-    home = tmp_path_factory.mktemp("late") / "home"
-    with run_fault_server(home, kind="openvino", preloaded=preloaded) as running:
-        yield running
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
