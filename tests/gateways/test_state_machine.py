@@ -68,14 +68,13 @@ class GatewaysMachine(LedgerMachine):
         self.do(self.accounts.close())
         self.ledger = Ledger(self.database, self.clock)
         self.accounts = self.do(Accounts.open(self.database, self.clock, self.folder))
-        expired = [
-            request_id
-            for request_id, request in self.naive.requests.items()
-            if request.state == "HELD" and request.admitted_at_ms + LEASE_MS <= self.clock.now_ms()
-        ]
-        for request_id in expired:
-            self.naive.void(request_id, None)
-        assert len(expired) == self.do(self.ledger.sweep())
+        assert self.naive.sweep(self.clock.now_ms()) == self.do(self.ledger.sweep())
+
+    @rule()
+    def lapse(self) -> None:
+        """Both gateways are away for a lease's time, and this one is the first to come back."""
+        self.clock.advance(LEASE_MS / 1000)
+        assert self.naive.sweep(self.clock.now_ms()) == self.do(self.ledger.sweep())
 
     # These are about a file.
     crash_and_restart = None  # type: ignore[assignment]

@@ -146,6 +146,37 @@ class Ledger:
         """
         return await self._leases.keep()
 
+    async def renew_leases(self) -> None:
+        """
+        Only say which holds this server works on, and take back those that another has voided.
+
+        Raises:
+            StoreUnavailableError: The ledger cannot be written; the next time may do.
+
+        """
+        await self._leases.renew()
+
+    @property
+    def has_fresh_leases(self) -> bool:
+        """Whether no other server can have voided what this one holds; cheap to ask."""
+        return self._leases.are_fresh
+
+    async def refresh_leases(self) -> None:
+        """
+        Take back, before their requests go on, holds that were voided while this server was away.
+
+        While the ledger is down it returns all the same.
+        """
+        await self._leases.refresh()
+
+    def tell_when_lost(self, hold: Hold, on_lost: Callable[[StillhouseError], None]) -> None:
+        """
+        Call *on_lost* with the reason, once, if a hold is lost to another server for good.
+
+        The request should end then; what was made for it is settled as far as it is covered.
+        """
+        self._leases.tell_when_lost(hold.held.number, on_lost)
+
     async def hold(  # noqa: PLR0913 - what a request row needs
         self,
         *,
@@ -210,7 +241,7 @@ class Ledger:
         except asyncio.CancelledError:
             self._keep(asyncio.create_task(self._void_admission(admission, to_hold)))
             raise
-        self._leases.begin(hold.held.number)
+        self._leases.begin(hold.held, claim)
         return hold
 
     async def settle(

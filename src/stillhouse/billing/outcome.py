@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from stillhouse.store.requests import LOST_OUTCOME
+
 
 class Outcome(StrEnum):
     """Why nothing more was generated."""
@@ -30,8 +32,10 @@ class Outcome(StrEnum):
     REVOKED = "revoked"
     #: An operator ended the request.
     CANCELLED = "cancelled"
+    #: The gateway had lost its hold to a sweep, and could not take it back: charged if covered.
+    LAPSED = "lapsed"
     #: The gateway was killed before it could settle: never charged. Only the sweep says this.
-    GATEWAY_LOST = "gateway_lost"
+    GATEWAY_LOST = LOST_OUTCOME
 
 
 class UsageSource(StrEnum):

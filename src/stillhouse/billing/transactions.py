@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stillhouse.billing import limits
+from stillhouse.billing import limits, lost_holds
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import Answer, claim_in
 from stillhouse.billing.outcome import Outcome
@@ -91,7 +91,7 @@ def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
     shared_limits: SharedLimits | None = None,
 ) -> int:
     """
-    Settle or void a request if nobody has yet; either way, return what it was resolved at.
+    Settle or void a request if nobody but a sweep has; either way, return what it was resolved at.
 
     Args:
         claim: The client's own name for the request.
@@ -99,9 +99,10 @@ def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
         shared_limits: Told of what was generated.
 
     """
-    if not requests.resolve(connection, held.number, resolution):
+    if requests.resolve(connection, held.number, resolution):
+        balances.release(connection, held, cost_picousd=resolution.cost_picousd)
+    elif not lost_holds.resolve(connection, held=held, resolution=resolution, claim=claim):
         return requests.fetch_cost_picousd(connection, held.number)
-    balances.release(connection, held, cost_picousd=resolution.cost_picousd)
     usage_days.add(connection, held, resolution)
     entries.insert_charge(
         connection,
@@ -123,9 +124,9 @@ def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
     return resolution.cost_picousd
 
 
-def renew(connection: Connection, *, numbers: Sequence[int], lease_until_ms: int) -> None:
-    """Say that requests are being worked on; those that are resolved stay as they are."""
-    requests.renew(connection, numbers, lease_until_ms=lease_until_ms)
+def renew(connection: Connection, *, numbers: Sequence[int], lease_until_ms: int) -> list[int]:
+    """Say that requests are being worked on, and return which of them a sweep has voided."""
+    return requests.renew(connection, numbers, lease_until_ms=lease_until_ms)
 
 
 def sweep(connection: Connection, *, now_ms: int, lease_until_ms: int, at_most: int) -> int:

@@ -101,7 +101,8 @@ class Completion:
         self._charged: Finish | None = None
         self._num_running = len(sequences)
         self._last_choice = 0
-        self._pending = PendingEvents()
+        self._pending = PendingEvents(ledger)
+        ledger.tell_when_lost(hold, partial(self.stop, Outcome.LAPSED))
         self._choices = [
             Choice(
                 engine=model.engine,
@@ -228,9 +229,15 @@ class Completion:
         async with isolation:
             return await self._generate_in_turn()
 
+    async def _comes_to_its_turn(self) -> bool:
+        has_come = await self._turn.wait()
+        if has_come and not self._ledger.has_fresh_leases:
+            await self._ledger.refresh_leases()
+        return has_come
+
     async def _generate_in_turn(self) -> ChoiceEnd | None:
         try:
-            while await self._turn.wait():
+            while await self._comes_to_its_turn():
                 try:
                     return await self._run_choices()
                 except (EngineCrashedError, EngineUnavailableError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 from stillhouse.chat import ChatEvent, TextDelta
 from stillhouse.errors import StillhouseError
@@ -17,6 +18,19 @@ _LOGPROB_BYTES = 80
 _MOST_BYTES_OF_A_CHARACTER = 4
 
 
+class FreshLeases(Protocol):
+    """Says, at the price of a look at the clock, whether what is served is still held."""
+
+    @property
+    def has_fresh_leases(self) -> bool:
+        """Whether nobody can have voided it."""
+        ...
+
+    async def refresh_leases(self) -> None:
+        """Hold it again, or have its request stopped."""
+        ...
+
+
 class PendingEvents:
     """
     Events on their way from a completion to its client.
@@ -25,11 +39,13 @@ class PendingEvents:
     `end_bound`, when what is still to come is little.
 
     Args:
+        leases: Asked before each batch, so that nothing is told of requests whose hold is lost.
         max_bytes: Of events as they are about to be written; passed by the last one at most.
 
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, leases: FreshLeases | None = None, max_bytes: int = MAX_BYTES) -> None:
+        self._leases = leases
         self._max_bytes = max_bytes
         self._events: list[ChatEvent] = []
         self._num_told = 0  # bytes
@@ -97,6 +113,8 @@ class PendingEvents:
         while True:
             if not self._events and not self._is_over:
                 await self._has_more.wait()
+            if self._leases is not None and not self._leases.has_fresh_leases:
+                await self._leases.refresh_leases()
             self._has_more.clear()
             is_over = self._is_over
             if self._events:

@@ -62,27 +62,31 @@ _RESERVE = Prepared(
     )
     .values(held_picousd=balance.c.held_picousd + bindparam("amount"))
 )
+_TOUCHED = or_(
+    and_(
+        balance.c.holder == ACCOUNT,
+        balance.c.holder_id == bindparam("the_account"),
+        balance.c.period == ALL_TIME,
+    ),
+    and_(
+        balance.c.holder == KEY,
+        balance.c.holder_id == bindparam("the_key"),
+        balance.c.period.in_([bindparam("always"), bindparam("month")]),
+    ),
+    and_(
+        balance.c.holder == SCOPE,
+        balance.c.holder_id == bindparam("the_scope"),
+        balance.c.period == ALL_TIME,
+    ),
+)
+_SELECT_TOO_SMALL = select(balance.c.holder).where(
+    _TOUCHED,
+    balance.c.spent_picousd + balance.c.held_picousd + bindparam("amount")
+    > balance.c.limit_picousd,
+)
 _RELEASE = Prepared(
     update(balance)
-    .where(
-        or_(
-            and_(
-                balance.c.holder == ACCOUNT,
-                balance.c.holder_id == bindparam("the_account"),
-                balance.c.period == ALL_TIME,
-            ),
-            and_(
-                balance.c.holder == KEY,
-                balance.c.holder_id == bindparam("the_key"),
-                balance.c.period.in_([bindparam("always"), bindparam("month")]),
-            ),
-            and_(
-                balance.c.holder == SCOPE,
-                balance.c.holder_id == bindparam("the_scope"),
-                balance.c.period == ALL_TIME,
-            ),
-        )
-    )
+    .where(_TOUCHED)
     .values(
         held_picousd=balance.c.held_picousd - bindparam("hold"),
         spent_picousd=balance.c.spent_picousd + bindparam("cost"),
@@ -116,16 +120,23 @@ def reserve(connection: Connection, key: BalanceKey, amount_picousd: int) -> boo
 
 def release(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> None:
     """Give back what a request held and count its cost as spent, on each balance it touches."""
-    row = {
-        "the_account": held.account_id,
-        "the_key": held.key_id,
-        "the_scope": held.scope_id or 0,  # no row has the number 0
-        "always": ALL_TIME,
-        "month": month_of(held.created_at_ms),
-        "hold": held.hold_picousd,
-        "cost": cost_picousd,
-    }
-    _RELEASE.run(connection, row)
+    _change(connection, held, hold_picousd=held.hold_picousd, cost_picousd=cost_picousd)
+
+
+def cover(connection: Connection, held: HeldRequest, amount_picousd: int) -> bool:
+    """Whether each balance that a request touches covers an amount more, until COMMIT."""
+    row = {**_touched_by(held), "amount": amount_picousd}
+    return connection.execute(_SELECT_TOO_SMALL, row).first() is None
+
+
+def hold_again(connection: Connection, held: HeldRequest) -> None:
+    """Hold what a request held before it was voided, on each balance it touches."""
+    _change(connection, held, hold_picousd=-held.hold_picousd, cost_picousd=0)
+
+
+def charge_late(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> None:
+    """Count the cost of a request that holds nothing any more, on each balance it touches."""
+    _change(connection, held, hold_picousd=0, cost_picousd=cost_picousd)
 
 
 def insert_row(connection: Connection, key: BalanceKey, begin: Balance) -> None:
@@ -220,6 +231,22 @@ def correct(
             )
         )
         connection.execute(query, _named(key))
+
+
+def _change(
+    connection: Connection, held: HeldRequest, *, hold_picousd: int, cost_picousd: int
+) -> None:
+    _RELEASE.run(connection, {**_touched_by(held), "hold": hold_picousd, "cost": cost_picousd})
+
+
+def _touched_by(held: HeldRequest) -> dict[str, int]:
+    return {
+        "the_account": held.account_id,
+        "the_key": held.key_id,
+        "the_scope": held.scope_id or 0,  # no row has the number 0
+        "always": ALL_TIME,
+        "month": month_of(held.created_at_ms),
+    }
 
 
 def _named(key: BalanceKey) -> dict[str, str | int]:

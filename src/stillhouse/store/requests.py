@@ -1,4 +1,10 @@
-"""The request rows: HELD before the engine starts, SETTLED or VOIDED once and for good."""
+"""
+The request rows: HELD before the engine starts, SETTLED or VOIDED once and for good.
+
+The one exception: what a sweep has voided, because its lease had ended, is *lost*, which is as good
+as the sweep's guess that its gateway is dead. A gateway that lives may say what really became of
+it, once.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, literal_column, select, update
 
 from stillhouse.chat import TokenUsage
 from stillhouse.store.patience import allow_time
@@ -19,6 +25,9 @@ VOIDED = "VOIDED"
 
 #: Written out: no database sees that an index of held requests would do where the state is bound.
 IS_HELD = request.c.state == literal_column("'HELD'")
+
+#: The outcome of what a sweep has voided.
+LOST_OUTCOME = "gateway_lost"
 
 #: So many values stand in one statement; SQLite's own limit is 32,766, and PostgreSQL's 65,535.
 _MAX_VALUES = 1_000
@@ -115,6 +124,12 @@ _SELECT_HELD = (
     .order_by(request.c.lease_until_ms)
     .limit(bindparam("at_most"))
 )
+#: While nobody has said what it used. A trigger refuses changes to all others that are not HELD.
+_IS_LOST = and_(
+    request.c.state == VOIDED,
+    request.c.outcome == LOST_OUTCOME,
+    request.c.completion_tokens.is_(None),
+)
 _RENEW = (
     update(request)
     .where(request.c.state == HELD, request.c.number.in_(bindparam("numbers", expanding=True)))
@@ -160,19 +175,40 @@ def insert_held(  # noqa: PLR0913 - one argument per column
 
 def resolve(connection: Connection, number: int, resolution: Resolution) -> bool:
     """Resolve a request if it is still HELD; False when it has been resolved before."""
-    usage = resolution.usage
-    row = {
-        "row_number": number,
-        "state": resolution.state,
-        "outcome": resolution.outcome,
-        "cost_picousd": resolution.cost_picousd,
-        "prompt_tokens": usage.prompt_tokens if usage else None,
-        "cached_tokens": usage.cached_tokens if usage else None,
-        "completion_tokens": usage.completion_tokens if usage else None,
-        "usage_source": resolution.usage_source,
-        "resolved_at_ms": resolution.resolved_at_ms,
-    }
+    row = {"row_number": number, **_columns_of(resolution)}
     return _RESOLVE.run(connection, row).rowcount == 1
+
+
+def is_lost(connection: Connection, number: int) -> bool:
+    """Whether a sweep has voided a request, and nobody has said since what became of it."""
+    query = select(request.c.number).where(request.c.number == number, _IS_LOST)
+    return connection.execute(query).one_or_none() is not None
+
+
+def resolve_lost(connection: Connection, number: int, resolution: Resolution) -> bool:
+    """Say what became of a request if it is lost; False when it is not."""
+    query = (
+        update(request)
+        .where(request.c.number == number, _IS_LOST)
+        .values(**_columns_of(resolution))
+    )
+    return connection.execute(query).rowcount == 1
+
+
+def take_back(connection: Connection, number: int, *, lease_until_ms: int) -> bool:
+    """Let a request be HELD again if it is lost; False when it is not."""
+    query = (
+        update(request)
+        .where(request.c.number == number, _IS_LOST)
+        .values(
+            state=HELD,
+            outcome=None,
+            cost_picousd=None,
+            resolved_at_ms=None,
+            lease_until_ms=lease_until_ms,
+        )
+    )
+    return connection.execute(query).rowcount == 1
 
 
 def fetch_cost_picousd(connection: Connection, number: int) -> int:
@@ -208,8 +244,27 @@ def fetch_held(connection: Connection, *, lease_until_ms: int, at_most: int) -> 
     return [HeldRequest(*row) for row in rows]
 
 
-def renew(connection: Connection, numbers: Sequence[int], *, lease_until_ms: int) -> None:
-    """Let the leases of unresolved requests end at another moment."""
+def renew(connection: Connection, numbers: Sequence[int], *, lease_until_ms: int) -> list[int]:
+    """Let the leases of unresolved requests end at another moment; return which are lost."""
+    lost: list[int] = []
     for start in range(0, len(numbers), _MAX_VALUES):
         some = numbers[start : start + _MAX_VALUES]
-        connection.execute(_RENEW, {"numbers": some, "until": lease_until_ms})
+        renewed = connection.execute(_RENEW, {"numbers": some, "until": lease_until_ms})
+        if renewed.rowcount < len(some):
+            query = select(request.c.number).where(request.c.number.in_(some), _IS_LOST)
+            lost += connection.scalars(query.order_by(request.c.number))
+    return lost
+
+
+def _columns_of(resolution: Resolution) -> dict[str, int | str | None]:
+    usage = resolution.usage
+    return {
+        "state": resolution.state,
+        "outcome": resolution.outcome,
+        "cost_picousd": resolution.cost_picousd,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "cached_tokens": usage.cached_tokens if usage else None,
+        "completion_tokens": usage.completion_tokens if usage else None,
+        "usage_source": resolution.usage_source,
+        "resolved_at_ms": resolution.resolved_at_ms,
+    }

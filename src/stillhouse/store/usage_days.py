@@ -75,6 +75,19 @@ def add(connection: Connection, held: HeldRequest, resolution: Resolution) -> No
         insert_all(connection, {key: sums})
 
 
+def forget_voided(connection: Connection, held: HeldRequest) -> None:
+    """Count a voided request no more, as it is none after all."""
+    of_day = and_(
+        usage_day.c.day == day_of(held.created_at_ms),
+        usage_day.c.key_id == held.key_id,
+        usage_day.c.price_version == held.price_version,
+    )
+    one_less = {"num_voided": usage_day.c.num_voided - 1}
+    connection.execute(update(usage_day).where(of_day).values(one_less))
+    is_empty = and_(usage_day.c.num_settled == 0, usage_day.c.num_voided == 0)
+    connection.execute(delete(usage_day).where(of_day, is_empty))
+
+
 def sum_cost_of_key(connection: Connection, key_id: int, *, from_day: int, to_day: int) -> int:
     """What a key's requests cost from *from_day* up to but not including *to_day*."""
     query = select(func.coalesce(func.sum(usage_day.c.cost_picousd), 0)).where(

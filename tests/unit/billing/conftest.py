@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stillhouse.billing.claim import Claim
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.price import Price
 from stillhouse.clock import FrozenClock
@@ -53,7 +54,12 @@ class Books:
         return replace(self, price=price)
 
     async def hold(
-        self, *, request_id: str | None = None, prompt_tokens: int = 149, max_tokens: int = 1000
+        self,
+        *,
+        request_id: str | None = None,
+        prompt_tokens: int = 149,
+        max_tokens: int = 1000,
+        claim: Claim | None = None,
     ) -> Hold:
         return await self.ledger.hold(
             request_id=request_id or f"request-{next(self.numbers)}",
@@ -62,6 +68,7 @@ class Books:
             price=self.price,
             prompt_tokens=prompt_tokens,
             max_tokens=max_tokens,
+            claim=claim,
         )
 
     async def balance(self) -> tuple[int, int]:

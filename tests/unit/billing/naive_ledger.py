@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.price import Price
+from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.chat import TokenUsage
 
 
@@ -20,6 +22,15 @@ class NaiveRequest:
     state: str = "HELD"
     cost_picousd: int | None = None
     usage: TokenUsage | None = None
+    is_lost: bool = False
+    lease_until_ms: int = 0
+
+    def __post_init__(self) -> None:
+        self.renew(self.admitted_at_ms)
+
+    def renew(self, at_ms: int) -> None:
+        """Its gateway says that it works on it."""
+        self.lease_until_ms = at_ms + LEASE_MS
 
 
 @dataclass
@@ -32,45 +43,63 @@ class NaiveLedger:
 
     def admit(self, request_id: str, request: NaiveRequest) -> bool:
         """Add the request if every limit covers its hold."""
+        if not self.covers(request, request.hold_picousd):
+            return False
+        self.requests[request_id] = request
+        return True
+
+    def covers(self, request: NaiveRequest, amount_picousd: int) -> bool:
+        """Whether every limit leaves so much for a request."""
         limit_picousd = self.paid_in_picousd.get(request.account_id)
         used_picousd = sum(self.account(request.account_id))
-        if limit_picousd is not None and used_picousd + request.hold_picousd > limit_picousd:
+        if limit_picousd is not None and used_picousd + amount_picousd > limit_picousd:
             return False
         if request.key_id in self.key_limits:
             limit_picousd, period = self.key_limits[request.key_id]
             used_picousd = self.used_by_key(request.key_id, period, request.admitted_at_ms)
-            if used_picousd + request.hold_picousd > limit_picousd:
+            if used_picousd + amount_picousd > limit_picousd:
                 return False
-        self.requests[request_id] = request
         return True
 
-    def settle(self, request_id: str, usage: TokenUsage) -> int:
-        """Charge a held request; return what a resolved one has cost."""
+    def renew(self, request_id: str, at_ms: int) -> None:
+        """Keep what is held, and hold what is lost again if every limit covers that."""
         request = self.requests[request_id]
-        if request.state == "HELD":
-            request.state = "SETTLED"
-            request.usage = usage
-            request.cost_picousd = min(
-                (usage.prompt_tokens - usage.cached_tokens) * request.price.input_picousd
-                + usage.cached_tokens * request.price.cached_input_picousd
-                + usage.completion_tokens * request.price.output_picousd,
-                request.hold_picousd,
-            )
+        if request.is_lost and self.covers(request, request.hold_picousd):
+            request.state, request.cost_picousd, request.is_lost = "HELD", None, False
+        request.renew(at_ms)
+
+    def settle(self, request_id: str, usage: TokenUsage) -> int:
+        """Charge a held request, or a lost one if that is covered; return what it costs."""
+        request = self.requests[request_id]
+        cost_picousd = min(
+            (usage.prompt_tokens - usage.cached_tokens) * request.price.input_picousd
+            + usage.cached_tokens * request.price.cached_input_picousd
+            + usage.completion_tokens * request.price.output_picousd,
+            request.hold_picousd,
+        )
+        if request.is_lost and not self.covers(request, cost_picousd):
+            request.usage, request.is_lost = usage, False
+        if request.state == "HELD" or request.is_lost:
+            request.state, request.is_lost = "SETTLED", False
+            request.usage, request.cost_picousd = usage, cost_picousd
         assert request.cost_picousd is not None
         return request.cost_picousd
 
     def void(self, request_id: str, usage: TokenUsage | None) -> None:
-        """Charge nothing for a held request."""
+        """Charge nothing for a held request, or say what was made for a lost one."""
         request = self.requests[request_id]
         if request.state == "HELD":
             request.state, request.cost_picousd, request.usage = "VOIDED", 0, usage
+        elif request.is_lost and usage is not None:
+            request.usage, request.is_lost = usage, False
 
-    def sweep(self) -> int:
-        """Void everything that is held."""
-        held = [id_ for id_, request in self.requests.items() if request.state == "HELD"]
-        for request_id in held:
-            self.void(request_id, None)
-        return len(held)
+    def sweep(self, until_ms: int = sys.maxsize) -> int:
+        """Void what is held whose lease has ended at a moment; without one, everything."""
+        held = [request for request in self.requests.values() if request.state == "HELD"]
+        ended = [request for request in held if request.lease_until_ms <= until_ms]
+        for request in ended:
+            request.state, request.cost_picousd, request.is_lost = "VOIDED", 0, True
+        return len(ended)
 
     def account(self, account_id: int) -> tuple[int, int]:
         """What an account has spent and holds."""

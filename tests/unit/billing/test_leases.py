@@ -2,22 +2,32 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import pytest
 
+from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency import Answer, PastRequests
 from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import TokenUsage
-from stillhouse.errors import StoreUnavailableError
+from stillhouse.chat import ChoiceAnswer, FinishReason, TokenUsage
+from stillhouse.errors import (
+    IdempotencyConflictError,
+    InsufficientFundsError,
+    StillhouseError,
+    StoreUnavailableError,
+)
 from stillhouse.store.database import Database
 from tests.unit.billing.conftest import Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
 COST_PICOUSD = 354_930_000
+CLAIM = Claim("order-7", b"f" * 32)
+ANSWER = Answer((ChoiceAnswer("said", "", (), (), FinishReason.STOP),), reasoning_tokens=0)
 NUM_TICKS = LEASE_MS // INTERVAL_MS
 
 
@@ -59,14 +69,167 @@ async def test_resolved_holds_need_no_lease(verified: Books) -> None:
     )
 
 
-async def test_swept_hold_is_not_charged_later(verified: Books) -> None:
-    """A gateway that was away too long is told that its request costs nothing any more."""
-    other = Ledger(verified.database, verified.clock)
-    hold = await verified.hold()
+async def lose(books: Books) -> Ledger:
+    """Be away for so long that another gateway voids what is held; return that one."""
+    other = Ledger(books.database, books.clock)
     for _ in range(2 * NUM_TICKS):
-        await tick(verified, other)
-    cost_picousd = await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
-    assert (0, (0, 0)) == (cost_picousd, await verified.balance())
+        await tick(books, other)
+    assert {("VOIDED", "gateway_lost", None)} == set(await rows(books))
+    assert (0, 0) == await books.balance()
+    return other
+
+
+async def rows(books: Books) -> list[tuple[Any, ...]]:
+    return await books.rows("SELECT state, outcome, completion_tokens FROM request ORDER BY number")
+
+
+async def test_what_was_served_while_its_hold_was_lost_is_charged_late_and_once(
+    verified: Books,
+) -> None:
+    """A gateway that was only away settles what it served, however often it tries."""
+    hold = await verified.hold()
+    other = await lose(verified)
+    costs = await asyncio.gather(
+        *(
+            ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
+            for ledger in (verified.ledger, other, verified.ledger)
+        )
+    )
+    assert [COST_PICOUSD] * 3 == costs
+    assert (COST_PICOUSD, 0) == await verified.balance()
+    assert [("SETTLED", "stop", 338)] == await rows(verified)
+    assert [(2,)] == await verified.rows("SELECT count(*) FROM entry")
+    assert [(1, 0)] == await verified.rows("SELECT num_settled, num_voided FROM usage_day")
+    assert [] == await verified.ledger.verify()
+
+
+async def test_our_own_fault_is_recorded_late_too(verified: Books) -> None:
+    """What failed through us while its hold was lost is free, and its tokens are known."""
+    hold = await verified.hold()
+    await lose(verified)
+    await verified.ledger.void(hold, outcome=Outcome.ENGINE_ERROR, usage=USAGE)
+    assert [("VOIDED", "engine_error", 338)] == await rows(verified)
+    assert 0 == await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
+
+
+async def test_a_lost_hold_is_taken_back(verified: Books) -> None:
+    """The next renewal holds it again, and from then on nothing has happened."""
+    hold = await verified.hold()
+    other = await lose(verified)
+    await verified.ledger.renew_leases()
+    assert (0, hold.ceiling_picousd) == await verified.balance()
+    assert [("HELD", None, None)] == await rows(verified)
+    assert [] == await verified.rows("SELECT * FROM usage_day")
+    assert 0 == await tick(verified, verified.ledger, other)
+    assert COST_PICOUSD == await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
+
+
+async def test_a_hold_is_lost_and_taken_back_again_and_again(verified: Books) -> None:
+    """Nothing adds up, however often a gateway is away."""
+    hold = await verified.hold()
+    for _ in range(3):
+        await lose(verified)
+        await verified.ledger.renew_leases()
+        assert [] == await verified.ledger.verify()
+    assert COST_PICOUSD == await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
+
+
+async def test_no_limit_is_passed_by_what_is_settled_late(verified: Books) -> None:
+    """What was spent meanwhile stays spent: a late cost is charged where it is covered."""
+    prepaid = await verified.beside("prepaid", is_prepaid=True)
+    hold_picousd = prepaid.price.ceiling_picousd(prompt_tokens=149, max_tokens=1000)
+    await prepaid.ledger.top_up(prepaid.account_id, hold_picousd + COST_PICOUSD - 1)
+    hold = await prepaid.hold()
+    other = await lose(prepaid)
+    lost: list[StillhouseError] = []
+    prepaid.ledger.tell_when_lost(hold, lost.append)
+    meanwhile = await replace(prepaid, ledger=other).hold()
+
+    for _ in range(2):
+        await prepaid.ledger.renew_leases()
+    assert [InsufficientFundsError] == [type(error) for error in lost]
+    assert 0 == await prepaid.ledger.settle(hold, usage=USAGE, outcome=Outcome.LAPSED)
+    assert (0, hold_picousd) == await prepaid.balance()
+    assert ("VOIDED", "gateway_lost", 338) == (await rows(prepaid))[0]
+    await other.void(meanwhile, outcome=Outcome.ENGINE_ERROR)
+    assert 0 == await prepaid.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
+
+
+async def test_the_late_cost_may_take_the_last_pico_dollar(verified: Books) -> None:
+    """Where the hold is not covered any more, the cost may be, to its last pico-dollar."""
+    prepaid = await verified.beside("prepaid", is_prepaid=True)
+    hold_picousd = prepaid.price.ceiling_picousd(prompt_tokens=149, max_tokens=1000)
+    await prepaid.ledger.top_up(prepaid.account_id, hold_picousd + COST_PICOUSD)
+    hold = await prepaid.hold()
+    other = await lose(prepaid)
+    await replace(prepaid, ledger=other).hold()
+    assert COST_PICOUSD == await prepaid.ledger.settle(hold, usage=USAGE, outcome=Outcome.LAPSED)
+    assert (COST_PICOUSD, hold_picousd) == await prepaid.balance()
+
+
+@pytest.mark.parametrize("period", LimitPeriod)
+async def test_a_keys_limit_counts_what_is_taken_back(verified: Books, period: LimitPeriod) -> None:
+    """The limits of key and account are held and spent alike, in the month of the admission."""
+    await verified.ledger.set_key_limit(verified.key_id, 10 * COST_PICOUSD, period=period)
+    settled, taken_back = await verified.hold(), await verified.hold()
+    await lose(verified)
+    verified.clock.advance(40 * 86_400)
+    await verified.ledger.settle(settled, usage=USAGE, outcome=Outcome.STOP)
+    assert [] == await verified.ledger.verify()
+    await verified.ledger.renew_leases()
+    assert [] == await verified.ledger.verify()
+    await verified.ledger.settle(taken_back, usage=USAGE, outcome=Outcome.STOP)
+    assert (2 * COST_PICOUSD, 0) == await verified.balance()
+
+
+@pytest.mark.parametrize("is_settled_at_once", [True, False])
+async def test_a_name_is_not_charged_twice(verified: Books, *, is_settled_at_once: bool) -> None:
+    """A client that has repeated its request meanwhile pays for the repetition alone."""
+    first = await verified.hold(claim=CLAIM)
+    other = await lose(verified)
+    second = await replace(verified, ledger=other).hold(claim=CLAIM)
+    lost: list[StillhouseError] = []
+    verified.ledger.tell_when_lost(first, lost.append)
+    if is_settled_at_once:
+        await other.settle(second, usage=USAGE, outcome=Outcome.STOP, answer=ANSWER)
+    await verified.ledger.renew_leases()
+    assert [IdempotencyConflictError] == [type(error) for error in lost]
+    assert 0 == await verified.ledger.settle(first, usage=USAGE, outcome=Outcome.LAPSED)
+    if not is_settled_at_once:
+        await other.settle(second, usage=USAGE, outcome=Outcome.STOP, answer=ANSWER)
+    assert (COST_PICOUSD, 0) == await verified.balance()
+    assert ("VOIDED", "gateway_lost", 338) == (await rows(verified))[0]
+
+
+@pytest.mark.parametrize("is_taken_back", [True, False])
+async def test_a_name_comes_back_with_its_hold(verified: Books, *, is_taken_back: bool) -> None:
+    """A repetition gets the answer of the first one, whose hold was lost for a while."""
+    hold = await verified.hold(claim=CLAIM)
+    await lose(verified)
+    if is_taken_back:
+        await verified.ledger.renew_leases()
+    await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP, answer=ANSWER)
+    past = await PastRequests(verified.database, verified.clock).find(verified.account_id, CLAIM)
+    assert past is not None
+    assert (hold.request_id, COST_PICOUSD) == (past.request_id, past.cost_picousd)
+
+
+async def test_leases_are_fresh_for_as_long_as_nobody_can_have_voided_them(
+    verified: Books,
+) -> None:
+    """A gateway that was away notices by its own clock, and takes its holds back at once."""
+    hold = await verified.hold()
+    is_shared = verified.database.is_shared
+    await verified.ledger.renew_leases()
+    verified.clock.advance(LEASE_MS / 1000 - 0.001)
+    assert verified.ledger.has_fresh_leases
+    verified.clock.advance(0.001)
+    assert is_shared != verified.ledger.has_fresh_leases
+    await lose(verified)
+    await asyncio.gather(*(verified.ledger.refresh_leases() for _ in range(3)))
+    assert verified.ledger.has_fresh_leases
+    assert [("HELD", None, None)] == await rows(verified)
+    await verified.ledger.void(hold, outcome=Outcome.ENGINE_ERROR)
 
 
 async def test_many_holds_are_swept_in_several_transactions(verified: Books) -> None:
@@ -120,3 +283,23 @@ async def test_outage_of_the_database_is_nobodys_death(verified: Books, num_miss
     voided += [await tick(verified, late, early) for _ in range(2 * NUM_TICKS)]
     assert 0 == sum(voided)
     assert COST_PICOUSD == await late.settle(hold, usage=USAGE, outcome=Outcome.STOP)
+
+
+async def test_while_the_ledger_is_down_streams_go_on_and_do_not_ask_all_the_time(
+    verified: Books,
+) -> None:
+    """A refresh that fails is tried again an interval later, and takes back what it finds then."""
+    outage = Outage(verified)
+    ledger = Ledger(cast("Database", outage), verified.clock)
+    hold = await replace(verified, ledger=ledger).hold()
+    await lose(verified)
+    outage.is_away = True
+    assert not ledger.has_fresh_leases
+    await ledger.refresh_leases()
+    assert ledger.has_fresh_leases
+    verified.clock.advance(INTERVAL_MS / 1000)
+    outage.is_away = False
+    assert not ledger.has_fresh_leases
+    await ledger.refresh_leases()
+    assert [("HELD", None, None)] == await rows(verified)
+    assert COST_PICOUSD == await ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)

@@ -37,7 +37,6 @@ from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.billing.usage import UsageGrouping
 from stillhouse.chat import TokenUsage
 from stillhouse.clock import FrozenClock
@@ -250,6 +249,33 @@ class LedgerMachine(RuleBasedStateMachine):
         self.do(self.ledger.void(hold, outcome=Outcome.ENGINE_ERROR, usage=usage))
         self.naive.void(hold.request_id, usage)
 
+    @rule(hold=holds, usage=usages())
+    def fail_by_its_own_fault(self, hold: Hold, usage: TokenUsage) -> None:
+        """What a request is refused for in the middle is charged as far as it came."""
+        settle = self.ledger.settle(hold, usage=usage, outcome=Outcome.REQUEST_FAULT)
+        assert self.naive.settle(hold.request_id, usage) == self.do(settle)
+
+    @rule()
+    def lapse(self) -> None:
+        """A gateway is away for so long that another one voids all that it holds."""
+        other = Ledger(self.database, self.clock)
+        assert self.naive.sweep() == self.do(other.sweep())
+
+    @rule()
+    def come_back(self) -> None:
+        """It takes back, one after the other, what it held and what is covered still."""
+        self.do(self.ledger.renew_leases())
+        for request_id in self.mine():
+            self.naive.renew(request_id, self.clock.now_ms())
+
+    def mine(self) -> list[str]:
+        """What this gateway has admitted and not resolved, oldest first."""
+        numbers = ", ".join(map(str, self.ledger._leases._leases)) or "0"
+        query = f"SELECT request_id FROM request WHERE number IN ({numbers}) ORDER BY number"
+        return self.do(
+            self.database.read(lambda connection: list(connection.exec_driver_sql(query).scalars()))
+        )
+
     @rule(hold=holds)
     def repeat_request_id(self, hold: Hold) -> None:
         """An id that exists is refused, and nothing is reserved for it."""
@@ -358,7 +384,7 @@ class LedgerMachine(RuleBasedStateMachine):
         overdue = {
             f"request {request_id}"
             for request_id, request in self.naive.requests.items()
-            if request.state == "HELD" and request.admitted_at_ms + LEASE_MS <= self.clock.now_ms()
+            if request.state == "HELD" and request.lease_until_ms <= self.clock.now_ms()
         }
         differences = self.do(self.ledger.verify())
         assert overdue == {difference.subject for difference in differences}, differences

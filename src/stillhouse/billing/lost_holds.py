@@ -1,0 +1,118 @@
+"""Holds that a sweep has voided while their gateway, which was only away, still works on them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from stillhouse.billing import limits
+from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency import claim_in
+from stillhouse.billing.outcome import Outcome
+from stillhouse.errors import IdempotencyConflictError, IdempotencyMismatchError
+from stillhouse.store import balances, requests, usage_days
+from stillhouse.store.database import Connection
+from stillhouse.store.requests import HeldRequest, Resolution
+
+logger = logging.getLogger(__name__)
+
+
+def take_back(
+    connection: Connection,
+    *,
+    held: HeldRequest,
+    claim: Claim | None,
+    now_ms: int,
+    lease_until_ms: int,
+) -> bool:
+    """
+    Hold again what a sweep has given back; one transaction.
+
+    Returns:
+        Whether it was lost, and is held now; False when it has been resolved.
+
+    Raises:
+        InsufficientFundsError: A balance does not cover the hold any more.
+        IdempotencyConflictError: The client's name for it belongs to another request by now.
+        IdempotencyMismatchError: And that asked for something else.
+
+    """
+    if not requests.is_lost(connection, held.number):
+        return False
+    if not balances.cover(connection, held, held.hold_picousd):
+        whose = (
+            "This server was away for so long that the request's hold was given back; what is left"
+        )
+        raise limits.not_covered(whose, held.hold_picousd)
+    if claim is not None:
+        claim_in(
+            connection,
+            claim,
+            account_id=held.account_id,
+            request_number=held.number,
+            now_ms=now_ms,
+        )
+    balances.hold_again(connection, held)
+    usage_days.forget_voided(connection, held)
+    return requests.take_back(connection, held.number, lease_until_ms=lease_until_ms)
+
+
+def resolve(
+    connection: Connection,
+    *,
+    held: HeldRequest,
+    resolution: Resolution,
+    claim: Claim | None,
+) -> bool:
+    """
+    Say what became of a lost request, once; its day, entry and answer are the caller's to write.
+
+    What the balances do not cover any more is not charged: no limit is ever passed. Nor is a second
+    generation under one name. The tokens are recorded, and the request stays voided.
+
+    Args:
+        claim: The client's own name for it.
+
+    Returns:
+        Whether it is settled by this.
+
+    """
+    if resolution.usage is None or not requests.is_lost(connection, held.number):
+        return False
+    if resolution.state == requests.SETTLED:
+        if _can_be_charged(connection, held, resolution, claim):
+            balances.charge_late(connection, held, cost_picousd=resolution.cost_picousd)
+            usage_days.forget_voided(connection, held)
+            return requests.resolve_lost(connection, held.number, resolution)
+        logger.error(
+            "request number %d was served while its gateway had lost its hold: %d pico-USD for %s "
+            "are not charged",
+            held.number,
+            resolution.cost_picousd,
+            resolution.usage,
+        )
+        resolution = replace(
+            resolution, state=requests.VOIDED, outcome=Outcome.GATEWAY_LOST, cost_picousd=0
+        )
+    requests.resolve_lost(connection, held.number, resolution)
+    return False
+
+
+def _can_be_charged(
+    connection: Connection, held: HeldRequest, resolution: Resolution, claim: Claim | None
+) -> bool:
+    if not balances.cover(connection, held, resolution.cost_picousd):
+        return False
+    if claim is None:
+        return True
+    try:
+        claim_in(
+            connection,
+            claim,
+            account_id=held.account_id,
+            request_number=held.number,
+            now_ms=resolution.resolved_at_ms,
+        )
+    except (IdempotencyConflictError, IdempotencyMismatchError):
+        return False
+    return True
