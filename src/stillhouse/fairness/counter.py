@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-
 #: Owners with nothing waiting or in flight that are remembered all the same.
 _MAX_RESTING = 256
 
@@ -22,6 +20,10 @@ class VirtualTokenCounter:
         credit: In the unit of the charges.
         max_resting: Most owners remembered that have nothing waiting or in flight.
 
+    Attributes:
+        served: How much each owner that is remembered was served. Who has a request here is in it,
+            and may be charged by adding to it, which for each token is what there is time for.
+
     Source:
         Virtual token counter: Fairness in Serving Large Language Models, OSDI 2024,
         arXiv 2401.00588, algorithm 2, whose credit is 0.
@@ -31,20 +33,20 @@ class VirtualTokenCounter:
     def __init__(self, *, credit: int, max_resting: int = _MAX_RESTING) -> None:
         self._credit = credit
         self._max_resting = max_resting
-        self._served: dict[int, int] = {}
-        self._num_requests: Counter[int] = Counter()  # waiting or in flight
-        self._num_waiting: Counter[int] = Counter()
-        self._resting: OrderedDict[int, None] = OrderedDict()
+        self.served: dict[int, int] = {}
+        self._num_requests: dict[int, int] = {}  # waiting or in flight
+        self._num_waiting: dict[int, int] = {}
+        self._resting: dict[int, None] = {}  # the first to rest first
         self._last_to_leave: int | None = None
         self._left_at = 0  # what that one was served, where it is forgotten itself
 
     def of(self, owner_id: int) -> int:
         """How much the owner was served; 0 for one that is not remembered."""
-        return self._served.get(owner_id, 0)
+        return self.served.get(owner_id, 0)
 
     def __len__(self) -> int:
         """How many owners are remembered."""
-        return len(self._served)
+        return len(self.served)
 
     @property
     def is_idle(self) -> bool:
@@ -54,25 +56,24 @@ class VirtualTokenCounter:
     def enter(self, owner_id: int) -> None:
         """Let another request of the owner wait."""
         self._resting.pop(owner_id, None)
-        if not self._num_waiting[owner_id]:
-            self._served[owner_id] = max(self.of(owner_id), self._lift())
-        self._num_waiting[owner_id] += 1
-        self._num_requests[owner_id] += 1
+        if owner_id not in self._num_waiting:
+            self.served[owner_id] = max(self.of(owner_id), self._lift())
+        self._num_waiting[owner_id] = self._num_waiting.get(owner_id, 0) + 1
+        self._num_requests[owner_id] = self._num_requests.get(owner_id, 0) + 1
 
     def stop_waiting(self, owner_id: int) -> None:
         """One of the owner's requests waits no more: it is dispatched, or has left."""
-        _decrease(self._num_waiting, owner_id)
-        if not self._num_waiting[owner_id]:
+        if not _decrease(self._num_waiting, owner_id):
             self._last_to_leave, self._left_at = owner_id, 0
 
     def end(self, owner_id: int) -> None:
         """One of the owner's requests has ended."""
-        _decrease(self._num_requests, owner_id)
+        num_left = _decrease(self._num_requests, owner_id)
         if not self._num_requests:
-            self._served.clear()
+            self.served.clear()
             self._resting.clear()
             self._last_to_leave, self._left_at = None, 0
-        elif not self._num_requests[owner_id]:
+        elif not num_left:
             self._resting[owner_id] = None
             self._forget_resting()
 
@@ -83,10 +84,10 @@ class VirtualTokenCounter:
         An owner without a request here is charged as well, as if it had just come. While nobody
         has one, nothing is counted: there is nobody to be fair to.
         """
-        if owner_id in self._served:
-            self._served[owner_id] += amount
+        if owner_id in self.served:
+            self.served[owner_id] += amount
         elif self._num_requests:
-            self._served[owner_id] = max(0, self._lift()) + amount
+            self.served[owner_id] = max(0, self._lift()) + amount
             self._resting[owner_id] = None
             self._forget_resting()
 
@@ -96,24 +97,28 @@ class VirtualTokenCounter:
 
     def _least(self) -> int:
         if self._num_waiting:
-            return min(self._served[owner_id] for owner_id in self._num_waiting)
+            return min(map(self.served.__getitem__, self._num_waiting))
         return self._left_at if self._last_to_leave is None else self.of(self._last_to_leave)
 
     def _forget_resting(self) -> None:
-        lift = self._lift()
-        for owner_id in [owner for owner in self._resting if self._served[owner] <= lift]:
+        lift, served = self._lift(), self.served
+        for owner_id in [owner for owner in self._resting if served[owner] <= lift]:
             self._forget(owner_id)
         while len(self._resting) > self._max_resting:
             self._forget(next(iter(self._resting)))
 
     def _forget(self, owner_id: int) -> None:
         if owner_id == self._last_to_leave:
-            self._last_to_leave, self._left_at = None, self._served[owner_id]
-        del self._served[owner_id]
+            self._last_to_leave, self._left_at = None, self.served[owner_id]
+        del self.served[owner_id]
         del self._resting[owner_id]
 
 
-def _decrease(counts: Counter[int], owner_id: int) -> None:
-    counts[owner_id] -= 1
-    if not counts[owner_id]:
+def _decrease(counts: dict[int, int], owner_id: int) -> int:
+    """Count one less; return how many are left, none of which is remembered."""
+    num_left = counts[owner_id] - 1
+    if num_left:
+        counts[owner_id] = num_left
+    else:
         del counts[owner_id]
+    return num_left

@@ -79,7 +79,7 @@ class FairQueue(Generic[T]):
         """
         accounts = self._waiting if may_go is None else filter(may_go, self._waiting)
         # Of accounts that were served the same, the one that began to wait first.
-        account_id = min(accounts, key=self._counter.of, default=None)
+        account_id = min(accounts, key=self._counter.served.__getitem__, default=None)
         return None if account_id is None else self._waiting[account_id].first()
 
     def take(self, item: T) -> None:
@@ -103,6 +103,12 @@ class FairQueue(Generic[T]):
         if account.keys.is_idle:
             del self._present[item.account_id]
         self._counter.end(item.account_id)
+
+    def charge_item(self, item: T, amount: int) -> None:
+        """Count service of an item that was dispatched and has not ended."""
+        account_id = item.account_id
+        self._counter.served[account_id] += amount
+        self._present[account_id].keys.served[item.key_id] += amount
 
     def charge(self, account_id: int, key_id: int, amount: int) -> None:
         """Count service, also of an account with nothing here; negative takes it back."""
@@ -144,7 +150,7 @@ class _Account(Generic[T]):
         self.keys.enter(item.key_id)
 
     def first(self) -> T:
-        return self._waiting[min(self._waiting, key=self.keys.of)][0]
+        return self._waiting[min(self._waiting, key=self.keys.served.__getitem__)][0]
 
     def take(self, item: T) -> None:
         items = self._waiting[item.key_id]

@@ -102,7 +102,7 @@ class Order:
         if queue is None or (ticket := queue.first()) is None or not self._has_room(ticket):
             return None
         queue.take(ticket)
-        self._charge(ticket, ticket.prompt_tokens)
+        queue.charge_item(ticket, ticket.prompt_tokens)
         going = _Going(ticket.num_sequences, self._share(ticket))
         self._going[ticket] = going
         self._num_sequences += going.num_sequences
@@ -114,11 +114,11 @@ class Order:
         going = self._going[ticket]
         self._prompt_ahead -= going.prompt_ahead
         going.prompt_ahead = 0
-        self._charge(ticket, -cached_tokens)
+        self._queues[ticket.tier].charge_item(ticket, -cached_tokens)
 
     def made(self, ticket: Ticket, num_tokens: int) -> None:
         """Tokens of a completion have come."""
-        self._charge(ticket, COMPLETION_WEIGHT * num_tokens)
+        self._queues[ticket.tier].charge_item(ticket, COMPLETION_WEIGHT * num_tokens)
 
     def charge(self, account_id: int, key_id: int, tier: ServiceTier, amount: int) -> None:
         """Count other work for an account, in weighted tokens, as if the engine had done it."""
@@ -131,8 +131,9 @@ class Order:
 
     def requeue(self, ticket: Ticket) -> None:
         """Put one of which nothing was computed before all that its key has waiting."""
-        self._charge(ticket, -ticket.prompt_tokens)
-        self._queues[ticket.tier].push(ticket, at_front=True)
+        queue = self._queues[ticket.tier]
+        queue.charge_item(ticket, -ticket.prompt_tokens)
+        queue.push(ticket, at_front=True)
         self.end(ticket)
 
     def end(self, ticket: Ticket) -> None:
@@ -149,9 +150,6 @@ class Order:
     def served_key(self, account_id: int, key_id: int, tier: ServiceTier) -> int:
         """How much a key was served in a tier while its account has been busy there."""
         return self._queues[tier].served_key(account_id, key_id)
-
-    def _charge(self, ticket: Ticket, amount: int) -> None:
-        self._queues[ticket.tier].charge(ticket.account_id, ticket.key_id, amount)
 
     def _has_room(self, ticket: Ticket) -> bool:
         return not self._num_sequences or (
