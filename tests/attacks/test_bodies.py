@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from stillhouse.config import DEMO_MODEL
 from tests.attacks.accounts import open_account
 from tests.attacks.memory import at_most_mib_more
 from tests.attacks.raw_connection import RawConnection
@@ -18,6 +20,7 @@ CONFIG = "token_interval_s = 0.01\n"
 COUNT = "/v1/messages/count_tokens"
 MIB = 1 << 20
 NUM_AT_ONCE = 32
+UNTIMED = {"inference_status": None}  # a replay takes no time
 #: What an account may have in flight, and what two bodies take on their way to and from a process.
 CEILING_MIB = 100
 
@@ -52,6 +55,37 @@ def test_a_stream_runs_through_large_bodies(server, attacker, victim, path):
     assert statuses <= {400, 429}
     assert_refused(post(server, attacker, body, path=path), 400)
     assert victim.is_answered()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, HELLO | {"max_tokens": 3}),
+        ("/v1/completions", {"model": DEMO_MODEL, "prompt": "Once", "max_tokens": 3}),
+        (f"/v1/inference/{DEMO_MODEL}", {"input": "Once", "max_new_tokens": 3}),
+        ("/v1/messages", HELLO | {"max_tokens": 3}),
+        ("/v1/responses", {"model": DEMO_MODEL, "input": "Once", "max_output_tokens": 3}),
+    ],
+)
+def test_a_large_body_is_answered_as_a_small_one(server, victim, path, body):
+    """Read there or here it is the same request: under one name, the same answer, charged once."""
+    small = json.dumps(body).encode()
+    headers = victim.headers | {"Idempotency-Key": path}
+    url = server.url + path
+    first = httpx.post(url, content=small, headers=headers, timeout=WAIT_S)
+    again = httpx.post(url, content=small + b" " * 100_000, headers=headers, timeout=WAIT_S)
+    packed = httpx.post(
+        url,
+        content=gzip.compress(small + b" " * 100_000),
+        headers=headers | {"Content-Encoding": "gzip"},
+        timeout=WAIT_S,
+    )
+
+    assert 200 == first.status_code, first.text
+    assert "idempotent-replayed" not in first.headers
+    for repeated in (again, packed):
+        assert "true" == repeated.headers["idempotent-replayed"]
+        assert first.json() | UNTIMED == repeated.json() | UNTIMED
 
 
 def test_refused_bodies_use_up_what_an_account_may_bring(start_server):

@@ -22,7 +22,8 @@ from stillhouse.api.request_body import read_body
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import MAX_PICOUSD, PICOUSD_PER_USD, picousd
 
-MAX_BODY_BYTES = 256 * 1024
+#: Parsed on the event loop: 3 ms at worst. A thousand ids of requests have 48 KiB.
+MAX_BODY_BYTES = 64 * 1024
 MAX_REQUEST_IDS = 1000
 
 B = TypeVar("B", bound="BodyIn")
