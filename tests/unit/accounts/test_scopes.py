@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hmac
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -174,10 +175,20 @@ def _changed_signature(customer: Customer) -> str:
     return f"{head}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}"
 
 
+def _says_another_algorithm(customer: Customer) -> str:
+    """Signed as it should be, but its header says otherwise."""
+    claims = customer.sign().split(".")[1]
+    header = json.dumps({"alg": "HS512", "kid": customer.kid}).encode()
+    signed = base64.urlsafe_b64encode(header).rstrip(b"=") + b"." + claims.encode()
+    signature = hmac.digest(customer.secret.encode(), signed, "sha256")
+    return f"jwt:{signed.decode()}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+
+
 FORGERIES: dict[str, Callable[[Customer], str]] = {
     "no signature": _unsigned,
     "signature cut off": lambda c: c.sign().rpartition(".")[0] + ".",
     "another algorithm": _other_algorithm,
+    "says another algorithm": _says_another_algorithm,
     "claims changed": _changed_claims,
     "signature changed": _changed_signature,
     "another secret": lambda c: c.sign(secret="sh_" + "x" * 33),
@@ -239,6 +250,16 @@ async def test_revoked_key_ends_its_tokens(customer: Customer) -> None:
     await customer.accounts.revoke_key(customer.key.name)
     with pytest.raises(AuthenticationError):
         await customer.who(token)
+    await customer.accounts.create_key(customer.account_id, customer.key.name)
+    with pytest.raises(AuthenticationError):
+        await customer.who(token)
+
+
+async def test_key_of_the_same_name_does_not_take_over_tokens(customer: Customer) -> None:
+    """A token that was known to be right is not, once another key bears its key's name."""
+    token = customer.sign()
+    await customer.who(token)
+    await customer.accounts.revoke_key(customer.key.name)
     await customer.accounts.create_key(customer.account_id, customer.key.name)
     with pytest.raises(AuthenticationError):
         await customer.who(token)

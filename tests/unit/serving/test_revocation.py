@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -28,6 +29,12 @@ def queue_rules():
         max_wait_s=dict.fromkeys(ServiceTier, 600),
         prompt_window_tokens=8,
     )
+
+
+async def end_of(completion):
+    """Read an answer to its end, which must come: the engine makes nothing of itself here."""
+    async with asyncio.timeout(30):
+        await events_of(completion)
 
 
 class Keys:
@@ -63,7 +70,7 @@ async def test_request_of_a_revoked_key_ends_and_is_charged(serving, keys, check
     keys.revoked = {serving.principal.key_id}
     await check.run()
     with pytest.raises(AuthenticationError, match=r"revoked while .* is charged"):
-        await events_of(running)
+        await end_of(running)
 
     (row,) = await serving.rows("state, outcome, completion_tokens, cost_picousd")
     assert ("SETTLED", "revoked") == row[:2]
@@ -83,7 +90,7 @@ async def test_waiting_request_of_a_revoked_key_leaves_the_queue(serving, keys, 
     keys.revoked = {serving.principal.key_id}
     await check.run()
     with pytest.raises(AuthenticationError, match="revoked"):
-        await events_of(waiting)
+        await end_of(waiting)
     serving.engine.gate.set()
     for running in others:
         await events_of(running)
@@ -100,7 +107,7 @@ async def test_named_request_of_a_revoked_key_ends_too(serving, keys, check):
     keys.revoked = {serving.principal.key_id}
     await check.run()
     with pytest.raises(AuthenticationError):
-        await events_of(running)
+        await end_of(running)
 
 
 async def test_check_asks_about_running_keys_alone(serving, keys, check):
