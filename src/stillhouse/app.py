@@ -98,6 +98,7 @@ class Service:
     first_key: FirstKey | None
     drain: Drain
     completions: Completions
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -300,7 +301,7 @@ async def open_service(
             drain=drain,
             has_public_metrics=config.server.host in _LOOPBACK_HOSTS,
         )
-        yield Service(api, rooms, models, first_key, drain, completions)
+        yield Service(api, rooms, models, first_key, drain, completions, metrics)
 
 
 def _compile_limits(config: Config) -> CompileLimits:

@@ -19,6 +19,7 @@ DEMO_TOOLS_MODEL = "stillhouse/demo-tools"
 # The seed page's own model id: without a configuration, the demo model stands in for it.
 STAND_INS = {"deepseek-ai/DeepSeek-R1-Distill-Llama-70B": DEMO_MODEL}
 
+KIB = 1 << 10
 MIB = 1 << 20
 
 
@@ -27,11 +28,24 @@ class _Section(BaseModel):
 
 
 class ServerConfig(_Section):
-    """Where and within which bounds HTTP is served."""
+    """
+    Where and within which bounds HTTP is served.
+
+    Args:
+        max_connections: None derives it from how many files the process may open.
+
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     max_body_mib: int = Field(default=8, ge=1, le=1024)
+    max_head_kib: int = Field(default=32, ge=1, le=1024)
+    max_header_lines: int = Field(default=128, ge=8, le=10_000)
+    max_header_line_kib: int = Field(default=8, ge=1, le=1024)
+    max_target_kib: int = Field(default=8, ge=1, le=1024)
+    max_connections: int | None = Field(default=None, ge=1)
+    head_timeout_s: float = Field(default=10, gt=0)
+    idle_timeout_s: float = Field(default=75, gt=0)
     keep_alive_s: float = Field(default=15, gt=0)
     stall_timeout_s: float = Field(default=30, gt=0)
     drain_delay_s: float = Field(default=0, ge=0)

@@ -6,6 +6,10 @@ Every error that stillhouse raises on purpose, as one tree.
         InvalidRequestError            a field has a value that cannot be honoured
           BodyTooLargeError            the body has more bytes than allowed
           BodyTooSlowError             the body did not come in the time allowed
+          MalformedRequestError        what came is not an HTTP request, or not only one
+          HeadTooLargeError            the head has more bytes or lines than allowed
+          TargetTooLongError           the path with its query is longer than allowed
+          HeadTooSlowError             the head did not come in the time allowed
           UnsupportedFeatureError      the model cannot do what is asked for
           NameTakenError               something of this name exists already
           KeyNotFoundError             no live key has this name or id, or several have
@@ -62,6 +66,22 @@ class BodyTooLargeError(InvalidRequestError):
 
 class BodyTooSlowError(InvalidRequestError):
     """The body did not come in the time allowed."""
+
+
+class MalformedRequestError(InvalidRequestError):
+    """What came is not an HTTP request, or could be read as two different ones."""
+
+
+class HeadTooLargeError(InvalidRequestError):
+    """The request's head has more bytes or lines than allowed."""
+
+
+class TargetTooLongError(InvalidRequestError):
+    """The request's path with its query is longer than allowed."""
+
+
+class HeadTooSlowError(InvalidRequestError):
+    """The request's head did not come in the time allowed."""
 
 
 class UnsupportedFeatureError(InvalidRequestError):

@@ -87,6 +87,17 @@ class Metrics:
             ["status"],
             registry=self.registry,
         )
+        self.http_connections = Gauge(
+            "stillhouse_http_connections",
+            "Open connections",
+            registry=self.registry,
+        )
+        self.http_connections_closed = Counter(
+            "stillhouse_http_connections_closed",
+            "Connections that the server ended, by the bound that was reached",
+            ["reason"],
+            registry=self.registry,
+        )
 
         self.grammar_s = Summary(
             "stillhouse_grammar_compile_seconds",

@@ -16,8 +16,8 @@ from stillhouse.api import idempotency_header
 from stillhouse.api.bodies.asked import AnswerForm, Asked, read_asked
 from stillhouse.api.bodies.bodies import Bodies
 from stillhouse.api.bodies.request_head import RequestHead
-from stillhouse.api.connection import STALLED
 from stillhouse.api.event_stream import EventStream, Header
+from stillhouse.api.http.exchange import STALLED
 from stillhouse.billing.outcome import Outcome
 from stillhouse.chat import Finish
 from stillhouse.errors import StillhouseError

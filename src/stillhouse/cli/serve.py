@@ -17,19 +17,19 @@ from typing import Annotated, Any
 import msgspec
 import structlog
 import typer
-import uvicorn
 import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from stillhouse.api.connection import Connection, cut_stalled
+from stillhouse.api.http.connection import Patience
+from stillhouse.api.http.head import HeadBounds
+from stillhouse.api.http.server import BACKLOG, HttpRules, HttpServer, raise_file_limit
 from stillhouse.app import Service, open_service
 from stillhouse.cli.options import ConfigOption, HomeOption
-from stillhouse.config import DEMO_MODEL, Config, home_directory, load_config
+from stillhouse.config import DEMO_MODEL, KIB, Config, ServerConfig, home_directory, load_config
 from stillhouse.engines.frames import Loading
 from stillhouse.errors import AddressInUseError, ConfigError
 
-_BACKLOG = 2048
 #: Linux doubles it. With what the gateway holds itself, at most 512 KiB of a stream's text wait.
 _SEND_BUFFER_BYTES = 64 << 10
 #: For the last events of answers that were cut off; then connections are closed.
@@ -52,6 +52,7 @@ def serve(
     settings = _with_address(load_config(config), host, port)
     _log_to_stderr()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    raise_file_limit()
     listener = _listen(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, listener, home=home_directory(home), source=config))
@@ -92,30 +93,28 @@ def _leave_to_collector_what_is_new() -> None:
 async def _run_http(
     service: Service, config: Config, listener: socket.socket, signals: _Signals
 ) -> None:
-    server = _Server(
-        uvicorn.Config(
-            service.api,
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=_LAST_WORDS_S,
-        )
-    )
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    timeout_s = config.server.stall_timeout_s
-    cutting = asyncio.create_task(cut_stalled(server.server_state.connections, timeout_s))
-    told = asyncio.create_task(signals.first.wait())
-    await asyncio.wait([serving, told], return_when=asyncio.FIRST_COMPLETED)
-    if signals.first.is_set():
+    server = HttpServer(service.api, http_rules(config.server), service.metrics)
+    async with server.listening(listener, last_words_s=_LAST_WORDS_S):
+        await signals.first.wait()
         await _drain(service, config, hurry=signals.second)
-    server.should_exit = True
-    await serving
-    cutting.cancel()
-    told.cancel()
+
+
+def http_rules(config: ServerConfig) -> HttpRules:
+    """The bounds of *config* as the HTTP server takes them."""
+    return HttpRules(
+        HeadBounds(
+            max_bytes=config.max_head_kib * KIB,
+            max_lines=config.max_header_lines,
+            max_line_bytes=config.max_header_line_kib * KIB,
+            max_target_bytes=config.max_target_kib * KIB,
+        ),
+        Patience(
+            head_s=config.head_timeout_s,
+            idle_s=config.idle_timeout_s,
+            stall_s=config.stall_timeout_s,
+        ),
+        max_connections=config.max_connections,
+    )
 
 
 async def _drain(service: Service, config: Config, *, hurry: asyncio.Event) -> None:
@@ -125,14 +124,6 @@ async def _drain(service: Service, config: Config, *, hurry: asyncio.Event) -> N
         await asyncio.wait_for(hurry.wait(), config.server.drain_delay_s)
     service.drain.refuse()
     await service.completions.drain(config.server.shutdown_grace_s, hurry=hurry)
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals alone: a server that is to end still has to answer that it will."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class _Signals:
@@ -158,7 +149,7 @@ def _listen(config: Config) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except socket.gaierror as error:
         raise ConfigError(f"server.host {host!r} is not an address of this machine") from error
     except OSError as error:
