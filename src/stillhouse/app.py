@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import structlog
 from starlette.types import ASGIApp
 
 from stillhouse.accounts.accounts import AccountRules, Accounts
@@ -26,11 +27,12 @@ from stillhouse.api.models.model_list import ModelList
 from stillhouse.api.probes import Probes, SharedCheck
 from stillhouse.api.routes import create_api
 from stillhouse.background import BackgroundLoops, Loop
+from stillhouse.billing.archive import archive_path
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.shared_limits import SharedLimits
-from stillhouse.billing.statement import Statements
+from stillhouse.billing.statement import Month, Statements
 from stillhouse.chat import ServiceTier
 from stillhouse.clock import Clock, SystemClock
 from stillhouse.config import MIB, Config, PublicPrefixConfig
@@ -56,8 +58,10 @@ from stillhouse.serving.queue.turns import QueueRules
 from stillhouse.serving.resolver import Resolver
 from stillhouse.serving.revocation import RevocationCheck
 from stillhouse.serving.served_model import ServedModel, ServedModels
-from stillhouse.store.database import Database
+from stillhouse.store.database import ConflictError, Database
 from stillhouse.store.database_clock import DatabaseClock
+
+log = structlog.get_logger()
 
 DATABASE_FILE = "stillhouse.db"
 ADMIN_KEY_FILE = "admin-key"
@@ -65,6 +69,9 @@ WEIGHTS_FOLDER = "weights"
 PREFIXES_FOLDER = "prefixes"
 _PURGE_INTERVAL_S = 600
 _WATCH_INTERVAL_S = 2
+_ARCHIVE_INTERVAL_S = 3600
+#: Some hundred million requests.
+_ARCHIVE_TIMEOUT_S = 86_400
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Progress = Callable[[Loading], None]
@@ -215,6 +222,8 @@ async def open_service(
         background = await stack.enter_async_context(BackgroundLoops(clock))
         await _start_leases(rooms, background)
         background.start(_watch(rooms.database, metrics))
+        if config.store.retention_months is not None:
+            background.start(_archiving(rooms, home, num_months=config.store.retention_months))
         first_key = await ensure_first_key(rooms.accounts, home)
         admin_key = AdminKey.load_or_create(home / ADMIN_KEY_FILE)
         catalogue = load_catalogue(config, source)
@@ -343,6 +352,30 @@ async def _start_leases(rooms: Rooms, background: BackgroundLoops) -> None:
     if not rooms.database.is_shared:  # others may work on what is held there
         await rooms.ledger.sweep()
     background.start(Loop("leases", keep, interval_s=INTERVAL_MS / 1000))
+
+
+def _archiving(rooms: Rooms, home: Path, *, num_months: int) -> Loop:
+    """Move the requests of months that are longer ago into files."""
+
+    async def move() -> None:
+        now_ms = rooms.clock.now_ms()
+        before = Month.of(now_ms).later(-num_months)
+        path = archive_path(home, before, now_ms)
+        try:
+            archived = await rooms.ledger.archive(before=before, path=path)
+        except ConflictError as error:  # another gateway is at it
+            log.info("archive_postponed", reason=error.message)
+            return
+        if archived.path is not None:
+            log.info("requests_archived", number=archived.num_requests, file=str(archived.path))
+
+    return Loop(
+        "archive",
+        move,
+        interval_s=_ARCHIVE_INTERVAL_S,
+        timeout_s=_ARCHIVE_TIMEOUT_S,
+        is_vital=False,
+    )
 
 
 def _watch(database: Database, metrics: Metrics) -> Loop:

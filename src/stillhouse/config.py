@@ -130,10 +130,13 @@ class StoreConfig(_Section):
     Args:
         url: Of a PostgreSQL database, which several gateways may share; None keeps the ledger in a
             file in the home folder.
+        retention_months: So many whole months before this one keep their requests; older ones are
+            moved into files in the home folder. None moves nothing.
 
     """
 
     url: str | None = Field(default=None, pattern="^postgres(ql)?://")
+    retention_months: int | None = Field(default=None, ge=1, le=1200)
 
 
 class LimitsConfig(_Section):

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from stillhouse.billing import limits, transactions
+from stillhouse.billing.archive import Archived, archive
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import Answer
 from stillhouse.billing.leases import Leases
@@ -18,6 +20,7 @@ from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import Price
 from stillhouse.billing.rebuild import Rebuilt, rebuild
 from stillhouse.billing.shared_limits import SharedLimits
+from stillhouse.billing.statement import Month
 from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, day_of, fetch_usage
 from stillhouse.billing.verify import Audit, Difference, audit_ledger
 from stillhouse.chat import ServiceTier, TokenUsage
@@ -400,6 +403,22 @@ class Ledger:
 
         """
         return await rebuild(self._database)
+
+    async def archive(self, *, before: Month, path: Path) -> Archived:
+        """
+        Move the resolved requests that were admitted before a month into a file.
+
+        No sum changes: statements, balances and limits are as before, and `audit` goes on from what
+        was carried forward. What a single one of those requests cost is in the file alone.
+
+        Raises:
+            InvalidRequestError: The month before it is not over.
+            ConfigError: The file exists, or cannot be written.
+            ConflictError: Somebody else is at it.
+            StoreUnavailableError: The ledger cannot be used; what was moved stays so.
+
+        """
+        return await archive(self._database, self._clock, before=before, path=path)
 
     async def close(self) -> None:
         """Wait for reservations that are being given back; call before the database closes."""

@@ -88,6 +88,8 @@ def _differing_rows(connection: Connection) -> Iterator[Difference]:
         yield _difference("top-up", wrong, "was credited", "was paid in as")
     for wrong in audit.fetch_unbalanced_postings(connection):
         yield _difference("posting", wrong, "sums to", "every posting sums to")
+    for wrong in audit.fetch_wrong_archives(connection):
+        yield _difference("archive", wrong, "carries", "its requests come to")
     for wrong in audit.fetch_stray_entries(connection):
         yield _difference("posting", wrong, "moves", "nothing stands behind it, so it moves")
 
@@ -110,7 +112,7 @@ class WrongSums:
 def find_wrong_sums(connection: Connection) -> WrongSums:
     """Recompute everything that is derived."""
     allow_time(connection)
-    days = usage_days.recompute(connection)
+    days = audit.recompute_days(connection)
     kept = balances.fetch_all(connection)
     due = audit.recompute_balances(connection, kept, days)
     return WrongSums(

@@ -13,7 +13,9 @@ import typer
 from rich.console import Console
 
 from stillhouse.app import Rooms, adopt_ledger
+from stillhouse.billing.archive import Archived, archive_path
 from stillhouse.billing.rebuild import Rebuilt
+from stillhouse.billing.statement import Month
 from stillhouse.billing.verify import Audit
 from stillhouse.billing.witness import compare_with_witness
 from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
@@ -91,6 +93,29 @@ def rebuild(config: ConfigOption = None, home: HomeOption = None) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def archive(
+    before: Annotated[str, typer.Option(help="The first month that stays, such as 2026-08.")],
+    to: Annotated[
+        Path | None, typer.Option(help="The file, .jsonl.gz; in the home by default.")
+    ] = None,
+    config: ConfigOption = None,
+    home: HomeOption = None,
+) -> None:
+    """Move old months' requests into a packed file; every sum, balance and statement stays."""
+    month = Month.parse(before)
+
+    async def move(rooms: Rooms) -> Archived:
+        path = to or archive_path(home_directory(home), month, rooms.clock.now_ms())
+        return await rooms.ledger.archive(before=month, path=path.absolute())
+
+    archived = in_rooms(config, home, move, must_exist=True)
+    where = f" into {archived.path}" if archived.path else ""
+    Console(stderr=True).print(
+        f"{archived.num_requests} requests were moved{where}.", highlight=False, soft_wrap=True
+    )
+
+
 def _in_words(covered: Coverage) -> str:
     """What was audited, so that nobody takes an empty ledger's word for a full one's."""
     span = ""
@@ -99,7 +124,8 @@ def _in_words(covered: Coverage) -> str:
         span += _moment(covered.last_request_at_ms)
     return (
         f"Ledger {covered.ledger_id}: {covered.num_requests} requests{span}, "
-        f"{covered.num_held} of them held; {covered.num_entries} entries; "
+        f"{covered.num_held} of them held; {covered.num_archived} more archived; "
+        f"{covered.num_entries} entries; "
         f"{covered.num_accounts} accounts; charged {format_usd(covered.charged_picousd)}, "
         f"paid in {format_usd(covered.paid_in_picousd)}."
     )

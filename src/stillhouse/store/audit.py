@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
-from stillhouse.store import accounts, balances, keys, scopes
+from stillhouse.store import accounts, archive, balances, keys, scopes, usage_days
 from stillhouse.store.balances import Balance, BalanceKey
 from stillhouse.store.entries import CHARGE, FUNDING_ACCOUNT_ID, REVENUE_ACCOUNT_ID, TOP_UP
 from stillhouse.store.requests import IS_HELD, SETTLED
@@ -136,6 +137,40 @@ def fetch_overdue_holds(connection: Connection, *, now_ms: int) -> list[str]:
     return list(connection.scalars(query))
 
 
+def recompute_days(connection: Connection) -> dict[DayKey, DaySums]:
+    """Every day's sums: of the requests that there are, and of those that were archived."""
+    days = usage_days.recompute(connection)
+    for key, moved in archive.fetch_days(connection).items():
+        kept = days.get(key)
+        sums = zip(kept, moved, strict=True) if kept else ((amount, 0) for amount in moved)
+        days[key] = DaySums(*(a + b for a, b in sums))
+    return days
+
+
+def fetch_wrong_archives(connection: Connection) -> list[Wrong]:
+    """
+    Archives whose accounts' amounts do not sum to zero, and accounts with other amounts than days.
+
+    What the archived requests of an account came to was kept twice, in tables that know nothing of
+    each other.
+    """
+    wrong = [
+        Wrong(f"number {number}", found, 0)
+        for number, found in archive.fetch_unbalanced(connection)
+    ]
+    account_of = {key.id: key.account_id for key in keys.fetch_all(connection)}
+    cost = Counter[int]()
+    for day, sums in archive.fetch_days(connection).items():
+        cost[account_of[day.key_id]] += sums.cost_picousd
+    spent = archive.fetch_spent(connection, balances.ACCOUNT)
+    spent.pop(REVENUE_ACCOUNT_ID, None)
+    return wrong + [
+        Wrong(f"of account {account_id}", spent.get(account_id, 0), cost[account_id])
+        for account_id in sorted(spent.keys() | cost.keys())
+        if spent.get(account_id, 0) != cost[account_id]
+    ]
+
+
 def recompute_balances(
     connection: Connection, kept: Iterable[BalanceKey], days: Mapping[DayKey, DaySums]
 ) -> dict[BalanceKey, Balance]:
@@ -149,7 +184,10 @@ def recompute_balances(
         days: What keys used, summed from their requests.
 
     """
-    spent = _sum_by(connection, entry.c.account_id, -entry.c.amount_picousd, entry.c.kind == CHARGE)
+    spent = Counter(archive.fetch_spent(connection, balances.ACCOUNT))
+    spent.update(
+        _sum_by(connection, entry.c.account_id, -entry.c.amount_picousd, entry.c.kind == CHARGE)
+    )
     paid_in = _sum_by(
         connection, entry.c.account_id, entry.c.amount_picousd, entry.c.kind == TOP_UP
     )
@@ -191,7 +229,8 @@ def _recompute_scopes(connection: Connection) -> dict[BalanceKey, Balance]:
     if not limited:
         return {}
     is_scoped = request.c.scope_id.is_not(None)
-    spent = _sum_by(connection, request.c.scope_id, request.c.cost_picousd, is_scoped)
+    spent = Counter(archive.fetch_spent(connection, balances.SCOPE))
+    spent.update(_sum_by(connection, request.c.scope_id, request.c.cost_picousd, is_scoped))
     is_held = and_(is_scoped, IS_HELD)
     held = _sum_by(connection, request.c.scope_id, request.c.hold_picousd, is_held)
     return {

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from stillhouse.store import identity
 from stillhouse.store.requests import IS_HELD
-from stillhouse.store.tables import account, entry, request, top_up
+from stillhouse.store.tables import account, archive, archived_day, entry, request, top_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class Coverage:
     Args:
         first_request_at_ms: When its oldest request was admitted; None where it has none.
         num_accounts: Customers.
-        charged_picousd: What its requests cost, altogether.
+        num_archived: Requests that were moved into files; the sums that stand for them are audited.
+        charged_picousd: What its requests cost, altogether, those in files as well.
         paid_in_picousd: What customers paid in.
 
     """
@@ -31,6 +32,7 @@ class Coverage:
     last_request_at_ms: int | None
     num_entries: int
     num_accounts: int
+    num_archived: int
     charged_picousd: int
     paid_in_picousd: int
 
@@ -45,8 +47,12 @@ def fetch_coverage(connection: Connection) -> Coverage:
             func.coalesce(func.sum(request.c.cost_picousd), 0),
         ).select_from(request)
     ).one()
+    archived = connection.execute(
+        select(func.coalesce(func.sum(archived_day.c.cost_picousd), 0))
+    ).scalar_one()
     counts = {
         "num_held": select(func.count()).select_from(request).where(IS_HELD),
+        "num_archived": select(func.coalesce(func.sum(archive.c.num_requests), 0)),
         "num_entries": select(func.count()).select_from(entry),
         "num_accounts": select(func.count())
         .select_from(account)
@@ -58,6 +64,6 @@ def fetch_coverage(connection: Connection) -> Coverage:
         num_requests=number,
         first_request_at_ms=first_ms,
         last_request_at_ms=last_ms,
-        charged_picousd=int(charged),
+        charged_picousd=int(charged) + int(archived),
         **{name: int(connection.execute(query).scalar_one()) for name, query in counts.items()},
     )

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from stillhouse.app import open_rooms
 from stillhouse.billing.outcome import Outcome
+from stillhouse.billing.statement import Month
 from stillhouse.chat import ServiceTier, TokenUsage
 from stillhouse.cli.main import app
 from stillhouse.clock import FrozenClock
@@ -260,6 +261,26 @@ def test_wrong_ledger_is_named_and_rebuilt(alice):
     assert "balance of account 3" == difference["subject"]
     alice.run("ledger", "rebuild")
     alice.run("ledger", "verify")
+
+
+def test_old_months_are_archived(alice, tmp_path):
+    """`ledger archive` moves them into a file of its own, and the statement stays as it was."""
+    use(alice, "alice", NOVEMBER_MS, NOVEMBER_MS + 1, DECEMBER_MS)
+    invoice = alice.json("statement", "2026-11")
+    with pytest.raises(InvalidRequestError, match="is not over"):
+        alice.run("ledger", "archive", "--before", "9998-01")
+    file = tmp_path / "old.jsonl.gz"
+    alice.run("ledger", "archive", "--before", "2026-11", "--to", str(file))
+    assert not file.exists()
+    asyncio.run(_archive(alice.home, file))
+    assert invoice == alice.json("statement", "2026-11")
+    covered = alice.json("ledger", "verify")["covered"]
+    assert (1, 2) == (covered["num_requests"], covered["num_archived"])
+
+
+async def _archive(home, file):
+    async with open_rooms(home, clock=FrozenClock(DECEMBER_MS)) as rooms:
+        await rooms.ledger.archive(before=Month(2026, 12), path=file)
 
 
 def made(request_id, number):
