@@ -23,6 +23,11 @@ from stillhouse.models.reply.reply import Reply
 from stillhouse.models.reply.tool_calls.reader import ToolCallReader
 from stillhouse.models.tokenizer import Segment, Tokenizer
 
+#: A prompt with more characters for each token that it may have is looked at in pieces first.
+_USUAL_CHARS_PER_TOKEN = 6
+_PIECE_CHARS = 1 << 16
+_MOST_CUT_TOKENS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -157,6 +162,7 @@ class ChatModel:
         self._conversations.check(request)
         self._check_least_tokens(self._least_tokens(request))
         written = self._conversations.write(request)
+        self._check_in_pieces([segment.text for segment in written.segments])
         token_ids = self._tokenizer.encode(written.segments)
         self._check_length(len(token_ids))
         return Prompt(
@@ -276,6 +282,7 @@ class ChatModel:
                 "be whole characters",
                 param="prompt",
             ) from error
+        self._check_in_pieces([text], param="prompt")
         bos = "" if text.startswith(self._bos) else self._bos
         return self._tokenizer.encode([Segment(bos + text, is_template=True)])
 
@@ -302,6 +309,23 @@ class ChatModel:
 
     def _check_least_tokens(self, num_tokens: int, *, param: str = "messages") -> None:
         self._check_length(num_tokens, param=param, is_lower_bound=True)
+
+    def _check_in_pieces(self, texts: Sequence[str], *, param: str = "messages") -> None:
+        """
+        Refuse what is far too long once enough of it has been tokenised, piece by piece.
+
+        Seven MiB at once take seconds and most of a gigabyte. Each cut adds a few tokens, and there
+        is one in some ten thousand: what goes over the limit by a quarter is over it uncut.
+        """
+        most = self.max_prompt_tokens
+        if sum(map(len, texts)) <= _USUAL_CHARS_PER_TOKEN * most:
+            return
+        num_tokens = 0
+        for text in texts:
+            for begin in range(0, len(text), _PIECE_CHARS):
+                num_tokens += self._tokenizer.count(text[begin : begin + _PIECE_CHARS])
+                if num_tokens > most + most // 4 + _MOST_CUT_TOKENS:
+                    self._check_least_tokens(num_tokens * 4 // 5, param=param)
 
     def _check_length(
         self, num_tokens: int, *, param: str = "messages", is_lower_bound: bool = False

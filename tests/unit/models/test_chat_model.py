@@ -1,4 +1,5 @@
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -21,8 +22,10 @@ from stillhouse.errors import (
     InvalidRequestError,
     UnsupportedFeatureError,
 )
+from stillhouse.models import chat_model
 from stillhouse.models.chat_model import ChatModel, Constraint
 from stillhouse.models.model_spec import ModelSpec
+from stillhouse.models.tokenizer import Tokenizer as OurTokenizer
 from tests.effort import examples
 from tests.unit.models.checkpoints import (
     ASSISTANT,
@@ -105,6 +108,66 @@ def test_over_long_prompt_names_both_numbers(tmp_path, tokenizer):
 
     assert model.max_prompt_tokens == len(longest.token_ids)
     assert (20, 19) == (caught.value.prompt_tokens, caught.value.max_prompt_tokens)
+
+
+@pytest.fixture(scope="module")
+def short_model(tmp_path_factory, tokenizer):
+    """A context of 200 tokens, in which a token may be as long as it likes."""
+    checkpoint = write_checkpoint(tmp_path_factory.mktemp("short"), tokenizer)
+    model = load(checkpoint, context_length=200)
+    model._longest_token_bytes = model._longest_raw_token = 1000
+    return model
+
+
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8"), max_size=60)
+        | st.builds(
+            str.__mul__, st.sampled_from(["a", " ", "lamb ", "é", "!?", "\n"]), st.integers(0, 900)
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_what_fits_is_never_refused_for_its_pieces(short_model, texts):
+    """A long text is looked at in pieces first: that refuses nothing that would fit."""
+    messages = [user(text) for text in texts]
+    model = short_model
+    with patch.object(type(model), "_check_in_pieces"):
+        try:
+            expected = model.encode(chat(*messages))
+        except ContextLengthError as error:
+            expected = error.max_prompt_tokens
+    with patch.multiple(chat_model, _PIECE_CHARS=100, _USUAL_CHARS_PER_TOKEN=0):
+        try:
+            actual = model.encode(chat(*messages))
+        except ContextLengthError as error:
+            actual = error.max_prompt_tokens
+
+    assert expected == actual
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_of_what_is_far_too_long_a_part_is_tokenised(short_model, is_chat):
+    """Not the rest, which would take seconds and most of a gigabyte."""
+    text = "Mary had a little lamb. " * 20_000
+    request = chat(user(text)) if is_chat else TextRequest(short_model.spec.id, prompt=text)
+    tokenised = []
+    count = OurTokenizer.count
+
+    def counted(tokenizer, piece):
+        tokenised.append(piece)
+        return count(tokenizer, piece)
+
+    with (
+        patch.object(OurTokenizer, "count", counted),
+        patch.object(OurTokenizer, "encode", side_effect=AssertionError),
+        pytest.raises(ContextLengthError, match=r"at least \d+ exceeds maximum") as caught,
+    ):
+        short_model.encode(request)
+
+    assert caught.value.param == ("messages" if is_chat else "prompt")
+    assert sum(map(len, tokenised)) <= 1 << 16
 
 
 @pytest.mark.parametrize(
