@@ -44,7 +44,7 @@ FAKE = """
 kind = "fake"
 [engine.fake]
 slots = {slots}
-first_token_s = 0.1
+first_token_s = {first_token_s}
 token_interval_s = 0.01
 faults = [{{ kind = "crash", at_token = 3, seed = {crash_seed} }}]
 """
@@ -62,6 +62,10 @@ class Scenario:
         share: Of all tokens that the victim should get, where both want everything.
         may_fail: How many of the victim's requests fail by what is promised: those that ran when
             the engine crashed.
+        first_token_s: Of the fake engine. Nothing takes a slot from who has it, so whoever comes to
+            a full engine waits for the next free one; that tells of fairness where it is small
+            beside this.
+        is_about_answers: A wait is what is promised, so only unanswered requests miss an aim.
 
     """
 
@@ -76,6 +80,8 @@ class Scenario:
     name: str = ""
     share: float | None = None
     may_fail: int = 0
+    first_token_s: float = 0.1
+    is_about_answers: bool = False
 
     @property
     def title(self) -> str:
@@ -86,7 +92,12 @@ class Scenario:
     def config(self) -> str:
         """Return the server's configuration."""
         text = DEMO if self.slots is None else FAKE
-        return text.format(model=DEMO_MODEL, slots=self.slots, crash_seed=CRASH_SEED)
+        return text.format(
+            model=DEMO_MODEL,
+            slots=self.slots,
+            first_token_s=self.first_token_s,
+            crash_seed=CRASH_SEED,
+        )
 
 
 SCENARIOS = [
@@ -96,12 +107,12 @@ SCENARIOS = [
     Scenario("silent_sockets", has_key=False, seconds=6, num_files=1024),
     Scenario("forged_tokens", has_key=False),
     Scenario("self_signed_tokens"),
-    Scenario("many_keys", slots=8),
+    Scenario("many_keys", slots=32, first_token_s=0.5, seconds=6),
     Scenario("many_keys", name="many_keys_share", slots=8, concurrency=40, seconds=6, share=0.5),
     Scenario("slow_grammars", slots=None, seconds=8),
     Scenario("bad_schemas", slots=None, seconds=10, concurrency=1, has_new_schema=True),
     Scenario("large_bodies", slots=64),
-    Scenario("worker_crash", slots=4, concurrency=40, seconds=3, may_fail=4),
+    Scenario("worker_crash", slots=4, concurrency=40, seconds=3, may_fail=4, is_about_answers=True),
     Scenario("unread_streams"),
 ]
 
@@ -209,9 +220,10 @@ def misses(scenario: Scenario, cell: Cell) -> list[str]:
     """Say which aims were missed."""
     missed = []
     livez_s = percentile(cell.beside.livez_s, 0.99) or 0.0
-    if (cell.first_token_ratio or 99.0) > MOST_RATIO and scenario.share is None:
+    has_pace = scenario.share is None and not scenario.is_about_answers
+    if has_pace and (cell.first_token_ratio or 99.0) > MOST_RATIO:
         missed.append("first token")
-    if (cell.gap_ratio or 99.0) > MOST_RATIO and scenario.share is None:
+    if has_pace and (cell.gap_ratio or 99.0) > MOST_RATIO:
         missed.append("gaps")
     if scenario.share is None and sum(cell.beside.refused.values()) > scenario.may_fail:
         missed.append("answers")

@@ -249,14 +249,17 @@ async def many_keys(attack: Attack) -> None:
 
 
 async def slow_grammars(attack: Attack) -> None:
-    """A schema that is accepted, and whose grammar takes a second to compile; sixteen at once."""
-    properties = {
-        f"p{n}": {"type": "array", "maxItems": 1000, "items": {"type": "string", "maxLength": n}}
-        for n in range(1, 451)
-    }
-    schema = {"type": "object", "additionalProperties": False, "properties": properties}
-    body = attack.chat(max_tokens=1, response_format=schema_format(schema))
-    requests = ((body, key) for key in cycle(attack.order.keys[:1]))
+    """Good schemas, no two alike, whose grammars take long to compile; sixteen at once."""
+
+    def slow(number: int) -> bytes:
+        texts = [{"type": "string", "maxLength": n + number} for n in range(1, 201)]
+        lists = [{"type": "array", "items": text, "maxItems": 900} for text in texts]
+        properties = {f"p{n}": items for n, items in enumerate(lists)}
+        schema = {"type": "object", "additionalProperties": False, "properties": properties}
+        return attack.chat(max_tokens=1, response_format=schema_format(schema))
+
+    bodies = [slow(number) for number in range(100)]
+    requests = ((body, attack.order.keys[0]) for body in cycle(bodies))
     await attack.ask_again(requests, num_at_once=16, per_second=20)
 
 
