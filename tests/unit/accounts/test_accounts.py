@@ -279,3 +279,16 @@ async def test_another_process_makes_a_key_beside_the_server(
         text=True,
     )
     assert "cli" == (await accounts.authenticate(made.stdout.strip())).key_name
+
+
+async def test_key_revoked_elsewhere_is_found(
+    accounts: Accounts, clock: FrozenClock, tmp_path: Path, place: Path | str
+) -> None:
+    """Of many keys, those that another process has revoked are told, and no others."""
+    account = await accounts.create_account("alice")
+    ids = [(await accounts.create_key(account.id, f"key {n}")).key.id for n in range(3)]
+    with Database.open(place) as guest:
+        await (await Accounts.open(guest, clock, tmp_path)).revoke_key("key 1")
+    asked = [*ids, *range(1000, 3000)]
+    assert [ids[1]] == await accounts.find_revoked(asked)
+    assert [] == await accounts.find_revoked([ids[0], ids[2]])
