@@ -27,7 +27,7 @@ TIMEOUT_S = 20.0
 MAX_LOST_THREADS = 2
 MAX_KEPT = 64
 #: Compiled grammars take some 800 bytes for each character, and more with the texts they matched.
-MAX_KEPT_CHARS = 512 * 1024
+MAX_KEPT_CHARS = 256 * 1024
 #: While others run, grammars are compiled with what they leave of the processor.
 NICENESS = 10
 #: A thread without work ends after that long.
