@@ -34,26 +34,33 @@ class Door:
     name: str
     path: str
     limit: str
-    fields: dict[str, Any]
+    prompt: str
+
+    def prompt_of(self, text: str) -> Any:
+        """*text*, as the prompt of a body."""
+        is_chat = self.prompt == "messages"
+        return [{"role": "user", "content": text}] if is_chat else text
 
 
-HELLO = [{"role": "user", "content": "Hello!"}]
 NATIVE = f"/v1/inference/{DEMO_MODEL}"
 DOORS = [
-    Door("chat", CHAT, "max_tokens", {"messages": HELLO}),
-    Door("text", "/v1/openai/completions", "max_tokens", {"prompt": "Hello!"}),
-    Door("responses", "/v1/responses", "max_output_tokens", {"input": "Hello!"}),
-    Door("anthropic", "/anthropic/v1/messages", "max_tokens", {"messages": HELLO}),
-    Door("native", NATIVE, "max_new_tokens", {"input": "Hello!"}),
+    Door("chat", CHAT, "max_tokens", "messages"),
+    Door("text", "/v1/openai/completions", "max_tokens", "prompt"),
+    Door("responses", "/v1/responses", "max_output_tokens", "input"),
+    Door("anthropic", "/anthropic/v1/messages", "max_tokens", "messages"),
+    Door("native", NATIVE, "max_new_tokens", "input"),
 ]
 on_every_door = pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
 streamed_or_whole = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
 
 @contextlib.contextmanager
-def asking(server: FaultServer, door: Door, *, stream: bool, most: int) -> Iterator[BareClient]:
-    fields = {"model": DEMO_MODEL, "stream": stream, door.limit: most, **door.fields}
-    with BareClient(server, path=door.path, body=fields) as client:
+def asking(
+    server: FaultServer, door: Door, *, stream: bool, most: int, text: str = "Hello!"
+) -> Iterator[BareClient]:
+    body = {"model": DEMO_MODEL, "stream": stream, door.limit: most}
+    body[door.prompt] = door.prompt_of(text)
+    with BareClient(server, path=door.path, body=body) as client:
         yield client
 
 
@@ -61,11 +68,15 @@ def read_end(client: BareClient, *, stream: bool) -> Any:
     """The last thing that is said, as JSON."""
     if not stream:
         return client.body()
-    return [event for event in client.events() if event is not None][-1]
+    events = [event for event in client.events() if event is not None]
+    # Anthropic's last event says nothing of it.
+    return [event for event in events if event.get("type") != "message_stop"][-1]
 
 
 def shown_picousd(end: Any) -> int | None:
     """What a client is told that an answer has cost, wherever its dialect says so."""
+    if "inference_status" in end:
+        return round(float(end["inference_status"]["cost"]) * 10**12)
     holder = end.get("response") or end.get("error") or end
     cost: float | None = holder["usage"]["estimated_cost"] if "usage" in holder else None
     return None if cost is None else round(cost * 10**12)
@@ -127,8 +138,7 @@ def test_a_fault_of_the_request_in_mid_answer_is_charged(refusing, door, stream)
 def test_several_answers_share_the_fault(refusing):
     """One that fails by its request's fault ends the others, and all that was made is charged."""
     num_before = len(rows(refusing.home))
-    fields = {"model": DEMO_MODEL, "messages": HELLO, "n": 3, "stream": True}
-    with BareClient(refusing, body=fields) as client:
+    with BareClient(refusing, n=3) as client:
         end = read_end(client, stream=True)
     row = settled(refusing, num_before)
 
@@ -164,7 +174,8 @@ def test_a_fault_of_ours_is_not_charged(crashing, door, stream):
     """What an engine made before it died is on record, and free."""
     crashing.wait_until(crashing.is_ready)
     num_before = len(rows(crashing.home))
-    with asking(crashing, door, stream=stream, most=LONG) as client:
+    text = f"{door.name} {stream}"  # another one each time, as what crashes twice is quarantined
+    with asking(crashing, door, stream=stream, most=LONG, text=text) as client:
         end = read_end(client, stream=stream)
     row = settled(crashing, num_before)
 
@@ -204,6 +215,20 @@ def test_what_a_drain_cuts_off_is_an_error_on_every_door(tmp_path, preloaded):
     assert all("shut down before the answer's end" in str(end) for end in ends)
     assert all(b" 503 " in head and b"retry-after: 1" in head.lower() for head in heads)
     assert len(DOORS) == len(heads)
+
+
+@on_every_door
+@streamed_or_whole
+def test_an_answer_costs_what_its_engine_made(slow, door, stream):
+    """The row, what the client is shown and the engine's own log agree to the pico-dollar."""
+    num_before = len(rows(slow.home))
+    with asking(slow, door, stream=stream, most=NUM_TOKENS) as client:
+        end = read_end(client, stream=stream)
+    row = settled(slow, num_before)
+
+    assert ("SETTLED", "length", NUM_TOKENS) == (row.state, row.outcome, row.completion_tokens)
+    assert NUM_TOKENS == len(witness_log(slow.home)[row.request_id].token_ids)
+    assert cost_picousd(row.prompt_tokens, NUM_TOKENS) == row.cost_picousd == shown_picousd(end)
 
 
 @on_every_door

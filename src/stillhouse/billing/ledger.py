@@ -160,6 +160,11 @@ class Ledger:
         await self._leases.renew()
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other servers may void what this one holds."""
+        return self._database.is_shared
+
+    @property
     def has_fresh_leases(self) -> bool:
         """Whether no other server can have voided what this one holds; cheap to ask."""
         return self._leases.are_fresh

@@ -101,7 +101,7 @@ class Completion:
         self._charged: Finish | None = None
         self._num_running = len(sequences)
         self._last_choice = 0
-        self._pending = PendingEvents(ledger)
+        self._pending = PendingEvents(ledger if ledger.is_shared else None)
         ledger.tell_when_lost(hold, partial(self.stop, Outcome.LAPSED))
         self._choices = [
             Choice(
