@@ -195,11 +195,11 @@ def test_a_stream_that_waits_is_kept_alive(server):
 
 
 def test_a_light_key_is_not_kept_waiting_by_a_heavy_one(server):
-    """Sixteen of one key came before it; a request of another account goes after one of them."""
+    """Fifteen of one key came before it; a request of another account goes after one of them."""
     light_key = another_account(server)
     with ExitStack() as stack:
         with busy(server):
-            heavy = wait(server, stack, 16)
+            heavy = wait(server, stack, 15)
             (light,) = wait(server, stack, headers=light_key)
         light_id = id_of(light)
         heavy_ids = [id_of(client) for client in heavy]
