@@ -3,12 +3,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from functools import partial
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
 import structlog
 from starlette.requests import Request
 
+from stillhouse import app
 from stillhouse.api.drain import Drain
 from stillhouse.api.probes import Probes
 from stillhouse.background import FIRST_DELAY_S, MAX_DELAY_S, BackgroundLoops, Loop
@@ -163,3 +166,23 @@ async def test_a_failing_loop_shows_in_readyz(is_vital, status, monkeypatch):
         "store": "ok",
         "background leases": "fails, 1 times in a row: RuntimeError; the log says more",
     }
+
+
+async def test_leases_are_kept_behind_an_error_that_nobody_foresaw(monkeypatch):
+    """One exception in the loop that renews leases is not the end of renewing them."""
+    monkeypatch.setattr("stillhouse.background.FIRST_DELAY_S", 0)
+    monkeypatch.setattr(app, "INTERVAL_MS", 0)
+    work, nothing = Work(RuntimeError("a bug")), partial(asyncio.sleep, 0)
+    rooms = SimpleNamespace(
+        database=SimpleNamespace(is_shared=True),
+        clock=SimpleNamespace(synchronise=nothing),
+        ledger=SimpleNamespace(keep_leases=work),
+    )
+    with structlog.testing.capture_logs() as logged:
+        async with BackgroundLoops(FrozenClock()) as background:
+            await app._start_leases(cast("app.Rooms", rooms), background)
+            await work.rounds(2)
+
+    assert [("background_loop_failed", "leases")] == [
+        (line["event"], line["loop"]) for line in logged if line["log_level"] == "error"
+    ]

@@ -21,7 +21,7 @@ from stillhouse.errors import (
     StillhouseError,
     StoreUnavailableError,
 )
-from stillhouse.store.database import Database
+from stillhouse.store.database import ConflictError, Database
 from tests.unit.billing.conftest import Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
@@ -110,6 +110,17 @@ async def test_our_own_fault_is_recorded_late_too(verified: Books) -> None:
     await verified.ledger.void(hold, outcome=Outcome.ENGINE_ERROR, usage=USAGE)
     assert [("VOIDED", "engine_error", 338)] == await rows(verified)
     assert 0 == await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
+
+
+async def test_what_became_of_a_lost_hold_is_for_good(verified: Books) -> None:
+    """Once its tokens are known, the database refuses any change of it, as of all history."""
+    hold = await verified.hold()
+    await lose(verified)
+    await verified.ledger.void(hold, outcome=Outcome.GATEWAY_LOST, usage=USAGE)
+    statement = "UPDATE request SET completion_tokens = 1"
+    with pytest.raises(ConflictError):
+        await verified.database.write(lambda connection: connection.exec_driver_sql(statement))
+    assert [("VOIDED", "gateway_lost", 338)] == await rows(verified)
 
 
 async def test_a_lost_hold_is_taken_back(verified: Books) -> None:
