@@ -198,6 +198,8 @@ class Connection(asyncio.BufferedProtocol):
             self._num_searched = max(len(held) - len(HEAD_END) + 1, 0)
             if len(held) >= max_bytes:
                 self.refuse(too_large(held, self._host.bounds))
+            elif held and not held[:1].isalpha():  # such as TLS, whose client would wait for us
+                self.refuse(MalformedRequestError("The request is not HTTP"))
             elif held:
                 self._host.connections.hold(self, len(held))
             return
