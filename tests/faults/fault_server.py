@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -136,7 +137,8 @@ class FaultServer:
 
     def wait_until(self, condition: Callable[[], object], *, may_die: bool = False) -> None:
         """Look at real state again and again, within bounds, while the server lives."""
-        for _ in range(int(WAIT_S / POLL_S)):
+        give_up_at_s = time.monotonic() + WAIT_S
+        while time.monotonic() < give_up_at_s:
             if condition():
                 return
             try:
