@@ -19,6 +19,8 @@ HEAD = "0009"
 #: So long a server waits at its start for another one that migrates.
 _PATIENCE_S = 60.0
 
+_ALLOW_PAUSES = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -36,6 +38,8 @@ def ensure_current(backend: Backend) -> None:
         try:
             with backend.turn(), backend.writer.begin() as connection:
                 allow_time(connection)
+                if backend.is_shared:  # to load Alembic takes a second on a machine that is busy
+                    connection.execute(_ALLOW_PAUSES)
                 # Another process may have done it meanwhile; then Alembic finds nothing to do.
                 _upgrade(connection)
         except (OperationalError, StoreUnavailableError) as error:
