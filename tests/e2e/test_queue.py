@@ -18,7 +18,7 @@ from tests.faults.fault_server import CHAT, HELLO, last_row, rows, run_fault_ser
 MAX_OUTSTANDING, LAST_PART = 20, 2
 KEY_PART = 2  # of the 18 that an account may have, so many are for other keys of its own
 ENGINE = "slots = 1\ntoken_interval_s = 0.005\n"
-LONG, SHORT = 1500, 3  # tokens; the first takes 8 s, and no client here waits for its end
+LONG, SHORT = 3900, 3  # tokens; the first takes 20 s, and no client here waits for its end
 BUSY = {
     "message": "Model busy, retry later",
     "type": "invalid_request_error",
