@@ -22,7 +22,7 @@ FOLDER = "archives"
 #: Read at once; nobody waits for that.
 _PAGE_REQUESTS = 1_000
 
-#: Deleted in one transaction: some milliseconds.
+#: Deleted in one transaction: some ten milliseconds.
 _SLICE_REQUESTS = 100
 
 #: Between two of those, so that others' transactions are most of what is written.

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, text, update
 
 from stillhouse.store.balances import ACCOUNT, SCOPE
 from stillhouse.store.entries import CHARGE
 from stillhouse.store.library_error import ConflictError
+from stillhouse.store.prepared import Prepared
 from stillhouse.store.requests import HELD, SETTLED
 from stillhouse.store.tables import (
     archive,
@@ -43,6 +44,26 @@ class ArchivedRequest:
     def number(self) -> int:
         """The row's own number."""
         return int(self.row["number"])
+
+
+def _adding(table: Table) -> Prepared:
+    """Adds to a row of sums, which begins with them where it is missing; both databases read it."""
+    names = [column.name for column in table.columns]
+    key = [column.name for column in table.primary_key]
+    more = ", ".join(
+        f"{name} = {table.name}.{name} + excluded.{name}" for name in names if name not in key
+    )
+    return Prepared(
+        text(
+            f"INSERT INTO {table.name} ({', '.join(names)}) "  # noqa: S608 - of constants
+            f"VALUES ({', '.join(f':{name}' for name in names)}) "
+            f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {more}"
+        )
+    )
+
+
+_ADD_DAY = _adding(archived_day)
+_CARRY = _adding(carried)
 
 
 class Page(NamedTuple):
@@ -210,7 +231,7 @@ def _add_days(connection: Connection, moved: Iterable[ArchivedRequest]) -> None:
         before = days.get(key, DaySums(0, 0, 0, 0, 0, 0))
         days[key] = DaySums(*(a + b for a, b in zip(before, _sums_of(row), strict=True)))
     for key, sums in days.items():
-        _add(connection, archived_day, key._asdict(), sums._asdict())
+        _ADD_DAY.run(connection, {**key._asdict(), **sums._asdict()})
 
 
 def _sums_of(row: Mapping[str, Any]) -> DaySums:
@@ -237,14 +258,4 @@ def _carry(connection: Connection, number: int, moved: Sequence[ArchivedRequest]
     for (holder, holder_id), amount in amounts.items():
         if holder == ACCOUNT or holder_id in limited:
             key = {"archive": number, "holder": holder, "holder_id": holder_id}
-            _add(connection, carried, key, {"amount_picousd": amount})
-
-
-def _add(
-    connection: Connection, table: Table, key: Mapping[str, Any], amounts: Mapping[str, int]
-) -> None:
-    """Add to a row of sums, which begins with them where it is missing."""
-    is_this = and_(*(table.c[name] == value for name, value in key.items()))
-    more = {name: table.c[name] + amount for name, amount in amounts.items()}
-    if connection.execute(update(table).where(is_this).values(more)).rowcount == 0:
-        connection.execute(insert(table), {**key, **amounts})
+            _CARRY.run(connection, {**key, "amount_picousd": amount})
