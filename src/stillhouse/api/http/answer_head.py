@@ -60,7 +60,8 @@ def answer_head(  # noqa: PLR0913  (what a head is made of)
         ValueError: A header has a line end in it.
 
     """
-    lines = [_STATUS_LINES[status], date]
+    parts = [_STATUS_LINES[status], date]
+    num_lines = 2
     num_bytes = None
     for name, value in headers:
         if name == b"connection":
@@ -68,15 +69,18 @@ def answer_head(  # noqa: PLR0913  (what a head is made of)
             continue
         if name == b"content-length":
             num_bytes = int(value)
-        lines.append(b"%b: %b\r\n" % (name, value))
+        parts += (name, b": ", value, b"\r\n")
+        num_lines += 1
     framing = _framing(status, num_bytes, method, version)
     if framing is Framing.CHUNKS:
-        lines.append(b"transfer-encoding: chunked\r\n")
+        parts.append(b"transfer-encoding: chunked\r\n")
+        num_lines += 1
     if framing is Framing.CLOSE or not keeps_alive:
         keeps_alive = False
-        lines.append(b"connection: close\r\n")
-    raw = b"".join(lines)
-    if raw.count(b"\n") != len(lines) or raw.count(b"\r") != len(lines):
+        parts.append(b"connection: close\r\n")
+        num_lines += 1
+    raw = b"".join(parts)
+    if raw.count(b"\n") != num_lines or raw.count(b"\r") != num_lines:
         raise ValueError(f"a header of a {status} has a line end in it. This is a bug.")
     return AnswerHead(raw + b"\r\n", framing, num_bytes or 0, keeps_alive)
 

@@ -89,6 +89,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_body",
+        "_client",
         "_deadline_s",
         "_exchange",
         "_has_begun",
@@ -111,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._client: tuple[str, int] | None = None
         self._exchange: Exchange | None = None
         self._body: SizedBody | ChunkedBody | None = None
         self._held = b""
@@ -216,9 +218,10 @@ class Connection(asyncio.BufferedProtocol):
         except RequestError as error:
             self.refuse(error)
             return
-        peer = self._transport.get_extra_info("peername")
-        scope = scope_of(head, client=peer[:2] if peer else None, server=host.address)
-        exchange = Exchange(self, head, scope)
+        if self._client is None:
+            peer = self._transport.get_extra_info("peername")
+            self._client = peer and peer[:2]
+        exchange = Exchange(self, head, scope_of(head, client=self._client, server=host.address))
         if host.is_closing:
             exchange.keeps_alive = False
         self._exchange = exchange

@@ -141,13 +141,13 @@ def _head(method: str, version: str, found: _Found) -> Head:
     hosts, lengths, codings, connection, expect = _telling(found.headers)
     _check_host(hosts, version)
     return Head(
-        method=method,
-        path=unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii"),
-        raw_path=path,
-        query=query,
-        version=version,
-        headers=found.headers,
-        body=_body(lengths, codings, version),
+        method,
+        unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii"),
+        path,
+        query,
+        version,
+        found.headers,
+        _body(lengths, codings, version),
         keeps_alive=version == "1.1" and b"close" not in connection,
         awaits_continue=version == "1.1" and expect == b"100-continue",
     )
