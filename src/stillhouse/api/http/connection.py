@@ -27,6 +27,7 @@ _UNREAD_BYTES = 64 << 10
 _AHEAD_BYTES = 8 << 10
 #: A client that still sends could otherwise be reset before it has read why (RFC 9112, 9.6).
 _LINGER_S = 2.0
+_LINGER_BYTES = 4 << 20
 _LINGER_0 = struct.pack("ii", 1, 0)
 _NEVER = float("inf")
 
@@ -98,6 +99,7 @@ class Connection(asyncio.BufferedProtocol):
         "_is_ahead",
         "_is_ending",
         "_is_paused",
+        "_num_linger_bytes",
         "_num_searched",
         "_num_taken",
         "_num_written",
@@ -121,6 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_ahead = False  # whether what is held may be a whole request
         self._is_ending = self._is_paused = self.is_full = False
         self._deadline_s = _NEVER
+        self._num_linger_bytes = 0  # thrown away
         self._num_written = 0
         self._num_taken, self._taken_at_s = -1, 0.0  # when it was last seen that more was taken
         self._room: asyncio.Future[None] | None = None
@@ -154,6 +157,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, num_bytes: int) -> None:
         """Take what was read."""
         if self._is_ending:
+            self._throw_away(num_bytes)
             return
         data = bytes(_READ[:num_bytes])
         if self._body is not None:
@@ -342,6 +346,12 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
+
+    def _throw_away(self, num_bytes: int) -> None:
+        """Read what still comes at the end, within bounds."""
+        self._num_linger_bytes += num_bytes
+        if self._num_linger_bytes > _LINGER_BYTES:
+            self._host.connections.close(self, "lingered")
 
     def _end(self) -> None:
         """Close when all is sent, and the client has read it or has had time to."""
