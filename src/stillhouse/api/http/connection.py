@@ -282,6 +282,7 @@ class Connection(asyncio.BufferedProtocol):
         """Go on to the next request, or close."""
         if not keeps_alive:
             if self._body is None and not self._held:
+                self._host.connections.rest(self)  # who takes long to read it keeps out nobody
                 self._transport.close()
             else:
                 self._end()
@@ -324,6 +325,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         """Begin a request that was sent ahead, if there is one and it may."""
+        if self._transport.is_closing():
+            return  # for another connection, or the server ends: nobody would be answered
         if self._is_ahead and not self.is_full and not self._is_ending:
             self._is_ahead = False
             held, self._held = self._held, b""

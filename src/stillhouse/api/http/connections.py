@@ -137,8 +137,8 @@ class Connections:
         """Take a connection that is closed, or as good as closed, out of the table."""
         if connection not in self._open:
             return
-        del self._open[connection]
         self.hold(connection, 0)
+        del self._open[connection]
         address = connection.address
         address.idle.pop(connection, None)
         self._rank(address, -1)
@@ -158,6 +158,8 @@ class Connections:
 
     def hold(self, connection: Entry, num_bytes: int) -> None:
         """Note how much of a head came that is not whole yet; too much in all is given up."""
+        if connection not in self._open:
+            return  # closed for another, it may be told of what came before it was
         self._num_held_bytes += num_bytes - self._held.get(connection, 0)
         if num_bytes:
             self._held[connection] = num_bytes

@@ -21,6 +21,7 @@ HEAD_END = b"\r\n\r\n"
 _KIB = 1 << 10
 _VERSIONS = {b" HTTP/1.1": "1.1", b" HTTP/1.0": "1.0"}
 _NO_HOST = re.compile(rb"[\s,/?#@\\]")
+_SPACES_OF_A_REQUEST_LINE = 2
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
@@ -118,6 +119,11 @@ class _Found:
 def _first_line(raw: bytes, bounds: HeadBounds) -> bytes:
     """Check how large *raw* is, before a parser copies any of it."""
     first_line, *lines = raw[: -len(HEAD_END)].split(b"\r\n")
+    # llhttp ends HTTP/0.9's request line with LF alone, and goes on with headers.
+    if b"\n" in first_line or first_line.count(b" ") != _SPACES_OF_A_REQUEST_LINE:
+        raise MalformedRequestError(
+            "The request line is not HTTP/1.1: method, target and version, one space between them"
+        )
     # Method and version may have what a method and a version have.
     if first_line.find(b" ", first_line.find(b" ") + 1) > bounds.max_target_bytes + 32:
         raise _target_too_long(bounds)

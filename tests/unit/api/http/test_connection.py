@@ -626,3 +626,37 @@ async def test_shutting_down():
 
     assert working.written.endswith(b"end\r\n0\r\n\r\n")
     assert working.is_closed
+
+
+async def test_what_was_sent_ahead_on_a_connection_that_is_closed_is_not_begun():
+    """A newcomer takes the place of who has just been answered; nothing of him is left."""
+    app = App()
+    server = make_server(app, HttpRules(max_connections=1))
+    newcomers = []
+
+    async def answering(scope, receive, send):
+        await app(scope, receive, send)
+        newcomers.append(Peer(server))  # before the next request has its turn
+
+    server.app = answering
+    peer = Peer(server)
+    peer.send(GET % 1 + GET % 2)
+    await turn()
+    peer.leave()
+    await turn()
+
+    assert peer.is_aborted
+    assert ["/1"] == [scope["path"] for scope in app.scopes]
+    assert 1 == len(server.connections)
+
+
+async def test_who_reads_a_last_answer_slowly_keeps_out_nobody():
+    """With Connection: close too, an answer that is made is no work."""
+    server = make_server(App(), HttpRules(max_connections=1))
+    peer = Peer(server, takes_all=False)
+    peer.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    await turn()
+    newcomer = Peer(server)
+
+    assert peer.is_aborted
+    assert not newcomer.is_closed

@@ -107,6 +107,20 @@ def test_heads_in_pieces_have_a_bound_together(monkeypatch):
     assert [1] == closed(entries)
 
 
+def test_who_is_closed_holds_nothing():
+    """What comes of a connection that was closed for another is not counted for ever."""
+    connections, entries = full_of(1, "a")
+    connections.add(Open(), "a")
+    assert [0] == closed(entries)
+    connections.hold(entries[0], table.MAX_HELD_BYTES + 1)
+    connections.hold(entries[0], table.MAX_HELD_BYTES)
+
+    newcomer = Open()
+    assert connections.add(newcomer, "a")
+    connections.hold(newcomer, table.MAX_HELD_BYTES)
+    assert not newcomer.is_aborted
+
+
 def test_a_bound_that_bites_is_said_once_in_a_while():
     """One line with numbers, not one for each connection."""
     connections, _ = full_of(1, "a")

@@ -1,12 +1,33 @@
 from __future__ import annotations
 
-import pytest
+import re
 
-from stillhouse.api.http.head import HeadBounds, read_head, too_large
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillhouse.api.http.head import HEAD_END, HeadBounds, read_head, too_large
 from stillhouse.errors import HeadTooLargeError, MalformedRequestError, TargetTooLongError
 
 BOUNDS = HeadBounds()
 SMALL = HeadBounds(max_bytes=400, max_lines=4, max_line_bytes=50, max_target_bytes=20)
+
+PIECES = [
+    "GET ",
+    "/",
+    "?",
+    " ",
+    "\t",
+    "\r",
+    "\n",
+    "\r\n",
+    " HTTP/1.1",
+    "C: d",
+    ":",
+    "\0",
+    "\xa0",
+    "x",
+]
 
 
 def head_of(*lines, bounds=BOUNDS):
@@ -43,6 +64,8 @@ def test_what_a_head_says():
         (["GET / HTTP/1.1", "Host: a", "X: 1", " folded: 2"], "not HTTP"),
         (["GET / HTTP/1.1", "Host: a", "X: 1\nY: 2"], "not HTTP"),
         (["GET / HTTP/1.1\nHost: a"], "HTTP/1.1"),
+        (["GET /\nA: b HTTP/1.1", "Host: a"], "one space"),
+        (["GET /  HTTP/1.1", "Host: a"], "one space"),
         (["GET / HTTP/1.1", "Host: a", "X: 1\rY: 2"], "not HTTP"),
         (["GET / HTTP/1.1", "Host: a", "X: \0"], "not HTTP"),
         (["GET / HTTP/1.1", "Host: a", ": x"], "not HTTP"),
@@ -156,3 +179,20 @@ def test_targets(target, path, query):
     head = head_of(f"GET {target} HTTP/1.1", "Host: x")
 
     assert (path, query) == (head.path, head.query)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8), st.integers(0, 8))
+def test_no_other_line_end_and_no_other_line(pieces, at):
+    """Whatever is read as a head has as many headers as lines, and ends them with CR LF alone."""
+    lines = ["GET /", " HTTP/1.1", "\r\n", "Host: a", "\r\n", "A: b", "\r\n", "B: c"]
+    raw = "".join([*lines[:at], *pieces, *lines[at:]]).encode("latin-1")
+    raw = raw.partition(HEAD_END)[0].lstrip(b"\r\n")
+    try:
+        head = read_head(raw + HEAD_END, BOUNDS)
+    except MalformedRequestError:
+        return
+
+    first_line, *others = raw.split(b"\r\n")
+    assert len(others) == len(head.headers)
+    assert re.fullmatch(rb"[A-Z]+ [\x21-\x7e]+ HTTP/1\.[01]", first_line)
+    assert all(re.fullmatch(rb"[\w-]+:[\t\x20-\x7e\x80-\xff]*", line) for line in others)
