@@ -82,6 +82,10 @@ async def test_sums_are_right_whatever_happens_beside_their_rebuild(
     rebuilt = await rebuild_module.rebuild(busy)
     assert rebuilt.is_right
     assert rebuilt.num_corrected > 0
+    # A row that was missing was not told of requests, and a limit that was set meanwhile began with
+    # wrong days: that takes a further look.
+    if "balance" in loss and "DELETE" not in loss:
+        assert 2 == busy.num_looks
     assert [] == await books.ledger.verify()
 
 
