@@ -12,9 +12,9 @@ from tests.unit.test_docs import ARCHITECTURE, PACKAGE, modules, sentence_of  # 
 
 HEADING = "## A line per file\n"
 ROOMS = (
-    "cli", "app.py", "api", "serving", "limits.py", "billing", "accounts", "models", "engines",
-    "store", "tariff.py", "chat.py", "config.py", "metrics.py", "money.py", "clock.py",
-    "failpoint.py", "errors.py",
+    "cli", "app", "bench", "api", "serving", "limits.py", "billing", "accounts", "models",
+    "engines", "store", "fairness", "background.py", "tariff.py", "chat.py", "config.py",
+    "metrics.py", "money.py", "clock.py", "failpoint.py", "errors.py",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from stillhouse.app import open_rooms
+from stillhouse.app.rooms import open_rooms
 from stillhouse.config import DEMO_MODEL
 from stillhouse.engines.fake.witness import Witnessed, read_witness_log
 from stillhouse.failpoint import VARIABLE as FAILPOINT_VARIABLE

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from stillhouse.accounts.accounts import Account
-from stillhouse.app import Rooms
+from stillhouse.app.rooms import Rooms
 from stillhouse.cli.arguments import usd_amount
 from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
 from stillhouse.cli.rooms import in_rooms

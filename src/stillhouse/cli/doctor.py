@@ -14,7 +14,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from stillhouse.app import load_catalogue
+from stillhouse.app.models import load_catalogue
 from stillhouse.cli.options import ConfigOption, HomeOption
 from stillhouse.config import Config, home_directory, load_config
 from stillhouse.errors import StillhouseError

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from stillhouse.accounts.accounts import ApiKey, MintedKey
 from stillhouse.accounts.first_key import ACCOUNT_NAME
-from stillhouse.app import Rooms
+from stillhouse.app.rooms import Rooms
 from stillhouse.billing.limits import LimitPeriod
 from stillhouse.cli.arguments import duration_ms, model_ids, usd_amount
 from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption

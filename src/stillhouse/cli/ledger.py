@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stillhouse.app import Rooms, adopt_ledger
+from stillhouse.app.rooms import Rooms, adopt_ledger
 from stillhouse.billing.archive import Archived, archive_path
 from stillhouse.billing.rebuild import Rebuilt
 from stillhouse.billing.statement import Month

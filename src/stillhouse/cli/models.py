@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from stillhouse.app import load_catalogue
+from stillhouse.app.models import load_catalogue
 from stillhouse.cli.options import ConfigOption, JsonOption
 from stillhouse.config import load_config
 from stillhouse.models.model_spec import ModelSpec

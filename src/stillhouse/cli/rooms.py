@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from stillhouse.app import Rooms, account_rules_of, open_rooms
+from stillhouse.app.rooms import Rooms, account_rules_of, open_rooms
 from stillhouse.config import home_directory, load_config
 
 T = TypeVar("T")

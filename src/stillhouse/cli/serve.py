@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from stillhouse.api.http.connection import Patience
 from stillhouse.api.http.head import HeadBounds
 from stillhouse.api.http.server import BACKLOG, HttpRules, HttpServer, raise_file_limit
-from stillhouse.app import Service, open_service
+from stillhouse.app.service import Service, open_service
 from stillhouse.cli.options import ConfigOption, HomeOption
 from stillhouse.config import DEMO_MODEL, KIB, Config, ServerConfig, home_directory, load_config
 from stillhouse.engines.frames import Loading

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from stillhouse.app import Rooms
+from stillhouse.app.rooms import Rooms
 from stillhouse.billing.statement import Line, Month, Statement
 from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
 from stillhouse.cli.rooms import in_rooms

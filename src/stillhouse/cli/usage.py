@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from stillhouse.app import Rooms
+from stillhouse.app.rooms import Rooms
 from stillhouse.billing.usage import UsageGrouping, UsageLine
 from stillhouse.cli.arguments import day_ms
 from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption

@@ -62,7 +62,7 @@ class FairSlots:
 
     """
 
-    def __init__(  # noqa: PLR0913  (given once, by app.py)
+    def __init__(  # noqa: PLR0913  (given once, by app/)
         self,
         name: str,
         *,

@@ -59,7 +59,7 @@ class Completions:
 
     """
 
-    def __init__(  # noqa: PLR0913  (given once, by app.py)
+    def __init__(  # noqa: PLR0913  (given once, by app/)
         self,
         *,
         models: ServedModels,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stillhouse.app import open_rooms
+from stillhouse.app.rooms import open_rooms
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.statement import Month
 from stillhouse.chat import ServiceTier, TokenUsage

@@ -1,0 +1,93 @@
+"""What a server does beside its requests: leases, file checks, purges, archives, revocations."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from stillhouse.app.rooms import Rooms
+from stillhouse.background import BackgroundLoops, Loop
+from stillhouse.billing.archive import archive_path
+from stillhouse.billing.leases import INTERVAL_MS
+from stillhouse.billing.statement import Month
+from stillhouse.errors import StoreUnavailableError
+from stillhouse.metrics import Metrics
+from stillhouse.serving.revocation import RevocationCheck
+from stillhouse.store.database import ConflictError, Database
+
+log = structlog.get_logger()
+
+_PURGE_INTERVAL_S = 600
+_WATCH_INTERVAL_S = 2
+_REVOCATION_TIMEOUT_S = 10
+_ARCHIVE_INTERVAL_S = 3600
+#: Some hundred million requests.
+_ARCHIVE_TIMEOUT_S = 86_400
+
+
+async def start_leases(rooms: Rooms, background: BackgroundLoops) -> None:
+    """Take over what a killed server left, and hold on to what this one holds."""
+
+    async def keep() -> None:
+        await rooms.clock.synchronise()
+        await rooms.ledger.keep_leases()
+
+    if not rooms.database.is_shared:  # others may work on what is held there
+        await rooms.ledger.sweep()
+    background.start(Loop("leases", keep, interval_s=INTERVAL_MS / 1000))
+
+
+def ledger_watch(database: Database, metrics: Metrics) -> Loop:
+    """Look after the ledger's files also while nobody writes to them."""
+
+    async def watch() -> None:
+        try:
+            await database.check()
+        except StoreUnavailableError:  # told where it was found, and by every other probe
+            metrics.ledger_lost.set(1)
+        else:
+            metrics.ledger_lost.set(0)
+
+    return Loop("ledger files", watch, interval_s=_WATCH_INTERVAL_S)
+
+
+def archive_loop(rooms: Rooms, home: Path, *, num_months: int) -> Loop:
+    """Move the requests of months that are longer ago into files."""
+
+    async def move() -> None:
+        now_ms = rooms.clock.now_ms()
+        before = Month.of(now_ms).later(-num_months)
+        path = archive_path(home, before, now_ms)
+        try:
+            archived = await rooms.ledger.archive(before=before, path=path)
+        except ConflictError as error:  # another gateway is at it
+            log.info("archive_postponed", reason=error.message)
+            return
+        if archived.path is not None:
+            log.info("requests_archived", number=archived.num_requests, file=str(archived.path))
+
+    return Loop(
+        "archive",
+        move,
+        interval_s=_ARCHIVE_INTERVAL_S,
+        timeout_s=_ARCHIVE_TIMEOUT_S,
+        is_vital=False,
+    )
+
+
+def purge_loop(name: str, purge: Callable[[], Awaitable[object]]) -> Loop:
+    """Delete what has expired, once in a while; requests do not need it."""
+    return Loop(name, purge, interval_s=_PURGE_INTERVAL_S, is_vital=False)
+
+
+def revocation_loop(check: RevocationCheck, interval_s: float) -> Loop:
+    """End the requests whose key was revoked."""
+    return Loop(
+        "revocation",
+        check.run,
+        interval_s=interval_s,
+        timeout_s=_REVOCATION_TIMEOUT_S,
+        is_vital=False,
+    )

@@ -1,0 +1,153 @@
+"""The models that a configuration names, each with its prompts and its engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from stillhouse.billing.ledger import Ledger
+from stillhouse.config import MIB, Config, PublicPrefixConfig
+from stillhouse.engines.child import ChildEngine, SupervisionTimes
+from stillhouse.engines.fake.engine import fake_engine
+from stillhouse.engines.fake.settings import FakeSettings, Fault, FaultKind
+from stillhouse.engines.frames import Loading
+from stillhouse.engines.openvino.engine import openvino_engine
+from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
+from stillhouse.errors import ConfigError
+from stillhouse.models.catalogue import Catalogue
+from stillhouse.models.chat_model import ChatModel
+from stillhouse.serving.public_prefixes import PublicPrefixes
+from stillhouse.serving.served_model import ServedModel, ServedModels
+
+WEIGHTS_FOLDER = "weights"
+PREFIXES_FOLDER = "prefixes"
+
+Progress = Callable[[Loading], None]
+
+
+def load_catalogue(config: Config, source: Path | None) -> Catalogue:
+    """The built-in catalogue with what *config*, read from *source*, adds to it."""
+    return Catalogue.load(
+        config.models, source=str(source or "configuration"), stand_ins=config.stand_ins
+    )
+
+
+@asynccontextmanager
+async def running_models(
+    config: Config,
+    ledger: Ledger,
+    *,
+    home: Path,
+    source: Path | None,
+    on_progress: Progress | None,
+) -> AsyncIterator[tuple[ServedModels, Mapping[str, ChildEngine]]]:
+    """
+    Load the models that *config* names, publish their prices and run their engines.
+
+    Args:
+        source: The file that *config* came from: its relative paths start there.
+        on_progress: Called as each model loads.
+
+    Raises:
+        OperatorError: A model or its engine cannot be loaded; the message says why.
+
+    """
+    catalogue = load_catalogue(config, source)
+    chats = _load_chats(catalogue, config, source)
+    public_prefixes = _render_public_prefixes(config, source, chats)
+    prices = await ledger.publish_tiers({id_: chat.spec.price for id_, chat in chats.items()})
+    engines = {}
+    async with AsyncExitStack() as stack:
+        for model_id, chat in chats.items():
+            engine = _make_engine(config, home, chat, on_progress)
+            engines[model_id] = await stack.enter_async_context(_running(engine))
+        served = {
+            model_id: ServedModel(
+                chat, engines[model_id], prices[model_id], public_prefixes[model_id]
+            )
+            for model_id, chat in chats.items()
+        }
+        yield ServedModels(catalogue, served), engines
+
+
+def _load_chats(catalogue: Catalogue, config: Config, source: Path | None) -> dict[str, ChatModel]:
+    return {
+        spec.id: ChatModel.load(spec, base_dir=source and source.parent)
+        for spec in catalogue.specs
+        if spec.id in config.models
+    }
+
+
+def _render_public_prefixes(
+    config: Config, source: Path | None, chats: Mapping[str, ChatModel]
+) -> dict[str, PublicPrefixes]:
+    systems: dict[str, list[str]] = {model_id: [] for model_id in chats}
+    for declared in config.public_prefixes:
+        if declared.model not in systems:
+            raise ConfigError(
+                f"{source}: public_prefixes are declared for {declared.model!r}; the models served "
+                f"here: {', '.join(systems)}"
+            )
+        systems[declared.model].append(_system_text(declared, source))
+    return {
+        model_id: PublicPrefixes.render(chat, systems[model_id]) for model_id, chat in chats.items()
+    }
+
+
+def _system_text(declared: PublicPrefixConfig, source: Path | None) -> str:
+    if declared.system_file is None:
+        assert declared.system is not None, "the configuration has one or the other"
+        return declared.system
+    path = declared.system_file if source is None else source.parent / declared.system_file
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a public prefix: {error}") from error
+
+
+@asynccontextmanager
+async def _running(engine: ChildEngine) -> AsyncIterator[ChildEngine]:
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+def _make_engine(
+    config: Config, home: Path, chat: ChatModel, on_progress: Progress | None
+) -> ChildEngine:
+    patience = config.engine.supervision.model_dump(exclude={"cancel_timeout_s", "quarantine_s"})
+    times = SupervisionTimes(**patience)
+    if config.engine.kind == "fake":
+        return fake_engine(_fake_settings(config, home, chat), model=chat.spec.id, times=times)
+    settings = EngineSettings(
+        checkpoint_dir=chat.checkpoint_path,
+        cache_dir=home / WEIGHTS_FOLDER,
+        context_length=chat.context_length,
+        weights=WeightFormat(config.engine.weights),
+        precision=Precision(config.engine.precision),
+        kv_cache_bytes=config.engine.kv_cache_mib and config.engine.kv_cache_mib * MIB,
+        num_models=len(config.models),
+        prefix_spill_bytes=config.engine.prefix_spill_mib * MIB,
+        prefix_spill_dir=home / PREFIXES_FOLDER,
+        max_sequences=config.engine.max_sequences,
+        target_pause_s=config.engine.target_pause_ms / 1000,
+        max_draft_tokens=config.engine.max_draft_tokens,
+        num_threads=config.engine.threads,
+    )
+    return openvino_engine(settings, model=chat.spec.id, on_progress=on_progress, times=times)
+
+
+def _fake_settings(config: Config, home: Path, chat: ChatModel) -> FakeSettings:
+    fake = config.engine.fake
+    return FakeSettings(
+        checkpoint_dir=chat.checkpoint_path,
+        context_length=chat.context_length,
+        first_token_s=fake.first_token_s,
+        token_interval_s=fake.token_interval_s,
+        slots=fake.slots,
+        faults=tuple(Fault(FaultKind(f.kind), f.at_token, f.seed) for f in fake.faults),
+        witness_log=fake.witness_log and home / fake.witness_log,
+    )

@@ -1,0 +1,101 @@
+"""Keys and money, opened from a home folder: what the server and the commands share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillhouse.accounts.accounts import AccountRules, Accounts
+from stillhouse.accounts.home_ledger import forget_ledger_id, load_ledger_id, remember_ledger_id
+from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.statement import Statements
+from stillhouse.clock import Clock, SystemClock
+from stillhouse.config import Config
+from stillhouse.store.database import Database
+from stillhouse.store.database_clock import DatabaseClock
+
+DATABASE_FILE = "stillhouse.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Keys and money, as both the server and the commands use them."""
+
+    database: Database
+    clock: DatabaseClock
+    accounts: Accounts
+    ledger: Ledger
+    statements: Statements
+
+
+@asynccontextmanager
+async def open_rooms(  # noqa: PLR0913 - one argument per choice
+    home: Path,
+    *,
+    url: str | None = None,
+    clock: Clock | None = None,
+    is_server: bool = False,
+    account_rules: AccountRules | None = None,
+    must_exist: bool = False,
+) -> AsyncIterator[Rooms]:
+    """
+    Open the state under *home*; commands may do so while a server runs on it.
+
+    Args:
+        url: Of the ledger's database; None for the file under *home*.
+        account_rules: None takes the defaults.
+        must_exist: Make no ledger where there is none.
+
+    Raises:
+        ConfigError: Another server already runs on it, or it is not the ledger that *home* was made
+            with.
+        StoreUnavailableError: The database cannot be opened.
+
+    """
+    expected_id = load_ledger_id(home)
+    with Database.open(
+        url or home / DATABASE_FILE,
+        is_server=is_server,
+        expected_id=expected_id,
+        must_exist=must_exist,
+    ) as database:
+        if expected_id is None:
+            remember_ledger_id(home, database.ledger_id)
+        clock = DatabaseClock(database, clock or SystemClock())
+        await clock.synchronise()
+        accounts = await Accounts.open(database, clock, home, account_rules)
+        ledger = Ledger(database, clock)
+        try:
+            yield Rooms(database, clock, accounts, ledger, Statements(database))
+        finally:
+            await ledger.close()
+            await accounts.close()
+
+
+def adopt_ledger(home: Path, *, url: str | None = None, is_new: bool = False) -> str:
+    """
+    Take the ledger that is there for the one that *home* was made with, and return its id.
+
+    Args:
+        is_new: Make an empty one where there is none.
+
+    Raises:
+        ConfigError: There is none; or *home* cannot be written.
+        StoreUnavailableError: The database cannot be opened.
+
+    """
+    with Database.open(url or home / DATABASE_FILE, must_exist=not is_new) as database:
+        forget_ledger_id(home)
+        remember_ledger_id(home, database.ledger_id)
+        return database.ledger_id
+
+
+def account_rules_of(config: Config) -> AccountRules:
+    """What *config* says of accounts, their keys and who guesses them."""
+    return AccountRules(
+        auth_failures_per_minute=config.server.auth_failures_per_minute,
+        max_keys_per_account=config.limits.max_keys_per_account,
+        keys_minted_per_minute=config.limits.keys_minted_per_minute,
+    )

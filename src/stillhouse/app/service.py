@@ -1,0 +1,245 @@
+"""The composition root: builds the whole service from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from stillhouse.accounts.admin_key import AdminKey
+from stillhouse.accounts.first_key import FirstKey, ensure_first_key
+from stillhouse.api.account.account_routes import account_routes
+from stillhouse.api.bodies.bodies import Bodies
+from stillhouse.api.doors import door_routes
+from stillhouse.api.drain import Drain
+from stillhouse.api.models.model_list import ModelList
+from stillhouse.api.probes import Probes, SharedCheck
+from stillhouse.api.routes import create_api
+from stillhouse.app.background_loops import (
+    archive_loop,
+    ledger_watch,
+    purge_loop,
+    revocation_loop,
+    start_leases,
+)
+from stillhouse.app.models import Progress, running_models
+from stillhouse.app.rooms import Rooms, account_rules_of, open_rooms
+from stillhouse.background import BackgroundLoops
+from stillhouse.billing.idempotency import PastRequests
+from stillhouse.billing.shared_limits import SharedLimits
+from stillhouse.chat import ServiceTier
+from stillhouse.clock import Clock
+from stillhouse.config import MIB, Config
+from stillhouse.limits import LimitRules, Limits
+from stillhouse.metrics import Metrics
+from stillhouse.models.grammar.compiler import GrammarCompiler
+from stillhouse.models.grammar.process import CompileLimits
+from stillhouse.serving.completions import Completions
+from stillhouse.serving.host_threads import HostThreads
+from stillhouse.serving.places import Places
+from stillhouse.serving.quarantine import Quarantine
+from stillhouse.serving.queue.turns import QueueRules
+from stillhouse.serving.resolver import Resolver
+from stillhouse.serving.revocation import RevocationCheck
+from stillhouse.serving.served_model import ServedModels
+
+ADMIN_KEY_FILE = "admin-key"
+_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """
+    A running service.
+
+    Args:
+        api: The ASGI application.
+        first_key: The key that was made on first start; None when others took its place.
+
+    """
+
+    api: ASGIApp
+    rooms: Rooms
+    models: ServedModels
+    first_key: FirstKey | None
+    drain: Drain
+    completions: Completions
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def open_service(
+    config: Config,
+    *,
+    home: Path,
+    source: Path | None = None,
+    clock: Clock | None = None,
+    on_progress: Progress | None = None,
+) -> AsyncIterator[Service]:
+    """
+    Start everything that *config* asks for; leaving drains requests and stops engines.
+
+    Args:
+        source: The file that *config* came from: its relative paths start there.
+        on_progress: Called as each model loads.
+
+    Raises:
+        OperatorError: Something must be changed first; the message says what.
+
+    """
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        rooms = await stack.enter_async_context(_open_ledger(config, home, clock))
+        background = await stack.enter_async_context(BackgroundLoops(rooms.clock))
+        await start_leases(rooms, background)
+        background.start(ledger_watch(rooms.database, metrics))
+        if config.store.retention_months is not None:
+            background.start(archive_loop(rooms, home, num_months=config.store.retention_months))
+        first_key = await ensure_first_key(rooms.accounts, home)
+        admin_key = AdminKey.load_or_create(home / ADMIN_KEY_FILE)
+        models, engines = await stack.enter_async_context(
+            running_models(config, rooms.ledger, home=home, source=source, on_progress=on_progress)
+        )
+        past_requests = PastRequests(rooms.database, rooms.clock)
+        background.start(purge_loop("purge", past_requests.purge))
+        background.start(purge_loop("purge of scopes", rooms.accounts.scopes.purge))
+        grammars = GrammarCompiler(_compile_limits(config), rooms.clock)
+        stack.push_async_callback(grammars.close)
+        completions = _completions(
+            config,
+            rooms,
+            models=models,
+            past_requests=past_requests,
+            grammars=grammars,
+            metrics=metrics,
+        )
+        stack.push_async_callback(completions.drain, grace_s=0)
+        for model_id, engine in engines.items():
+            engine.on_compiled = partial(completions.charge_compiled, model_id)
+        revocation = RevocationCheck(completions, rooms.accounts.find_revoked)
+        background.start(revocation_loop(revocation, config.server.revocation_check_s))
+        bodies = Bodies.under(config, rooms.clock)
+        stack.push_async_callback(bodies.close)
+        drain = Drain()
+        probes = Probes(models, metrics, _ledger_probe(rooms), drain, background)
+        api = _api(
+            config,
+            rooms,
+            completions=completions,
+            bodies=bodies,
+            probes=probes,
+            admin_key=admin_key,
+        )
+        yield Service(api, rooms, models, first_key, drain, completions, metrics)
+
+
+@asynccontextmanager
+async def _open_ledger(config: Config, home: Path, clock: Clock | None) -> AsyncIterator[Rooms]:
+    """Keys and money as a server opens them: one at a time, with what is configured."""
+    opening = open_rooms(
+        home,
+        url=config.store.url,
+        clock=clock,
+        is_server=True,
+        account_rules=account_rules_of(config),
+    )
+    async with opening as rooms:
+        rooms.ledger.share_limits(SharedLimits(**config.limits.of_requests))
+        yield rooms
+
+
+def _completions(  # noqa: PLR0913  (what a completion needs)
+    config: Config,
+    rooms: Rooms,
+    *,
+    models: ServedModels,
+    past_requests: PastRequests,
+    grammars: GrammarCompiler,
+    metrics: Metrics,
+) -> Completions:
+    return Completions(
+        models=models,
+        ledger=rooms.ledger,
+        past_requests=past_requests,
+        places=_make_places(config, rooms.clock, metrics),
+        threads=HostThreads(config.bodies.tokenizer_threads, rooms.clock),
+        grammars=grammars,
+        quarantine=Quarantine(rooms.clock, quarantine_s=config.engine.supervision.quarantine_s),
+        resolver=Resolver(patience_s=config.server.ledger_patience_s),
+        clock=rooms.clock,
+        metrics=metrics,
+        cancel_timeout_s=config.engine.supervision.cancel_timeout_s,
+    )
+
+
+def _api(  # noqa: PLR0913  (one argument per room that answers)
+    config: Config,
+    rooms: Rooms,
+    *,
+    completions: Completions,
+    bodies: Bodies,
+    probes: Probes,
+    admin_key: AdminKey,
+) -> ASGIApp:
+    return create_api(
+        accounts=rooms.accounts,
+        admin_key=admin_key,
+        door_routes=door_routes(
+            completions,
+            bodies,
+            count_limits=Limits(LimitRules(**config.token_counts.model_dump()), rooms.clock),
+            keep_alive_s=config.server.keep_alive_s,
+        ),
+        account_routes=account_routes(
+            accounts=rooms.accounts,
+            statements=rooms.statements,
+            clock=rooms.clock,
+            rate_limit=config.limits.max_outstanding,
+            tpm_rate_limit=config.limits.tokens_per_minute,
+        ),
+        model_list=ModelList(probes.models, created=rooms.clock.now_ms() // 1000),
+        probes=probes,
+        metrics=probes.metrics,
+        drain=probes.drain,
+        has_public_metrics=config.server.host in _LOOPBACK_HOSTS,
+    )
+
+
+def _ledger_probe(rooms: Rooms) -> SharedCheck:
+    async def probe() -> None:
+        await rooms.database.probe(now_ms=rooms.clock.now_ms())
+
+    return SharedCheck(probe, rooms.clock)
+
+
+def _compile_limits(config: Config) -> CompileLimits:
+    grammars = config.grammars
+    return CompileLimits(
+        timeout_s=grammars.timeout_s,
+        memory_bytes=grammars.process_memory_mib * MIB,
+        max_processes=grammars.processes,
+        max_waiting=grammars.max_waiting,
+        max_waiting_per_account=grammars.max_waiting_per_account,
+        max_wait_s=grammars.max_wait_s,
+        max_remembered=grammars.max_remembered,
+        bad_for_s=grammars.bad_for_s,
+    )
+
+
+def _make_places(config: Config, clock: Clock, metrics: Metrics) -> Places:
+    queue = config.queue
+    rules = QueueRules(
+        max_outstanding=config.max_outstanding,
+        max_wait_s={
+            ServiceTier.PRIORITY: queue.max_wait_s,
+            ServiceTier.DEFAULT: queue.max_wait_s,
+            ServiceTier.FLEX: queue.flex_max_wait_s,
+        },
+        prompt_window_tokens=queue.prompt_window_tokens,
+    )
+    limits = Limits(LimitRules(**config.limits.of_requests), clock)
+    return Places(rules, limits=limits, clock=clock, metrics=metrics)
