@@ -63,6 +63,7 @@ class Attack:
     num_connections: int = 0
     num_tokens: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
+    last_fault: str = ""
     _addresses: Iterable[str] = field(default_factory=lambda: cycle(ADDRESSES))
     _end_s: float = 0.0
 
@@ -81,6 +82,7 @@ class Attack:
             "mib": self.num_bytes / MIB,
             "connections": self.num_connections,
             "tokens": self.num_tokens,
+            "last_fault": self.last_fault,
             "statuses": {str(status): n for status, n in sorted(self.statuses.items())},
         }
 
@@ -137,6 +139,8 @@ class Attack:
                 answer += chunk
         status = int(answer[9:12]) if answer.startswith(b"HTTP/1.1 ") else 0
         self.statuses[status] += 1
+        if status >= 500:
+            self.last_fault = answer.partition(b"\r\n\r\n")[2][:300].decode(errors="replace")
         return status, answer
 
     async def ask_again(
@@ -243,8 +247,9 @@ async def many_keys(attack: Attack) -> None:
         status, answer = await attack.ask(body, key, path="/v1/api-tokens")
         if status == 200 and b'"token"' in answer:  # the sink mints none
             minted.append(json.loads(answer.partition(b"\r\n\r\n")[2])["token"])
-    body = attack.chat(max_tokens=8, temperature=0)
-    requests = ((body, secret) for secret in cycle(minted))
+    # Answers of one length would end together, as they began, and a slot come free in bursts.
+    bodies = [attack.chat(max_tokens=n, temperature=0) for n in (8, 2, 14, 5, 20, 11, 17)]
+    requests = zip(cycle(bodies), cycle(minted), strict=False)
     await attack.ask_again(requests, num_at_once=190, per_second=60)
 
 
