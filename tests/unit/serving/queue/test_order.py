@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.chat import ServiceTier
-from stillhouse.serving.queue.order import COMPLETION_WEIGHT, Order, Ticket
+from stillhouse.serving.queue.order import COMPLETION_WEIGHT, MOST_PASSES, Order, Ticket
 from tests.effort import examples
 
 TIERS = PRIORITY, DEFAULT, FLEX = (
@@ -151,6 +151,23 @@ def test_priority_goes_before_default_before_flex():
         (running,) = go_all(order)
         turns.append(running)
     assert [PRIORITY] * 2 + [DEFAULT] * 2 + [FLEX] * 2 == [turn.tier for turn in turns]
+
+
+@pytest.mark.parametrize(("lower", "passes"), [(DEFAULT, 3), (FLEX, 15)])
+@pytest.mark.parametrize("slots", [1, 4])
+def test_whoever_pays_for_a_higher_tier_shuts_out_nobody(lower, passes, slots):
+    """Of an account that asks for nothing else, so many sequences go before another's request."""
+    order = make_order(max_sequences=slots)
+    join(order, *(ticket(HEAVY, PRIORITY) for _ in range(slots + 40)))
+    running = go_all(order)
+    lights = join(order, *(ticket(LIGHT, lower) for _ in range(2)))
+    turns = []
+    for _ in range(2 * (passes + 1)):
+        serve(order, running.pop(0))
+        running += go_all(order)
+        turns.append(running[-1])
+
+    assert [passes, 2 * passes + 1] == [turns.index(light) for light in lights]
 
 
 def test_each_keys_requests_go_in_their_order():
@@ -380,6 +397,22 @@ class Model:
         self.waiting: list[Ticket] = []
         self.running: dict[Ticket, int] = {}
         self.computing: list[Ticket] = []
+        self.passes = Counter()
+
+    def due_tier(self):
+        tiers = sorted({each.tier for each in self.waiting}, key=TIERS.index)
+        passed = [tier for tier in tiers[1:] if self.passes[tier] >= MOST_PASSES[tier]]
+        return passed[-1] if passed else tiers[0]
+
+    def count_passes(self, gone):
+        for tier in {each.tier for each in self.waiting} - {gone.tier}:
+            self.passes[tier] += gone.num_sequences
+        del self.passes[gone.tier]
+
+    def remove(self, each):
+        self.waiting.remove(each)
+        if each.tier not in {other.tier for other in self.waiting}:
+            del self.passes[each.tier]
 
     def share(self, each):
         return min(each.prompt_tokens, self.window // 2)
@@ -401,13 +434,14 @@ class Model:
             if (gone := self.order.next()) is None:
                 break
             assert self.fits(gone)
-            assert min(map(TIERS.index, (each.tier for each in served))) == TIERS.index(gone.tier)
+            assert self.due_tier() is gone.tier
+            self.count_passes(gone)
             same_tier = [each for each in served if each.tier is gone.tier]
             assert min(served[each] for each in same_tier) == served[gone]
             of_account = [each for each in same_tier if each.account_id == gone.account_id]
             assert min(by_key[each] for each in of_account) == by_key[gone]
             assert gone is next(each for each in of_account if each.key_id == gone.key_id)
-            self.waiting.remove(gone)
+            self.remove(gone)
             self.running[gone] = gone.num_sequences
             self.computing.append(gone)
         # Work conserving: where anybody waits, one of those is kept back for want of room.
@@ -439,7 +473,7 @@ def test_whatever_happens_the_order_holds(data):
             case "leave":
                 each = data.draw(st.sampled_from(model.waiting))
                 model.order.leave(each)
-                model.waiting.remove(each)
+                model.remove(each)
             case "token":
                 model.order.made(data.draw(st.sampled_from(list(model.running))), 1)
             case "prompt":
