@@ -2,8 +2,8 @@
 Attacks on the real server in a child process, on loopback, bounded in bytes, count and time.
 
 - ``server`` (one per file) serves the fake engine with the file's ``CONFIG`` (keys of
-  ``[engine.fake]`` first, then tables), ``demo`` the demo model; ``start_server(config, kind=…,
-  general=…)`` starts further ones. Each ledger must be right when its server stops.
+  ``[engine.fake]`` first, then tables); ``start_server(config, kind=…, general=…)`` starts further
+  ones, ``kind="openvino"`` with the demo model. Each ledger must be right when its server stops.
 - ``attacker`` and ``victim`` are accounts on ``server``; more by `accounts.open_account`,
   `accounts.mint_keys`, and `Victim` of another server. ``with victim.streaming():`` around an
   attack proves that a stream ran through it; ``victim.is_answered()`` that a request does after it.
@@ -44,14 +44,6 @@ def server(
     home = tmp_path_factory.mktemp("attacked") / "home"
     config = getattr(request.module, "CONFIG", "")
     with run_fault_server(home, config, preloaded=preloaded) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[FaultServer]:
-    """A server of the demo model, as the fake engine obeys no grammar."""
-    home = tmp_path_factory.mktemp("attacked-demo") / "home"
-    with run_fault_server(home, kind="openvino", preloaded=preloaded) as running:
         yield running
 
 
