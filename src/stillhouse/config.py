@@ -169,7 +169,7 @@ class BodiesConfig(_Section):
     max_mib_in_flight: int = Field(default=128, ge=1)
     max_mib_in_flight_per_account: int = Field(default=32, ge=1)
     mib_per_minute: int = Field(default=512, ge=1)
-    burst_mib: int = Field(default=64, ge=1)
+    burst_mib: int = Field(default=16, ge=1)
     max_waiting: int = Field(default=200, ge=0)
     max_wait_s: float = Field(default=30, gt=0)
     processes: int = Field(default=2, ge=1, le=64)

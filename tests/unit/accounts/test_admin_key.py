@@ -23,7 +23,11 @@ def test_admin_key_is_made_once_and_is_no_api_key(tmp_path: Path) -> None:
     assert not api_key.is_well_formed(secret)
 
 
-@pytest.mark.parametrize("wrong", [None, "", "sh_admin_", "é" * 42, api_key.mint()])
+@pytest.mark.parametrize(
+    "wrong",
+    [None, "", "sh_admin_", "é" * 42, api_key.mint()],
+    ids=["none", "empty", "prefix", "not ASCII", "an API key"],
+)
 def test_nothing_else_is_the_admin_key(tmp_path: Path, wrong: str | None) -> None:
     """Whatever is sent, only the whole admin key is it."""
     admin_key = AdminKey.load_or_create(tmp_path / "admin-key")

@@ -42,7 +42,7 @@ class BodyRules:
     max_bytes_in_flight: int = 128 * MIB
     max_bytes_in_flight_per_account: int = 32 * MIB
     bytes_per_minute: int = 512 * MIB
-    burst_bytes: int = 64 * MIB
+    burst_bytes: int = 16 * MIB
     max_waiting: int = 200
     max_wait_s: float = 30
 
