@@ -8,14 +8,10 @@ from itertools import islice
 
 from stillhouse.clock import Clock
 from stillhouse.errors import RateLimitError
+from stillhouse.fairness.bucket import Bucket
 
 #: Nobody can know when a request in flight will end.
 _PLACE_RETRY_AFTER_S = 1.0
-
-_MINUTE_S = 60.0
-
-#: Clocks count in steps; who is early by less than this is not turned away.
-_TOLERANCE_S = 1e-3
 
 #: Accounts that are looked at for being at rest, whenever a request comes in.
 _NUM_SWEPT = 2
@@ -108,7 +104,7 @@ class Limits:
         for name, bucket in (("requests", account.requests), ("tokens", account.tokens)):
             if bucket and (wait_s := bucket.wait_s(now_s)):
                 raise RateLimitError(
-                    f"Rate limited: {bucket.per_minute} {name} per minute to {model}",
+                    f"Rate limited: {bucket.burst:.0f} {name} per minute to {model}",
                     retry_after_s=wait_s,
                 )
 
@@ -150,32 +146,5 @@ class _Account:
         return self.num_outstanding == 0 and all(not b or b.is_full(now_s) for b in buckets)
 
 
-@dataclass(slots=True)
-class Bucket:
-    """
-    Holds a minute's worth, known by the moment when it will be full again.
-
-    Source:
-        The generic cell rate algorithm, ITU-T I.371.
-
-    """
-
-    per_minute: int
-    _full_at_s: float = float("-inf")
-
-    def wait_s(self, now_s: float) -> float:
-        """How long until there is one in it; 0 when there is."""
-        one_at_s = self._full_at_s - _MINUTE_S + _MINUTE_S / self.per_minute
-        return one_at_s - now_s if one_at_s > now_s + _TOLERANCE_S else 0
-
-    def take(self, amount: int, now_s: float) -> None:
-        """Take *amount* out, even if it was not in it."""
-        self._full_at_s = max(self._full_at_s, now_s) + amount * _MINUTE_S / self.per_minute
-
-    def is_full(self, now_s: float) -> bool:
-        """Whether a whole minute's worth is in it."""
-        return now_s >= self._full_at_s
-
-
 def _bucket(per_minute: int | None) -> Bucket | None:
-    return None if per_minute is None else Bucket(per_minute)
+    return None if per_minute is None else Bucket.per_minute(per_minute)

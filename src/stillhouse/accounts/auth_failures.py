@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, ip_address
 
 from stillhouse.clock import Clock
 from stillhouse.errors import AuthenticationError, RateLimitError
+from stillhouse.fairness.bucket import Bucket
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +18,6 @@ MAX_ENTRIES = 10_000
 
 #: One subscriber has at least so much of an IPv6 address to himself (RFC 6177).
 _IPV6_PREFIX_BITS = 64
-
-_MINUTE_S = 60.0
 
 
 class AuthFailures:
@@ -80,30 +79,27 @@ class AuthFailures:
 
 
 class _Buckets:
-    """
-    Token buckets that hold a minute's worth and refill steadily.
-
-    Each is one number, the time at which it is full again (the generic cell rate algorithm).
-    """
+    """A bucket for each of those that failed last."""
 
     def __init__(self, per_minute: int) -> None:
-        self._interval_s = _MINUTE_S / per_minute
-        self._full_at_s: OrderedDict[Hashable, float] = OrderedDict()
+        self._per_minute = per_minute
+        self._buckets: OrderedDict[Hashable, Bucket] = OrderedDict()
 
     def wait_s(self, holder: Hashable, now_s: float) -> float:
         """Seconds until the holder's bucket has one more; 0 when it has."""
-        full_at_s = self._full_at_s.get(holder, now_s)
-        return max(full_at_s + self._interval_s - now_s - _MINUTE_S, 0.0)
+        bucket = self._buckets.get(holder)
+        return bucket.wait_s(now_s) if bucket else 0.0
 
     def take(self, holder: Hashable, now_s: float) -> float:
         """Take one, if there is one; return as `wait_s` did before."""
         wait_s = self.wait_s(holder, now_s)
         if wait_s == 0:
-            full_at_s = max(self._full_at_s.get(holder, now_s), now_s)
-            self._full_at_s[holder] = full_at_s + self._interval_s
-        self._full_at_s.move_to_end(holder)
-        while len(self._full_at_s) > MAX_ENTRIES:
-            self._full_at_s.popitem(last=False)
+            if holder not in self._buckets:
+                self._buckets[holder] = Bucket.per_minute(self._per_minute)
+            self._buckets[holder].take(1, now_s)
+        self._buckets.move_to_end(holder)
+        while len(self._buckets) > MAX_ENTRIES:
+            self._buckets.popitem(last=False)
         return wait_s
 
 

@@ -157,7 +157,7 @@ def test_memory_of_failures_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = AuthenticationError("wrong")
     for number in range(100):
         failures.count(wrong, f"192.0.2.{number}", key_id=number)
-    assert 10 == len(failures._by_address._full_at_s) == len(failures._by_key._full_at_s)
+    assert 10 == len(failures._by_address._buckets) == len(failures._by_key._buckets)
     assert failures.is_over("192.0.2.99")
     assert not failures.is_over("192.0.2.1")
 

@@ -12,7 +12,7 @@ from stillhouse.api.bodies.budget import BudgetRules, FairBudget
 from stillhouse.clock import Clock
 from stillhouse.config import MIB
 from stillhouse.errors import RateLimitError
-from stillhouse.limits import Bucket
+from stillhouse.fairness.bucket import Bucket
 
 #: Read and parsed where it comes in, whoever sends it: that takes 3 ms at worst.
 SMALL_BYTES = 64 << 10
@@ -94,10 +94,11 @@ class BodyAdmission:
 
         """
         pace = self._rates_of(account_id).large
-        wait_s = pace.reserve(num_bytes, self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        wait_s = pace.wait_s(now_s, num_bytes)
         if wait_s > self.rules.max_wait_s:
-            pace.give_back(num_bytes)
             raise self._refusal(wait_s)
+        pace.take(num_bytes, now_s)
         try:
             await asyncio.sleep(wait_s)
             return await self._in_flight.take(account_id, num_bytes)
@@ -125,7 +126,8 @@ class BodyAdmission:
         if rates is None:
             per_minute = self.rules.bytes_per_minute
             rates = self._rates[account_id] = _Rates(
-                Bucket(per_minute), _Pace(per_minute / _MINUTE_S, self.rules.burst_bytes)
+                Bucket.per_minute(per_minute),
+                Bucket(per_minute / _MINUTE_S, self.rules.burst_bytes),
             )
         return rates
 
@@ -141,37 +143,10 @@ class _Rates:
     """What is left of one account's minute."""
 
     small: Bucket
-    large: _Pace
+    large: Bucket
 
     def is_at_rest(self, now_s: float) -> bool:
         return self.small.is_full(now_s) and self.large.is_full(now_s)
-
-
-@dataclass(slots=True)
-class _Pace:
-    """
-    Says when the next bytes may come, so that no more than a burst comes faster than the rate.
-
-    Source:
-        The generic cell rate algorithm, ITU-T I.371.
-
-    """
-
-    bytes_per_s: float
-    burst_bytes: int
-    _full_at_s: float = float("-inf")
-
-    def reserve(self, num_bytes: int, now_s: float) -> float:
-        """Take so many bytes; returns how long to wait for them."""
-        self._full_at_s = max(self._full_at_s, now_s) + num_bytes / self.bytes_per_s
-        return max(0, self._full_at_s - self.burst_bytes / self.bytes_per_s - now_s)
-
-    def give_back(self, num_bytes: int) -> None:
-        """Take back what was not needed."""
-        self._full_at_s -= num_bytes / self.bytes_per_s
-
-    def is_full(self, now_s: float) -> bool:
-        return now_s >= self._full_at_s
 
 
 class Intake:
