@@ -12,8 +12,9 @@ from stillhouse.models.catalogue import Catalogue
 from stillhouse.models.chat_model import ChatModel, Prompt
 from stillhouse.serving.public_prefixes import NO_PUBLIC_PREFIXES, PublicPrefixes
 
-#: What an engine calls a tier: where not everything fits, the lower number goes first.
-ENGINE_PRIORITY = {ServiceTier.PRIORITY: -1, ServiceTier.DEFAULT: 0, ServiceTier.FLEX: 1}
+#: What an engine calls a tier: where not everything fits, the lower number goes first, for as long
+#: as there is any. So priority has precedence in the queue alone; here it would shut out others.
+ENGINE_PRIORITY = {ServiceTier.PRIORITY: 0, ServiceTier.DEFAULT: 0, ServiceTier.FLEX: 1}
 
 
 @dataclass(frozen=True, slots=True)

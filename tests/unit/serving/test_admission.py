@@ -179,13 +179,13 @@ async def test_a_key_for_this_model_is_let_in(serving):
 @pytest.mark.parametrize(
     ("tier", "factor", "priority"),
     [
-        (ServiceTier.PRIORITY, Fraction(3, 2), -1),
+        (ServiceTier.PRIORITY, Fraction(3, 2), 0),
         (ServiceTier.DEFAULT, Fraction(1), 0),
         (ServiceTier.FLEX, Fraction(4, 5), 1),
     ],
 )
 async def test_a_tier_has_its_turn_its_price_and_its_record(serving, tier, factor, priority):
-    """Priority goes first at one and a half times the price, flex last at four fifths."""
+    """Priority costs half as much more and is no more to the engine, flex less and goes last."""
     opened = await serving.open(tier=tier)
     finish = (await events_of(opened))[-1]
     query = "SELECT service_tier FROM request JOIN price_version ON price_version = version"
