@@ -14,7 +14,7 @@ import structlog
 from starlette.types import ASGIApp
 
 from stillhouse.api.http.connection import Connection, Patience
-from stillhouse.api.http.connections import Connections
+from stillhouse.api.http.connections import Connections, Entry
 from stillhouse.api.http.exchange import Exchange
 from stillhouse.api.http.head import HeadBounds
 from stillhouse.clock import Clock, SystemClock
@@ -128,12 +128,21 @@ class HttpServer:
         now_s = self.loop.time()
         num_cut = 0
         for number, connection in enumerate(self.connections, start=1):
-            num_cut += connection.look(now_s)
+            num_cut += self._look_at(connection, now_s)
             if number % _LOOKED_AT_IN_ONE_GO == 0:
                 await asyncio.sleep(0)
         if num_cut:
             log.info("clients_did_not_read", num_cut=num_cut)
         self.connections.report(now_s)
+
+    def _look_at(self, connection: Entry, now_s: float) -> bool:
+        """One that cannot be closed is not looked at again; the others' time goes on."""
+        try:
+            return connection.look(now_s)
+        except Exception:
+            log.exception("connection_not_closed")
+            self.connections.remove(connection)
+            return False
 
     def _tell_time(self) -> None:
         seconds = self._clock.now_ms() // 1000

@@ -662,3 +662,18 @@ async def test_who_reads_a_last_answer_slowly_keeps_out_nobody():
 
     assert peer.is_aborted
     assert not newcomer.is_closed
+
+
+async def test_one_connection_that_cannot_be_closed_keeps_no_other_one_open():
+    """Whatever the system says of a socket, the time of all others goes on."""
+    server = make_server(App(), HttpRules(patience=Patience(head_s=0.0), max_connections=9))
+    broken, other = Peer(server), Peer(server)
+
+    def refuse(*_):
+        raise OSError("Transport endpoint is not connected")
+
+    broken.setsockopt = refuse
+    await server._look_once()
+
+    assert other.is_aborted
+    assert 0 == len(server.connections)
