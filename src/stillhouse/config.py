@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ServerConfig(_Section):
@@ -297,7 +297,9 @@ def _describe(path: Path, error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         known = ", ".join(_keys_beside(first["loc"]))
         return f"{path}: unknown key {key!r}; known here: {known}"
-    return f"{path}: {key} = {first['input']!r} is wrong: {first['msg']}"
+    wrong = first["input"]
+    written = str(wrong) if isinstance(wrong, Decimal) else repr(wrong)
+    return f"{path}: {key} = {written} is wrong: {first['msg']}"
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -66,6 +66,8 @@ def test_ledger_is_a_file_unless_a_url_is_given(tmp_path):
             "[[public_prefixes]]\nmodel = 'a/b'\nsystem = 'x'\nsystem_file = 'y'",
             ["public_prefixes.0", "either system or system_file"],
         ),
+        ("[server]\nshutdown_grace_s = inf", ["server.shutdown_grace_s", "finite"]),
+        ("[bodies]\nprocesses = 1.5", ["bodies.processes = 1.5 is wrong"]),
         ("[queue]\nwait = 1", ["queue.wait", "flex_max_wait_s"]),
         ("= 1", ["is not TOML"]),
     ],
