@@ -216,7 +216,7 @@ class Accounts:
             minted = MintedKey(secret, await self._database.write(insert))
         except ConflictError as error:
             raise NameTakenError(
-                f"Account {account_id} has an API key named '{name}' already, or does not exist.",
+                f"The account has an API key named '{name}' already.",
                 param="name",
             ) from error
         self._signing_keys.forget(account_id, name)

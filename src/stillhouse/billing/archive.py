@@ -67,8 +67,7 @@ async def archive(database: Database, clock: Clock, *, before: Month, path: Path
     now_ms = clock.now_ms()
     if before.begin_ms > now_ms:
         raise InvalidRequestError(
-            f"{before.later(-1)} is not over; the last month that can be archived before is "
-            f"{Month.of(now_ms)}",
+            f"{before.later(-1)} is not over; --before can be at most {Month.of(now_ms)}",
             param="before",
         )
     fetch = partial(
