@@ -1,4 +1,4 @@
-"""The operator's own credential: no account's, and good for what concerns them all."""
+"""The operator's own credential: it belongs to no account, and opens what concerns all of them."""
 
 from __future__ import annotations
 

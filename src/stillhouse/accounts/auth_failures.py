@@ -1,4 +1,4 @@
-"""Bounds failed authentications, by client address and by the key that tokens claim to be of."""
+"""Bounds failed authentications, by client address and by the key that a token names."""
 
 from __future__ import annotations
 

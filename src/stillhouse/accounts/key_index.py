@@ -1,4 +1,4 @@
-"""Which keys there are, in memory: so that who guesses keys costs no queries."""
+"""An index of all keys in memory, so that guessed keys cost no queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys as those that sign tokens, remembered for a second: opened only to check signatures."""
+"""The keys that sign tokens, remembered for a second, and unsealed only to check signatures."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from stillhouse.serving.served_model import ServedModels
 #: long prompt takes as long as it takes.
 _STORE_TIMEOUT_S = 0.8
 
-#: Anybody may ask, and so often at most is the ledger written for it.
+#: Anybody may ask, so the ledger is written for it no more often than this.
 _PROBE_INTERVAL_S = 1.0
 
 

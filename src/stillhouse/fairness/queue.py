@@ -1,4 +1,4 @@
-"""A fair queue on two levels: the account that was served least, and its key that was."""
+"""A fair queue on two levels: the least served account, then its least served key."""
 
 from __future__ import annotations
 

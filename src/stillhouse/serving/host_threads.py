@@ -1,4 +1,4 @@
-"""Work that takes longer than others should wait: in threads, for accounts in turn."""
+"""Threads for work that would keep others waiting too long, shared by accounts in turn."""
 
 from __future__ import annotations
 

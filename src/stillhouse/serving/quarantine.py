@@ -1,4 +1,4 @@
-"""Requests that ran in crashes of an engine: who may be a crash's cause is kept from the next."""
+"""Remembers the requests that ran when an engine crashed, and refuses one that crashes it twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""By what a ledger is known: a random id of its own, made once."""
+"""A ledger's identity: a random id, made once."""
 
 from __future__ import annotations
 

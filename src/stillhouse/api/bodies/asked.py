@@ -1,4 +1,4 @@
-"""What a body asks for, and how it wants to be answered: all that reads bodies needs of a door."""
+"""What a body asks for and in which form: all that the readers of bodies know of a dialect."""
 
 from __future__ import annotations
 

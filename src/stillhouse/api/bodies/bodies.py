@@ -1,4 +1,4 @@
-"""The bodies of requests: let in by account, and read where they hold up nobody."""
+"""Lets in the bodies of requests by account, and reads them where they delay nobody else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large bodies are read in processes of their own: here they would hold up every stream."""
+"""Reads large bodies in processes of their own: in this one they would delay every stream."""
 
 from __future__ import annotations
 

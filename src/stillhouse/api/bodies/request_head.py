@@ -1,4 +1,4 @@
-"""What a body is read with: the parts of a request's head that say what it means."""
+"""The parts of a request's head that are needed to read its body."""
 
 from __future__ import annotations
 

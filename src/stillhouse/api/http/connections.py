@@ -1,4 +1,4 @@
-"""All open connections: how many there may be, and whose goes when there are too many."""
+"""All open connections: how many there may be, and which one is closed when there are too many."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Connections:
     The table of open connections.
 
     When it is full, a newcomer takes the place of a connection that rests: of the address that has
-    most, the one that has rested longest. Nobody who has more than another takes a place of his.
+    most, the one that has rested longest. An address never takes a place from one that has fewer.
 
     Args:
         max_open: Places in the table.

@@ -1,4 +1,4 @@
-"""The thread that compiles grammars: each once, and no account's behind all of another's."""
+"""The thread that compiles grammars: each once for its account, with accounts in turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of grammars that were compiled before, good and bad, each by its digest."""
+"""The results of grammars that were compiled before, good and bad, each by its digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Short walks through a grammar: work that comes late in an answer is better found before it."""
+"""Short walks through a grammar, which find the work that would come late in an answer."""
 
 from __future__ import annotations
 
