@@ -135,7 +135,8 @@ class Gate:
             headers=error_body.headers_of(error),
             media_type="application/json",
         )
-        await body.drain()
+        expect = Headers(scope=scope).get("expect", "")
+        await body.drain(is_held_back=expect.lower() == "100-continue")
         await response(scope, body.receive, send)
 
 

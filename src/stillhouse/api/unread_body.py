@@ -21,19 +21,29 @@ class UnreadBody:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self._has_begun = False
         self.is_over = False
         self.is_left_over = False
 
     async def receive(self) -> Message:
         """The next message from the client."""
+        self._has_begun = True
         message = await self._receive()
         if not message.get("more_body", False):
             self.is_over = True
         return message
 
-    async def drain(self) -> None:
-        """Read on, for a while; `is_left_over` then says whether that was not all."""
+    async def drain(self, *, is_held_back: bool = False) -> None:
+        """
+        Read on, for a while; `is_left_over` then says whether that was not all.
+
+        Args:
+            is_held_back: The client sends its body when it is told to: if it was not, it keeps it.
+
+        """
         self.is_left_over = True
+        if is_held_back and not self._has_begun:
+            return
         num_bytes = 0
         try:
             async with asyncio.timeout(TIMEOUT_S):

@@ -40,6 +40,17 @@ async def test_a_body_that_is_over_is_not_waited_for():
     assert body.is_over
 
 
+@pytest.mark.parametrize(("begins", "is_left_over"), [(False, True), (True, False)])
+async def test_a_body_that_is_held_back_is_not_asked_for(begins, is_left_over):
+    """A client that waits for 100 Continue and is refused is spared sending it."""
+    body = UnreadBody(sender(b"x", b"y", then={"type": "http.request", "body": b"z"}))
+    if begins:
+        await body.receive()
+    await body.drain(is_held_back=True)
+
+    assert is_left_over is body.is_left_over is not body.is_over
+
+
 async def test_a_body_without_end_is_given_up(monkeypatch):
     """Neither a silent client nor one that sends for ever is waited for."""
     monkeypatch.setattr(unread_body, "TIMEOUT_S", 0.001)
