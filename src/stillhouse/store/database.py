@@ -233,7 +233,8 @@ def _missing(place: Path | str, expected_id: str | None) -> ConfigError:
     if expected_id is None:
         return ConfigError(
             f"{_in_words(place)} holds no ledger. Check --home, --config and store.url; "
-            "`stillhouse serve` makes a ledger at its first start."
+            "`stillhouse serve` makes a ledger at its first start. To begin with an empty one, "
+            "run: stillhouse ledger adopt --new"
         )
     return ConfigError(
         f"{_in_words(place)} holds no ledger any more, and this home was made with ledger "
