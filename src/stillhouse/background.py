@@ -19,7 +19,7 @@ log = structlog.get_logger()
 FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 60.0
 
-#: A loop that should have gone round so much longer ago does not turn any more.
+#: A loop that is overdue by more than this does not turn any more.
 _GRACE_S = 5.0
 
 _MAX_REASON_CHARS = 200
@@ -45,7 +45,7 @@ class Loop:
     is_vital: bool = True
 
     def delay_s(self, num_failures: int) -> float:
-        """The pause before the next round, after so many failures in a row."""
+        """The pause before the next round, after *num_failures* in a row."""
         if not num_failures:
             return self.interval_s
         # A failed round is never tried more rarely than one that went well.

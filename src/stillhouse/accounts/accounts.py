@@ -188,13 +188,13 @@ class Accounts:
         Args:
             expires_at_ms: The first moment at which the key is refused; None when it never is.
             allowed_models: Ids of the models that the key may use; None when every model is.
-            is_by_customer: The account itself makes it, and may make so many in a minute.
+            is_by_customer: The account itself makes it, within its limit per minute.
 
         Raises:
             InvalidRequestError: The name is empty, too long or more than a line.
             NameTakenError: The account has a live key of this name, or does not exist.
             TooManyKeysError: The account has as many keys as it may have.
-            RateLimitError: It has made so many within the last minute.
+            RateLimitError: It has made as many as it may within the last minute.
             StoreUnavailableError: The ledger cannot be written.
 
         """

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 #: Addresses and keys that failed last; those that failed longest ago make room, and begin anew.
 MAX_ENTRIES = 10_000
 
-#: One subscriber has at least so much of an IPv6 address to himself (RFC 6177).
+#: A subscriber has at least a network of this size to himself (RFC 6177).
 _IPV6_PREFIX_BITS = 64
 
 
@@ -24,7 +24,7 @@ class AuthFailures:
     """
     Counts the authentications that failed only after work was done for them.
 
-    Nobody is locked out by others' failures: who passes the bound is refused with 429 instead of
+    Others' failures lock nobody out: a failure beyond the bound is refused with 429 instead of
     401, and queries are saved on what cannot be right. Real keys and tokens are not asked about.
 
     Args:

@@ -24,7 +24,7 @@ from stillhouse.store.scopes import TokenScope
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 
-#: A scope is known so long after its token's end: for requests that outlast it, and slow clocks.
+#: How long a scope is kept after its token's end: for requests that outlast it, and slow clocks.
 GRACE_MS = 24 * 3600 * 1000
 
 #: Deleted in one transaction, during which nobody else can write.

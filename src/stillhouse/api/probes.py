@@ -61,7 +61,7 @@ class SharedCheck:
 
 
 def _take_error(task: asyncio.Task[None]) -> None:
-    """Who asked may have gone, and nobody else is to be alarmed."""
+    """Take the error of a check whose caller may have gone, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
 

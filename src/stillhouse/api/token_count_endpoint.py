@@ -26,7 +26,7 @@ class TokenCountEndpoint:
     A door, as an ASGI application.
 
     Args:
-        limits: Of those who count: it costs nothing, and is work all the same.
+        limits: Of each account that counts: it is free of charge, but is work all the same.
         read: A body in the door's dialect; raises InvalidRequestError. A function of a module.
         write: The number of tokens, in the door's dialect.
 

@@ -93,7 +93,7 @@ def adopt_ledger(home: Path, *, url: str | None = None, is_new: bool = False) ->
 
 
 def account_rules_of(config: Config) -> AccountRules:
-    """What *config* says of accounts, their keys and who guesses them."""
+    """What *config* says of accounts, their keys, and those who guess keys."""
     return AccountRules(
         auth_failures_per_minute=config.server.auth_failures_per_minute,
         max_keys_per_account=config.limits.max_keys_per_account,

@@ -31,7 +31,7 @@ _PAUSE_S = 0.02
 #: Until then a gateway that was away may still say what became of a request that a sweep voided.
 _SETTLED_AFTER_MS = 86_400_000
 
-#: An archive that was begun so long ago and is not finished was left by a process that has died.
+#: An unfinished archive that is older than this was left by a process that has died.
 _LEFT_AFTER_MS = 3_600_000
 
 

@@ -14,7 +14,7 @@ from stillhouse.store.balances import KEY
 from stillhouse.store.database import Connection, Database
 from stillhouse.store.usage_days import DaySums
 
-#: So long one transaction may keep others waiting, but for its last change.
+#: How long one transaction may keep others waiting, not counting its last change.
 _SLICE_S = 0.05
 
 #: What was spoilt while it was looked at is found by the next look; nothing is spoilt for ever.

@@ -21,7 +21,7 @@ class VirtualTokenCounter:
         max_resting: Most owners remembered that have nothing waiting or in flight.
 
     Attributes:
-        served: How much each owner that is remembered was served. Who has a request here is in it,
+        served: How much each owner that is remembered was served. An owner with a request is in it,
             and may be charged by adding to it, which for each token is what there is time for.
 
     Source:

@@ -28,7 +28,7 @@ class Shares:
         self._num_taken = 0
 
     def take(self, account_id: int, key_id: int) -> None:
-        """Count a slot as taken; who asked `is_full` and `has_share` first may take it."""
+        """Count a slot as taken; the caller has asked `is_full` and `has_share` first."""
         self._num_taken += 1
         self._accounts[account_id] += 1
         self._keys.setdefault(account_id, Counter())[key_id] += 1

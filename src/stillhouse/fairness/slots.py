@@ -44,7 +44,7 @@ class HeldSlot:
 
 class FairSlots:
     """
-    Runs at most so much work at once, and next what comes from the account that had least of it.
+    Runs a bounded amount of work at once; next is a piece of the account that had least of it.
 
     Seconds that a slot is held are charged to the account, and to the key inside it. What waits is
     bounded in all and by account. Used by one event loop.
@@ -57,7 +57,7 @@ class FairSlots:
         max_waiting: Most pieces of work that wait.
         max_waiting_per_account: Of one account.
         credit_s: How many seconds of service an account that comes back may be ahead of the others.
-        num_reserved: Of the slots, so many are kept free of accounts that *is_heavy*.
+        num_reserved: How many of the slots are kept free of accounts that *is_heavy*.
         is_heavy: Says of an account, when a slot comes free, whether it has had much lately.
 
     """

@@ -67,7 +67,7 @@ def take(  # noqa: PLR0913 - whose minute, and how much of it
     Put off the moment when a minute will be whole again, unless that is too far away already.
 
     Args:
-        cost_ns: By so much.
+        cost_ns: How much is added.
         ahead_ns: No farther away than this it may have been.
 
     Returns:

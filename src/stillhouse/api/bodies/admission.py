@@ -34,7 +34,7 @@ class BodyRules:
         burst_bytes: Of one account's large bodies that come at once; the others are read at that
             rate. At least `max_bytes`.
         max_waiting: Most large bodies of one account that wait for its share.
-        max_wait_s: So long each waits for its share, and for the account's rate.
+        max_wait_s: How long each may wait for its share, and for the account's rate.
 
     """
 
@@ -84,7 +84,7 @@ class BodyAdmission:
 
     async def take(self, account_id: int, num_bytes: int) -> int:
         """
-        Wait until the account's rate allows so many bytes, and then for its share.
+        Wait until the account's rate allows this many bytes, and then for its share.
 
         Returns:
             What was taken of the share.

@@ -14,13 +14,13 @@ _RETRY_AFTER_S = 1.0
 @dataclass(frozen=True, slots=True)
 class BudgetRules:
     """
-    How much there is, and who may have how much of it.
+    How much there is, and how much of it each account may have.
 
     Args:
         total: Of all accounts.
         per_account: Most that one account has at a time.
         max_waiting: Most requests of one account that wait for their part.
-        max_wait_s: So long each waits.
+        max_wait_s: How long each may wait.
 
     """
 

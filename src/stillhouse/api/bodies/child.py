@@ -14,7 +14,7 @@ from stillhouse.errors import BodyTooLargeError, EngineUnavailableError
 
 _WORKER = "stillhouse.api.bodies.worker"
 _PIPE_BYTES = 1 << 20
-#: What is read is never so much longer than what it was read from.
+#: A result is never more than this many times as long as its body.
 _MAX_RESULT_PER_BODY = 16
 _MAX_START_BYTES = 1 << 20
 

@@ -17,7 +17,7 @@ from stillhouse.api.http.head import HEAD_END, HeadBounds, read_head, too_large
 from stillhouse.api.http.request_framing import ChunkedBody, SizedBody
 from stillhouse.errors import HeadTooSlowError, MalformedRequestError, RequestError, StillhouseError
 
-#: What one read brings at most: so long one connection keeps the others waiting.
+#: The most that one read brings; it bounds how long one connection keeps the others waiting.
 _READ_BYTES = 64 << 10
 #: Chunks may have a byte each, and cost a thousand times as much.
 _CHUNKED_READ_BYTES = 8 << 10
@@ -169,16 +169,16 @@ class Connection(asyncio.BufferedProtocol):
         self._mind_reading()
 
     def eof_received(self) -> bool:
-        """Close: who sends no more is taken to have left."""
+        """Close: a client that sends no more is taken to have left."""
         return False
 
     def pause_writing(self) -> None:
-        """Let who writes wait."""
+        """Let the writer wait."""
         self.is_full = True
         self._mind_reading()
 
     def resume_writing(self) -> None:
-        """Let who writes go on."""
+        """Let the writer go on."""
         self._let_write()
         self._go_on()
 
@@ -282,7 +282,7 @@ class Connection(asyncio.BufferedProtocol):
         """Go on to the next request, or close."""
         if not keeps_alive:
             if self._body is None and not self._held:
-                self._host.connections.rest(self)  # who takes long to read it keeps out nobody
+                self._host.connections.rest(self)  # a slow reader keeps nobody out
                 self._transport.close()
             else:
                 self._end()

@@ -65,7 +65,7 @@ class Address:
     Where connections come from: an IPv4 address, or a network of IPv6 addresses.
 
     Attributes:
-        idle: Its connections without a request at work; the one that has been so longest is first.
+        idle: Its connections without a request at work, the one that has been idle longest first.
 
     """
 

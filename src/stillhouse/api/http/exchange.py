@@ -63,7 +63,7 @@ class Exchange:
     Attributes:
         is_answered: The whole answer is written.
         is_gone: Its client does not wait for an answer any more.
-        keeps_alive: The connection can be used again; who sets it to False makes this one the last.
+        keeps_alive: The connection can be used again; set to False, it makes this request the last.
         num_unread: Bytes of the body that the application has not taken.
 
     """

@@ -100,7 +100,7 @@ class HttpServer:
         Serve while inside; leaving lets in nobody, and waits for the answers that are at work.
 
         Args:
-            last_words_s: So long are they waited for; then they are cut off.
+            last_words_s: How long to wait for them; then they are cut off.
 
         """
         self.address = listener.getsockname()[:2]

@@ -40,7 +40,7 @@ class CompileLimits:
         max_wait_s: Longest that one waits for a process.
         max_remembered: Most grammars of which it is remembered whether they are good, each by its
             digest: less than a kilobyte.
-        bad_for_s: So long it is remembered that one is not; a busy machine may be the cause.
+        bad_for_s: How long a bad one is remembered; a busy machine may have been the cause.
 
     """
 

@@ -16,7 +16,7 @@ class Verdicts:
 
     Args:
         max_remembered: Verdicts; each takes less than a kilobyte.
-        bad_for_s: So long a bad one is remembered.
+        bad_for_s: How long a bad one is remembered.
 
     """
 
