@@ -220,6 +220,7 @@ class Accounts:
                 param="name",
             ) from error
         self._signing_keys.forget(account_id, name)
+        self._authenticator.knows_key(secret, account_id, name)
         return minted
 
     async def ensure_first_account(self, name: str, *, key_name: str, secret: str) -> bool:

@@ -47,6 +47,11 @@ class KeyIndex:
             await self._read_new()
         return entry in self._names
 
+    def add(self, secret_hmac: bytes, account_id: int, name: str) -> None:
+        """Know of a key that was just made here: it is not to wait for the next look."""
+        self._secrets.add(_of_secret(secret_hmac))
+        self._names.add(hash((account_id, name)))
+
     def forget_secret(self, secret_hmac: bytes) -> None:
         """Leave out a key that has ended."""
         self._secrets.discard(_of_secret(secret_hmac))

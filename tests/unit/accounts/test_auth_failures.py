@@ -103,6 +103,16 @@ async def test_real_keys_get_in_beside_an_attacker(
     assert [RateLimitError] == await refusals(accounts, [api_key.mint()], OFFICE)
 
 
+async def test_a_new_key_works_at_once_where_others_guess(
+    accounts: Accounts, key: MintedKey
+) -> None:
+    """It is made in the second in which the ledger was asked for new ones already."""
+    await refusals(accounts, [api_key.mint() for _ in range(PER_MINUTE + 2)], OFFICE)
+    late = await accounts.create_key(key.key.account_id, "phone")
+    for secret in (late.secret, token(late, name="phone")):
+        await accounts.authenticate(secret, OFFICE)
+
+
 async def test_forged_tokens_do_not_lock_their_key_out(accounts: Accounts, key: MintedKey) -> None:
     """However many tokens of a key are forged, the key and its real tokens work everywhere."""
     before = token(key, jti="before")

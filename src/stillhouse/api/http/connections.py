@@ -81,8 +81,10 @@ class Address:
         """What *host* is counted under."""
         if ":" not in host:
             return host
-        network = ipaddress.IPv6Network((host.partition("%")[0], _IPV6_NETWORK_BITS), strict=False)
-        return str(network)
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+        if address.ipv4_mapped is not None:  # where one socket listens for both
+            return str(address.ipv4_mapped)
+        return str(ipaddress.IPv6Network((address, _IPV6_NETWORK_BITS), strict=False))
 
 
 class Connections:

@@ -86,10 +86,12 @@ def test_where_all_are_at_work_nobody_comes_in():
         ("2001:db8::1", "2001:db8::ffff:1", True),
         ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
         ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
     ],
 )
 def test_what_an_address_is(one, other, is_same):
-    """Of IPv6 addresses, a customer has a whole network."""
+    """Of IPv6 addresses a customer has a whole network, of IPv4 ones his own, however written."""
     assert is_same is (Address.key_of(one) == Address.key_of(other))
 
 
