@@ -216,7 +216,7 @@ class Accounts:
             minted = MintedKey(secret, await self._database.write(insert))
         except ConflictError as error:
             raise NameTakenError(
-                f"The account has an API key named '{name}' already.",
+                f"An API key named '{name}' exists already, or the account does not exist.",
                 param="name",
             ) from error
         self._signing_keys.forget(account_id, name)
