@@ -16,7 +16,7 @@ from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.store.database import Database
 from tests.fault_proxy import CommitFault, FaultProxy
 from tests.postgresql import PostgreSQL
-from tests.unit.billing.test_state_machine import LedgerMachine
+from tests.unit.billing.test_state_machine import NOBODY_GUESSES, LedgerMachine
 
 #: A history takes far longer here than in a file.
 NUM_EXAMPLES = max(4, int(os.environ.get("STILLHOUSE_LEDGER_EXAMPLES", "0")) // 25)
@@ -35,8 +35,12 @@ class GatewaysMachine(LedgerMachine):
         self.database, self.other_database = Database.open(self.url), Database.open(self.url)
         self.ledger = Ledger(self.database, self.clock)
         self.other_ledger = Ledger(self.other_database, self.clock)
-        self.accounts = self.do(Accounts.open(self.database, self.clock, self.folder))
-        self.other_accounts = self.do(Accounts.open(self.other_database, self.clock, self.folder))
+        self.accounts = self.do(
+            Accounts.open(self.database, self.clock, self.folder, NOBODY_GUESSES)
+        )
+        self.other_accounts = self.do(
+            Accounts.open(self.other_database, self.clock, self.folder, NOBODY_GUESSES)
+        )
 
     def teardown(self) -> None:
         self.do(self.other_ledger.close())
@@ -67,7 +71,9 @@ class GatewaysMachine(LedgerMachine):
         self.do(self.ledger.close())
         self.do(self.accounts.close())
         self.ledger = Ledger(self.database, self.clock)
-        self.accounts = self.do(Accounts.open(self.database, self.clock, self.folder))
+        self.accounts = self.do(
+            Accounts.open(self.database, self.clock, self.folder, NOBODY_GUESSES)
+        )
         assert self.naive.sweep(self.clock.now_ms()) == self.do(self.ledger.sweep())
 
     @rule()

@@ -11,9 +11,10 @@ import pytest
 import structlog
 from starlette.requests import Request
 
-from stillhouse import app
 from stillhouse.api.drain import Drain
 from stillhouse.api.probes import Probes
+from stillhouse.app import background_loops
+from stillhouse.app.rooms import Rooms
 from stillhouse.background import FIRST_DELAY_S, MAX_DELAY_S, BackgroundLoops, Loop
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import StoreUnavailableError
@@ -171,7 +172,7 @@ async def test_a_failing_loop_shows_in_readyz(is_vital, status, monkeypatch):
 async def test_leases_are_kept_behind_an_error_that_nobody_foresaw(monkeypatch):
     """One exception in the loop that renews leases is not the end of renewing them."""
     monkeypatch.setattr("stillhouse.background.FIRST_DELAY_S", 0)
-    monkeypatch.setattr(app, "INTERVAL_MS", 0)
+    monkeypatch.setattr(background_loops, "INTERVAL_MS", 0)
     work, nothing = Work(RuntimeError("a bug")), partial(asyncio.sleep, 0)
     rooms = SimpleNamespace(
         database=SimpleNamespace(is_shared=True),
@@ -180,7 +181,7 @@ async def test_leases_are_kept_behind_an_error_that_nobody_foresaw(monkeypatch):
     )
     with structlog.testing.capture_logs() as logged:
         async with BackgroundLoops(FrozenClock()) as background:
-            await app._start_leases(cast("app.Rooms", rooms), background)
+            await background_loops.start_leases(cast("Rooms", rooms), background)
             await work.rounds(2)
 
     assert [("background_loop_failed", "leases")] == [

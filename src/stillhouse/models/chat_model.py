@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -162,7 +162,7 @@ class ChatModel:
         self._conversations.check(request)
         self._check_least_tokens(self._least_tokens(request))
         written = self._conversations.write(request)
-        self._check_in_pieces([segment.text for segment in written.segments])
+        self._check_in_pieces(written.segments)
         token_ids = self._tokenizer.encode(written.segments)
         self._check_length(len(token_ids))
         return Prompt(
@@ -282,9 +282,10 @@ class ChatModel:
                 "be whole characters",
                 param="prompt",
             ) from error
-        self._check_in_pieces([text], param="prompt")
         bos = "" if text.startswith(self._bos) else self._bos
-        return self._tokenizer.encode([Segment(bos + text, is_template=True)])
+        segments = [Segment(bos + text, is_template=True)]
+        self._check_in_pieces(segments, param="prompt")
+        return self._tokenizer.encode(segments)
 
     def _known_ids(self, token_ids: Sequence[int]) -> list[int]:
         self._check_least_tokens(len(token_ids), param="prompt")
@@ -310,7 +311,7 @@ class ChatModel:
     def _check_least_tokens(self, num_tokens: int, *, param: str = "messages") -> None:
         self._check_length(num_tokens, param=param, is_lower_bound=True)
 
-    def _check_in_pieces(self, texts: Sequence[str], *, param: str = "messages") -> None:
+    def _check_in_pieces(self, segments: Sequence[Segment], *, param: str = "messages") -> None:
         """
         Refuse what is far too long once enough of it has been tokenised, piece by piece.
 
@@ -318,14 +319,13 @@ class ChatModel:
         is one in some ten thousand: what goes over the limit by a quarter is over it uncut.
         """
         most = self.max_prompt_tokens
-        if sum(map(len, texts)) <= _USUAL_CHARS_PER_TOKEN * most:
+        if sum(len(segment.text) for segment in segments) <= _USUAL_CHARS_PER_TOKEN * most:
             return
         num_tokens = 0
-        for text in texts:
-            for begin in range(0, len(text), _PIECE_CHARS):
-                num_tokens += self._tokenizer.count(text[begin : begin + _PIECE_CHARS])
-                if num_tokens > most + most // 4 + _MOST_CUT_TOKENS:
-                    self._check_least_tokens(num_tokens * 4 // 5, param=param)
+        for piece in _pieces(segments):
+            num_tokens += len(self._tokenizer.encode(piece))
+            if num_tokens > most + most // 4 + _MOST_CUT_TOKENS:
+                self._check_least_tokens(num_tokens * 4 // 5, param=param)
 
     def _check_length(
         self, num_tokens: int, *, param: str = "messages", is_lower_bound: bool = False
@@ -337,6 +337,22 @@ class ChatModel:
                 is_lower_bound=is_lower_bound,
                 param=param,
             )
+
+
+def _pieces(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
+    """Cut long segments and group short ones, so that only a cut changes how they are tokenised."""
+    piece: list[Segment] = []
+    num_chars = 0
+    for segment in segments:
+        for begin in range(0, len(segment.text), _PIECE_CHARS):
+            text = segment.text[begin : begin + _PIECE_CHARS]
+            piece.append(Segment(text, is_template=segment.is_template))
+            num_chars += len(text)
+            if num_chars >= _PIECE_CHARS:
+                yield piece
+                piece, num_chars = [], 0
+    if piece:
+        yield piece
 
 
 def _call_id(reply_id: str, index: int) -> str:

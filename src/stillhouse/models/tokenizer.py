@@ -118,10 +118,6 @@ class Tokenizer:
             token_ids += self._encode_plain(text)
         return token_ids
 
-    def count(self, text: str) -> int:
-        """How many tokens *text* has by itself; without a list of them, and the lock is let go."""
-        return len(self._plain.encode_batch_fast([text], add_special_tokens=False)[0])
-
     def _split(self, segments: Iterable[Segment]) -> tuple[list[str], list[AddedToken]]:
         """Plain stretches, and the added token after each but the last."""
         stretches: list[list[str]] = [[]]

@@ -85,8 +85,9 @@ async def test_settling_again_keeps_the_first_answer(verified):
 async def test_verify_finds_a_charge_without_its_answer(books):
     """A name that was answered without a charge, or the reverse, is a difference."""
     held = await hold(books, books.ledger, request_id="r1")
-    await settle(books, held, answer=None)
+    await settle(books, held, answer=said(""))
     await hold(books, books.ledger, request_id="r2", claim=Claim("order-8", b""))
+    await books.tamper("UPDATE idempotency_key SET answer = NULL WHERE key = 'order-7'")
     await books.tamper("UPDATE idempotency_key SET answer = '{}' WHERE key = 'order-8'")
 
     assert ["request r1", "request r2"] == sorted(
