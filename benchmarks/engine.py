@@ -27,13 +27,13 @@ import openvino as ov
 
 from engine_checkpoint import SHAPES, make_checkpoint
 from engine_ir import save_ir
-from stillhouse.chat import SamplingParams
 from stillhouse.engines.base import GenerateRequest
-from stillhouse.engines.openvino.architecture import read_architecture
+from stillhouse.engines.openvino.graph.architecture import read_architecture
+from stillhouse.engines.openvino.graph.weights_cache import load_weights
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.machine import num_physical_cores
 from stillhouse.engines.openvino.settings import EngineSettings, WeightFormat
-from stillhouse.engines.openvino.weights_cache import load_weights
+from stillhouse.types.chat import SamplingParams
 
 try:
     import openvino_genai

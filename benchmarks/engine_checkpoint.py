@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stillhouse.engines.openvino.architecture import TensorRole, read_architecture
+from stillhouse.engines.openvino.graph.architecture import TensorRole, read_architecture
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from stillhouse.engines.openvino.graph import GraphBuilder
+from stillhouse.engines.openvino.graph.graph import GraphBuilder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stillhouse.engines.openvino.architecture import Architecture
-    from stillhouse.engines.openvino.weights import PackedWeights
+    from stillhouse.engines.openvino.graph.architecture import Architecture
+    from stillhouse.engines.openvino.graph.weights import PackedWeights
 
 MASKED = 1e9
 

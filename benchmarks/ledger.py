@@ -30,10 +30,10 @@ from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
 from stillhouse.billing.usage import UsageGrouping
-from stillhouse.chat import TokenUsage
 from stillhouse.clock import SystemClock
 from stillhouse.store.database import Database
-from stillhouse.tariff import Tariff
+from stillhouse.types.chat import TokenUsage
+from stillhouse.types.tariff import Tariff
 
 #: About what one small transaction appends to SQLite's log.
 FSYNC_BYTES = 3 * 4096

@@ -37,15 +37,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.e2e.running_server import RunningServer, run_server
 
-from stillhouse.bench.benchmark import Benchmark, Plan
-from stillhouse.bench.client import Target
-from stillhouse.bench.distributions import Constant, Distribution, Uniform
-from stillhouse.bench.document import LoadShape, Run
-from stillhouse.bench.goodput import GoodputTarget, is_good
-from stillhouse.bench.load_key import KeyRing, LoadKey
-from stillhouse.bench.workload import Extent, SyntheticShape
 from stillhouse.clock import SystemClock
 from stillhouse.config import DEMO_MODEL
+from stillhouse_loadgen.benchmark import Benchmark, Plan
+from stillhouse_loadgen.client.client import Target
+from stillhouse_loadgen.client.load_key import KeyRing, LoadKey
+from stillhouse_loadgen.report.document import LoadShape, Run
+from stillhouse_loadgen.report.goodput import GoodputTarget, is_good
+from stillhouse_loadgen.workload.distributions import Constant, Distribution, Uniform
+from stillhouse_loadgen.workload.workload import Extent, SyntheticShape
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,13 @@ import uvloop
 
 from chat_checkpoint import add_words
 from engine_checkpoint import make_checkpoint
-from stillhouse.chat import ChatRequest, Message, Role, SamplingParams
+from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.config import DEMO_MODEL
 from stillhouse.engines.base import Engine, GenerateRequest
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings
-from stillhouse.models.catalogue import Catalogue
-from stillhouse.models.chat_model import ChatModel
+from stillhouse.text.chat_model import ChatModel
+from stillhouse.types.chat import ChatRequest, Message, Role, SamplingParams
 
 MODEL_1B = "benchmark/random-1b"
 CHECKPOINT = Path(tempfile.gettempdir()) / "stillhouse-benchmark" / "chat-1b"

@@ -34,14 +34,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.e2e.running_server import RunningServer, run_server
 
 from overload import new_account, process_tree, rss_mib
-from stillhouse.bench.benchmark import Benchmark, Plan
-from stillhouse.bench.client import Target
-from stillhouse.bench.distributions import Constant, Uniform
-from stillhouse.bench.document import LoadShape
-from stillhouse.bench.load_key import KeyRing, LoadKey
-from stillhouse.bench.workload import Extent, SyntheticShape
 from stillhouse.clock import SystemClock
 from stillhouse.config import DEMO_MODEL, DEMO_TOOLS_MODEL
+from stillhouse_loadgen.benchmark import Benchmark, Plan
+from stillhouse_loadgen.client.client import Target
+from stillhouse_loadgen.client.load_key import KeyRing, LoadKey
+from stillhouse_loadgen.report.document import LoadShape
+from stillhouse_loadgen.workload.distributions import Constant, Uniform
+from stillhouse_loadgen.workload.workload import Extent, SyntheticShape
 
 CHAT = "/v1/chat/completions"
 FAKE = f"""

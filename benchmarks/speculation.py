@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from engine_checkpoint import SHAPES, make_checkpoint
 from stillhouse.engines.base import GREEDY, GenerateRequest
 from stillhouse.engines.openvino.loading import load_runner
-from stillhouse.engines.openvino.logit_rules import LogitRules
 from stillhouse.engines.openvino.runner import Runner
+from stillhouse.engines.openvino.sampling.logit_rules import LogitRules
 from stillhouse.engines.openvino.settings import EngineSettings, WeightFormat
 from stillhouse.errors import InvalidRequestError
 
@@ -41,7 +41,7 @@ EDIT_EVERY = 25
 MAX_DRAFT_TOKENS = 8
 FORCED_LOGIT = 1e30
 ROOT = Path(__file__).parent.parent
-CODE = ROOT / "src/stillhouse/engines/openvino/scheduler.py"
+CODE = ROOT / "src/stillhouse/engines/openvino/scheduling/scheduler.py"
 PROSE = ROOT / "docs/api.md"
 
 

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.e2e.running_server import RunningServer, run_server
 
-from stillhouse.app.rooms import open_rooms
+from stillhouse.app.services import open_rooms
 from stillhouse.config import DEMO_MODEL
 
 CHAT = "/v1/openai/chat/completions"

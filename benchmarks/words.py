@@ -12,10 +12,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from stillhouse.chat import ChatRequest, Message, Role
-from stillhouse.models.chat_model import ChatModel, Prompt
-from stillhouse.models.model_spec import ModelSpec
-from stillhouse.tariff import Tariff
+from stillhouse.catalogue.model_spec import ModelSpec
+from stillhouse.text.chat_model import ChatModel, Prompt
+from stillhouse.types.chat import ChatRequest, Message, Role
+from stillhouse.types.tariff import Tariff
 
 ANSWER = (
     "I would sear the lamb first, then let it rest for ten minutes before carving it. "

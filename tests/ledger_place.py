@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from stillhouse.store.postgresql import LOCK
+from stillhouse.store.backends.postgresql import LOCK
 
 
 @contextmanager

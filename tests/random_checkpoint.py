@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stillhouse.engines.openvino.architecture import read_architecture
+from stillhouse.engines.openvino.graph.architecture import read_architecture
 
 if TYPE_CHECKING:
     from pathlib import Path

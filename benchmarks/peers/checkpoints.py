@@ -13,9 +13,9 @@ sys.path.append(str(Path(__file__).parent.parent))  # what makes checkpoints for
 from chat_checkpoint import add_words
 from engine_checkpoint import make_checkpoint
 from engine_ir import save_ir
-from stillhouse.engines.openvino.architecture import read_architecture
+from stillhouse.engines.openvino.graph.architecture import read_architecture
+from stillhouse.engines.openvino.graph.weights_cache import load_weights
 from stillhouse.engines.openvino.settings import EngineSettings
-from stillhouse.engines.openvino.weights_cache import load_weights
 
 HERE = Path(__file__).parent
 

@@ -56,7 +56,7 @@ class ServerConfig(_Section):
 
 
 class SupervisionConfig(_Section):
-    """How patient the gateway is with an engine; `engines/child.py` says more."""
+    """How patient the gateway is with an engine; `engines/worker/supervisor.py` says more."""
 
     ping_interval_s: float = Field(default=5, gt=0)
     hang_timeout_s: float = Field(default=60, gt=0)
@@ -68,7 +68,7 @@ class SupervisionConfig(_Section):
 
 
 class FaultConfig(_Section):
-    """A fault of the fake engine; `engines/fake/settings.py` says more."""
+    """A fault of the fake engine; `testing/fake_engine/settings.py` says more."""
 
     kind: Literal[
         "crash", "hang", "refuse", "ignore_cancel", "negative_usage", "huge_usage", "no_usage"
@@ -179,7 +179,7 @@ class BodiesConfig(_Section):
 
 
 class GrammarsConfig(_Section):
-    """How schemas and regular expressions are tried; `models/grammar/` says how."""
+    """How schemas and regular expressions are tried; `text/grammar/` says how."""
 
     processes: int = Field(default=2, ge=1, le=64)
     process_memory_mib: int = Field(default=512, ge=64)

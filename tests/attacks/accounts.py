@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from stillhouse.app.rooms import Rooms, open_rooms
+from stillhouse.app.services import Rooms, open_rooms
 from tests.faults.fault_server import FaultServer
 
 T = TypeVar("T")

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stillhouse.engines.child import ChildEngine
-from stillhouse.engines.fake.engine import fake_engine
-from stillhouse.engines.fake.settings import FakeSettings
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
+from stillhouse.engines.worker.supervisor import ChildEngine
+from stillhouse.testing.fake_engine.engine import fake_engine
+from stillhouse.testing.fake_engine.settings import FakeSettings
 from tests.ascii_tokenizer import write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
 

@@ -21,7 +21,6 @@ import pytest
 import pytest_asyncio
 from llguidance import LLMatcher
 
-from stillhouse.chat import SamplingParams, StepLogprobs, TokenUsage
 from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest, Grammar
 from stillhouse.errors import (
     EngineCrashedError,
@@ -29,6 +28,7 @@ from stillhouse.errors import (
     InvalidRequestError,
     RequestTooLargeForEngineError,
 )
+from stillhouse.types.chat import SamplingParams, StepLogprobs, TokenUsage
 from tests.ascii_tokenizer import END_ID, OTHER_END_ID, THINK_ID, TOKENS, text_of
 from tests.contract.engine_kinds import (
     BLOCK_SIZE,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stillhouse.engines.base import GenerateStep
-    from stillhouse.engines.child import ChildEngine
+    from stillhouse.engines.worker.supervisor import ChildEngine
 
 GREEDY = SamplingParams(temperature=0)
 DEFAULT = EngineShape()

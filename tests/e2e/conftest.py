@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stillhouse.app.rooms import open_rooms
+from stillhouse.app.services import open_rooms
 from tests.e2e.running_server import RunningServer, run_server, verify_ledger
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from stillhouse.app.rooms import open_rooms
+from stillhouse.app.services import open_rooms
 
 START_TIMEOUT_S = 120
 _URL_LINE = re.compile(r"on (http://\S+)")

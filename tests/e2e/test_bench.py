@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from stillhouse.bench.document import Document
-from stillhouse.bench.record import decode_json
 from stillhouse.config import DEMO_MODEL
+from stillhouse_loadgen.record import decode_json
+from stillhouse_loadgen.report.document import Document
 
 QUICK = ("--requests=6", "--input=12", "--output=4", "--tokens-per-word=2")
 

@@ -13,9 +13,9 @@ import httpx
 import openai
 import pytest
 
-from stillhouse.models.checkpoint import find_checkpoint
+from stillhouse.checkpoints.checkpoint import find_checkpoint
 from tests.e2e.running_server import RunningServer, run_server
-from tests.unit.models.templates import V31_TOOLS
+from tests.unit.text.templates import V31_TOOLS
 
 MODEL = "test/tools"
 SCHEMA = {

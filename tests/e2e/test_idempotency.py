@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from stillhouse.app.rooms import open_rooms
+from stillhouse.app.services import open_rooms
 from stillhouse.config import DEMO_MODEL
 from stillhouse.failpoint import EXIT_CODE
 from tests.faults.bare_client import LEAVE, BareClient

@@ -10,7 +10,7 @@ from itertools import count
 import httpx
 import pytest
 
-from stillhouse.app.rooms import DATABASE_FILE, open_rooms
+from stillhouse.app.services import DATABASE_FILE, open_rooms
 from stillhouse.config import DEMO_MODEL
 from tests.faults.bare_client import BareClient
 from tests.faults.fault_server import (

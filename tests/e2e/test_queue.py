@@ -10,7 +10,7 @@ from itertools import count
 import httpx
 import pytest
 
-from stillhouse.app.rooms import open_rooms
+from stillhouse.app.services import open_rooms
 from stillhouse.billing.outcome import Outcome
 from tests.faults.bare_client import LEAVE, BareClient
 from tests.faults.fault_server import CHAT, HELLO, last_row, rows, run_fault_server, witness_log

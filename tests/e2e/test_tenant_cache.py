@@ -9,7 +9,7 @@ from itertools import count
 import httpx
 import pytest
 
-from stillhouse.app.rooms import open_rooms
+from stillhouse.app.services import open_rooms
 from stillhouse.config import DEMO_MODEL
 from tests.e2e.running_server import run_server
 

@@ -7,10 +7,10 @@ import json
 import openai
 import pytest
 
-from stillhouse.chat import TextRequest
+from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.config import DEMO_MODEL
-from stillhouse.models.catalogue import Catalogue
-from stillhouse.models.chat_model import ChatModel
+from stillhouse.text.chat_model import ChatModel
+from stillhouse.types.chat import TextRequest
 
 PATHS = ("/v1/openai/completions", "/v1/completions")
 ASK = {"model": DEMO_MODEL, "prompt": "Hello", "temperature": 0, "max_tokens": 12}

@@ -18,10 +18,10 @@ from typing import Any
 
 import httpx
 
-from stillhouse.app.rooms import open_rooms
+from stillhouse.app.services import open_rooms
 from stillhouse.config import DEMO_MODEL
-from stillhouse.engines.fake.witness import Witnessed, read_witness_log
 from stillhouse.failpoint import VARIABLE as FAILPOINT_VARIABLE
+from stillhouse.testing.fake_engine.witness import Witnessed, read_witness_log
 from tests.e2e.running_server import environment
 from tests.faults.preloaded import ForkedProcess, Preloaded
 

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from stillhouse.bench.client import Stopwatch, Target, open_client
-from stillhouse.bench.document import Document
-from stillhouse.bench.load_key import LoadKey
-from stillhouse.bench.record import RequestRecord, decode_json
 from stillhouse.clock import SystemClock
 from stillhouse.config import DEMO_MODEL
+from stillhouse_loadgen.client.client import Stopwatch, Target, open_client
+from stillhouse_loadgen.client.load_key import LoadKey
+from stillhouse_loadgen.record import RequestRecord, decode_json
+from stillhouse_loadgen.report.document import Document
 from tests.faults.fault_server import WAIT_S, FaultServer, assert_ledger_is_right, run_fault_server
 
 CRASH_SEED = 7

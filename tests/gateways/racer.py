@@ -13,7 +13,7 @@ import sys
 import uuid
 
 from stillhouse.billing.ledger import Ledger
-from stillhouse.billing.shared_limits import SharedLimits
+from stillhouse.billing.shared_rate_limits import SharedLimits
 from stillhouse.clock import SystemClock
 from stillhouse.errors import InsufficientFundsError, RateLimitError, StoreUnavailableError
 from stillhouse.store.database import Database

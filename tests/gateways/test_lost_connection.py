@@ -11,9 +11,9 @@ from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import TokenUsage
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.store.database import Database
+from stillhouse.types.chat import TokenUsage
 from tests.alarm import alarm
 from tests.fault_proxy import CommitFault, FaultProxy
 from tests.unit.billing.conftest import Books

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.billing.limits import LimitPeriod
-from stillhouse.store.balances import fetch_all
+from stillhouse.billing.spending_limits import LimitPeriod
 from stillhouse.store.database import Database
+from stillhouse.store.ledger.balances import fetch_all
 from tests.unit.billing.conftest import TARIFF, Books
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stillhouse.app.rooms import open_rooms
+from stillhouse.app.services import open_rooms
 from stillhouse.cli.main import app
 from stillhouse.errors import ConfigError
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.shared_limits import SharedLimits
-from stillhouse.chat import ServiceTier, TokenUsage
+from stillhouse.billing.shared_rate_limits import SharedLimits
 from stillhouse.errors import RateLimitError
 from stillhouse.store.database import Database
+from stillhouse.types.chat import ServiceTier, TokenUsage
 from tests.gateways.test_race import num_admitted, racer
 from tests.unit.billing.conftest import MODEL, TARIFF, Books
 

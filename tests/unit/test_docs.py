@@ -10,12 +10,17 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 import stillhouse
-from stillhouse.api import error_body
+from stillhouse.api.http import error_body
 from stillhouse.api.openai.generation_request import GenerationIn
 from stillhouse.api.operations import OPERATIONS
 
 PACKAGE = Path(stillhouse.__file__).parent
-ROOT = PACKAGE.parents[1]
+SOURCES = PACKAGE.parent
+PACKAGES = (PACKAGE, SOURCES / "stillhouse_loadgen")
+ROOT = SOURCES.parent
+MOST_MODULES = 14
+#: To be split.
+KNOWN_LARGE = {"stillhouse/api/bodies": 16, "stillhouse/cli": 15}
 ARCHITECTURE = ROOT / "docs" / "ARCHITECTURE.md"
 API = ROOT / "docs" / "api.md"
 #: Where the fields of each body are told; the other paths of the same door take the same.
@@ -33,23 +38,29 @@ SECTIONS = {
 BODIES = {operation.body.__name__: operation.body for operation in OPERATIONS if operation.body}
 
 
-def test_architecture_has_a_line_for_every_file():
-    """docs/ARCHITECTURE.md lists each module with the first sentence of its docstring."""
-    rows = re.compile(r"^\| `([\w/]+\.py)` \| (.+) \|$", re.MULTILINE)
+def test_architecture_has_a_line_for_every_folder():
+    """docs/ARCHITECTURE.md lists each folder with the first sentence of its docstring."""
+    rows = re.compile(r"^\| `([\w/]+)/` \| (.+) \|$", re.MULTILINE)
     listed = dict(rows.findall(ARCHITECTURE.read_text()))
 
-    assert {str(path.relative_to(PACKAGE)): sentence_of(path) for path in modules()} == listed
+    assert {str(path.relative_to(SOURCES)): sentence_of(path) for path in folders()} == listed
 
 
-def modules() -> list[Path]:
-    found = (
-        p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" and "versions" not in p.parts
-    )
-    return sorted(found)
+def test_folders_are_small():
+    """No folder has more than fourteen modules, but for migrations."""
+    sizes = {str(path.relative_to(SOURCES)): len(list(path.glob("*.py"))) for path in folders()}
+
+    assert {name: size for name, size in sizes.items() if size > MOST_MODULES} == KNOWN_LARGE
 
 
-def sentence_of(path: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+def folders() -> list[Path]:
+    """Every folder of our packages that holds modules, in the order of their names."""
+    found = (p.parent for package in PACKAGES for p in package.rglob("__init__.py"))
+    return sorted(p for p in found if p.name != "versions")
+
+
+def sentence_of(folder: Path) -> str:
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
     return docstring.partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
 
 

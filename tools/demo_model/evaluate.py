@@ -9,7 +9,7 @@ import torch
 from exam import Case, questions, seed_requests
 from reference import Reference
 
-CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / "demo-r1"
+CHECKPOINT = Path(__file__).parents[2] / "src/stillhouse/checkpoints/packaged" / "demo-r1"
 SCORES = Path(__file__).with_name("scores.json")
 SEED = 7
 LIMIT = 220

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from trainer import Trainer, rate
 
 SEED = 1
-CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / "demo-r1"
+CHECKPOINT = Path(__file__).parents[2] / "src/stillhouse/checkpoints/packaged" / "demo-r1"
 LONG_EVERY = 16
 
 

@@ -10,7 +10,7 @@ from exam import Case, questions
 from reference import Reference
 from vocabulary import THOUGHT
 
-CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / "demo-tools"
+CHECKPOINT = Path(__file__).parents[2] / "src/stillhouse/checkpoints/packaged" / "demo-tools"
 SCORES = Path(__file__).with_name("scores.json")
 SEED = 7
 LIMIT = 120

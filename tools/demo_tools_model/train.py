@@ -20,7 +20,7 @@ from vocabulary import VOCABULARY, tokenizer_config, train_tokenizer
 from talks import called  # isort: skip
 
 SEED = 1
-CHECKPOINT = Path(__file__).parents[2] / "src" / "stillhouse" / "checkpoints" / "demo-tools"
+CHECKPOINT = Path(__file__).parents[2] / "src/stillhouse/checkpoints/packaged" / "demo-tools"
 LONG_EVERY, LONGEST_EVERY = 8, 64
 LOOK_EVERY = 250
 PROBES = 60

@@ -1,1 +1,1 @@
-"""Accounts and the API keys that spend their money."""
+"""Knows accounts, their keys and what each may do."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stillhouse.accounts import api_key
-from stillhouse.accounts.auth_failures import AuthFailures
-from stillhouse.accounts.authenticator import Authenticator
-from stillhouse.accounts.key_sealer import KeySealer
-from stillhouse.accounts.pepper import Pepper
-from stillhouse.accounts.principal_cache import Principal
-from stillhouse.accounts.scopes import Bounds, Scope, Scopes
-from stillhouse.accounts.signing_keys import SigningKeys
+from stillhouse.accounts.authentication.auth_failures import AuthFailures
+from stillhouse.accounts.authentication.authenticator import Authenticator
+from stillhouse.accounts.authentication.principal_cache import Principal
+from stillhouse.accounts.authentication.scopes import Bounds, Scope, Scopes
+from stillhouse.accounts.keys import api_key
+from stillhouse.accounts.keys.key_sealer import KeySealer
+from stillhouse.accounts.keys.pepper import Pepper
+from stillhouse.accounts.keys.signing_keys import SigningKeys
 from stillhouse.clock import Clock
 from stillhouse.errors import (
     ConfigError,
@@ -24,12 +24,12 @@ from stillhouse.errors import (
     RateLimitError,
     TooManyKeysError,
 )
-from stillhouse.store import accounts as account_rows
-from stillhouse.store import keys as key_rows
-from stillhouse.store import pepper as pepper_row
-from stillhouse.store.accounts import AccountRow as Account
+from stillhouse.store.accounts import accounts as account_rows
+from stillhouse.store.accounts import keys as key_rows
+from stillhouse.store.accounts import pepper as pepper_row
+from stillhouse.store.accounts.accounts import AccountRow as Account
+from stillhouse.store.accounts.keys import KeyRow as ApiKey
 from stillhouse.store.database import ConflictError, Connection, Database
-from stillhouse.store.keys import KeyRow as ApiKey
 
 __all__ = ["Account", "Accounts", "ApiKey", "Bounds", "MintedKey", "Principal", "Scope"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillhouse.accounts import api_key
 from stillhouse.accounts.accounts import Accounts
-from stillhouse.accounts.secret_file import create_secret_file, read_secret_file
+from stillhouse.accounts.keys import api_key
+from stillhouse.accounts.keys.secret_file import create_secret_file, read_secret_file
 from stillhouse.errors import ConfigError
 
 ACCOUNT_NAME = "default"

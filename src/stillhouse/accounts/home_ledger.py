@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from stillhouse.accounts.secret_file import create_secret_file, read_secret_file
+from stillhouse.accounts.keys.secret_file import create_secret_file, read_secret_file
 from stillhouse.errors import ConfigError
 
 FILE = "ledger-id"

@@ -1,0 +1,1 @@
+"""Speaks HTTP: every API dialect, its errors and its streams."""

@@ -12,20 +12,20 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.api import idempotency_header
-from stillhouse.api.bodies.asked import AnswerForm, Asked, read_asked
 from stillhouse.api.bodies.bodies import Bodies
+from stillhouse.api.bodies.parsed_request import AnswerForm, Asked, read_asked
 from stillhouse.api.bodies.request_head import RequestHead
-from stillhouse.api.event_stream import EventStream, Header
-from stillhouse.api.http.exchange import STALLED
+from stillhouse.api.http import idempotency_header
+from stillhouse.api.http.event_stream import EventStream, Header
+from stillhouse.api.server.exchange import STALLED
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import Finish
 from stillhouse.errors import StillhouseError
 from stillhouse.failpoint import failpoint
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.transcript import Transcript
+from stillhouse.types.chat import Finish
 
 #: What waits to be written together; the connection holds as much again, twice.
 MOST_AT_ONCE_BYTES = 32 << 10

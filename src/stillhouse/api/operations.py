@@ -15,20 +15,20 @@ from stillhouse.api.anthropic.answer import AnthropicMessageOut
 from stillhouse.api.anthropic.messages import AnthropicTokenCountOut
 from stillhouse.api.anthropic.request import MessagesIn, PromptIn
 from stillhouse.api.anthropic.stream import AnthropicEventOut
-from stillhouse.api.doors import ANTHROPIC_BASES, OPENAI_BASES
-from stillhouse.api.error_body import AnthropicErrorBodyOut
+from stillhouse.api.deepinfra.answer import InferenceEventOut, InferenceOut
+from stillhouse.api.deepinfra.form_body import MULTIPART, URLENCODED
+from stillhouse.api.deepinfra.request import InferenceIn
+from stillhouse.api.endpoints import ANTHROPIC_BASES, OPENAI_BASES
+from stillhouse.api.http.error_body import AnthropicErrorBodyOut
+from stillhouse.api.http.openapi import Operation, Query
 from stillhouse.api.models.live_metrics import LiveMetricsOut
 from stillhouse.api.models.model_cards import ModelCardOut, ModelInfoOut, VersionOut
 from stillhouse.api.models.model_list import ModelListOut, ModelOut
 from stillhouse.api.models.openrouter_models import OpenRouterModelListOut
-from stillhouse.api.native.answer import InferenceEventOut, InferenceOut
-from stillhouse.api.native.form_body import MULTIPART, URLENCODED
-from stillhouse.api.native.request import InferenceIn
 from stillhouse.api.openai.chat_answer import ChatCompletionChunkOut, ChatCompletionOut
 from stillhouse.api.openai.chat_request import ChatCompletionIn
 from stillhouse.api.openai.text_answer import TextCompletionOut
 from stillhouse.api.openai.text_request import TextCompletionIn
-from stillhouse.api.openapi import Operation, Query
 from stillhouse.api.responses.answer import ResponseOut
 from stillhouse.api.responses.request import ResponseIn
 from stillhouse.api.responses.responses import ResponseTokenCountOut

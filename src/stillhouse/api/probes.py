@@ -11,12 +11,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stillhouse.api.drain import Drain
-from stillhouse.background import BackgroundLoops
+from stillhouse.api.http.drain import Drain
 from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError, StoreUnavailableError
-from stillhouse.metrics import Metrics
-from stillhouse.serving.served_model import ServedModels
+from stillhouse.serving.registry.served_model import ServedModels
+from stillhouse.telemetry.background import BackgroundLoops
+from stillhouse.telemetry.metrics import Metrics
 
 #: A monitor's own patience often ends after a second. Engines are waited for longer: one step of a
 #: long prompt takes as long as it takes.

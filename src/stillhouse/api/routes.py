@@ -9,18 +9,18 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Accounts
-from stillhouse.accounts.admin_key import AdminKey
-from stillhouse.api import error_body
-from stillhouse.api.drain import Drain
-from stillhouse.api.gate import Gate
-from stillhouse.api.json_route import JsonRoute
+from stillhouse.accounts.keys.admin_key import AdminKey
+from stillhouse.api.http import error_body
+from stillhouse.api.http.auth import Gate
+from stillhouse.api.http.drain import Drain
+from stillhouse.api.http.json_route import JsonRoute
+from stillhouse.api.http.openapi import OpenApi
 from stillhouse.api.models.model_list import ModelList
 from stillhouse.api.models.model_routes import PUBLIC_PATHS as MODEL_PATHS
 from stillhouse.api.models.model_routes import PUBLIC_PREFIXES, model_routes
-from stillhouse.api.openapi import OpenApi
 from stillhouse.api.operations import METRICS_PATH, operations
 from stillhouse.api.probes import Probes
-from stillhouse.metrics import Metrics
+from stillhouse.telemetry.metrics import Metrics
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/openapi.json"}) | MODEL_PATHS
 

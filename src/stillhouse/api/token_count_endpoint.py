@@ -12,9 +12,9 @@ from starlette.types import Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Principal
 from stillhouse.api.bodies.bodies import Bodies
-from stillhouse.chat import ChatRequest
-from stillhouse.limits import Limits
+from stillhouse.serving.admission.rate_limits import Limits
 from stillhouse.serving.completions import Completions
+from stillhouse.types.chat import ChatRequest
 
 #: As messages name it, where a model's name stands otherwise.
 _WHAT = "count tokens"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import structlog
 
-from stillhouse.app.rooms import Rooms
-from stillhouse.background import BackgroundLoops, Loop
-from stillhouse.billing.archive import archive_path
+from stillhouse.app.services import Rooms
+from stillhouse.billing.archive.archive import archive_path
 from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.statement import Month
 from stillhouse.errors import StoreUnavailableError
-from stillhouse.metrics import Metrics
 from stillhouse.serving.revocation import RevocationCheck
 from stillhouse.store.database import ConflictError, Database
+from stillhouse.telemetry.background import BackgroundLoops, Loop
+from stillhouse.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 

@@ -7,18 +7,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from stillhouse.billing.ledger import Ledger
+from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.config import MIB, Config, PublicPrefixConfig
-from stillhouse.engines.child import ChildEngine, SupervisionTimes
-from stillhouse.engines.fake.engine import fake_engine
-from stillhouse.engines.fake.settings import FakeSettings, Fault, FaultKind
-from stillhouse.engines.frames import Loading
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
+from stillhouse.engines.worker.frames import Loading
+from stillhouse.engines.worker.supervisor import ChildEngine, SupervisionTimes
 from stillhouse.errors import ConfigError
-from stillhouse.models.catalogue import Catalogue
-from stillhouse.models.chat_model import ChatModel
-from stillhouse.serving.public_prefixes import PublicPrefixes
-from stillhouse.serving.served_model import ServedModel, ServedModels
+from stillhouse.serving.registry.public_prefixes import PublicPrefixes
+from stillhouse.serving.registry.served_model import ServedModel, ServedModels
+from stillhouse.testing.fake_engine.engine import fake_engine
+from stillhouse.testing.fake_engine.settings import FakeSettings, Fault, FaultKind
+from stillhouse.text.chat_model import ChatModel
 
 WEIGHTS_FOLDER = "weights"
 PREFIXES_FOLDER = "prefixes"

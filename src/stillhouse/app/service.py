@@ -10,12 +10,12 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from stillhouse.accounts.admin_key import AdminKey
 from stillhouse.accounts.first_key import FirstKey, ensure_first_key
+from stillhouse.accounts.keys.admin_key import AdminKey
 from stillhouse.api.account.account_routes import account_routes
 from stillhouse.api.bodies.bodies import Bodies
-from stillhouse.api.doors import door_routes
-from stillhouse.api.drain import Drain
+from stillhouse.api.endpoints import door_routes
+from stillhouse.api.http.drain import Drain
 from stillhouse.api.models.model_list import ModelList
 from stillhouse.api.probes import Probes, SharedCheck
 from stillhouse.api.routes import create_api
@@ -27,25 +27,25 @@ from stillhouse.app.background_loops import (
     start_leases,
 )
 from stillhouse.app.models import Progress, running_models
-from stillhouse.app.rooms import Rooms, account_rules_of, open_rooms
-from stillhouse.background import BackgroundLoops
+from stillhouse.app.services import Rooms, account_rules_of, open_rooms
 from stillhouse.billing.idempotency import PastRequests
-from stillhouse.billing.shared_limits import SharedLimits
-from stillhouse.chat import ServiceTier
+from stillhouse.billing.shared_rate_limits import SharedLimits
 from stillhouse.clock import Clock
 from stillhouse.config import MIB, Config
-from stillhouse.limits import LimitRules, Limits
-from stillhouse.metrics import Metrics
-from stillhouse.models.grammar.compiler import GrammarCompiler
-from stillhouse.models.grammar.process import CompileLimits
+from stillhouse.serving.admission.controller import Places
+from stillhouse.serving.admission.host_threads import HostThreads
+from stillhouse.serving.admission.quarantine import Quarantine
+from stillhouse.serving.admission.rate_limits import LimitRules, Limits
 from stillhouse.serving.completions import Completions
-from stillhouse.serving.host_threads import HostThreads
-from stillhouse.serving.places import Places
-from stillhouse.serving.quarantine import Quarantine
-from stillhouse.serving.queue.turns import QueueRules
-from stillhouse.serving.resolver import Resolver
+from stillhouse.serving.queue.request_queue import QueueRules
+from stillhouse.serving.registry.served_model import ServedModels
 from stillhouse.serving.revocation import RevocationCheck
-from stillhouse.serving.served_model import ServedModels
+from stillhouse.serving.settlement import Resolver
+from stillhouse.telemetry.background import BackgroundLoops
+from stillhouse.telemetry.metrics import Metrics
+from stillhouse.text.grammar.compiler import GrammarCompiler
+from stillhouse.text.grammar.process import CompileLimits
+from stillhouse.types.chat import ServiceTier
 
 ADMIN_KEY_FILE = "admin-key"
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})

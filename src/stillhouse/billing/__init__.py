@@ -1,1 +1,1 @@
-"""Prices and the hold-settle ledger: what a request costs, and that it is charged exactly once."""
+"""Holds, settles and reports money: the ledger and the prices."""

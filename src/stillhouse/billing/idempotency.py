@@ -8,15 +8,15 @@ from functools import partial
 import msgspec
 
 from stillhouse.billing.claim import Claim
-from stillhouse.chat import ChoiceAnswer, ServiceTier, TokenUsage
 from stillhouse.clock import Clock
 from stillhouse.errors import (
     IdempotencyConflictError,
     IdempotencyMismatchError,
     InvalidRequestError,
 )
-from stillhouse.store import idempotency as rows
 from stillhouse.store.database import Connection, Database
+from stillhouse.store.ledger import idempotency as rows
+from stillhouse.types.chat import ChoiceAnswer, ServiceTier, TokenUsage
 
 #: How long a key is remembered: as long as Stripe remembers one at least.
 LIFETIME_MS = 24 * 3600 * 1000

@@ -16,7 +16,7 @@ from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.clock import Clock
 from stillhouse.errors import RequestError, StillhouseError, StoreUnavailableError
 from stillhouse.store.database import Database
-from stillhouse.store.requests import HeldRequest
+from stillhouse.store.ledger.requests import HeldRequest
 
 log = structlog.get_logger()
 

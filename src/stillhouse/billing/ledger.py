@@ -10,27 +10,28 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stillhouse.billing import limits, transactions
-from stillhouse.billing.archive import Archived, archive
+from stillhouse.billing import spending_limits as limits
+from stillhouse.billing import transactions
+from stillhouse.billing.archive.archive import Archived, archive
+from stillhouse.billing.audit.rebuild import Rebuilt, rebuild
+from stillhouse.billing.audit.verify import Audit, Difference, audit_ledger
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import Answer
 from stillhouse.billing.leases import Leases
-from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import Price
-from stillhouse.billing.rebuild import Rebuilt, rebuild
-from stillhouse.billing.shared_limits import SharedLimits
+from stillhouse.billing.shared_rate_limits import SharedLimits
+from stillhouse.billing.spending_limits import LimitPeriod
 from stillhouse.billing.statement import Month
 from stillhouse.billing.usage import Span, UsageGrouping, UsageLine, day_of, fetch_usage
-from stillhouse.billing.verify import Audit, Difference, audit_ledger
-from stillhouse.chat import ServiceTier, TokenUsage
 from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError, StoreUnavailableError
+from stillhouse.store.accounts.keys import KeyLimit
+from stillhouse.store.accounts.scopes import TokenScope
 from stillhouse.store.database import Connection, Database
-from stillhouse.store.keys import KeyLimit
-from stillhouse.store.requests import SETTLED, VOIDED, HeldRequest, Resolution
-from stillhouse.store.scopes import TokenScope
-from stillhouse.tariff import Tariff
+from stillhouse.store.ledger.requests import SETTLED, VOIDED, HeldRequest, Resolution
+from stillhouse.types.chat import ServiceTier, TokenUsage
+from stillhouse.types.tariff import Tariff
 
 logger = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from stillhouse.billing import limits
+from stillhouse.billing import spending_limits as limits
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import claim_in
 from stillhouse.billing.outcome import Outcome
 from stillhouse.errors import IdempotencyConflictError, IdempotencyMismatchError
-from stillhouse.store import balances, requests, usage_days
 from stillhouse.store.database import Connection
-from stillhouse.store.requests import HeldRequest, Resolution
+from stillhouse.store.ledger import balances, requests, usage_days
+from stillhouse.store.ledger.requests import HeldRequest, Resolution
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from stillhouse.store.requests import LOST_OUTCOME
+from stillhouse.store.ledger.requests import LOST_OUTCOME
 
 
 class Outcome(StrEnum):

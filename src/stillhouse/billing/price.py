@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from stillhouse.chat import ServiceTier
-from stillhouse.store.prices import PriceRow
-from stillhouse.tariff import Tariff
+from stillhouse.store.ledger.prices import PriceRow
+from stillhouse.types.chat import ServiceTier
+from stillhouse.types.tariff import Tariff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

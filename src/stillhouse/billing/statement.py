@@ -10,14 +10,14 @@ from functools import partial
 from typing import NamedTuple, Self
 
 from stillhouse.errors import InvalidRequestError
-from stillhouse.store import statement as rows
-from stillhouse.store.balances import ACCOUNT, Balance
-from stillhouse.store.balances import fetch_all as fetch_balances
 from stillhouse.store.database import Database
-from stillhouse.store.requests import fetch_costs_picousd
-from stillhouse.store.statement import PricedUsage
-from stillhouse.store.usage import Span
-from stillhouse.store.usage_days import DAY_MS, day_of
+from stillhouse.store.ledger import statement as rows
+from stillhouse.store.ledger.balances import ACCOUNT, Balance
+from stillhouse.store.ledger.balances import fetch_all as fetch_balances
+from stillhouse.store.ledger.requests import fetch_costs_picousd
+from stillhouse.store.ledger.statement import PricedUsage
+from stillhouse.store.ledger.usage import Span
+from stillhouse.store.ledger.usage_days import DAY_MS, day_of
 
 _MONTH = re.compile(r"(?!0000)([0-9]{4})-(0[1-9]|1[0-2])")
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stillhouse.billing import limits, lost_holds
+from stillhouse.billing import lost_holds
+from stillhouse.billing import spending_limits as limits
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import Answer, claim_in
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
-from stillhouse.billing.shared_limits import SharedLimits
-from stillhouse.chat import ServiceTier
-from stillhouse.store import balances, entries, idempotency, prices, requests, usage_days
-from stillhouse.store.balances import BalanceKey
+from stillhouse.billing.shared_rate_limits import SharedLimits
+from stillhouse.store.accounts.scopes import TokenScope
 from stillhouse.store.database import Connection
-from stillhouse.store.requests import HeldRequest, Resolution
-from stillhouse.store.scopes import TokenScope
-from stillhouse.tariff import Tariff
+from stillhouse.store.ledger import balances, entries, idempotency, prices, requests, usage_days
+from stillhouse.store.ledger.balances import BalanceKey
+from stillhouse.store.ledger.requests import HeldRequest, Resolution
+from stillhouse.types.chat import ServiceTier
+from stillhouse.types.tariff import Tariff
 
 #: A hold that nobody has said to work on for so long was left by a gateway that is gone.
 LEASE_MS = 30_000

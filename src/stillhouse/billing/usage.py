@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from stillhouse.store import usage as rows
+from stillhouse.store.backends.timeouts import allow_time
 from stillhouse.store.database import Connection
-from stillhouse.store.patience import allow_time
-from stillhouse.store.usage import Span, UsageLine
-from stillhouse.store.usage_days import day_of
+from stillhouse.store.ledger import usage as rows
+from stillhouse.store.ledger.usage import Span, UsageLine
+from stillhouse.store.ledger.usage_days import day_of
 
 __all__ = ["Span", "UsageGrouping", "UsageLine", "day_of", "fetch_usage"]
 

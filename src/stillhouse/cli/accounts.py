@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from stillhouse.accounts.accounts import Account
-from stillhouse.app.rooms import Rooms
+from stillhouse.app.services import Rooms
 from stillhouse.cli.arguments import usd_amount
 from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
-from stillhouse.cli.rooms import in_rooms
+from stillhouse.cli.services import in_rooms
 from stillhouse.money import format_usd
 
 app = typer.Typer(help="Open, list and top up accounts.", no_args_is_help=True)

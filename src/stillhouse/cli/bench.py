@@ -19,9 +19,9 @@ from stillhouse.clock import SystemClock
 from stillhouse.errors import ConfigError, ServingError
 
 if TYPE_CHECKING:  # they import what only an extra installs, and what takes its time
-    from stillhouse.bench.benchmark import Benchmark, Plan
-    from stillhouse.bench.document import Document
-    from stillhouse.bench.tables import Grid
+    from stillhouse_loadgen.benchmark import Benchmark, Plan
+    from stillhouse_loadgen.report.document import Document
+    from stillhouse_loadgen.report.tables import Grid
 
 _LIBRARIES_OF_EXTRA = ("aiohttp", "matplotlib")
 
@@ -98,7 +98,7 @@ def bench(  # noqa: PLR0913  (one argument per option)
 ) -> None:
     """Load an OpenAI-compatible server, and report what its users would have seen."""
     _need_extra()
-    from stillhouse.bench.arguments import Arguments  # noqa: PLC0415  (of an extra)
+    from stillhouse_loadgen.arguments import Arguments  # noqa: PLC0415  (of an extra)
 
     plan = Arguments(
         url=url,
@@ -155,13 +155,13 @@ def _need_writable(path: Path | None) -> None:
 
 
 def _run(plan: Plan) -> Document:
-    from stillhouse.bench.benchmark import Benchmark  # noqa: PLC0415  (of an extra)
-    from stillhouse.bench.document import (  # noqa: PLC0415  (of an extra)
+    from stillhouse_loadgen.benchmark import Benchmark  # noqa: PLC0415  (of an extra)
+    from stillhouse_loadgen.live_view import live_view  # noqa: PLC0415  (of an extra)
+    from stillhouse_loadgen.report.document import (  # noqa: PLC0415  (of an extra)
         Document,
         command_without,
         this_environment,
     )
-    from stillhouse.bench.live_view import live_view  # noqa: PLC0415  (of an extra)
 
     _allow_open_files()
     benchmark = Benchmark(plan, SystemClock(), live_view(Console(stderr=True)))
@@ -201,7 +201,7 @@ async def _run_until_interrupted(benchmark: Benchmark) -> None:
 
 
 def _print(document: Document) -> None:
-    from stillhouse.bench.tables import grids  # noqa: PLC0415  (of an extra)
+    from stillhouse_loadgen.report.tables import grids  # noqa: PLC0415  (of an extra)
 
     console = Console()
     for grid in grids(document):
@@ -220,11 +220,11 @@ def _table(grid: Grid) -> Table:
 
 def _write(document: Document, json_file: Path | None, html_file: Path | None) -> None:
     if json_file is not None:
-        from stillhouse.bench.record import encode_json  # noqa: PLC0415  (of an extra)
+        from stillhouse_loadgen.record import encode_json  # noqa: PLC0415  (of an extra)
 
         json_file.write_bytes(encode_json(document))
     if html_file is not None:
-        from stillhouse.bench.page import html_page  # noqa: PLC0415  (imports matplotlib)
+        from stillhouse_loadgen.report.page import html_page  # noqa: PLC0415  (imports matplotlib)
 
         html_file.write_text(html_page(document), encoding="utf-8")
 

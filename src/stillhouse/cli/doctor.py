@@ -18,7 +18,7 @@ from stillhouse.app.models import load_catalogue
 from stillhouse.cli.options import ConfigOption, HomeOption
 from stillhouse.config import Config, home_directory, load_config
 from stillhouse.errors import StillhouseError
-from stillhouse.models.chat_model import ChatModel
+from stillhouse.text.chat_model import ChatModel
 
 _GIB = 1 << 30
 _MARKS = {"ok": "[green]ok[/green]  ", "note": "[yellow]note[/yellow]", "bad": "[red]bad[/red] "}

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from stillhouse.accounts.accounts import ApiKey, MintedKey
 from stillhouse.accounts.first_key import ACCOUNT_NAME
-from stillhouse.app.rooms import Rooms
-from stillhouse.billing.limits import LimitPeriod
+from stillhouse.app.services import Rooms
+from stillhouse.billing.spending_limits import LimitPeriod
 from stillhouse.cli.arguments import duration_ms, model_ids, usd_amount
 from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
-from stillhouse.cli.rooms import in_rooms
+from stillhouse.cli.services import in_rooms
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import format_usd
 

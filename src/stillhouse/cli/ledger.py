@@ -12,19 +12,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stillhouse.app.rooms import Rooms, adopt_ledger
-from stillhouse.billing.archive import Archived, archive_path
-from stillhouse.billing.rebuild import Rebuilt
+from stillhouse.app.services import Rooms, adopt_ledger
+from stillhouse.billing.archive.archive import Archived, archive_path
+from stillhouse.billing.audit.rebuild import Rebuilt
+from stillhouse.billing.audit.verify import Audit
+from stillhouse.billing.audit.witness import compare_with_witness
 from stillhouse.billing.statement import Month
-from stillhouse.billing.verify import Audit
-from stillhouse.billing.witness import compare_with_witness
 from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
-from stillhouse.cli.rooms import in_rooms
+from stillhouse.cli.services import in_rooms
 from stillhouse.config import home_directory, load_config
-from stillhouse.engines.fake.witness import read_witness_log
 from stillhouse.errors import ConfigError
 from stillhouse.money import format_usd
-from stillhouse.store.coverage import Coverage
+from stillhouse.store.ledger.coverage import Coverage
+from stillhouse.testing.fake_engine.witness import read_witness_log
 
 app = typer.Typer(help="Audit the ledger, and make anew what is derived.", no_args_is_help=True)
 

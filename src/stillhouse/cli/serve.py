@@ -21,13 +21,13 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from stillhouse.api.http.connection import Patience
-from stillhouse.api.http.head import HeadBounds
-from stillhouse.api.http.server import BACKLOG, HttpRules, HttpServer, raise_file_limit
+from stillhouse.api.server.connection import Patience
+from stillhouse.api.server.head import HeadBounds
+from stillhouse.api.server.server import BACKLOG, HttpRules, HttpServer, raise_file_limit
 from stillhouse.app.service import Service, open_service
 from stillhouse.cli.options import ConfigOption, HomeOption
 from stillhouse.config import DEMO_MODEL, KIB, Config, ServerConfig, home_directory, load_config
-from stillhouse.engines.frames import Loading
+from stillhouse.engines.worker.frames import Loading
 from stillhouse.errors import AddressInUseError, ConfigError
 
 #: Linux doubles it. With what the gateway holds itself, at most 512 KiB of a stream's text wait.

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from stillhouse.app.rooms import Rooms
+from stillhouse.app.services import Rooms
 from stillhouse.billing.statement import Line, Month, Statement
 from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
-from stillhouse.cli.rooms import in_rooms
+from stillhouse.cli.services import in_rooms
 from stillhouse.money import MICROUSD_PER_USD, format_usd, usd
 
 _TEXTS = ("account", "model", "price", "tier")

@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from stillhouse.app.rooms import Rooms
+from stillhouse.app.services import Rooms
 from stillhouse.billing.usage import UsageGrouping, UsageLine
 from stillhouse.cli.arguments import day_ms
 from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
-from stillhouse.cli.rooms import in_rooms
+from stillhouse.cli.services import in_rooms
 from stillhouse.money import format_usd
 
 

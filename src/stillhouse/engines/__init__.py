@@ -1,0 +1,1 @@
+"""Generates tokens; engines know neither keys nor money."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from stillhouse.chat import SamplingParams, StepLogprobs, TokenUsage
+from stillhouse.types.chat import SamplingParams, StepLogprobs, TokenUsage
 
 GREEDY = SamplingParams(temperature=0)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from stillhouse.chat import SamplingParams
 from stillhouse.engines.base import GenerateRequest, Grammar
 from stillhouse.errors import InvalidRequestError, RequestTooLargeForEngineError
+from stillhouse.types.chat import SamplingParams
 
 MAX_TOP_LOGPROBS = 20
 MAX_ABS_PENALTY = 2.0

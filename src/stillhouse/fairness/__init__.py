@@ -1,0 +1,1 @@
+"""Divides a resource fairly among accounts and their keys."""

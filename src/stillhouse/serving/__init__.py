@@ -1,0 +1,1 @@
+"""Runs requests: admission, queue, engine, settlement."""

@@ -9,14 +9,14 @@ from collections.abc import Callable
 import structlog
 
 from stillhouse.billing.outcome import UsageSource
-from stillhouse.chat import ChatEvent, FinishReason, TokenUsage
 from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest, GenerateStep
 from stillhouse.errors import RequestError
-from stillhouse.models.reply.reply import Reply
 from stillhouse.serving.pending_events import PendingEvents
-from stillhouse.serving.queue.turns import Turn
+from stillhouse.serving.queue.request_queue import Turn
+from stillhouse.serving.request_metrics import Watch
 from stillhouse.serving.token_count import TokenCount
-from stillhouse.serving.watch import Watch
+from stillhouse.text.parsing.output_parser import Reply
+from stillhouse.types.chat import ChatEvent, FinishReason, TokenUsage
 
 log = structlog.get_logger()
 

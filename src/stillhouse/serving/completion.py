@@ -12,7 +12,6 @@ import structlog
 from stillhouse.billing.idempotency import Answer
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome, UsageSource
-from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, FinishReason, TokenUsage
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.errors import (
     EngineCrashedError,
@@ -23,16 +22,17 @@ from stillhouse.errors import (
     StillhouseError,
     StoreUnavailableError,
 )
-from stillhouse.models.reply.reply import Reply
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.serving.admission.quarantine import Fingerprint, Quarantine
 from stillhouse.serving.choice import Choice
 from stillhouse.serving.pending_events import PendingEvents
-from stillhouse.serving.quarantine import Fingerprint, Quarantine
-from stillhouse.serving.queue.turns import Turn
-from stillhouse.serving.resolver import Resolver
-from stillhouse.serving.served_model import ServedModel
+from stillhouse.serving.queue.request_queue import Turn
+from stillhouse.serving.registry.served_model import ServedModel
+from stillhouse.serving.request_metrics import Watch
+from stillhouse.serving.settlement import Resolver
 from stillhouse.serving.transcript import Transcript
-from stillhouse.serving.watch import Watch
+from stillhouse.text.parsing.output_parser import Reply
+from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, FinishReason, TokenUsage
+from stillhouse.types.response_meta import AnswerHead
 
 log = structlog.get_logger()
 

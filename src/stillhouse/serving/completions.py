@@ -14,7 +14,6 @@ from stillhouse.billing.idempotency import PastRequest, PastRequests
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
-from stillhouse.chat import ChatRequest, Message, TextRequest
 from stillhouse.clock import Clock
 from stillhouse.engines.base import GenerateRequest, Grammar
 from stillhouse.errors import (
@@ -24,20 +23,21 @@ from stillhouse.errors import (
     StillhouseError,
     StoreUnavailableError,
 )
-from stillhouse.metrics import Metrics
-from stillhouse.models.chat_model import Prompt
-from stillhouse.models.grammar.compiler import GrammarCompiler
-from stillhouse.models.reply.reply import Reply
+from stillhouse.serving.admission.controller import Place, Places
+from stillhouse.serving.admission.grammar_work import GrammarWork
+from stillhouse.serving.admission.host_threads import HostThreads
+from stillhouse.serving.admission.quarantine import Fingerprint, Quarantine
 from stillhouse.serving.completion import Completion
-from stillhouse.serving.grammar_work import GrammarWork
-from stillhouse.serving.host_threads import HostThreads
-from stillhouse.serving.places import Place, Places
-from stillhouse.serving.quarantine import Fingerprint, Quarantine
-from stillhouse.serving.queue.order import Ticket
+from stillhouse.serving.queue.scheduler import Ticket
+from stillhouse.serving.registry.served_model import ENGINE_PRIORITY, ServedModel, ServedModels
 from stillhouse.serving.replay import Replay
-from stillhouse.serving.resolver import Resolver
-from stillhouse.serving.served_model import ENGINE_PRIORITY, ServedModel, ServedModels
-from stillhouse.serving.watch import Watch
+from stillhouse.serving.request_metrics import Watch
+from stillhouse.serving.settlement import Resolver
+from stillhouse.telemetry.metrics import Metrics
+from stillhouse.text.chat_model import Prompt
+from stillhouse.text.grammar.compiler import GrammarCompiler
+from stillhouse.text.parsing.output_parser import Reply
+from stillhouse.types.chat import ChatRequest, Message, TextRequest
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from stillhouse.billing.idempotency import PastRequest
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import (
+from stillhouse.types.chat import (
     ChatEvent,
     ChoiceAnswer,
     ChoiceEnd,
@@ -15,7 +15,7 @@ from stillhouse.chat import (
     TokenUsage,
     ToolCallDelta,
 )
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.response_meta import AnswerHead
 
 
 class Replay:

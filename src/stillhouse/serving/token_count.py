@@ -7,8 +7,8 @@ from dataclasses import replace
 import structlog
 
 from stillhouse.billing.outcome import UsageSource
-from stillhouse.chat import TokenUsage
 from stillhouse.engines.base import GenerateRequest, GenerateStep
+from stillhouse.types.chat import TokenUsage
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stillhouse.chat import (
+from stillhouse.types.chat import (
     ChatEvent,
     ChoiceAnswer,
     ChoiceEnd,

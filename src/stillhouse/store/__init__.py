@@ -1,1 +1,1 @@
-"""Rows in, rows out: the only room that speaks SQL."""
+"""Stores everything in SQL; no other room knows SQL."""

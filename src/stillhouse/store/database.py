@@ -17,9 +17,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from stillhouse.errors import ConfigError, StoreUnavailableError
-from stillhouse.store import identity, schema, sqlite
-from stillhouse.store.backend import NUM_READERS, Backend
-from stillhouse.store.library_error import ConflictError, translated
+from stillhouse.store import identity, schema
+from stillhouse.store.backends import sqlite
+from stillhouse.store.backends.backend import NUM_READERS, Backend
+from stillhouse.store.backends.library_error import ConflictError, translated
 from stillhouse.store.writer import GroupWriter
 
 __all__ = ["ConflictError", "Connection", "Database"]
@@ -260,7 +261,7 @@ def _identify(backend: Backend) -> str:
 
 def _open_postgresql(url: str, resources: ExitStack) -> Backend:
     try:
-        from stillhouse.store import postgresql  # noqa: PLC0415 - its driver is an optional extra
+        from stillhouse.store.backends import postgresql  # noqa: PLC0415 - its driver is an optional extra
     except ImportError as error:
         raise ConfigError(
             f"store.url: PostgreSQL needs a driver ({error}). "

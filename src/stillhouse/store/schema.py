@@ -9,9 +9,9 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from stillhouse.errors import ConfigError, StoreUnavailableError
-from stillhouse.store.backend import Backend
-from stillhouse.store.library_error import is_busy
-from stillhouse.store.patience import allow_time
+from stillhouse.store.backends.backend import Backend
+from stillhouse.store.backends.library_error import is_busy
+from stillhouse.store.backends.timeouts import allow_time
 
 #: The newest migration; here so that an up-to-date ledger opens without loading Alembic.
 HEAD = "0009"

@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.failpoint import failpoint
 from stillhouse.store import identity
-from stillhouse.store.backend import TRANSACTION_ID, Backend
-from stillhouse.store.library_error import is_deadlock, translated
+from stillhouse.store.backends.backend import TRANSACTION_ID, Backend
+from stillhouse.store.backends.library_error import is_deadlock, translated
 from stillhouse.store.prepared import run_sql
 
 #: So many transactions share one fsync at most; the first of them waits for the last.

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.accounts import api_key
 from stillhouse.accounts.accounts import Accounts
-from stillhouse.accounts.authenticator import LAST_USED_STEP_MS
-from stillhouse.accounts.pepper import Pepper
-from stillhouse.accounts.principal_cache import LIFETIME_S
+from stillhouse.accounts.authentication.authenticator import LAST_USED_STEP_MS
+from stillhouse.accounts.authentication.principal_cache import LIFETIME_S
+from stillhouse.accounts.keys import api_key
+from stillhouse.accounts.keys.pepper import Pepper
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import (
     AuthenticationError,

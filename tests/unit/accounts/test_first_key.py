@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.accounts import api_key
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.first_key import ensure_first_key
+from stillhouse.accounts.keys import api_key
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import ConfigError
 from stillhouse.store.database import Database

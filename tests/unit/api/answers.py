@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from stillhouse.chat import (
+from stillhouse.serving.transcript import Transcript
+from stillhouse.types.chat import (
     ChoiceAnswer,
     Finish,
     FinishReason,
@@ -17,7 +18,6 @@ from stillhouse.chat import (
     TokenUsage,
     ToolCallDelta,
 )
-from stillhouse.serving.transcript import Transcript
 
 USAGE = TokenUsage(prompt_tokens=48, cached_tokens=16, completion_tokens=189)
 

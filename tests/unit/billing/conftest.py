@@ -12,9 +12,9 @@ from stillhouse.billing.claim import Claim
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.price import Price
 from stillhouse.clock import FrozenClock
-from stillhouse.store import accounts, keys
+from stillhouse.store.accounts import accounts, keys
 from stillhouse.store.database import Connection, Database
-from stillhouse.tariff import Tariff
+from stillhouse.types.tariff import Tariff
 
 MODEL = "stillhouse/demo-r1"
 TARIFF = Tariff.from_usd_per_million(input_usd="0.59", output_usd="0.79")

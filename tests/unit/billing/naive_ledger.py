@@ -6,10 +6,10 @@ import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.price import Price
+from stillhouse.billing.spending_limits import LimitPeriod
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import TokenUsage
+from stillhouse.types.chat import TokenUsage
 
 
 @dataclass

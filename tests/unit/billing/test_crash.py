@@ -13,9 +13,9 @@ import pytest
 
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import TokenUsage
 from stillhouse.clock import FrozenClock
 from stillhouse.store.database import Database
+from stillhouse.types.chat import TokenUsage
 from tests.unit.billing.conftest import Books
 
 REPOSITORY = Path(__file__).parents[3]

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import asyncio
 
-from stillhouse.background import BackgroundLoops, Loop
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import LIFETIME_MS, Answer, PastRequests
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import ChoiceAnswer, FinishReason, TokenUsage
 from stillhouse.errors import IdempotencyConflictError
 from stillhouse.store.database import Database
+from stillhouse.telemetry.background import BackgroundLoops, Loop
+from stillhouse.types.chat import ChoiceAnswer, FinishReason, TokenUsage
 
 CLAIM = Claim("order-7", b"f" * 32)
 USAGE = TokenUsage(149, 0, 338)

@@ -11,10 +11,9 @@ from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import Answer, PastRequests
 from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
-from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome
+from stillhouse.billing.spending_limits import LimitPeriod
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import ChoiceAnswer, FinishReason, TokenUsage
 from stillhouse.errors import (
     IdempotencyConflictError,
     InsufficientFundsError,
@@ -22,6 +21,7 @@ from stillhouse.errors import (
     StoreUnavailableError,
 )
 from stillhouse.store.database import ConflictError, Database
+from stillhouse.types.chat import ChoiceAnswer, FinishReason, TokenUsage
 from tests.unit.billing.conftest import Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)

@@ -10,11 +10,11 @@ from stillhouse.billing import ledger
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import ServiceTier, TokenUsage
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.money import format_usd
 from stillhouse.store.database import ConflictError
-from stillhouse.tariff import Tariff
+from stillhouse.types.chat import ServiceTier, TokenUsage
+from stillhouse.types.tariff import Tariff
 from tests.alarm import alarm
 from tests.ledger_place import locked
 from tests.unit.billing.conftest import MODEL, TARIFF, Books

@@ -8,8 +8,8 @@ import pytest
 
 from stillhouse.billing.ledger import Hold
 from stillhouse.errors import InsufficientFundsError
-from stillhouse.store.balances import fetch_all
 from stillhouse.store.database import Database
+from stillhouse.store.ledger.balances import fetch_all
 from tests.unit.billing.conftest import TARIFF, Books
 
 NUM_REPEATS = 100

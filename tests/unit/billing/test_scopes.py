@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import TokenUsage
 from stillhouse.errors import InsufficientFundsError
-from stillhouse.store import scopes
+from stillhouse.store.accounts import scopes
+from stillhouse.store.accounts.scopes import TokenScope
 from stillhouse.store.database import Database
-from stillhouse.store.scopes import TokenScope
+from stillhouse.types.chat import TokenUsage
 from tests.effort import examples
 from tests.unit.billing.conftest import TARIFF, Books
 

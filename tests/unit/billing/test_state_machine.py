@@ -32,13 +32,12 @@ from hypothesis.stateful import (
 )
 
 from stillhouse.accounts.accounts import AccountRules, Accounts
-from stillhouse.accounts.principal_cache import LIFETIME_S
+from stillhouse.accounts.authentication.principal_cache import LIFETIME_S
 from stillhouse.billing.ledger import Hold, Ledger
-from stillhouse.billing.limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
+from stillhouse.billing.spending_limits import LimitPeriod
 from stillhouse.billing.usage import UsageGrouping
-from stillhouse.chat import TokenUsage
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import (
     AuthenticationError,
@@ -48,7 +47,8 @@ from stillhouse.errors import (
     StoreUnavailableError,
 )
 from stillhouse.store.database import ConflictError, Connection, Database
-from stillhouse.tariff import Tariff
+from stillhouse.types.chat import TokenUsage
+from stillhouse.types.tariff import Tariff
 from tests.unit.billing.naive_ledger import NaiveLedger, NaiveRequest
 
 T = TypeVar("T")

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stillhouse.app.rooms import open_rooms
+from stillhouse.app.services import open_rooms
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.statement import Month
-from stillhouse.chat import ServiceTier, TokenUsage
 from stillhouse.cli.main import app
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import InvalidRequestError, KeyNotFoundError, StillhouseError
-from stillhouse.tariff import Tariff
+from stillhouse.types.chat import ServiceTier, TokenUsage
+from stillhouse.types.tariff import Tariff
 
 MODEL = "a/model"
 TARIFF = Tariff.from_usd_per_million(input_usd="0.59", output_usd="0.79", cached_input_usd="0.1")

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.chat import TokenUsage
 from stillhouse.engines.base import EngineFinish, GenerateStep
-from stillhouse.engines.frames import FrameError, Loading, Steps, ToGateway, encode
-from stillhouse.engines.streams import Stream
-from stillhouse.engines.worker_process import Line
+from stillhouse.engines.worker.frames import FrameError, Loading, Steps, ToGateway, encode
+from stillhouse.engines.worker.process import Line
+from stillhouse.engines.worker.streams import Stream
 from stillhouse.errors import EngineCrashedError
+from stillhouse.types.chat import TokenUsage
 
 MESSAGES: list[ToGateway] = [
     Loading("thinking", 1, 2),

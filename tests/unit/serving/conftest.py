@@ -14,27 +14,27 @@ from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import ChatEvent, ChatRequest, Message, Role, ServiceTier, TokenUsage
+from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.clock import FrozenClock
 from stillhouse.config import DEMO_MODEL
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
 from stillhouse.errors import EngineCrashedError
-from stillhouse.limits import LimitRules, Limits
-from stillhouse.metrics import Metrics
-from stillhouse.models.catalogue import Catalogue
-from stillhouse.models.chat_model import ChatModel
-from stillhouse.models.grammar.compiler import GrammarCompiler
+from stillhouse.serving.admission.controller import Places
+from stillhouse.serving.admission.host_threads import HostThreads
+from stillhouse.serving.admission.quarantine import Quarantine
+from stillhouse.serving.admission.rate_limits import LimitRules, Limits
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
-from stillhouse.serving.host_threads import HostThreads
-from stillhouse.serving.places import Places
-from stillhouse.serving.quarantine import Quarantine
-from stillhouse.serving.queue.turns import QueueRules
+from stillhouse.serving.queue.request_queue import QueueRules
+from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 from stillhouse.serving.replay import Replay
-from stillhouse.serving.resolver import Resolver
-from stillhouse.serving.served_model import ServedModel, ServedModels
+from stillhouse.serving.settlement import Resolver
 from stillhouse.store.database import Database
-from stillhouse.tariff import Tariff
+from stillhouse.telemetry.metrics import Metrics
+from stillhouse.text.chat_model import ChatModel
+from stillhouse.text.grammar.compiler import GrammarCompiler
+from stillhouse.types.chat import ChatEvent, ChatRequest, Message, Role, ServiceTier, TokenUsage
+from stillhouse.types.tariff import Tariff
 from tests.unit.billing.conftest import insert_customer
 
 HELLO = (Message(Role.USER, "Hello!"),)

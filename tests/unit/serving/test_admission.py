@@ -5,7 +5,6 @@ from fractions import Fraction
 
 import pytest
 
-from stillhouse.chat import ServiceTier
 from stillhouse.clock import FrozenClock
 from stillhouse.config import DEMO_MODEL
 from stillhouse.errors import (
@@ -16,10 +15,11 @@ from stillhouse.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from stillhouse.limits import LimitRules, Limits
-from stillhouse.metrics import Metrics
-from stillhouse.serving.places import Places
-from stillhouse.serving.queue.order import Ticket
+from stillhouse.serving.admission.controller import Places
+from stillhouse.serving.admission.rate_limits import LimitRules, Limits
+from stillhouse.serving.queue.scheduler import Ticket
+from stillhouse.telemetry.metrics import Metrics
+from stillhouse.types.chat import ServiceTier
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import SteppedEngine, events_of
 

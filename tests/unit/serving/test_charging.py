@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import ChatEvent, Finish, TokenUsage
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep
 from stillhouse.errors import (
     EngineCrashedError,
@@ -25,6 +24,7 @@ from stillhouse.errors import (
     StillhouseError,
 )
 from stillhouse.serving.completion import Completion
+from stillhouse.types.chat import ChatEvent, Finish, TokenUsage
 from tests.unit.serving.conftest import TARIFF, WORD_ID, Serving, SteppedEngine
 
 MAX_TOKENS = 6

@@ -7,13 +7,13 @@ import pytest
 
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import ChoiceEnd, Finish, FinishReason, SamplingWishes, TextDelta
 from stillhouse.errors import (
     EngineCrashedError,
     EngineUnavailableError,
     InsufficientFundsError,
     OverloadedError,
 )
+from stillhouse.types.chat import ChoiceEnd, Finish, FinishReason, SamplingWishes, TextDelta
 from tests.unit.serving.conftest import TARIFF, events_of
 
 

@@ -10,14 +10,6 @@ from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import LIFETIME_MS, Answer
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import (
-    ChoiceAnswer,
-    Finish,
-    FinishReason,
-    Logprob,
-    TokenLogprobs,
-    ToolCall,
-)
 from stillhouse.errors import (
     EngineCrashedError,
     EngineUnavailableError,
@@ -25,6 +17,14 @@ from stillhouse.errors import (
     IdempotencyMismatchError,
     InsufficientFundsError,
     InvalidRequestError,
+)
+from stillhouse.types.chat import (
+    ChoiceAnswer,
+    Finish,
+    FinishReason,
+    Logprob,
+    TokenLogprobs,
+    ToolCall,
 )
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import events_of

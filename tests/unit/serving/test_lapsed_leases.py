@@ -10,8 +10,8 @@ import structlog
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import Finish
 from stillhouse.errors import InsufficientFundsError
+from stillhouse.types.chat import Finish
 from tests.unit.serving.conftest import TARIFF, events_of
 
 NUM_TOKENS = 40

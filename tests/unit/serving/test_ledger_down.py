@@ -8,12 +8,12 @@ import pytest
 
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.chat import Finish, FinishReason, TextDelta
 from stillhouse.errors import (
     EngineCrashedError,
     IdempotencyConflictError,
     StoreUnavailableError,
 )
+from stillhouse.types.chat import Finish, FinishReason, TextDelta
 from tests.ledger_place import locked
 from tests.unit.serving.conftest import events_of
 
@@ -126,7 +126,7 @@ async def test_a_server_that_ends_meanwhile_leaves_it_to_the_next(serving, monke
 async def test_it_tries_until_the_ledger_is_back(serving, monkeypatch):
     """The ledger's own minute of attempts is not the last of them."""
     monkeypatch.setattr("stillhouse.billing.ledger._RETRY_DELAYS_S", ())
-    monkeypatch.setattr("stillhouse.serving.resolver._PAUSE_S", 0)
+    monkeypatch.setattr("stillhouse.serving.settlement._PAUSE_S", 0)
     completion, _ = await running(serving)
     with locked(serving.place):
         serving.engine.gate.set()

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import (
+from stillhouse.errors import EngineCrashedError
+from stillhouse.serving.pending_events import MAX_BYTES, PendingEvents
+from stillhouse.types.chat import (
     Finish,
     FinishReason,
     Logprob,
@@ -16,8 +18,6 @@ from stillhouse.chat import (
     TokenUsage,
     ToolCallDelta,
 )
-from stillhouse.errors import EngineCrashedError
-from stillhouse.serving.pending_events import MAX_BYTES, PendingEvents
 from tests.unit.serving.conftest import TARIFF
 
 FINISH = Finish(FinishReason.STOP, TokenUsage(), 0)

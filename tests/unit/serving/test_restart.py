@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import SamplingWishes, ServiceTier
 from stillhouse.config import DEMO_MODEL
 from stillhouse.errors import (
     EngineCrashedError,
@@ -15,7 +14,8 @@ from stillhouse.errors import (
     OverloadedError,
     QuarantinedRequestError,
 )
-from stillhouse.serving.queue.turns import QueueRules
+from stillhouse.serving.queue.request_queue import QueueRules
+from stillhouse.types.chat import SamplingWishes, ServiceTier
 from tests.unit.serving.conftest import events_of
 
 impatient = pytest.mark.parametrize("max_wait_s", [0])

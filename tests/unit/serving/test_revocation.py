@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from stillhouse.billing.claim import Claim
-from stillhouse.chat import ServiceTier
 from stillhouse.errors import AuthenticationError, StoreUnavailableError
-from stillhouse.serving.queue.turns import QueueRules
+from stillhouse.serving.queue.request_queue import QueueRules
 from stillhouse.serving.revocation import RevocationCheck
+from stillhouse.types.chat import ServiceTier
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import events_of
 

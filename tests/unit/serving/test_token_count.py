@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from stillhouse.billing.outcome import UsageSource
-from stillhouse.chat import TokenUsage
 from stillhouse.engines.base import GenerateRequest, GenerateStep
 from stillhouse.serving.token_count import TokenCount
+from stillhouse.types.chat import TokenUsage
 
 
 def count(*steps):

@@ -9,10 +9,10 @@ import pytest
 
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.outcome import Outcome
-from stillhouse.chat import ServiceTier
 from stillhouse.config import DEMO_MODEL
 from stillhouse.errors import EngineCrashedError, EngineUnavailableError, OverloadedError
-from stillhouse.serving.queue.turns import QueueRules
+from stillhouse.serving.queue.request_queue import QueueRules
+from stillhouse.types.chat import ServiceTier
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import events_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from stillhouse.store import accounts
-from stillhouse.store.accounts import AccountRow
+from stillhouse.store.accounts import accounts
+from stillhouse.store.accounts.accounts import AccountRow
 from stillhouse.store.database import Connection, Database
 
 

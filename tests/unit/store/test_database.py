@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stillhouse.errors import InsufficientFundsError, StoreUnavailableError
-from stillhouse.store.accounts import AccountRow
+from stillhouse.store.accounts.accounts import AccountRow
 from stillhouse.store.database import ConflictError, Connection, Database
 from stillhouse.store.writer import MAX_GROUP
 from tests.ledger_place import locked

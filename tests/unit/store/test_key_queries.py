@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Select
 from sqlalchemy.dialects import sqlite
 
-from stillhouse.store import keys, scopes
+from stillhouse.store.accounts import keys, scopes
 from stillhouse.store.database import Database
 
 QUERIES = {

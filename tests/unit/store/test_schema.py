@@ -10,11 +10,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from stillhouse.errors import ConfigError
-from stillhouse.store import balances, schema, scopes, sqlite, usage_days
-from stillhouse.store.balances import Balance, BalanceKey
+from stillhouse.store import schema
+from stillhouse.store.accounts import scopes
+from stillhouse.store.backends import sqlite
 from stillhouse.store.database import Database
+from stillhouse.store.ledger import balances, usage_days
+from stillhouse.store.ledger.balances import Balance, BalanceKey
+from stillhouse.store.ledger.usage_days import DayKey, DaySums
 from stillhouse.store.tables import metadata
-from stillhouse.store.usage_days import DayKey, DaySums
 
 
 def definitions(path: Path) -> dict[str, list[str]]:

@@ -1,0 +1,1 @@
+"""Answers an account's questions: keys, usage, payment."""

@@ -10,7 +10,7 @@ from stillhouse.api.account.me import Me
 from stillhouse.api.account.own_account import for_keys
 from stillhouse.api.account.payment import Payment
 from stillhouse.api.account.scoped_jwt import ScopedJwt
-from stillhouse.api.json_route import Endpoint, resource
+from stillhouse.api.http.json_route import Endpoint, resource
 from stillhouse.billing.statement import Statements
 from stillhouse.clock import Clock
 

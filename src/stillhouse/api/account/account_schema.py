@@ -16,9 +16,9 @@ from pydantic import (
 from starlette.requests import Request
 
 from stillhouse.accounts.accounts import MAX_NAME_LENGTH, Bounds
-from stillhouse.api.faults import first_fault
-from stillhouse.api.json_body import parse_json
-from stillhouse.api.request_body import read_body
+from stillhouse.api.bodies.json_body import parse_json
+from stillhouse.api.bodies.request_body import read_body
+from stillhouse.api.http.faults import first_fault
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import MAX_PICOUSD, PICOUSD_PER_USD, picousd
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from stillhouse.accounts.accounts import Accounts
-from stillhouse.accounts.scoped_token import account_uid
+from stillhouse.accounts.authentication.scoped_token import account_uid
 from stillhouse.api.account.answer import answer
 from stillhouse.api.account.own_account import principal_of
 

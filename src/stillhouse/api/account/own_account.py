@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stillhouse.accounts.accounts import Accounts, ApiKey, Principal
-from stillhouse.api.json_route import Endpoint
+from stillhouse.api.http.json_route import Endpoint
 from stillhouse.errors import PermissionDeniedError
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from stillhouse.accounts.accounts import Accounts
-from stillhouse.accounts.scoped_token import END_OF_TIME_S
+from stillhouse.accounts.authentication.scoped_token import END_OF_TIME_S
 from stillhouse.api.account.account_schema import RequestCostsIn, read_json
 from stillhouse.api.account.answer import answer
 from stillhouse.api.account.api_tokens import key_id_in

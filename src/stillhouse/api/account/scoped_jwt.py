@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from stillhouse.accounts import scoped_token
 from stillhouse.accounts.accounts import Accounts
+from stillhouse.accounts.authentication import scoped_token
 from stillhouse.api.account.account_schema import ScopedJwtIn, read_json
 from stillhouse.api.account.answer import answer
 from stillhouse.api.account.own_account import own_key, principal_of

@@ -9,8 +9,8 @@ import msgspec
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from stillhouse.chat import ChoiceAnswer, Finish, FinishReason, TokenUsage, ToolCall
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.chat import ChoiceAnswer, Finish, FinishReason, TokenUsage, ToolCall
+from stillhouse.types.response_meta import AnswerHead
 
 ID_PREFIX = "msg_"
 

@@ -1,4 +1,4 @@
-"""Turns of Anthropic's conversations, block by block, to the messages of ``stillhouse.chat``."""
+"""Turns of Anthropic's conversations, block by block, to the messages of `types.chat`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from stillhouse.api.faults import brief
-from stillhouse.api.needed_fields import tell_needed
-from stillhouse.api.nested_json import json_text
+from stillhouse.api.bodies.needed_fields import tell_needed
+from stillhouse.api.bodies.nested_json import json_text
+from stillhouse.api.http.faults import brief
 from stillhouse.api.openai.chat_message import MAX_PARTS
-from stillhouse.chat import Message, Role, ToolCall
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
+from stillhouse.types.chat import Message, Role, ToolCall
 
 #: Claude Code begins its system prompt with a line of this name that differs in every request: it
 #: says nothing to a model, and no prefix behind it would ever be found in the cache.

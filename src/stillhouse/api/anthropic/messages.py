@@ -10,11 +10,11 @@ from typing_extensions import TypedDict
 from stillhouse.api.anthropic.answer import message_out
 from stillhouse.api.anthropic.request import MessagesIn, PromptIn
 from stillhouse.api.anthropic.stream import MessageEncoder
-from stillhouse.api.bodies.asked import Asked
+from stillhouse.api.bodies.parsed_request import Asked
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.openai.generation_request import parse_body
-from stillhouse.chat import ChatRequest, ChoiceAnswer, Finish
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.chat import ChatRequest, ChoiceAnswer, Finish
+from stillhouse.types.response_meta import AnswerHead
 
 
 def read_message(body: bytes, _head: RequestHead) -> Asked:

@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stillhouse.api.anthropic.blocks import Blocks, TurnIn, system_of
 from stillhouse.api.anthropic.system_remarks import folded
-from stillhouse.api.faults import brief
-from stillhouse.api.not_offered import tell_not_offered
+from stillhouse.api.bodies.not_offered import tell_not_offered
+from stillhouse.api.http.faults import brief
 from stillhouse.api.openai.chat_message import NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.openai.chat_request import ENABLED, MAX_MESSAGES, MAX_TOOLS
 from stillhouse.api.openai.generation_request import MAX_STOP_SEQUENCES, MAX_TOKENS
-from stillhouse.chat import (
+from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
+from stillhouse.types.chat import (
     ChatRequest,
     Effort,
     JsonSchemaFormat,
@@ -24,7 +25,6 @@ from stillhouse.chat import (
     ToolChoice,
     ToolMode,
 )
-from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 
 # Anthropic's tokens to think in, as the least effort that uses them; LiteLLM draws the same lines.
 _EFFORT_FROM_BUDGET = ((10_000, Effort.HIGH), (5_000, Effort.MEDIUM), (2_000, Effort.LOW))
@@ -52,7 +52,7 @@ class AnthropicToolIn(_In):
 
     def to_tool(self, place: str) -> Tool:
         """
-        The tool in the words of ``stillhouse.chat``.
+        The tool in the words of ``stillhouse.types.chat``.
 
         Raises:
             UnsupportedFeatureError: It is one of Anthropic's own.
@@ -87,7 +87,7 @@ class ToolChoiceIn(_In):
 
     def to_choice(self, tools: tuple[Tool, ...]) -> ToolChoice:
         """
-        The choice in the words of ``stillhouse.chat``.
+        The choice in the words of ``stillhouse.types.chat``.
 
         Raises:
             InvalidRequestError: It needs tools that are not there, or one is there twice.
@@ -236,7 +236,7 @@ class PromptIn(BaseModel):
 
     def to_request(self) -> ChatRequest:
         """
-        The request in the words of ``stillhouse.chat``.
+        The request in the words of ``stillhouse.types.chat``.
 
         Raises:
             InvalidRequestError: Fields are missing, or contradict each other.

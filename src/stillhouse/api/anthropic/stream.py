@@ -6,7 +6,6 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from stillhouse.api import error_body
 from stillhouse.api.anthropic.answer import (
     ID_PREFIX,
     AnthropicFinalUsageOut,
@@ -17,11 +16,12 @@ from stillhouse.api.anthropic.answer import (
     message_start_out,
     stop_out,
 )
-from stillhouse.api.one_line import one_line
-from stillhouse.api.typed_event import typed_event
-from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
+from stillhouse.api.http import error_body
+from stillhouse.api.http.one_line import one_line
+from stillhouse.api.http.typed_event import typed_event
 from stillhouse.errors import StillhouseError
-from stillhouse.serving.answer_head import AnswerHead, AnswerSoFar
+from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
+from stillhouse.types.response_meta import AnswerHead, AnswerSoFar
 
 
 class TextDeltaOut(TypedDict):

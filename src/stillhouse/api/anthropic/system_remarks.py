@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from stillhouse.chat import Message, Role
+from stillhouse.types.chat import Message, Role
 
 
 def joined_at_the_front(messages: Iterable[Message]) -> tuple[Message, ...]:

@@ -14,7 +14,7 @@ from stillhouse.accounts.accounts import Principal
 from stillhouse.api.bodies.admission import SMALL_BYTES, BodyAdmission, BodyRules, Intake
 from stillhouse.api.bodies.frames import Work
 from stillhouse.api.bodies.pool import BodyPool, PoolRules
-from stillhouse.api.request_body import GZIP, is_packed, receive_body, unpack
+from stillhouse.api.bodies.request_body import GZIP, is_packed, receive_body, unpack
 from stillhouse.clock import Clock
 from stillhouse.config import MIB, Config
 from stillhouse.fairness.slots import FairSlots

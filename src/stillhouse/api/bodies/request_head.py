@@ -7,7 +7,7 @@ from typing import Self
 
 from starlette.requests import Request
 
-from stillhouse.api import idempotency_header
+from stillhouse.api.http import idempotency_header
 from stillhouse.billing.claim import Claim
 
 

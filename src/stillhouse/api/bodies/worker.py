@@ -13,12 +13,12 @@ from typing import IO
 
 from stillhouse.api.anthropic import messages
 from stillhouse.api.bodies.frames import JOB_HEAD, Done, Work, read_work, result_frame
-from stillhouse.api.native import inference
+from stillhouse.api.bodies.request_body import unpack
+from stillhouse.api.deepinfra import inference
 from stillhouse.api.openai import chat_completions, text_completions
-from stillhouse.api.request_body import unpack
 from stillhouse.api.responses import responses
 from stillhouse.config import MIB
-from stillhouse.engines.gateway_link import live_and_die_with_parent
+from stillhouse.engines.worker.channel import live_and_die_with_parent
 from stillhouse.errors import BodyTooLargeError, StillhouseError
 
 #: Behind the engine and the gateway, which stand in everybody's way where this stands in one's.

@@ -1,0 +1,1 @@
+"""Holds what every route shares: authentication, errors, events, description."""

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from stillhouse.metrics import Metrics
+from stillhouse.telemetry.metrics import Metrics
 
 
 class LiveMetricsOut(TypedDict):

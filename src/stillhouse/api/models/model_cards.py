@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from stillhouse.api.deepinfra.answer import InferenceOut
+from stillhouse.api.deepinfra.request import InferenceIn
 from stillhouse.api.models.model_list import answer_public, most_output_tokens
 from stillhouse.api.models.model_tags import tags_of
-from stillhouse.api.native.answer import InferenceOut
-from stillhouse.api.native.request import InferenceIn
 from stillhouse.billing.price import Price
 from stillhouse.money import usd
-from stillhouse.serving.served_model import ServedModel, ServedModels
+from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 
 _TEXT_GENERATION: Literal["text-generation"] = "text-generation"
 _PICOUSD_PER_CENT = 10**10

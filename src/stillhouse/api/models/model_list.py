@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from stillhouse.api.models.model_tags import tags_of
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import MICROUSD_PER_USD
-from stillhouse.serving.served_model import ServedModel, ServedModels
+from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 
 #: Every model has metadata here, so that this filter leaves out none.
 WITH_META = "with_meta"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from stillhouse.api.doors import OPENAI_BASES
-from stillhouse.api.json_route import JsonRoute
+from stillhouse.api.endpoints import OPENAI_BASES
+from stillhouse.api.http.json_route import JsonRoute
 from stillhouse.api.models.live_metrics import LiveMetrics
 from stillhouse.api.models.model_cards import ModelCards
 from stillhouse.api.models.model_list import ModelList
 from stillhouse.api.models.openrouter_models import OpenRouterModels
-from stillhouse.metrics import Metrics
+from stillhouse.telemetry.metrics import Metrics
 
 #: With all that stands below them.
 PUBLIC_PREFIXES = (*(f"{base}/models/" for base in OPENAI_BASES), "/models/")

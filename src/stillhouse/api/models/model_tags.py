@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stillhouse.models.dialects import DIALECTS
-from stillhouse.models.model_spec import ModelSpec
+from stillhouse.catalogue.model_spec import ModelSpec
+from stillhouse.text.families import DIALECTS
 
 # What every model has here, whatever it is: the doors, constrained decoding, the prefix cache and
 # the service tiers are the server's.

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from stillhouse.api.models.model_list import answer_public, most_output_tokens
 from stillhouse.api.models.model_tags import tags_of
 from stillhouse.money import usd
-from stillhouse.serving.served_model import ServedModel, ServedModels
+from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 
 _SAMPLING = (
     "temperature",

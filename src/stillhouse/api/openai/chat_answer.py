@@ -6,7 +6,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from stillhouse.chat import (
+from stillhouse.types.chat import (
     ChoiceAnswer,
     Finish,
     FinishReason,
@@ -16,7 +16,7 @@ from stillhouse.chat import (
     ToolCall,
     ToolCallDelta,
 )
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.response_meta import AnswerHead
 
 # Fields in the order in which they are written.
 

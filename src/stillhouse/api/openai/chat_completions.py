@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from stillhouse.api.bodies.asked import Asked
+from stillhouse.api.bodies.parsed_request import Asked
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.openai.chat_answer import completion_out
 from stillhouse.api.openai.chat_request import ChatCompletionIn
 from stillhouse.api.openai.chunks import ChunkEncoder
 from stillhouse.api.openai.generation_request import StreamOptions, parse_body
-from stillhouse.chat import ChoiceAnswer, Finish
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.chat import ChoiceAnswer, Finish
+from stillhouse.types.response_meta import AnswerHead
 
 ID_PREFIX = "chatcmpl-"
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stillhouse.api.openai.chat_message import MessageIn, NamedToolIn, ToolIn, tool_choice_of
 from stillhouse.api.openai.generation_request import MAX_TOKENS, GenerationIn
-from stillhouse.chat import ChatRequest, Effort
 from stillhouse.errors import InvalidRequestError
+from stillhouse.types.chat import ChatRequest, Effort
 
 MAX_MESSAGES = 4096
 MAX_TOOLS = 128
@@ -77,7 +77,7 @@ class ChatCompletionIn(GenerationIn):
 
     def to_request(self) -> ChatRequest:
         """
-        The request in the words of ``stillhouse.chat``.
+        The request in the words of ``stillhouse.types.chat``.
 
         Raises:
             InvalidRequestError: Fields contradict each other.

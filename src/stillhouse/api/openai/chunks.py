@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 
-from stillhouse.api import error_body
-from stillhouse.api.event_stream import COMMENT
-from stillhouse.api.one_line import one_line
+from stillhouse.api.http import error_body
+from stillhouse.api.http.event_stream import COMMENT
+from stillhouse.api.http.one_line import one_line
 from stillhouse.api.openai.chat_answer import (
     UsageOut,
     logprobs_out,
@@ -19,9 +19,9 @@ from stillhouse.api.openai.chat_answer import (
     usage_out,
 )
 from stillhouse.api.openai.generation_request import StreamOptions
-from stillhouse.chat import ChatEvent, ChoiceEnd, Finish, TextDelta
 from stillhouse.errors import StillhouseError
-from stillhouse.serving.answer_head import AnswerHead, AnswerSoFar
+from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, TextDelta
+from stillhouse.types.response_meta import AnswerHead, AnswerSoFar
 
 DONE = b"data: [DONE]\n\n"
 

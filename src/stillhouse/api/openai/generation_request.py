@@ -14,11 +14,12 @@ from pydantic import (
     model_validator,
 )
 
-from stillhouse.api.faults import brief, first_fault
-from stillhouse.api.json_body import parse_json
-from stillhouse.api.needed_fields import tell_needed
-from stillhouse.api.not_offered import tell_not_offered
-from stillhouse.chat import (
+from stillhouse.api.bodies.json_body import parse_json
+from stillhouse.api.bodies.needed_fields import tell_needed
+from stillhouse.api.bodies.not_offered import tell_not_offered
+from stillhouse.api.http.faults import brief, first_fault
+from stillhouse.errors import InvalidRequestError
+from stillhouse.types.chat import (
     JsonObjectFormat,
     JsonSchemaFormat,
     RegexFormat,
@@ -26,7 +27,6 @@ from stillhouse.chat import (
     SamplingWishes,
     ServiceTier,
 )
-from stillhouse.errors import InvalidRequestError
 
 MAX_STOP_SEQUENCES = 16
 MAX_N = 4
@@ -119,7 +119,7 @@ class ResponseFormatIn(BaseModel):
         return self
 
     def to_format(self) -> ResponseFormat | None:
-        """The form in the words of ``stillhouse.chat``; None binds nothing."""
+        """The form in the words of ``stillhouse.types.chat``; None binds nothing."""
         if self.json_schema is not None:
             return JsonSchemaFormat(self.json_schema.json_schema)
         if self.regex is not None:
@@ -193,7 +193,7 @@ class GenerationIn(BaseModel):
         return self
 
     def generation_fields(self) -> dict[str, Any]:
-        """The keyword arguments of `stillhouse.chat.GenerationRequest`, but for `top_logprobs`."""
+        """The keyword arguments of `types.chat.GenerationRequest`, but for `top_logprobs`."""
         return {
             "sampling": self._sampling(),
             "max_tokens": self.max_tokens,

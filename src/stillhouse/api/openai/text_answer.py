@@ -12,8 +12,8 @@ from stillhouse.api.openai.chat_answer import UsageOut, usage_out
 from stillhouse.api.openai.chunks import OpenAIEncoder
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.api.openai.text_logprobs import TextLogprobs, TextLogprobsOut
-from stillhouse.chat import ChoiceAnswer, ChoiceEnd, Finish, FinishReason, TextDelta
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.chat import ChoiceAnswer, ChoiceEnd, Finish, FinishReason, TextDelta
+from stillhouse.types.response_meta import AnswerHead
 
 _OBJECT: Literal["text_completion"] = "text_completion"
 

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from stillhouse.api.nested_json import raw_json
+from stillhouse.api.bodies.nested_json import raw_json
 from stillhouse.api.openai.chat_answer import TokenLogprobsOut, logprobs_out
 from stillhouse.api.responses.request import FormatIn, FunctionToolIn, ResponseIn
-from stillhouse.chat import ChoiceAnswer, Finish, FinishReason, TokenLogprobs, ToolCall
 from stillhouse.errors import RequestError, StillhouseError
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.chat import ChoiceAnswer, Finish, FinishReason, TokenLogprobs, ToolCall
+from stillhouse.types.response_meta import AnswerHead
 
 ID_PREFIX = "resp_"
 

@@ -1,4 +1,4 @@
-"""Items of OpenAI's responses, as clients send them back, to messages of ``stillhouse.chat``."""
+"""Items of OpenAI's responses, as clients send them back, to messages of `types.chat`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from stillhouse.api.anthropic.system_remarks import joined_at_the_front
-from stillhouse.api.faults import brief
-from stillhouse.api.needed_fields import tell_needed
+from stillhouse.api.bodies.needed_fields import tell_needed
+from stillhouse.api.http.faults import brief
 from stillhouse.api.openai.chat_message import MAX_PARTS
-from stillhouse.chat import Message, Role, ToolCall
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
+from stillhouse.types.chat import Message, Role, ToolCall
 
 _TEXT_TYPES = frozenset({"input_text", "output_text", "text", "reasoning_text", "summary_text"})
 _REQUIRED = {

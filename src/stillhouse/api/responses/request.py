@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from stillhouse.api.faults import brief
-from stillhouse.api.not_offered import tell_not_offered
+from stillhouse.api.bodies.not_offered import tell_not_offered
+from stillhouse.api.http.faults import brief
 from stillhouse.api.openai.chat_message import TOOL_NAME, NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.openai.chat_request import MAX_MESSAGES, MAX_TOOLS, MAX_TOP_LOGPROBS, EffortName
 from stillhouse.api.openai.generation_request import MAX_TOKENS
 from stillhouse.api.responses.items import ItemIn, conversation
-from stillhouse.chat import (
+from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
+from stillhouse.types.chat import (
     ChatRequest,
     Effort,
     JsonObjectFormat,
@@ -23,7 +24,6 @@ from stillhouse.chat import (
     Tool,
     ToolChoice,
 )
-from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 
 _WITH_LOGPROBS = "message.output_text.logprobs"
 # The others ask for parts of items that never come from here; so there is nothing to include.
@@ -63,7 +63,7 @@ class FunctionToolIn(_In):
 
     def to_tool(self, place: str) -> Tool:
         """
-        The tool in the words of ``stillhouse.chat``.
+        The tool in the words of ``stillhouse.types.chat``.
 
         Raises:
             UnsupportedFeatureError: It is no function.
@@ -102,7 +102,7 @@ class FormatIn(_In):
         return self
 
     def to_format(self) -> ResponseFormat | None:
-        """The form in the words of ``stillhouse.chat``; None binds nothing."""
+        """The form in the words of ``stillhouse.types.chat``; None binds nothing."""
         if self.json_schema is not None:
             return JsonSchemaFormat(self.json_schema)
         return JsonObjectFormat() if self.type == "json_object" else None
@@ -236,7 +236,7 @@ class ResponseIn(BaseModel):
 
     def to_request(self) -> ChatRequest:
         """
-        The request in the words of ``stillhouse.chat``.
+        The request in the words of ``stillhouse.types.chat``.
 
         Raises:
             InvalidRequestError: Fields are missing, or contradict each other.

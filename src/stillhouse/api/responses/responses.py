@@ -8,14 +8,14 @@ from typing import Literal
 import msgspec
 from typing_extensions import TypedDict
 
-from stillhouse.api.bodies.asked import Asked
+from stillhouse.api.bodies.parsed_request import Asked
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.api.responses.answer import EchoOut, echo_out, ending_of, output_out, response_out
 from stillhouse.api.responses.request import ResponseIn
 from stillhouse.api.responses.stream import ResponseEncoder
-from stillhouse.chat import ChatRequest, ChoiceAnswer, Finish
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.chat import ChatRequest, ChoiceAnswer, Finish
+from stillhouse.types.response_meta import AnswerHead
 
 
 def read_response(body: bytes, _head: RequestHead) -> Asked:

@@ -7,7 +7,8 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from stillhouse.api.event_stream import COMMENT
+from stillhouse.api.http.event_stream import COMMENT
+from stillhouse.api.http.typed_event import typed_event
 from stillhouse.api.openai.chat_answer import TokenLogprobsOut
 from stillhouse.api.responses.answer import (
     EchoOut,
@@ -28,8 +29,8 @@ from stillhouse.api.responses.answer import (
     text_logprobs_out,
     text_part_out,
 )
-from stillhouse.api.typed_event import typed_event
-from stillhouse.chat import (
+from stillhouse.errors import StillhouseError
+from stillhouse.types.chat import (
     ChatEvent,
     ChoiceEnd,
     Finish,
@@ -38,8 +39,7 @@ from stillhouse.chat import (
     ToolCall,
     ToolCallDelta,
 )
-from stillhouse.errors import StillhouseError
-from stillhouse.serving.answer_head import AnswerHead, AnswerSoFar
+from stillhouse.types.response_meta import AnswerHead, AnswerSoFar
 
 
 class ResponseEventOut(TypedDict):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from stillhouse.engines.child import ChildEngine, SupervisionTimes
+from stillhouse.engines.worker.supervisor import ChildEngine, SupervisionTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stillhouse.engines.frames import Loading
     from stillhouse.engines.openvino.settings import EngineSettings
+    from stillhouse.engines.worker.frames import Loading
 
 WORKER_MODULE = "stillhouse.engines.openvino.worker"
 

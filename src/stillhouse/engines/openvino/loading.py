@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from stillhouse.engines.frames import Loading
-from stillhouse.engines.openvino.architecture import read_architecture
-from stillhouse.engines.openvino.decoder import Decoder
-from stillhouse.engines.openvino.machine import available_memory_bytes, num_physical_cores
-from stillhouse.engines.openvino.prefix_spill import PrefixSpill, forget_spilled
-from stillhouse.engines.openvino.runner import Runner
-from stillhouse.engines.openvino.settings import EngineSettings, Precision
-from stillhouse.engines.openvino.vocabulary import read_vocabulary
-from stillhouse.engines.openvino.weights_cache import (
+from stillhouse.checkpoints.vocabulary import read_vocabulary
+from stillhouse.engines.openvino.graph.architecture import read_architecture
+from stillhouse.engines.openvino.graph.decoder import Decoder
+from stillhouse.engines.openvino.graph.weights_cache import (
     checkpoint_family,
     checkpoint_fingerprint,
     load_weights,
 )
+from stillhouse.engines.openvino.kv.disk_tier import PrefixSpill, forget_spilled
+from stillhouse.engines.openvino.machine import available_memory_bytes, num_physical_cores
+from stillhouse.engines.openvino.runner import Runner
+from stillhouse.engines.openvino.settings import EngineSettings, Precision
+from stillhouse.engines.worker.frames import Loading
 from stillhouse.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from stillhouse.clock import SystemClock
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep
-from stillhouse.engines.openvino.grammar import Grammars
-from stillhouse.engines.openvino.kv_blocks import KVBlocks
-from stillhouse.engines.openvino.logit_rules import make_logit_rules
-from stillhouse.engines.openvino.prefixes import Prefixes
-from stillhouse.engines.openvino.prompt_budget import PromptBudget, unbounded
-from stillhouse.engines.openvino.sampler import make_generator
-from stillhouse.engines.openvino.scheduler import BatchLimits, Scheduler
-from stillhouse.engines.openvino.sequence import Sequence
-from stillhouse.engines.openvino.speculation import Speculation
-from stillhouse.engines.openvino.verification import Drawn, draw_tokens
+from stillhouse.engines.openvino.kv.blocks import KVBlocks
+from stillhouse.engines.openvino.kv.prefix_cache import Prefixes
+from stillhouse.engines.openvino.sampling.grammar import Grammars
+from stillhouse.engines.openvino.sampling.logit_rules import make_logit_rules
+from stillhouse.engines.openvino.sampling.sampler import make_generator
+from stillhouse.engines.openvino.scheduling.prompt_budget import PromptBudget, unbounded
+from stillhouse.engines.openvino.scheduling.scheduler import BatchLimits, Scheduler
+from stillhouse.engines.openvino.scheduling.sequence import Sequence
+from stillhouse.engines.openvino.speculation.acceptance import Drawn, draw_tokens
+from stillhouse.engines.openvino.speculation.speculation import Speculation
 from stillhouse.engines.request_check import check_request
 from stillhouse.errors import InvalidRequestError
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stillhouse.engines.base import GenerateRequest
-    from stillhouse.engines.openvino.decoder import Decoder
-    from stillhouse.engines.openvino.grammar import GrammarMatcher
-    from stillhouse.engines.openvino.prefix_spill import PrefixSpill
-    from stillhouse.engines.openvino.scheduler import Slice
+    from stillhouse.engines.openvino.graph.decoder import Decoder
+    from stillhouse.engines.openvino.kv.disk_tier import PrefixSpill
+    from stillhouse.engines.openvino.sampling.grammar import GrammarMatcher
+    from stillhouse.engines.openvino.scheduling.scheduler import Slice
     from stillhouse.engines.openvino.settings import EngineSettings
-    from stillhouse.engines.worker_loop import SequenceSteps
+    from stillhouse.engines.worker.loop import SequenceSteps
 
 
 #: A thread that compiles grammars and has not come back is looked for so often.

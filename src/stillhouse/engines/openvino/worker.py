@@ -6,7 +6,7 @@ import sys
 
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.settings import EngineSettings
-from stillhouse.engines.worker_loop import live
+from stillhouse.engines.worker.loop import live
 
 
 def main(settings_json: str, socket_number: str) -> None:

@@ -1,0 +1,1 @@
+"""Orders the requests that wait for an engine."""

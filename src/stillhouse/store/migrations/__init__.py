@@ -1,0 +1,1 @@
+"""Changes the ledger's schema, a file per version."""

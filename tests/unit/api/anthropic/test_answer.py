@@ -11,9 +11,9 @@ from stillhouse.api.anthropic.answer import message_out
 from stillhouse.api.anthropic.messages import read_message
 from stillhouse.api.anthropic.stream import MessageEncoder
 from stillhouse.api.bodies.request_head import RequestHead
-from stillhouse.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
 from stillhouse.errors import EngineCrashedError
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
+from stillhouse.types.response_meta import AnswerHead
 from tests.unit.api.answers import finish, parsed, tellings, told, whole
 
 HEAD = AnswerHead("msg_0123", 7, 'a"/b', ServiceTier.DEFAULT, n=1)

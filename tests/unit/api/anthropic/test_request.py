@@ -8,7 +8,8 @@ from stillhouse.api.anthropic.blocks import BILLING_HEADER
 from stillhouse.api.anthropic.messages import read_prompt
 from stillhouse.api.anthropic.request import MessagesIn
 from stillhouse.api.openai.generation_request import parse_body
-from stillhouse.chat import (
+from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
+from stillhouse.types.chat import (
     Effort,
     JsonSchemaFormat,
     Message,
@@ -19,7 +20,6 @@ from stillhouse.chat import (
     ToolChoice,
     ToolMode,
 )
-from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 
 HI = {"role": "user", "content": "Hi"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}

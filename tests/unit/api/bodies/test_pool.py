@@ -14,9 +14,9 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stillhouse.api import doors
-from stillhouse.api.bodies.asked import read_asked
+from stillhouse.api import endpoints as doors
 from stillhouse.api.bodies.frames import Done, Work, read_result, result_frame
+from stillhouse.api.bodies.parsed_request import read_asked
 from stillhouse.api.bodies.pool import BodyPool, PoolRules
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.clock import SystemClock

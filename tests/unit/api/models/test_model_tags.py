@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from stillhouse.api.models.model_tags import tags_of
-from stillhouse.models.model_spec import read_model_spec
+from stillhouse.catalogue.model_spec import read_model_spec
 
 PRICE = {"input": "1", "output": "1"}
 

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from stillhouse.api.openai.chat_request import ChatCompletionIn
 from stillhouse.api.openai.generation_request import parse_body
-from stillhouse.chat import (
+from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
+from stillhouse.types.chat import (
     Effort,
     JsonObjectFormat,
     JsonSchemaFormat,
@@ -20,7 +21,6 @@ from stillhouse.chat import (
     ToolChoice,
     ToolMode,
 )
-from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 
 HELLO = [{"role": "user", "content": "Hello!"}]
 FIND = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}

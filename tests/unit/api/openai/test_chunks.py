@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from stillhouse.api.openai.chunks import ChunkEncoder
 from stillhouse.api.openai.generation_request import StreamOptions
-from stillhouse.chat import (
+from stillhouse.errors import EngineCrashedError
+from stillhouse.types.chat import (
     ChoiceEnd,
     Finish,
     FinishReason,
@@ -20,8 +21,7 @@ from stillhouse.chat import (
     TokenUsage,
     ToolCallDelta,
 )
-from stillhouse.errors import EngineCrashedError
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.response_meta import AnswerHead
 
 HEAD = AnswerHead("chatcmpl-x", 7, 'a"/b', ServiceTier.DEFAULT, n=2)
 FINISH = Finish(FinishReason.LENGTH, TokenUsage(48, 0, 189), 92_400_000, reasoning_tokens=5)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.api.openai.text_answer import TextChunkEncoder, text_completion_out
 from stillhouse.api.openai.text_logprobs import TextLogprobs
-from stillhouse.chat import (
+from stillhouse.types.chat import (
     ChoiceAnswer,
     ChoiceEnd,
     Finish,
@@ -20,7 +20,7 @@ from stillhouse.chat import (
     TokenLogprobs,
     TokenUsage,
 )
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.response_meta import AnswerHead
 
 HEAD = AnswerHead("cmpl-x", 7, "a/b", ServiceTier.FLEX, n=2)
 FINISH = Finish(FinishReason.LENGTH, TokenUsage(48, 16, 189), 92_400_000)

@@ -6,8 +6,8 @@ import pytest
 
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.api.openai.text_request import TextCompletionIn
-from stillhouse.chat import JsonObjectFormat, ServiceTier
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
+from stillhouse.types.chat import JsonObjectFormat, ServiceTier
 
 
 def read(**fields):

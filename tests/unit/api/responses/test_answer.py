@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from openai.types.responses import Response
 
 from stillhouse.api.responses.responses import read_response
-from stillhouse.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
 from stillhouse.errors import EngineCrashedError
-from stillhouse.serving.answer_head import AnswerHead
+from stillhouse.types.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
+from stillhouse.types.response_meta import AnswerHead
 from tests.unit.api.answers import SoFar, finish, parsed, tellings, told, whole
 
 HEAD = AnswerHead("resp_0123", 7, 'a"/b', ServiceTier.FLEX, n=1)

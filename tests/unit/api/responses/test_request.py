@@ -7,7 +7,8 @@ import pytest
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.api.responses.request import ResponseIn
 from stillhouse.api.responses.responses import read_prompt
-from stillhouse.chat import (
+from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
+from stillhouse.types.chat import (
     Effort,
     JsonObjectFormat,
     JsonSchemaFormat,
@@ -20,7 +21,6 @@ from stillhouse.chat import (
     ToolChoice,
     ToolMode,
 )
-from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 LOOK_UP = {"type": "function", "name": "look_up", "description": "Looks.", "parameters": SCHEMA}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stillhouse.engines.openvino import worker
-from stillhouse.engines.openvino.grammar import Grammars
+from stillhouse.engines.openvino.sampling.grammar import Grammars
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 
-from stillhouse.chat import SamplingParams, TokenUsage
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep, Grammar
 from stillhouse.engines.openvino.engine import openvino_engine
-from stillhouse.engines.openvino.grammar import Grammars
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.runner import Runner
+from stillhouse.engines.openvino.sampling.grammar import Grammars
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
 from stillhouse.errors import CheckpointError, ConfigError, InvalidRequestError
+from stillhouse.types.chat import SamplingParams, TokenUsage
 from tests.ascii_tokenizer import END_ID, TOKENS, write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillhouse.chat import SamplingParams, TokenUsage
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.loading import default_kv_cache_bytes, load_runner
 from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
 from stillhouse.errors import ConfigError
+from stillhouse.types.chat import SamplingParams, TokenUsage
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
 
 BLOCK_SIZE = 32

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest_asyncio
 
-from stillhouse.chat import SamplingParams
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep, Grammar
-from stillhouse.engines.child import ChildEngine, SupervisionTimes
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
+from stillhouse.engines.worker.supervisor import ChildEngine, SupervisionTimes
+from stillhouse.types.chat import SamplingParams
 from tests.ascii_tokenizer import END_ID, text_of, write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
 

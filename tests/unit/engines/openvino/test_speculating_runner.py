@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillhouse.chat import SamplingParams, StepLogprobs, TokenUsage
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep, Grammar
-from stillhouse.engines.openvino.drafts import Draft
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.runner import Runner
-from stillhouse.engines.openvino.sequence import Sequence
+from stillhouse.engines.openvino.scheduling.sequence import Sequence
+from stillhouse.engines.openvino.scheduling.step_times import StepTimes
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
-from stillhouse.engines.openvino.speculation import Speculation
-from stillhouse.engines.openvino.step_times import StepTimes
+from stillhouse.engines.openvino.speculation.drafts import Draft
+from stillhouse.engines.openvino.speculation.speculation import Speculation
 from stillhouse.errors import InvalidRequestError
+from stillhouse.types.chat import SamplingParams, StepLogprobs, TokenUsage
 from tests.ascii_tokenizer import END_ID, text_of, write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint, write_safetensors
 

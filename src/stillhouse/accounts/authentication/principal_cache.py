@@ -1,0 +1,82 @@
+"""Who is behind a key, remembered for a second so that most requests need no query."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from stillhouse.store.accounts.scopes import TokenScope
+
+#: Within this time a key that was revoked by another process is refused here too.
+LIFETIME_S = 1.0
+
+#: Keys in use within a second; the one used longest ago makes room.
+MAX_ENTRIES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """
+    On whose behalf a request is made.
+
+    Args:
+        cache_salt: Under which the engine may cache this account's prompts.
+        allowed_models: Ids of the models that may be used; None when every model may.
+        scope: Of the scoped token that speaks for the key; None when it is the key itself.
+
+    """
+
+    account_id: int
+    key_id: int
+    key_name: str
+    cache_salt: str
+    allowed_models: frozenset[str] | None = None
+    scope: TokenScope | None = None
+
+    @property
+    def token_id(self) -> str | None:
+        """What tells its scoped token from others; None when it is the key itself."""
+        return None if self.scope is None else self.scope.fingerprint.hex()
+
+    def may_use(self, model_id: str) -> bool:
+        """Whether the key is for this model."""
+        return self.allowed_models is None or model_id in self.allowed_models
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    principal: Principal
+    expires_at_ms: int | None
+    fresh_until_s: float
+
+
+class PrincipalCache:
+    """Principals by the HMAC of their keys, so that memory never holds a secret for long."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+
+    def find(self, key_hmac: bytes, *, now_s: float, now_ms: int) -> Principal | None:
+        """The key's principal, unless it was stored too long ago or the key has expired."""
+        entry = self._entries.get(key_hmac)
+        if entry is None or now_s >= entry.fresh_until_s:
+            return None
+        if entry.expires_at_ms is not None and now_ms >= entry.expires_at_ms:
+            return None
+        self._entries.move_to_end(key_hmac)
+        return entry.principal
+
+    def store(
+        self, key_hmac: bytes, principal: Principal, *, expires_at_ms: int | None, as_of_s: float
+    ) -> None:
+        """Remember what the ledger said at *as_of_s*."""
+        self._entries[key_hmac] = _Entry(principal, expires_at_ms, as_of_s + LIFETIME_S)
+        self._entries.move_to_end(key_hmac)
+        while len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
+
+    def forget_key(self, key_id: int) -> None:
+        """Ask the ledger again at the key's next request."""
+        for key_hmac, entry in list(self._entries.items()):
+            if entry.principal.key_id == key_id:
+                del self._entries[key_hmac]

@@ -1,0 +1,1 @@
+"""Makes, stores and seals API keys and secrets."""

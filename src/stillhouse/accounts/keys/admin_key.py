@@ -1,0 +1,40 @@
+"""The operator's own credential: it belongs to no account, and opens what concerns all of them."""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+
+from stillhouse.accounts.keys import api_key
+from stillhouse.accounts.keys.secret_file import create_secret_file, read_secret_file
+from stillhouse.errors import ConfigError
+
+#: No API key begins so, as theirs have no second underscore.
+_PREFIX = "sh_admin_"
+
+
+class AdminKey:
+    """The one secret that opens what no customer may see."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> AdminKey:
+        """
+        Read the admin key, making it at the first start, or when its file was removed.
+
+        Raises:
+            ConfigError: The file is no admin key or cannot be written, or others can read it.
+
+        """
+        create_secret_file(path, api_key.mint().replace(api_key.PREFIX, _PREFIX, 1))
+        secret = read_secret_file(path)
+        body = secret and secret.removeprefix(_PREFIX)
+        if not secret or body == secret or not api_key.is_well_formed(f"{api_key.PREFIX}{body}"):
+            raise ConfigError(f"{path}: is not an admin key. Remove the file; the start makes one.")
+        return cls(secret)
+
+    def is_equal(self, secret: str | None) -> bool:
+        """Whether *secret* is it, in a time that tells nothing about where they differ."""
+        return secret is not None and hmac.compare_digest(secret.encode(), self._secret)

@@ -1,0 +1,1 @@
+"""Speaks DeepInfra's native inference API."""

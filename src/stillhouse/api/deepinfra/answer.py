@@ -1,0 +1,129 @@
+"""DeepInfra's native answers in JSON: whole, and event by event."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from stillhouse.types.chat import ChoiceAnswer, Finish, FinishReason
+from stillhouse.types.response_meta import AnswerHead
+
+
+class InferenceStatusOut(TypedDict):
+    """How an inference went; the cost is in USD, and null where it is not charged yet."""
+
+    status: Literal["succeeded"]
+    runtime_ms: int
+    cost: float | None
+    tokens_generated: int
+    tokens_input: int
+
+
+class GeneratedTextOut(TypedDict):
+    """One of the responses."""
+
+    generated_text: str
+
+
+class InferenceOut(TypedDict):
+    """A whole answer."""
+
+    request_id: str
+    inference_status: InferenceStatusOut
+    results: list[GeneratedTextOut]
+    num_tokens: int
+    num_input_tokens: int
+
+
+class TokenOut(TypedDict):
+    """A new token; the last event's is none, and has no id."""
+
+    id: int | None
+    text: str
+    logprob: float | None
+    special: bool
+
+
+class DetailsOut(TypedDict):
+    """How a stream has ended, in the words of text-generation-inference."""
+
+    finish_reason: Literal["length", "eos_token", "stop_sequence"]
+    generated_tokens: int
+    input_tokens: int
+
+
+class InferenceEventOut(TypedDict):
+    """One event of a stream; all but `token` is for the last one."""
+
+    token: TokenOut
+    generated_text: str | None
+    details: DetailsOut | None
+    request_id: NotRequired[str]
+    inference_status: NotRequired[InferenceStatusOut]
+    num_tokens: NotRequired[int]
+    num_input_tokens: NotRequired[int]
+
+
+def inference_out(
+    head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish
+) -> InferenceOut:
+    """A whole answer."""
+    return {
+        "request_id": head.request_id,
+        "inference_status": _status_out(finish),
+        "results": [{"generated_text": choice.content} for choice in choices],
+        "num_tokens": finish.usage.completion_tokens,
+        "num_input_tokens": finish.usage.prompt_tokens,
+    }
+
+
+def token_event(token_id: int, text: str, logprob: float) -> InferenceEventOut:
+    """The event of a new token."""
+    return {
+        "token": {"id": token_id, "text": text, "logprob": logprob, "special": False},
+        "generated_text": None,
+        "details": None,
+    }
+
+
+def last_event(head: AnswerHead, *, rest: str, text: str, finish: Finish) -> InferenceEventOut:
+    """
+    The event that ends a stream.
+
+    Args:
+        rest: What of the text no token has told.
+        text: The whole text.
+
+    """
+    return {
+        "token": {"id": None, "text": rest, "logprob": None, "special": not rest},
+        "generated_text": text,
+        "details": {
+            "finish_reason": _finish_reason(finish),
+            "generated_tokens": finish.usage.completion_tokens,
+            "input_tokens": finish.usage.prompt_tokens,
+        },
+        "request_id": head.request_id,
+        "inference_status": _status_out(finish),
+        "num_tokens": finish.usage.completion_tokens,
+        "num_input_tokens": finish.usage.prompt_tokens,
+    }
+
+
+def _status_out(finish: Finish) -> InferenceStatusOut:
+    """The cost is the float nearest to the exact amount."""
+    cost_picousd = finish.cost_picousd
+    return {
+        "status": "succeeded",
+        "runtime_ms": finish.runtime_ms,
+        "cost": None if cost_picousd is None else cost_picousd / 10**12,
+        "tokens_generated": finish.usage.completion_tokens,
+        "tokens_input": finish.usage.prompt_tokens,
+    }
+
+
+def _finish_reason(finish: Finish) -> Literal["length", "eos_token", "stop_sequence"]:
+    if finish.reason is FinishReason.LENGTH:
+        return "length"
+    return "eos_token" if finish.stop_string is None else "stop_sequence"

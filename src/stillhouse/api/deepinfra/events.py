@@ -1,0 +1,70 @@
+"""DeepInfra's native streams: a token in each event, as text-generation-inference sends them."""
+
+from __future__ import annotations
+
+import codecs
+import json
+
+from stillhouse.api.deepinfra.answer import InferenceEventOut, last_event, token_event
+from stillhouse.api.http import error_body
+from stillhouse.api.http.event_stream import COMMENT
+from stillhouse.api.http.one_line import one_line
+from stillhouse.errors import StillhouseError
+from stillhouse.types.chat import ChatEvent, Finish, TextDelta, TokenLogprobs
+from stillhouse.types.response_meta import AnswerHead, AnswerSoFar
+
+
+class InferenceEvents:
+    """
+    Encodes the events of one stream: a token in each, and in the last one the whole text.
+
+    The texts of all events together are the whole text: of a token that a stop string cuts it is
+    what is left, and a character of several tokens comes with the last of them.
+    """
+
+    keep_alive = COMMENT
+
+    def __init__(self, head: AnswerHead) -> None:
+        self._head = head
+        self._told: list[str] = []
+        self._untold = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def opening(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def event(self, event: ChatEvent, _completion: AnswerSoFar) -> bytes:
+        """An event for each new token; or the last one, with all that was told and its cost."""
+        if isinstance(event, TextDelta):
+            self._untold += event.content
+            return b"".join(self._token(token) for token in event.logprobs)
+        return self._end(event) if isinstance(event, Finish) else b""
+
+    def closing(self) -> bytes:
+        """Nothing: the event with the whole text is the last one."""
+        return b""
+
+    def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
+        """An error after the first byte."""
+        return b"data: " + one_line(error_body.body_of(error, charged=charged)) + b"\n\n"
+
+    def _token(self, token: TokenLogprobs) -> bytes:
+        """A token with its part of the text."""
+        drawn = token.drawn
+        text = self._tell(len(self._decoder.decode(drawn.token_bytes)))
+        return _encode(token_event(drawn.token_id, text, drawn.logprob))
+
+    def _end(self, finish: Finish) -> bytes:
+        rest = self._tell(len(self._untold))
+        text = "".join(self._told)
+        return _encode(last_event(self._head, rest=rest, text=text, finish=finish))
+
+    def _tell(self, num_chars: int) -> str:
+        text, self._untold = self._untold[:num_chars], self._untold[num_chars:]
+        self._told.append(text)
+        return text
+
+
+def _encode(event: InferenceEventOut) -> bytes:
+    return one_line(f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode())

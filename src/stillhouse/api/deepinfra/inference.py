@@ -1,0 +1,45 @@
+"""``POST /v1/inference/{model}``: DeepInfra's native door, for prompts that are text as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from stillhouse.api.bodies.parsed_request import Asked
+from stillhouse.api.bodies.request_head import RequestHead
+from stillhouse.api.deepinfra.answer import inference_out
+from stillhouse.api.deepinfra.events import InferenceEvents
+from stillhouse.api.deepinfra.request import read_inference_body
+from stillhouse.types.chat import ChoiceAnswer, Finish
+from stillhouse.types.response_meta import AnswerHead
+
+ID_PREFIX = "R"
+
+
+def read_inference(body: bytes, head: RequestHead) -> Asked:
+    """
+    The completion that *body* asks for.
+
+    Raises:
+        InvalidRequestError: It is neither JSON nor a form, or a field is missing, of the wrong type
+            or range.
+
+    """
+    asked = read_inference_body(body, head)
+    return Asked(asked.to_request(), InferenceForm(bool(asked.stream)))
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceForm:
+    """An answer as DeepInfra's own clients read it."""
+
+    is_stream: bool
+
+    def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
+        """The whole answer as JSON."""
+        return msgspec.json.encode(inference_out(head, choices, finish))
+
+    def stream(self, head: AnswerHead) -> InferenceEvents:
+        """What encodes the answer piece by piece."""
+        return InferenceEvents(head)

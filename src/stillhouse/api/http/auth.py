@@ -1,0 +1,161 @@
+"""The one door: every path needs a key unless it is listed, and every error has a body."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stillhouse.accounts.accounts import Accounts
+from stillhouse.accounts.keys.admin_key import AdminKey
+from stillhouse.api.bodies.unread_body import UnreadBody
+from stillhouse.api.http import error_body
+from stillhouse.api.http.drain import Drain
+from stillhouse.errors import (
+    AuthenticationError,
+    PermissionDeniedError,
+    ServingError,
+    StillhouseError,
+)
+from stillhouse.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+#: As OpenAI's and Anthropic's clients look for it.
+_ID_HEADERS = (b"x-request-id", b"request-id")
+_CLOSE = (b"connection", b"close")
+
+
+class Gate:
+    """
+    ASGI application around another one: authenticates, and turns what is raised into answers.
+
+    The `Principal` stands in ``scope["principal"]`` for what is inside, and the request's own id in
+    ``scope["request_id"]``; every response carries it as ``x-request-id``. A client's id is never
+    taken for it: two requests could have the same.
+
+    Args:
+        public_paths: The only paths that are served without a key.
+        public_prefixes: What stands below these is served without a key as well.
+        admin_paths: Those that concern all accounts, so that no customer's key opens them.
+
+    """
+
+    def __init__(  # noqa: PLR0913  (given once, by `create_api`)
+        self,
+        app: ASGIApp,
+        *,
+        accounts: Accounts,
+        admin_key: AdminKey,
+        metrics: Metrics,
+        drain: Drain,
+        public_paths: Collection[str],
+        public_prefixes: Collection[str] = (),
+        admin_paths: Collection[str] = (),
+    ) -> None:
+        self._app = app
+        self._accounts = accounts
+        self._admin_key = admin_key
+        self._admin_paths = frozenset(admin_paths) - frozenset(public_paths)
+        self._metrics = metrics
+        self._drain = drain
+        self._public_paths = frozenset(public_paths)
+        self._public_prefixes = tuple(public_prefixes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request; anything else is not spoken here."""
+        if scope["type"] != "http":
+            return
+        has_started = False
+        body = UnreadBody(receive)
+        scope["request_id"] = secrets.token_hex(16)
+        id_headers = [(name, scope["request_id"].encode()) for name in _ID_HEADERS]
+
+        async def noting_send(message: Message) -> None:
+            nonlocal has_started
+            if message["type"] == "http.response.start":
+                has_started = True
+                # A connection that still brings a body is of no more use, nor is one to a server
+                # that is about to end.
+                is_last = self._drain.is_refusing or body.is_left_over
+                close = (_CLOSE,) if is_last else ()
+                message["headers"] = [*message.get("headers", ()), *id_headers, *close]
+            await send(message)
+
+        try:
+            if not self._is_public(scope["path"]):
+                await self._authenticate(scope)
+            await self._app(scope, body.receive, noting_send)
+        except ClientDisconnect:
+            log.info("client left before its request was read", path=scope["path"])
+        except StillhouseError as error:
+            if has_started:  # too late for a status: the connection is cut, which a client notices
+                raise
+            await self._refuse(error, scope, body, noting_send)
+        except Exception:
+            log.exception("request failed", path=scope["path"])
+            if has_started:
+                raise
+            await self._refuse(ServingError("Internal error"), scope, body, noting_send)
+
+    async def _authenticate(self, scope: Scope) -> None:
+        is_admins = scope["path"] in self._admin_paths
+        if not is_admins:  # a monitor may watch the end
+            self._drain.check()
+        secret = _secret_in(Headers(scope=scope))
+        if is_admins and self._admin_key.is_equal(secret):
+            return
+        scope["principal"] = await self._accounts.authenticate(secret, _address(scope))
+        if is_admins:
+            raise PermissionDeniedError(
+                f"{scope['path']} is for the operator's admin key, not for an API key."
+            )
+
+    def _is_public(self, path: str) -> bool:
+        return path in self._public_paths or path.startswith(self._public_prefixes)
+
+    async def _refuse(
+        self, error: StillhouseError, scope: Scope, body: UnreadBody, send: Send
+    ) -> None:
+        status = error_body.status_of(error)
+        self._metrics.refused.labels(str(status)).inc()
+        response = Response(
+            error_body.body_of(
+                error,
+                path=scope["path"],
+                request_id=scope["request_id"],
+                charged=scope.get("charged"),
+            ),
+            status_code=status,
+            headers=error_body.headers_of(error),
+            media_type="application/json",
+        )
+        expect = Headers(scope=scope).get("expect", "")
+        await body.drain(is_held_back=expect.lower() == "100-continue")
+        await response(scope, body.receive, send)
+
+
+def _address(scope: Scope) -> str:
+    """Where the request comes from, as the connection says; a header could say anything."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def _secret_in(headers: Headers) -> str | None:
+    """
+    The key that the request brings.
+
+    In ``Authorization: Bearer`` (any case, RFC 6750), in DeepInfra's ``xi-api-key``, or in
+    ``x-api-key``, which Anthropic's clients send.
+    """
+    if authorization := headers.get("authorization"):
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise AuthenticationError("Not authenticated: use 'Authorization: Bearer <key>'")
+        return secret.strip()
+    return headers.get("xi-api-key") or headers.get("x-api-key")

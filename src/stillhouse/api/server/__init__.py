@@ -1,0 +1,1 @@
+"""Serves HTTP/1.1 over sockets."""

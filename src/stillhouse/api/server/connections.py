@@ -1,0 +1,234 @@
+"""All open connections: how many there may be, and which one is closed when there are too many."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import Protocol
+
+import structlog
+
+from stillhouse.api.http import error_body
+from stillhouse.errors import (
+    HeadTooLargeError,
+    HeadTooSlowError,
+    MalformedRequestError,
+    StillhouseError,
+    TargetTooLongError,
+)
+from stillhouse.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+#: Beyond them, heads that came in part only are given up, the oldest first.
+MAX_HELD_BYTES = 16 << 20
+_IPV6_NETWORK_BITS = 64  # what one customer of a provider has at least (RFC 6177)
+_MOST_LOOKED_AT = 64  # addresses, for a connection that rests
+_REPORT_INTERVAL_S = 10.0
+#: The other reasons are everyday.
+_WORTH_A_LINE = ("table_full", "address_over_share", "heads_held", "head_too_large")
+_REFUSALS: dict[type[StillhouseError], str] = {
+    HeadTooLargeError: "head_too_large",
+    TargetTooLongError: "head_too_large",
+    HeadTooSlowError: "head_timeout",
+    MalformedRequestError: "malformed",
+}
+
+
+class Entry(Protocol):
+    """A connection, as the table and the server see it."""
+
+    address: Address
+
+    def look(self, now_s: float) -> bool:
+        """Close it if its time is over; say whether it was cut because its client did not read."""
+        ...
+
+    def shut_down(self) -> None:
+        """Close, now or with the answer that is being written."""
+        ...
+
+    def cut(self) -> None:
+        """Close when what was written is sent."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+
+class Address:
+    """
+    Where connections come from: an IPv4 address, or a network of IPv6 addresses.
+
+    Attributes:
+        idle: Its connections without a request at work, the one that has been idle longest first.
+
+    """
+
+    __slots__ = ("idle", "key", "num_open")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.num_open = 0
+        self.idle: dict[Entry, None] = {}
+
+    @staticmethod
+    def key_of(host: str) -> str:
+        """What *host* is counted under."""
+        if ":" not in host:
+            return host
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+        if address.ipv4_mapped is not None:  # where one socket listens for both
+            return str(address.ipv4_mapped)
+        return str(ipaddress.IPv6Network((address, _IPV6_NETWORK_BITS), strict=False))
+
+
+class Connections:
+    """
+    The table of open connections.
+
+    When it is full, a newcomer takes the place of a connection that rests: of the address that has
+    most, the one that has rested longest. An address never takes a place from one that has fewer.
+
+    Args:
+        max_open: Places in the table.
+
+    Attributes:
+        is_empty: Set while there are none.
+
+    """
+
+    def __init__(self, max_open: int, metrics: Metrics) -> None:
+        self._max_open = max_open
+        self._open: dict[Entry, None] = {}
+        self._addresses: dict[str, Address] = {}
+        self._by_num_open = _Ranks()
+        self._held: dict[Entry, int] = {}
+        self._num_held_bytes = 0
+        self._closed = metrics.http_connections_closed
+        self._refused = metrics.refused
+        self._unreported: Counter[str] = Counter()
+        self._reported_at_s = -_REPORT_INTERVAL_S
+        self.is_empty = asyncio.Event()
+        self.is_empty.set()
+        metrics.http_connections.set_function(lambda: len(self._open))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield those that are open when it is their turn."""
+        return (connection for connection in tuple(self._open) if connection in self._open)
+
+    def add(self, connection: Entry, host: str) -> bool:
+        """Give a newcomer from *host* a place, or say that there is none."""
+        key = Address.key_of(host)
+        address = self._addresses.get(key) or self._addresses.setdefault(key, Address(key))
+        connection.address = address
+        self._open[connection] = None
+        self.is_empty.clear()
+        self._rank(address, +1)
+        address.idle[connection] = None
+        return len(self._open) <= self._max_open or self._make_room(connection)
+
+    def remove(self, connection: Entry) -> None:
+        """Take a connection that is closed, or as good as closed, out of the table."""
+        if connection not in self._open:
+            return
+        self.hold(connection, 0)
+        del self._open[connection]
+        address = connection.address
+        address.idle.pop(connection, None)
+        self._rank(address, -1)
+        if not address.num_open:
+            del self._addresses[address.key]
+        if not self._open:
+            self.is_empty.set()
+
+    def rest(self, connection: Entry) -> None:
+        """Note that no request of *connection* is at work."""
+        if connection in self._open:
+            connection.address.idle[connection] = None
+
+    def work(self, connection: Entry) -> None:
+        """Note that a request of *connection* is at work: it cannot be closed for another."""
+        connection.address.idle.pop(connection, None)
+
+    def hold(self, connection: Entry, num_bytes: int) -> None:
+        """Note how much of a head came that is not whole yet; too much in all is given up."""
+        if connection not in self._open:
+            return  # closed for another, it may be told of what came before it was
+        self._num_held_bytes += num_bytes - self._held.get(connection, 0)
+        if num_bytes:
+            self._held[connection] = num_bytes
+        else:
+            self._held.pop(connection, None)
+        while self._num_held_bytes > MAX_HELD_BYTES:
+            self.close(next(iter(self._held)), "heads_held")
+
+    def close(self, connection: Entry, reason: str) -> None:
+        """Close a connection, and count why."""
+        self.remove(connection)
+        self.count(reason)
+        connection.abort()
+
+    def count(self, reason: str) -> None:
+        """Count a connection that is closed before its client wants it to be."""
+        self._closed.labels(reason).inc()
+        if reason in _WORTH_A_LINE:
+            self._unreported[reason] += 1
+
+    def count_refusal(self, error: StillhouseError) -> None:
+        """Count a connection that is closed for what came on it."""
+        self._refused.labels(str(error_body.status_of(error))).inc()
+        if reason := _REFUSALS.get(type(error)):
+            self.count(reason)
+
+    def report(self, now_s: float) -> None:
+        """Say in the log, not too often, which bounds were reached."""
+        if self._unreported and now_s >= self._reported_at_s + _REPORT_INTERVAL_S:
+            log.warning("connections_closed", **self._unreported, num_open=len(self._open))
+            self._unreported.clear()
+            self._reported_at_s = now_s
+
+    def _make_room(self, newcomer: Entry) -> bool:
+        for address in islice(self._by_num_open, _MOST_LOOKED_AT):
+            if address.num_open < newcomer.address.num_open:
+                break
+            for connection in address.idle:
+                if connection is newcomer:
+                    continue
+                self.close(connection, "table_full")
+                return True
+        self.close(newcomer, "address_over_share")
+        return False
+
+    def _rank(self, address: Address, change: int) -> None:
+        self._by_num_open.move(address, address.num_open, address.num_open + change)
+        address.num_open += change
+
+
+class _Ranks:
+    """Addresses by how many connections they have."""
+
+    def __init__(self) -> None:
+        self._ranks: dict[int, dict[Address, None]] = {}
+
+    def __iter__(self) -> Iterator[Address]:
+        """Yield those that have most first; of n connections, ranks are sqrt(2 n) at most."""
+        for rank in sorted(self._ranks, reverse=True):
+            yield from self._ranks[rank]
+
+    def move(self, address: Address, old: int, new: int) -> None:
+        """Note that *address* has *new* connections, and had *old*."""
+        if old:
+            rank = self._ranks[old]
+            del rank[address]
+            if not rank:
+                del self._ranks[old]
+        if new:
+            self._ranks.setdefault(new, {})[address] = None

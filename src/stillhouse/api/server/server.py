@@ -1,0 +1,164 @@
+"""The HTTP server: listens, looks after its connections, and takes leave of them."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from email.utils import formatdate
+
+import structlog
+from starlette.types import ASGIApp
+
+from stillhouse.api.server.connection import Connection, Patience
+from stillhouse.api.server.connections import Connections, Entry
+from stillhouse.api.server.exchange import Exchange
+from stillhouse.api.server.head import HeadBounds
+from stillhouse.clock import Clock, SystemClock
+from stillhouse.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+#: 14 MiB, if all of them are silent.
+MOST_CONNECTIONS = 10_000
+#: Of connections that the system has made and this process has not taken yet.
+BACKLOG = 2048
+_LOOKS_PER_TIMEOUT = 8
+_LONGEST_PAUSE_S = 1.0  # the Date header is as old at most
+_LOOKED_AT_IN_ONE_GO = 500
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRules:
+    """
+    Within which bounds HTTP is served.
+
+    Args:
+        max_connections: None derives them from how many files the process may open.
+
+    """
+
+    bounds: HeadBounds = field(default_factory=HeadBounds)
+    patience: Patience = field(default_factory=Patience)
+    max_connections: int | None = None
+
+
+def raise_file_limit() -> int:
+    """Let this process open as many files as the system allows it; say how many that are."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def connections_within(max_files: int) -> int:
+    """As many connections as leave files for ledger, engines and what comes up."""
+    if max_files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(max_files - min(512, max_files // 4), MOST_CONNECTIONS)
+
+
+class HttpServer:
+    """
+    Serves an ASGI application in HTTP/1.1.
+
+    Args:
+        clock: For the Date header; None is the machine's own.
+
+    """
+
+    def __init__(
+        self, app: ASGIApp, rules: HttpRules, metrics: Metrics, clock: Clock | None = None
+    ) -> None:
+        self.app = app
+        self.bounds = rules.bounds
+        self.patience = rules.patience
+        max_open = rules.max_connections or connections_within(
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        )
+        self.connections = Connections(max_open, metrics)
+        self.is_closing = False
+        self.loop = asyncio.get_running_loop()
+        self.address: object = None
+        self._clock = clock or SystemClock()
+        self._exchanges: set[asyncio.Task[None]] = set()
+        self._tell_time()
+
+    def start(self, exchange: Exchange) -> None:
+        """Let the application answer."""
+        task = self.loop.create_task(exchange.run(self.app))
+        self._exchanges.add(task)
+        task.add_done_callback(self._exchanges.discard)
+
+    @asynccontextmanager
+    async def listening(
+        self, listener: socket.socket, *, last_words_s: float
+    ) -> AsyncIterator[None]:
+        """
+        Serve while inside; leaving lets in nobody, and waits for the answers that are at work.
+
+        Args:
+            last_words_s: How long to wait for them; then they are cut off.
+
+        """
+        self.address = listener.getsockname()[:2]
+        server = await self.loop.create_server(
+            lambda: Connection(self), sock=listener, backlog=BACKLOG
+        )
+        looking = self.loop.create_task(self._look_after(), name="connections")
+        try:
+            yield
+        finally:
+            server.close()
+            await self._take_leave(last_words_s)
+            looking.cancel()
+
+    async def _look_after(self) -> None:
+        """Once in a while, for ever: one timer for all, where one for each would be memory."""
+        timeouts = (self.patience.head_s, self.patience.idle_s, self.patience.stall_s)
+        pause_s = min(min(timeouts) / _LOOKS_PER_TIMEOUT, _LONGEST_PAUSE_S)
+        while True:
+            await asyncio.sleep(pause_s)
+            self._tell_time()
+            await self._look_once()
+
+    async def _look_once(self) -> None:
+        now_s = self.loop.time()
+        num_cut = 0
+        for number, connection in enumerate(self.connections, start=1):
+            num_cut += self._look_at(connection, now_s)
+            if number % _LOOKED_AT_IN_ONE_GO == 0:
+                await asyncio.sleep(0)
+        if num_cut:
+            log.info("clients_did_not_read", num_cut=num_cut)
+        self.connections.report(now_s)
+
+    def _look_at(self, connection: Entry, now_s: float) -> bool:
+        """One that cannot be closed is not looked at again; the others' time goes on."""
+        try:
+            return connection.look(now_s)
+        except Exception:
+            log.exception("connection_not_closed")
+            self.connections.remove(connection)
+            return False
+
+    def _tell_time(self) -> None:
+        seconds = self._clock.now_ms() // 1000
+        self.date = f"date: {formatdate(seconds, usegmt=True)}\r\n".encode()
+
+    async def _take_leave(self, last_words_s: float) -> None:
+        self.is_closing = True
+        for connection in self.connections:
+            connection.shut_down()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(last_words_s):
+                await self.connections.is_empty.wait()
+                while self._exchanges:
+                    await asyncio.wait(self._exchanges)
+        for task in self._exchanges:
+            task.cancel()
+        await asyncio.gather(*self._exchanges, return_exceptions=True)
+        for connection in self.connections:
+            connection.cut()

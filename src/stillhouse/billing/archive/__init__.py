@@ -1,0 +1,1 @@
+"""Moves old requests out of the ledger into files."""

@@ -1,0 +1,89 @@
+"""Makes sums right beside a running server: a long look that hinders nobody, then short changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from stillhouse.billing.audit.verify import WrongSums, find_wrong_sums
+from stillhouse.billing.spending_limits import begin_anew
+from stillhouse.store.database import Connection, Database
+from stillhouse.store.ledger import balances, usage_days
+from stillhouse.store.ledger.balances import KEY
+from stillhouse.store.ledger.usage_days import DaySums
+
+#: How long one transaction may keep others waiting, not counting its last change.
+_SLICE_S = 0.05
+
+#: What was spoilt while it was looked at is found by the next look; nothing is spoilt for ever.
+_MAX_LOOKS = 4
+
+_NOTHING = DaySums(0, 0, 0, 0, 0, 0)
+
+Correction = Callable[[Connection], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """
+    What a rebuild has done.
+
+    Args:
+        is_right: Whether a last look found nothing to correct.
+
+    """
+
+    num_corrected: int
+    is_right: bool
+
+
+async def rebuild(database: Database) -> Rebuilt:
+    """
+    Correct every day's sums and balance that differ from requests and entries.
+
+    A look reads one unchanging state, however long that takes, and finds by how much each sum is
+    wrong. Requests that come and go meanwhile change a sum and what it should be alike, so that
+    difference stays true, and is added to the sum as it is then. The next look proves it.
+
+    Raises:
+        ConflictError: A balance that is right would be above its limit.
+        StoreUnavailableError: The ledger cannot be used; what was corrected stays so.
+
+    """
+    num_corrected = 0
+    for _ in range(_MAX_LOOKS):
+        corrections = _corrections(await database.read(find_wrong_sums))
+        if not corrections:
+            return Rebuilt(num_corrected, is_right=True)
+        while corrections:
+            num_done = await database.write(partial(_correct_some, corrections=corrections))
+            num_corrected += num_done
+            corrections = corrections[num_done:]
+    return Rebuilt(num_corrected, is_right=False)
+
+
+def _corrections(wrong: WrongSums) -> list[Correction]:
+    """Those of days first, as keys' balances are made from them."""
+    corrections: list[Correction] = []
+    for day, kept_sums, due_sums in wrong.days:
+        pairs = zip(due_sums or _NOTHING, kept_sums or _NOTHING, strict=True)
+        by = DaySums(*(due - kept for due, kept in pairs))
+        corrections.append(partial(usage_days.correct, key=day, by=by))
+    for key, kept, due in wrong.balances:
+        if key.holder == KEY:
+            corrections.append(partial(begin_anew, of_key=key))
+        else:
+            corrections.append(partial(balances.correct, key=key, kept=kept, due=due))
+    return corrections
+
+
+def _correct_some(connection: Connection, corrections: Sequence[Correction]) -> int:
+    """Correct what fits into one transaction, and return how much that was."""
+    end_s = time.monotonic() + _SLICE_S
+    for number, correct in enumerate(corrections, start=1):
+        correct(connection)
+        if time.monotonic() >= end_s:
+            return number
+    return len(corrections)

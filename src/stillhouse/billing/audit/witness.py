@@ -1,0 +1,48 @@
+"""The ledger beside what the engines themselves wrote down: nobody pays for tokens unmade."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from stillhouse.billing.audit.verify import Difference
+from stillhouse.billing.outcome import UsageSource
+from stillhouse.store.database import Database
+from stillhouse.store.ledger.requests import SETTLED, Counted, fetch_counts
+
+
+async def compare_with_witness(database: Database, num_made: Mapping[str, int]) -> list[Difference]:
+    """
+    Where the ledger's counts are not what the engines made.
+
+    Args:
+        num_made: Tokens by request id, from the logs of every engine that ever ran on the ledger.
+
+    Raises:
+        StoreUnavailableError: The ledger cannot be read.
+
+    """
+    counted = await database.read(fetch_counts)
+    unknown = num_made.keys() - {row.request_id for row in counted}
+    return [
+        *(difference for row in counted for difference in _compare(row, num_made)),
+        *(
+            Difference(
+                f"request {request_id}",
+                f"is not known, but an engine made {num_made[request_id]} tokens",
+            )
+            for request_id in sorted(unknown)
+        ),
+    ]
+
+
+def _compare(row: Counted, num_made: Mapping[str, int]) -> Iterator[Difference]:
+    made = num_made.get(row.request_id, 0)
+    counted = row.completion_tokens
+    if counted is None or counted == made:
+        return
+    # The gateway counts fewer where an engine went on after it was told to stop; that is not paid.
+    if counted > made or (row.state == SETTLED and row.usage_source == UsageSource.ENGINE):
+        yield Difference(
+            f"request {row.request_id}",
+            f"has {counted} completion tokens, but the engine made {made}",
+        )

@@ -1,0 +1,164 @@
+"""What an account or a key may spend, and who may change it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from stillhouse.errors import InsufficientFundsError, InvalidRequestError
+from stillhouse.money import format_usd
+from stillhouse.store.accounts import accounts, keys, scopes
+from stillhouse.store.accounts.keys import KeyLimit
+from stillhouse.store.accounts.scopes import TokenScope
+from stillhouse.store.database import Connection
+from stillhouse.store.ledger import audit, balances, entries, usage_days
+from stillhouse.store.ledger.balances import ACCOUNT, ALL_TIME, KEY, SCOPE, Balance, BalanceKey
+
+#: DeepInfra's words, which clients may look for.
+NO_FUNDS = "You need positive balance to do inference. Please add balance manually or setup top-up"
+
+
+class LimitPeriod(StrEnum):
+    """When a key's spending limit starts anew."""
+
+    #: Never.
+    TOTAL = keys.TOTAL
+    #: With each calendar month in UTC.
+    MONTH = keys.MONTH
+
+
+def reserve_on_key(
+    connection: Connection, key_id: int, amount_picousd: int, *, now_ms: int
+) -> None:
+    """
+    Hold an amount on a key that has a limit of its own; others are limited by their account.
+
+    Raises:
+        InsufficientFundsError: The limit, less what is spent and held, is below the amount.
+
+    """
+    limit = keys.fetch_limit(connection, key_id)
+    if limit is None:
+        return
+    of_key = BalanceKey(KEY, key_id, _period(limit, now_ms))
+    if not balances.has_row(connection, of_key):  # the key's first request in this month
+        _begin(connection, of_key, limit)
+    if not balances.reserve(connection, of_key, amount_picousd):
+        whose = f"API key's spending limit of {format_usd(limit.amount_picousd)} {_in_words(limit)}"
+        raise not_covered(f"This {whose}", amount_picousd)
+
+
+def reserve_on_scope(
+    connection: Connection, token: TokenScope, *, key_id: int, amount_picousd: int, now_ms: int
+) -> int:
+    """
+    Hold an amount on a scope that has a limit of its own; others are limited by their key.
+
+    A token's first request makes its scope, which is undone with the rest if it is refused.
+
+    Returns:
+        The scope's id.
+
+    Raises:
+        InsufficientFundsError: The limit, less what is spent and held, is below the amount.
+
+    """
+    row = scopes.ensure(connection, token, key_id=key_id, created_at_ms=now_ms)
+    if row.limit_picousd is not None and not balances.reserve(
+        connection, BalanceKey(SCOPE, row.id, ALL_TIME), amount_picousd
+    ):
+        whose = f"This scoped token's spending limit of {format_usd(row.limit_picousd)}"
+        raise not_covered(whose, amount_picousd)
+    return row.id
+
+
+def not_covered(whose: str, amount_picousd: int) -> InsufficientFundsError:
+    """The refusal of a request that a balance or limit does not cover."""
+    return InsufficientFundsError(
+        f"{NO_FUNDS}. {whose} does not cover the request's highest possible cost, "
+        f"{format_usd(amount_picousd)}."
+    )
+
+
+def set_key_limit(
+    connection: Connection, *, key_id: int, limit: KeyLimit | None, now_ms: int
+) -> None:
+    """
+    Limit what a key spends, counting what it has spent in the period already.
+
+    Raises:
+        InsufficientFundsError: It has spent and holds more than that; revoke it to stop it.
+
+    """
+    keys.set_limit(connection, key_id, limit)
+    balances.delete_rows(connection, KEY, key_id)
+    if limit is not None:
+        _begin(connection, BalanceKey(KEY, key_id, _period(limit, now_ms)), limit)
+
+
+def top_up(
+    connection: Connection, *, account_id: int, amount_picousd: int, note: str, now_ms: int
+) -> None:
+    """
+    Let a prepaid account spend what its customer paid in.
+
+    Raises:
+        InvalidRequestError: The account is not prepaid, or the amount is not positive.
+
+    """
+    if amount_picousd <= 0:
+        raise InvalidRequestError("A top-up must be more than nothing.", param="amount")
+    prepaid = {row.id for row in accounts.fetch_customers(connection) if row.is_prepaid}
+    if account_id not in prepaid:
+        raise InvalidRequestError(f"Account {account_id} is not prepaid.", param="account")
+    entries.insert_top_up(
+        connection,
+        account_id=account_id,
+        amount_picousd=amount_picousd,
+        note=note,
+        created_at_ms=now_ms,
+    )
+    of_account = BalanceKey(ACCOUNT, account_id, ALL_TIME)
+    balances.raise_limit(connection, of_account, amount_picousd)
+
+
+def begin_anew(connection: Connection, of_key: BalanceKey) -> None:
+    """
+    Make a key's balance anew from its days' sums and what it holds.
+
+    Where that is above the key's limit there is none: no request of the key is admitted either way.
+    """
+    balances.delete_row(connection, of_key)
+    limit = keys.fetch_limit(connection, of_key.holder_id)
+    begin = _sum(connection, of_key, limit.amount_picousd if limit else None)
+    if limit is None or begin.spent_picousd + begin.held_picousd <= limit.amount_picousd:
+        balances.insert_row(connection, of_key, begin)
+
+
+def _sum(connection: Connection, of_key: BalanceKey, limit_picousd: int | None) -> Balance:
+    """What a key's requests of a period cost and hold."""
+    from_day, to_day = balances.days_of(of_key.period)
+    return Balance(
+        usage_days.sum_cost_of_key(connection, of_key.holder_id, from_day=from_day, to_day=to_day),
+        audit.sum_held_of_key(connection, of_key),
+        limit_picousd,
+    )
+
+
+def _begin(connection: Connection, of_key: BalanceKey, limit: KeyLimit) -> None:
+    """Begin a key's balance with what its requests of the period cost and hold."""
+    begin = _sum(connection, of_key, limit.amount_picousd)
+    if begin.spent_picousd + begin.held_picousd > limit.amount_picousd:
+        raise InsufficientFundsError(
+            f"The key has spent {format_usd(begin.spent_picousd)} {_in_words(limit)} and holds "
+            f"{format_usd(begin.held_picousd)}, which is more than a limit of "
+            f"{format_usd(limit.amount_picousd)}."
+        )
+    balances.insert_row(connection, of_key, begin)
+
+
+def _period(limit: KeyLimit, now_ms: int) -> int:
+    return balances.month_of(now_ms) if limit.period == keys.MONTH else ALL_TIME
+
+
+def _in_words(limit: KeyLimit) -> str:
+    return "this month" if limit.period == keys.MONTH else "in total"

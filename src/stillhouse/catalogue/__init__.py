@@ -1,0 +1,1 @@
+"""Describes the models that can be served, with their prices."""

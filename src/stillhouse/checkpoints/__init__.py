@@ -1,0 +1,1 @@
+"""Reads checkpoint files: configuration, tokenizer, weights."""

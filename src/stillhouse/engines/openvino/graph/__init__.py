@@ -1,0 +1,1 @@
+"""Builds a model's graph and loads its weights."""

@@ -1,0 +1,1 @@
+"""Allocates KV-cache blocks, shares prefixes, evicts blocks."""

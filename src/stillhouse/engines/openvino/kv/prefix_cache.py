@@ -1,0 +1,193 @@
+"""What sequences share of their prompts: blocks in memory and on disk, and the last part of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from stillhouse.engines.openvino.kv.blocks import BlockMemory, KVBlocks
+    from stillhouse.engines.openvino.kv.disk_tier import PrefixSpill
+    from stillhouse.engines.openvino.scheduling.sequence import Sequence
+
+MAX_RESTORED_BYTES = 16 * 1024 * 1024  # in one step: 20 ms where the files are in memory
+
+
+class Prefixes:
+    """
+    Lets sequences begin with what others have computed.
+
+    Whole blocks are used in common. What a prompt has behind its last whole block is copied, so
+    that of equal prompts all but the first compute one token. What a running sequence is about to
+    compute is claimed, and others wait for it.
+
+    Blocks that are worth it are kept on disk as soon as they are, so that they outlive a crash as
+    well: those that a second sequence starts with, and public ones.
+
+    Args:
+        memory: Where the blocks' bytes are.
+        spill: Where blocks are kept on disk; None keeps none.
+
+    """
+
+    def __init__(
+        self,
+        blocks: KVBlocks,
+        memory: BlockMemory,
+        *,
+        block_size: int,
+        spill: PrefixSpill | None = None,
+    ) -> None:
+        self._blocks = blocks
+        self._memory = memory
+        self._block_size = block_size
+        self._spill = spill
+        self._max_restored = max(1, MAX_RESTORED_BYTES // memory.block_bytes)
+        # What a running sequence is about to compute.
+        self._claims: dict[bytes, Sequence] = {}
+
+    def cached(self, sequence: Sequence) -> Iterator[int]:
+        """Yield the blocks that *sequence* can start with; one token at least stays to compute."""
+        for index in range(self._num_shareable_blocks(sequence)):
+            block = self._blocks.find(sequence.prefix_hash(index))
+            if block is None:
+                return
+            yield block
+
+    def is_awaited(self, sequence: Sequence) -> bool:
+        """Return whether another, no less important by priority, is computing what comes next."""
+        index = sum(1 for _ in self.cached(sequence))
+        if index < self._num_shareable_blocks(sequence):
+            producer = self._claims.get(sequence.prefix_hash(index))
+        elif part := _part_ahead(sequence):
+            producer = self._claims.get(part)
+        else:
+            return False
+        return producer is not None and producer.request.priority <= sequence.request.priority
+
+    def adopt(self, sequence: Sequence) -> None:
+        """Give *sequence*, which owns nothing yet, all that others have computed of it."""
+        for block in list(self.cached(sequence)):
+            self._blocks.share(block)
+            sequence.block_ids.append(block)
+        sequence.num_computed = len(sequence.block_ids) * self._block_size
+        is_new = sequence.num_cached is None
+        if sequence.num_cached is None:
+            sequence.num_cached = sequence.num_computed
+        if self._spill is not None:
+            self._consult(self._spill, sequence, is_new=is_new)
+        if len(sequence.block_ids) == self._num_shareable_blocks(sequence):
+            self._copy_part(sequence)
+
+    def claim(self, sequence: Sequence) -> None:
+        """Let others wait for what *sequence* is about to compute, unless they wait already."""
+        for prefix in self._ahead(sequence):
+            self._claims.setdefault(prefix, sequence)
+
+    def abandon(self, sequence: Sequence) -> None:
+        """Let nobody wait for *sequence* any more."""
+        for prefix in self._ahead(sequence):
+            self._end_claim(sequence, prefix)
+
+    def publish(self, sequence: Sequence, *, since: int) -> None:
+        """Let others find the blocks that *sequence* filled after its first *since* tokens."""
+        for index in range(since // self._block_size, sequence.num_computed // self._block_size):
+            self._publish_block(sequence, index)
+        last = sequence.num_prompt_tokens - 1
+        if since < last <= sequence.num_computed:
+            self._publish_part(sequence)
+
+    def forget_parts(self) -> None:
+        """
+        Let nobody copy what stands behind whole blocks any more.
+
+        Who waited for it has it by now. Later the block holds more than the prompt, and as keys are
+        quantised together with their neighbours in a block, a copy would then be another one: the
+        same request would be answered otherwise for having been asked before.
+        """
+        self._blocks.forget_parts()
+
+    def restore(self, sequences: Iterable[Sequence]) -> None:
+        """Bring blocks of *sequences* back from disk, in their order, but not too many at once."""
+        num_left = self._max_restored
+        for sequence in sequences:
+            while num_left and sequence.is_restoring:
+                self._restore_block(sequence)
+                num_left -= 1
+
+    # In memory.
+
+    def _num_shareable_blocks(self, sequence: Sequence) -> int:
+        return (sequence.num_tokens - 1) // self._block_size
+
+    def _ahead(self, sequence: Sequence) -> Iterator[bytes]:
+        first = sequence.num_computed // self._block_size
+        for index in range(first, sequence.num_tokens // self._block_size):
+            yield sequence.prefix_hash(index)
+        if sequence.part_hash and sequence.num_computed < sequence.num_prompt_tokens - 1:
+            yield sequence.part_hash
+
+    def _end_claim(self, sequence: Sequence, prefix: bytes) -> None:
+        if self._claims.get(prefix) is sequence:
+            del self._claims[prefix]
+
+    def _publish_block(self, sequence: Sequence, index: int) -> None:
+        prefix, block = sequence.prefix_hash(index), sequence.block_ids[index]
+        self._blocks.publish(block, prefix)
+        self._end_claim(sequence, prefix)
+        spill = self._spill
+        if spill is not None and index < min(sequence.num_public_blocks, spill.max_blocks):
+            spill.save(prefix, block)
+
+    def _publish_part(self, sequence: Sequence) -> None:
+        if sequence.part_hash is not None:
+            index = (sequence.num_prompt_tokens - 1) // self._block_size
+            self._blocks.publish_part(sequence.block_ids[index], sequence.part_hash)
+            self._end_claim(sequence, sequence.part_hash)
+
+    def _copy_part(self, sequence: Sequence) -> None:
+        part = _part_ahead(sequence)
+        source = self._blocks.find_part(part) if part else None
+        if source is None:
+            return
+        block = self._blocks.allocate()
+        if block != source:  # what nobody uses any more may be handed out with its content
+            self._memory.copy_block(source, block)
+        sequence.block_ids.append(block)
+        sequence.num_computed = sequence.num_tokens - 1
+        self._publish_part(sequence)
+
+    # On disk.
+
+    def _consult(self, spill: PrefixSpill, sequence: Sequence, *, is_new: bool) -> None:
+        """Keep what *sequence* has in common with an earlier one, and see how much more is kept."""
+        num_found = len(sequence.block_ids)
+        if is_new:
+            found = [sequence.prefix_hash(index) for index in range(num_found)]
+            # The end of a prefix is of use only with its beginning, so it shall be removed first,
+            # and not written where it would take the beginning's place.
+            spill.touch(reversed(found))
+            for prefix, block in zip(found[: spill.max_blocks], sequence.block_ids, strict=False):
+                spill.save(prefix, block)
+        index, last = num_found, self._num_shareable_blocks(sequence)
+        while index < last and spill.holds(sequence.prefix_hash(index)):
+            index += 1
+        sequence.num_spilled_blocks = index
+
+    def _restore_block(self, sequence: Sequence) -> None:
+        assert self._spill is not None
+        begin = sequence.num_computed
+        index = begin // self._block_size
+        if not self._spill.restore(sequence.prefix_hash(index), sequence.block_ids[index]):
+            sequence.num_spilled_blocks = index  # from here on it is computed
+            return
+        if sequence.num_cached == begin and not sequence.was_preempted:
+            sequence.num_cached += self._block_size
+        sequence.num_computed += self._block_size
+        self.publish(sequence, since=begin)
+
+
+def _part_ahead(sequence: Sequence) -> bytes | None:
+    """Return the part of a block that *sequence* needs behind its whole blocks."""
+    return sequence.part_hash if sequence.num_tokens == sequence.num_prompt_tokens else None

@@ -1,0 +1,1 @@
+"""Samples tokens under penalties and grammars."""

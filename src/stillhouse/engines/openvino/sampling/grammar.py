@@ -1,0 +1,172 @@
+"""Grammars by llguidance: which tokens may come next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits
+
+from stillhouse.engines.openvino.sampling.grammar_thread import GrammarThread
+from stillhouse.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llguidance import LLTokenizer
+    from numpy.typing import NDArray
+
+    from stillhouse.clock import Clock
+    from stillhouse.engines.base import GenerateRequest
+    from stillhouse.engines.openvino.sampling.grammar_thread import Compiled
+
+MAX_GRAMMAR_CHARS = 1024 * 1024
+MAX_MESSAGE_CHARS = 300
+NO_GRAMMARS = (
+    "This model takes no grammar: its checkpoint has no tokenizer.json to read the letters of."
+)
+# With these, no mask of the grammars that were made to be slow took longer than 0.1 s.
+LIMITS = LLParserLimits(
+    initial_lexer_fuel=200_000,
+    step_lexer_fuel=50_000,
+    step_max_items=20_000,
+    max_items_in_row=1_000,
+    max_lexer_states=20_000,  # of 1 to 2 kB
+    max_grammar_size=100_000,
+    verbose_errors=False,  # which would show the prompt's schema in the log
+)
+
+
+class Grammars:
+    """
+    The grammars of requests: compiled aside, each once for all requests of its cache salt.
+
+    `want` may be called on any thread, all else on the engine loop's.
+
+    Args:
+        vocabulary: From `vocabulary.read_vocabulary`; None refuses every grammar.
+
+    """
+
+    def __init__(self, vocabulary: LLTokenizer | None, clock: Clock) -> None:
+        self._vocabulary = vocabulary
+        self.thread = GrammarThread(self._compile, clock)
+
+    def want(self, sequence_id: int, request: GenerateRequest) -> None:
+        """Have the grammar of *request* compiled, which holds up nobody; nothing without one."""
+        if request.grammar is not None and self._vocabulary is not None:
+            self.thread.want(sequence_id, request.cache_salt, request.grammar.text)
+
+    def want_again(self, sequence_id: int, request: GenerateRequest, begun: Sequence[int]) -> None:
+        """Have it compiled for this sequence alone, and matched with the tokens *begun*."""
+        assert request.grammar is not None
+        self.thread.want(sequence_id, request.cache_salt, request.grammar.text, begun)
+
+    def take(self, sequence_id: int, request: GenerateRequest) -> GrammarMatcher | None:
+        """
+        Return where *request* is in the grammar that it wants; None until that is compiled.
+
+        Raises:
+            InvalidRequestError: The grammar cannot be compiled, or takes too much work.
+
+        """
+        if self._vocabulary is None:
+            raise InvalidRequestError(NO_GRAMMARS)
+        compiled = self.thread.take(sequence_id)
+        if compiled is None:
+            return None
+        return GrammarMatcher(compiled, request, vocab_size=self._vocabulary.vocab_size - 1)
+
+    def _compile(self, text: str, begun: Sequence[int]) -> LLMatcher:
+        """Return the matcher of *text* after the tokens *begun*."""
+        if len(text) > MAX_GRAMMAR_CHARS:
+            raise InvalidRequestError(
+                f"The grammar has {len(text)} characters; {MAX_GRAMMAR_CHARS} are allowed."
+            )
+        assert self._vocabulary is not None
+        matcher = LLMatcher(self._vocabulary, text, log_level=0, limits=LIMITS)
+        if begun:
+            matcher.consume_tokens(list(begun))
+        _computed_mask(matcher)  # what comes to light at the first token is better told before it
+        return matcher
+
+
+class GrammarMatcher:
+    """
+    Where in its grammar one sequence is.
+
+    A function of the tokens that it was told, so that a preempted sequence goes on as it would
+    have.
+
+    Args:
+        compiled: The grammar, with a vocabulary of one token more than the model's.
+        request: Its stop tokens end the sequence, exactly where the grammar is complete.
+
+    Attributes:
+        num_matched: How many of the sequence's last tokens the grammar was told.
+
+    """
+
+    def __init__(self, compiled: Compiled, request: GenerateRequest, *, vocab_size: int) -> None:
+        assert request.grammar is not None
+        assert compiled.matcher is not None
+        self._vocab_size = vocab_size
+        self._stop_token_ids = [t for t in request.stop_token_ids if 0 <= t < vocab_size]
+        self._compiled = compiled
+        self.num_matched = len(compiled.begun or ())
+        self._begins_after = request.grammar.after_token_id if compiled.begun is None else None
+        # Copies share a lexer, and what one finds out about it is of use to all.
+        self._matcher = compiled.matcher.deep_copy()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other sequences' texts may have failed it: it is better tried again, alone."""
+        return self._compiled.num_given > 1
+
+    def apply(self, logits: NDArray[np.float32]) -> None:
+        """
+        Make what is not allowed impossible: minus infinity in *logits*, in place.
+
+        Raises:
+            InvalidRequestError: The grammar takes too much work from here on, or allows nothing.
+
+        """
+        if self._begins_after is not None:
+            return
+        is_allowed = self._compute_mask()
+        is_complete = is_allowed[self._vocab_size]
+        is_allowed = is_allowed[: self._vocab_size]
+        is_allowed[self._stop_token_ids] = is_complete
+        if not is_allowed.any():
+            raise InvalidRequestError("The grammar allows no token of the model here.")
+        np.copyto(logits, -np.inf, where=~is_allowed)
+
+    def advance(self, token_id: int) -> None:
+        """Go on by a token that was drawn."""
+        if self._begins_after is not None:
+            if token_id == self._begins_after:
+                self._begins_after = None
+        elif token_id not in self._stop_token_ids:
+            self._matcher.consume_token(token_id)  # what fails is told by the next mask
+            self.num_matched += 1
+
+    def _compute_mask(self) -> NDArray[np.bool_]:
+        """Return what is allowed, shape (vocabulary + 1,); the last one is the end."""
+        mask = np.frombuffer(_computed_mask(self._matcher), np.uint8)
+        bits = np.unpackbits(mask, count=self._vocab_size + 1, bitorder="little")
+        return bits.view(np.bool_)
+
+
+def _computed_mask(matcher: LLMatcher) -> bytes:
+    """Return one bit for each token; a matcher that has failed allows the end, so ask it first."""
+    mask = matcher.compute_bitmask()
+    if matcher.is_error():
+        raise _failure(matcher.get_error())
+    return mask
+
+
+def _failure(reason: str) -> InvalidRequestError:
+    first_line = reason.partition("\n")[0][:MAX_MESSAGE_CHARS].rstrip(":. ")
+    return InvalidRequestError(
+        f"The grammar cannot be followed ({first_line}); it must be valid, and simple enough."
+    )

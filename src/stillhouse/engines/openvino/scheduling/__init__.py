@@ -1,0 +1,1 @@
+"""Chooses which sequences each engine step computes."""

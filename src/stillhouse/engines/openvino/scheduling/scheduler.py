@@ -1,0 +1,317 @@
+"""
+Which tokens of which sequences the next step computes.
+
+Continuous batching with chunked prefill: a step holds one token of every running sequence that
+decodes, and fills up with chunks of prompts. A sequence owns the blocks of its whole prompt from
+the moment it runs, so that a prompt once begun is never stuck halfway; only decoding asks for
+more, and takes them from the least important sequence when none is left.
+
+Source:
+    Iteration-level scheduling: Orca, OSDI 2022. Chunked prefill: Sarathi, arXiv 2308.16369.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from stillhouse.engines.openvino.scheduling.sequence import SequenceState
+from stillhouse.engines.openvino.speculation.drafts import NO_DRAFT, Draft
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stillhouse.engines.openvino.kv.blocks import KVBlocks
+    from stillhouse.engines.openvino.kv.prefix_cache import Prefixes
+    from stillhouse.engines.openvino.scheduling.sequence import Sequence
+    from stillhouse.engines.openvino.speculation.speculation import Speculation
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """
+    Tokens of a sequence that a step computes.
+
+    All of it is noted when the step is scheduled: by the time the step is done, a cancel may
+    have taken the sequence's state away.
+
+    Args:
+        begin: How many tokens were computed before.
+        num_tokens: How many of the sequence's own are computed.
+        is_sampled: Whether the sequence's next token comes out of this step.
+        draft: Guesses that are computed behind the sequence's own tokens.
+
+    """
+
+    sequence: Sequence
+    begin: int
+    num_tokens: int
+    is_sampled: bool
+    draft: Draft = NO_DRAFT
+
+    @classmethod
+    def of(cls, sequence: Sequence, num_tokens: int) -> Self:
+        """Return the next *num_tokens* of what is not computed yet."""
+        is_sampled = num_tokens == sequence.num_uncomputed
+        return cls(sequence, sequence.num_computed, num_tokens, is_sampled)
+
+    @property
+    def num_rows(self) -> int:
+        """How many tokens are computed, guesses among them."""
+        return self.num_tokens + len(self.draft.token_ids)
+
+    @property
+    def num_sampled_rows(self) -> int:
+        """How many rows of logits are wanted: of the sequence's last token and of each guess."""
+        return 1 + len(self.draft.token_ids) if self.is_sampled else 0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """
+    How much a step may hold.
+
+    Args:
+        max_sequences: Most sequences that run at once.
+        max_tokens: Most tokens in a step; more than *max_sequences*.
+        prompt_budget: From the other tokens of a step, and how many prompt tokens there is room
+            for, to how many it shall have: at least one.
+        max_chunk_tokens: Most tokens of one prompt in a step; None sets no limit.
+
+    """
+
+    max_sequences: int
+    max_tokens: int
+    prompt_budget: Callable[[int, int], int]
+    max_chunk_tokens: int | None = None
+
+
+class Scheduler:
+    """
+    Owns the sequences that wait and run, and the blocks they use.
+
+    The most important sequence always advances, so everything is served in the end.
+
+    Args:
+        prefixes: What sequences share of their prompts, in the same *blocks*.
+        speculation: Guesses at what decoding sequences say next; None where nobody does.
+
+    """
+
+    def __init__(
+        self,
+        blocks: KVBlocks,
+        prefixes: Prefixes,
+        limits: BatchLimits,
+        *,
+        block_size: int,
+        speculation: Speculation | None = None,
+    ) -> None:
+        self._blocks = blocks
+        self._prefixes = prefixes
+        self._limits = limits
+        self._block_size = block_size
+        self._speculation = speculation
+        self._waiting: list[tuple[tuple[int, int], Sequence]] = []
+        self._running: list[Sequence] = []
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that own no blocks."""
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Sequences that own the blocks of their tokens."""
+        return len(self._running)
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether prefixes are still to be brought back from disk; a batch may then be empty."""
+        return any(sequence.is_restoring for sequence in self._running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Let *sequence* wait for its turn; it must fit into an empty cache."""
+        heapq.heappush(self._waiting, (sequence.importance, sequence))
+
+    def schedule(self) -> list[Slice]:
+        """Return the next step's batch, the most important sequence first."""
+        self._grow_running()
+        self._admit_waiting()
+        self._prefixes.forget_parts()
+        self._prefixes.restore(sorted(self._running, key=_importance))
+        return self._with_drafts(self._fill_batch())
+
+    def advance(self, part: Slice, *, num_accepted: int = 0) -> None:
+        """
+        Note that *part* was computed, and publish the blocks that it filled.
+
+        Args:
+            num_accepted: How many of the guesses are by now tokens of the sequence.
+
+        """
+        sequence = part.sequence
+        begin = sequence.num_computed
+        sequence.num_computed += part.num_tokens + num_accepted
+        self._prefixes.publish(sequence, since=begin)
+        # What was taken for guesses alone is free for others before anybody is preempted for it.
+        while len(sequence.block_ids) > sequence.num_blocks_for(sequence.num_tokens):
+            self._blocks.release(sequence.block_ids.pop())
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget *sequence*, wherever it stands, and release what it owns."""
+        if sequence.state is SequenceState.RUNNING:
+            self._stop_running(sequence)
+        elif sequence.state is SequenceState.WAITING:
+            self._waiting.remove((sequence.importance, sequence))
+            heapq.heapify(self._waiting)
+        sequence.state = SequenceState.FINISHED
+        if not self._waiting:
+            self._prefixes.forget_parts()
+
+    def put_off(self, sequence: Sequence) -> None:
+        """Take everything back from a running *sequence*, which waits elsewhere to be added."""
+        self._stop_running(sequence)
+        sequence.was_preempted = True
+        sequence.state = SequenceState.WAITING
+
+    # The parts of a schedule.
+
+    def _grow_running(self) -> None:
+        """Give every decoding sequence the block of its next token, the most important first."""
+        for sequence in sorted(self._running, key=_importance):
+            while sequence.state is SequenceState.RUNNING and self._lacks_block(sequence):
+                if self._blocks.num_free:
+                    sequence.block_ids.append(self._blocks.allocate())
+                else:
+                    self._preempt(max(self._running, key=_importance))
+
+    def _admit_waiting(self) -> None:
+        """Let sequences run, the most important first, as long as there is room for the next."""
+        put_back = []
+        while self._waiting:
+            entry = heapq.heappop(self._waiting)
+            sequence = entry[1]
+            if self._prefixes.is_awaited(sequence):
+                put_back.append(entry)
+            elif self._make_room(sequence):
+                self._start_running(sequence)
+            else:
+                put_back.append(entry)
+                break
+        for entry in put_back:
+            heapq.heappush(self._waiting, entry)
+
+    def _fill_batch(self) -> list[Slice]:
+        self._running.sort(key=_importance)
+        ready = [sequence for sequence in self._running if not sequence.is_restoring]
+        prompts = [sequence for sequence in ready if sequence.num_uncomputed > 1]
+        num_decoding = len(ready) - len(prompts)
+        shares = self._share_out(prompts, num_decoding) if prompts else {}
+        sizes = ((sequence, shares.get(sequence.sequence_id, 1)) for sequence in ready)
+        return [Slice.of(sequence, num_tokens) for sequence, num_tokens in sizes if num_tokens]
+
+    def _share_out(self, prompts: list[Sequence], num_decoding: int) -> dict[int, int]:
+        """
+        Return how many tokens of each prompt the step computes, by their sequences' ids.
+
+        First come, first served; but as much as half goes to prompts that end with it, so that a
+        short question does not wait for a long document.
+        """
+        limits = self._limits
+        left = limits.prompt_budget(num_decoding, limits.max_tokens - num_decoding)
+        most = limits.max_chunk_tokens or left
+        shares = {}
+        left_for_short = min(left // 2, most)
+        for sequence in prompts:
+            is_equal = sequence.request.priority == prompts[0].request.priority
+            if is_equal and sequence.num_uncomputed <= left_for_short:
+                shares[sequence.sequence_id] = sequence.num_uncomputed
+                left_for_short -= sequence.num_uncomputed
+                left -= sequence.num_uncomputed
+        for sequence in prompts:
+            if sequence.sequence_id not in shares:
+                shares[sequence.sequence_id] = min(sequence.num_uncomputed, most, left)
+                left -= shares[sequence.sequence_id]
+        return shares
+
+    def _with_drafts(self, batch: list[Slice]) -> list[Slice]:
+        """Add guesses to what decodes, with tokens and blocks that nobody else wants now."""
+        # Beside prompts, which fill a step up to the target, guesses would make all others wait.
+        if self._speculation is None or any(part.num_tokens > 1 for part in batch):
+            return batch
+        num_tokens = sum(part.num_tokens for part in batch)
+        drafts = self._speculation.draft(
+            [part.sequence for part in batch if part.is_sampled],
+            num_tokens=num_tokens,
+            most=self._limits.max_tokens - num_tokens,
+        )
+        return [
+            self._with_draft(part, drafts[part.sequence.sequence_id])
+            if part.sequence.sequence_id in drafts
+            else part
+            for part in batch
+        ]
+
+    def _with_draft(self, part: Slice, draft: Draft) -> Slice:
+        sequence = part.sequence
+        num_blocks = sequence.num_blocks_for(sequence.num_tokens + len(draft.token_ids))
+        while len(sequence.block_ids) < num_blocks and self._blocks.num_free:
+            sequence.block_ids.append(self._blocks.allocate())
+        num_places = len(sequence.block_ids) * self._block_size - sequence.num_tokens
+        return replace(part, draft=draft.cut(num_places))
+
+    # Room and prefixes.
+
+    def _lacks_block(self, sequence: Sequence) -> bool:
+        return len(sequence.block_ids) < sequence.num_blocks_for(sequence.num_tokens)
+
+    def _make_room(self, sequence: Sequence) -> bool:
+        """Preempt what has a lower priority until *sequence* can run; return whether it can."""
+        while not self._has_room(sequence):
+            least = max(self._running, key=_importance, default=None)
+            if least is None or least.request.priority <= sequence.request.priority:
+                return False
+            self._preempt(least)
+        return True
+
+    def _has_room(self, sequence: Sequence) -> bool:
+        """
+        Return whether *sequence* can run beside the others.
+
+        One block for each of them stays free, or it would be preempted as soon as they grow.
+        """
+        if len(self._running) >= self._limits.max_sequences:
+            return False
+        num_shared = sum(self._blocks.is_used(block) for block in self._prefixes.cached(sequence))
+        num_needed = sequence.num_blocks_for(sequence.num_tokens) - num_shared
+        return num_needed + len(self._running) <= self._blocks.num_free
+
+    # Changes of state.
+
+    def _start_running(self, sequence: Sequence) -> None:
+        self._prefixes.adopt(sequence)
+        while self._lacks_block(sequence):
+            sequence.block_ids.append(self._blocks.allocate())
+        self._prefixes.claim(sequence)
+        sequence.state = SequenceState.RUNNING
+        self._running.append(sequence)
+
+    def _stop_running(self, sequence: Sequence) -> None:
+        self._prefixes.abandon(sequence)
+        # The end of a prefix is of use only with its beginning, so it shall be reused first.
+        for block in reversed(sequence.block_ids):
+            self._blocks.release(block)
+        del sequence.block_ids[:]
+        sequence.num_computed = 0
+        self._running.remove(sequence)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Take back everything; the sequence is computed again when there is room for it."""
+        self.put_off(sequence)
+        self.add(sequence)
+
+
+def _importance(sequence: Sequence) -> tuple[int, int]:
+    return sequence.importance

@@ -1,0 +1,151 @@
+"""One request on its way through the engine."""
+
+from __future__ import annotations
+
+from array import array
+from enum import Enum, auto
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from stillhouse.engines.base import EngineFinish
+from stillhouse.engines.openvino.kv.blocks import PUBLIC_ROOT, block_hash, private_hash
+from stillhouse.types.chat import TokenUsage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stillhouse.engines.base import GenerateRequest
+    from stillhouse.engines.openvino.sampling.logit_rules import LogitRules
+    from stillhouse.engines.openvino.speculation.speculation import DraftRecord
+
+
+class SequenceState(Enum):
+    """Where a sequence stands."""
+
+    WAITING = auto()
+    RUNNING = auto()
+    FINISHED = auto()
+
+
+class Sequence:
+    """
+    A prompt and what was generated after it.
+
+    Args:
+        sequence_id: Later ones are higher.
+        generator: Draws for this sequence alone; None takes the likeliest token.
+        logit_rules: What its logits go through before; None where that is nothing.
+
+    Attributes:
+        token_ids: Prompt and completion.
+        num_computed: How many of them have their keys and values in `block_ids`.
+        block_ids: The blocks of the KV cache, in order.
+        draft_record: How guesses at its tokens have done; None where none are made.
+        num_cached: Prompt tokens in whole blocks found in the prefix cache, in memory or on disk,
+            when the sequence first ran; None before that.
+        num_public_blocks: So many blocks at the beginning are everybody's.
+        num_spilled_blocks: The blocks up to here are to be brought back from disk.
+        was_preempted: Whether it ran before and had to give everything back.
+
+    """
+
+    def __init__(
+        self,
+        sequence_id: int,
+        request: GenerateRequest,
+        *,
+        block_size: int,
+        generator: np.random.Generator | None,
+        logit_rules: LogitRules | None = None,
+    ) -> None:
+        self.sequence_id = sequence_id
+        self.request = request
+        self.generator = generator
+        self.logit_rules = logit_rules
+        self.draft_record: DraftRecord | None = None
+        self.state = SequenceState.WAITING
+        self.finish: EngineFinish | None = None
+        self.token_ids = array("q", request.prompt_token_ids)
+        self.num_computed = 0
+        self.num_cached: int | None = None
+        self.block_ids = array("i")
+        self._block_size = block_size
+        self._stop_token_ids = frozenset(request.stop_token_ids)
+        self.num_public_blocks = request.num_public_tokens // block_size
+        self.num_spilled_blocks = 0
+        self.was_preempted = False
+        self._hashes: list[bytes] = []
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and completion together."""
+        return len(self.token_ids)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt_token_ids)
+
+    @property
+    def num_uncomputed(self) -> int:
+        """Tokens to be computed before the next one can be sampled; 1 while decoding."""
+        return self.num_tokens - self.num_computed
+
+    @property
+    def num_tokens_left(self) -> int:
+        """Most tokens that may still be generated."""
+        return self.num_prompt_tokens + self.request.max_tokens - self.num_tokens
+
+    @property
+    def importance(self) -> tuple[int, int]:
+        """Sorts first what goes first: by priority, then by arrival."""
+        return (self.request.priority, self.sequence_id)
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The exact counts so far."""
+        return TokenUsage(
+            prompt_tokens=self.num_prompt_tokens,
+            cached_tokens=self.num_cached or 0,
+            completion_tokens=self.num_tokens - self.num_prompt_tokens,
+        )
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether blocks of it are still to be brought back from disk."""
+        return self.num_computed < self.num_spilled_blocks * self._block_size
+
+    def num_blocks_for(self, num_tokens: int) -> int:
+        """Return how many blocks hold *num_tokens*."""
+        return -(-num_tokens // self._block_size)
+
+    def prefix_hash(self, index: int) -> bytes:
+        """Return the name of block *index*, whose tokens must all be known."""
+        while len(self._hashes) <= index:
+            start = len(self._hashes) * self._block_size
+            tokens = self.token_ids[start : start + self._block_size]
+            self._hashes.append(block_hash(self._parent_hash(len(self._hashes)), tokens.tobytes()))
+        return self._hashes[index]
+
+    @cached_property
+    def part_hash(self) -> bytes | None:
+        """The name of what lies between the prompt's last shared block and its last token."""
+        last = self.num_prompt_tokens - 1
+        index = last // self._block_size
+        tokens = self.token_ids[index * self._block_size : last]
+        return block_hash(self._parent_hash(index), tokens.tobytes()) if tokens else None
+
+    def _parent_hash(self, index: int) -> bytes:
+        """Return what block *index* is chained to."""
+        parent = self.prefix_hash(index - 1) if index else PUBLIC_ROOT
+        if index == self.num_public_blocks:
+            return private_hash(parent, self.request.cache_salt)
+        return parent
+
+    def append(self, token_id: int) -> None:
+        """Take a sampled token, and finish if it is the last."""
+        self.token_ids.append(token_id)
+        if token_id in self._stop_token_ids:
+            self.finish = EngineFinish.STOP
+        elif self.num_tokens_left <= 0:
+            self.finish = EngineFinish.LENGTH

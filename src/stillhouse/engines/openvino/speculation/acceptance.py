@@ -1,0 +1,83 @@
+"""
+The tokens that a step's logits give a sequence: guesses only where they are what is drawn.
+
+Source:
+    With a draft that is certain of its tokens, to draw from the model and go on only where the
+    draw is the guess is the acceptance rule of speculative decoding, arXiv 2211.17192: every token
+    is drawn as it would have been without a draft, by the same number of the same generator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stillhouse.engines.openvino.sampling.logprobs import step_logprobs
+from stillhouse.engines.openvino.sampling.sampler import sample
+from stillhouse.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+    from stillhouse.engines.openvino.scheduling.sequence import Sequence
+    from stillhouse.engines.openvino.speculation.drafts import Draft
+    from stillhouse.types.chat import StepLogprobs
+
+
+@dataclass(slots=True)
+class Drawn:
+    """
+    What was drawn in one step.
+
+    Args:
+        logprobs: One for each token where the request asks for them, else none.
+        error: Why nothing can be drawn after them.
+
+    """
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[StepLogprobs] = field(default_factory=list)
+    error: InvalidRequestError | None = None
+
+    @property
+    def num_accepted(self) -> int:
+        """How many of the draft's tokens are among them and were computed upon."""
+        return max(0, len(self.token_ids) - 1)
+
+
+def draw_tokens(sequence: Sequence, logits: NDArray[float32], draft: Draft) -> Drawn:
+    """
+    Draw the sequence's next tokens and append them: one, and one more for each guess that is right.
+
+    Args:
+        logits: float32, shape (1 + guesses, vocabulary): after its last token, and after each
+            guess if all before it are right; not changed.
+        draft: What was guessed; may be empty.
+
+    """
+    drawn = Drawn()
+    for row, guess in zip(logits, (*draft.token_ids, None), strict=True):
+        try:
+            token_id = _draw(sequence, row)
+        except InvalidRequestError as error:
+            drawn.error = error
+            break
+        drawn.token_ids.append(token_id)
+        if sequence.request.top_logprobs is not None:
+            drawn.logprobs.append(step_logprobs(row, token_id, sequence.request.top_logprobs))
+        if token_id != guess or sequence.finish is not None:
+            break
+    return drawn
+
+
+def _draw(sequence: Sequence, logits: NDArray[float32]) -> int:
+    """Draw the sequence's next token, and take note of it."""
+    rules = sequence.logit_rules
+    if rules is None:
+        token_id = sample(logits, sequence.request.sampling, sequence.generator)
+    else:
+        token_id = sample(rules.apply(logits), sequence.request.sampling, sequence.generator)
+        rules.advance(token_id)
+    sequence.append(token_id)
+    return token_id

@@ -1,0 +1,230 @@
+"""
+How many guessed tokens a step verifies: as many as pay.
+
+What pays follows from how often guesses for a sequence came true lately, and from how long steps of
+so many tokens take on this machine. Whatever these estimates say, what guesses cost is bounded by
+what they gained: each sequence keeps a balance in tokens, those that guesses gave it less those
+that their time would have given, and guesses only while it has something left. Where no guess comes
+true, all there is to lose is a small sum at the beginning, and 2 % from then on, half of it by
+probes.
+
+Source:
+    Speculative decoding: arXiv 2211.17192. The choice by throughput: SmartSpec, arXiv 2406.14066.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stillhouse.engines.openvino.speculation.drafts import MIN_MATCH, Draft, find_draft
+
+if TYPE_CHECKING:
+    from stillhouse.engines.openvino.scheduling.sequence import Sequence
+    from stillhouse.engines.openvino.scheduling.step_times import StepTimes
+
+#: For each sequence that decodes in it; in a shorter one, to search costs more than 3 %.
+SHORTEST_STEP_S = 0.002
+MIN_GAIN = 1.05  # in tokens per second; less is lost again where odds are taken too high
+MAX_DRAFT_ROWS = 128  # in a step: each row of logits is half a megabyte at Llama's vocabulary
+#: Shares of guesses that come true: first ones where 2, 3, or more tokens matched, and later ones.
+FIRST_RATES = (0.3, 0.5, 0.7, 0.8)
+LATER = 3
+HIGHEST_RATE = 0.98
+OWN_STEP = 0.2  # by which a sequence's own rate moves towards what came of a guess
+COMMON_STEP = 0.1  # by which that of all sequences does
+FIRST_CREDIT = 1.5  # tokens
+MAX_CREDIT = 4.0
+EARNED_PER_TOKEN = 0.01
+GUESSES_PER_CREDIT = 2.0
+#: Tokens for a guess, however little or much longer a step seems to take for it.
+PRICES = (0.25, 1.0)
+MAX_PROBE_CREDIT = 2.0  # for guesses against all odds, to find out when odds have changed
+SMALLEST_SPAN = 8  # of tokens over which the price of one is measured: kernels work in tiles
+
+
+class DraftRecord:
+    """
+    How guesses for one sequence have done.
+
+    Attributes:
+        rates: The share that came true lately, as in `FIRST_RATES`.
+        credit: What is left of what they gained, in tokens.
+        price: Tokens that each guess of the last step has cost.
+
+    """
+
+    __slots__ = ("credit", "price", "rates")
+
+    def __init__(self, rates: list[float]) -> None:
+        self.rates = list(rates)
+        self.credit = FIRST_CREDIT
+        self.price = PRICES[0]
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A sequence with something to guess."""
+
+    sequence_id: int
+    draft: Draft
+    record: DraftRecord
+    num_chosen: int = 0
+
+    def odds(self) -> list[float]:
+        """Return how likely each guess comes true, with all before it."""
+        first = min(HIGHEST_RATE, self.record.rates[_kind(self.draft)])
+        later = min(HIGHEST_RATE, self.record.rates[LATER])
+        return [first * later**place for place in range(len(self.draft.token_ids))]
+
+
+class Speculation:
+    """
+    Chooses the drafts of every step, and learns what became of them.
+
+    Args:
+        step_times: What steps take, by their tokens; observed by whoever runs them.
+        max_draft_tokens: Most guesses for one sequence in a step; 0 for none at all.
+
+    """
+
+    def __init__(self, step_times: StepTimes, *, max_draft_tokens: int) -> None:
+        self._step_times = step_times
+        self.max_draft_tokens = max_draft_tokens
+        self._rates = list(FIRST_RATES)
+        self._probe_credit = MAX_PROBE_CREDIT
+
+    def new_record(self) -> DraftRecord:
+        """Return the record of a new sequence, which is expected to be like those before it."""
+        return DraftRecord(self._rates)
+
+    def draft(self, sequences: list[Sequence], *, num_tokens: int, most: int) -> dict[int, Draft]:
+        """
+        Return the drafts that are worth to be verified in the next step, by sequence id.
+
+        Args:
+            sequences: All that decode in it, each with a record.
+            num_tokens: What the step computes without drafts.
+            most: Most tokens of all drafts together.
+
+        """
+        base_s = self._step_times.predict_s(num_tokens)
+        if base_s is None or base_s < SHORTEST_STEP_S * len(sequences):
+            return {}
+        candidates = self._candidates(sequences)
+        if not candidates:
+            return {}
+        most = min(most, MAX_DRAFT_ROWS)
+        num_chosen = self._choose(candidates, len(sequences), num_tokens, most)
+        price = self._price(len(sequences), num_tokens, max(1, num_chosen))
+        self._probe(candidates, most - num_chosen, price)
+        for candidate in candidates:
+            candidate.record.price = price
+        return {
+            candidate.sequence_id: candidate.draft.cut(candidate.num_chosen)
+            for candidate in candidates
+            if candidate.num_chosen
+        }
+
+    def saw(self, sequence: Sequence, draft: Draft, *, num_accepted: int) -> None:
+        """
+        Learn from a step of *sequence*.
+
+        Args:
+            draft: What was guessed; may be empty.
+            num_accepted: How many of its tokens came true, the first ones.
+
+        """
+        record = sequence.draft_record
+        if record is None:
+            return
+        num_missed = len(draft.token_ids) - num_accepted
+        gained = num_accepted - record.price * len(draft.token_ids)
+        record.credit = min(MAX_CREDIT, record.credit + gained + EARNED_PER_TOKEN)
+        self._probe_credit = min(MAX_PROBE_CREDIT, self._probe_credit + EARNED_PER_TOKEN)
+        if not draft.token_ids:
+            return
+        # What follows the first miss was never put to the test.
+        for place, came_true in enumerate([1.0] * num_accepted + [0.0] * min(1, num_missed)):
+            kind = LATER if place else _kind(draft)
+            record.rates[kind] += OWN_STEP * (came_true - record.rates[kind])
+            self._rates[kind] += COMMON_STEP * (came_true - self._rates[kind])
+
+    def _candidates(self, sequences: list[Sequence]) -> list[_Candidate]:
+        found = []
+        for sequence in sequences:
+            record = sequence.draft_record
+            if record is None:
+                continue
+            # The step draws one token more than it guesses.
+            num_wanted = min(
+                self.max_draft_tokens,
+                int(GUESSES_PER_CREDIT * record.credit),
+                sequence.num_tokens_left - 1,
+            )
+            if num_wanted < 1:
+                continue
+            draft = find_draft(sequence.token_ids, num_wanted)
+            if draft.token_ids:
+                found.append(_Candidate(sequence.sequence_id, draft, record))
+        return found
+
+    def _choose(
+        self, candidates: list[_Candidate], num_sequences: int, num_tokens: int, most: int
+    ) -> int:
+        """Choose the likeliest guesses, as many as make the most of a second; return how many."""
+        guesses = sorted(
+            (
+                (probability, place)
+                for place, candidate in enumerate(candidates)
+                for probability in candidate.odds()
+            ),
+            reverse=True,
+        )[:most]
+        expected = float(num_sequences)
+        best_speed, num_chosen = MIN_GAIN * expected / self._predict_s(num_tokens), 0
+        for count, (probability, _) in enumerate(guesses, 1):
+            expected += probability
+            # Every size up to 8, then in steps of an eighth.
+            if count < len(guesses) and count % (1 + count // 8):
+                continue
+            speed = expected / self._expect_s(num_tokens, count)
+            if speed > best_speed:
+                best_speed, num_chosen = speed, count
+        for _, place in guesses[:num_chosen]:
+            candidates[place].num_chosen += 1
+        return num_chosen
+
+    def _price(self, num_sequences: int, num_tokens: int, num_guesses: int) -> float:
+        """Return what each of so many guesses costs, in tokens that its time would have given."""
+        longer = self._expect_s(num_tokens, num_guesses) / self._predict_s(num_tokens) - 1
+        return min(max(PRICES[0], longer * num_sequences / num_guesses), PRICES[1])
+
+    def _probe(self, candidates: list[_Candidate], most: int, price: float) -> None:
+        """
+        Try guesses that do not seem to pay, so rarely that they cost next to nothing.
+
+        They are saved up for one step: the first token more may make a step longer than the rest.
+        """
+        if self._probe_credit < MAX_PROBE_CREDIT:
+            return
+        for candidate in candidates[:most]:
+            if not candidate.num_chosen and self._probe_credit >= price:
+                candidate.num_chosen = 1
+                self._probe_credit -= price
+
+    def _expect_s(self, num_tokens: int, num_guesses: int) -> float:
+        """Return how long a step takes with guesses: no less than their share of a larger one."""
+        base_s = self._predict_s(num_tokens)
+        per_guess_s = (self._predict_s(num_tokens + SMALLEST_SPAN) - base_s) / SMALLEST_SPAN
+        return max(self._predict_s(num_tokens + num_guesses), base_s + per_guess_s * num_guesses)
+
+    def _predict_s(self, num_tokens: int) -> float:
+        predicted_s = self._step_times.predict_s(num_tokens)
+        assert predicted_s is not None, "It was known a moment ago. This is a bug."
+        return predicted_s
+
+
+def _kind(draft: Draft) -> int:
+    """Return which rate speaks of *draft*: the longer the match, the surer the guess."""
+    return min(draft.num_matched - MIN_MATCH, LATER - 1)

@@ -1,0 +1,123 @@
+"""A worker's end of the line to its gateway."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+from stillhouse.engines.worker.frames import (
+    LENGTH_BYTES,
+    Generate,
+    ToGateway,
+    ToWorker,
+    body_length,
+    encode,
+)
+from stillhouse.engines.worker.frames import decode_to_worker as decode
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from stillhouse.engines.base import GenerateRequest
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def live_and_die_with_parent() -> None:
+    """
+    Tie this process to the one that spawned it, whatever its own loop is doing.
+
+    A terminal's Ctrl-C and a service manager's SIGTERM reach the whole group; the gateway alone
+    decides when its worker ends, so that running requests can be drained.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class GatewayLink:
+    """
+    Messages from and to the gateway.
+
+    A thread of its own reads the socket, so that a cancel is here before the step that it
+    interrupts is over, and so that the process ends with its gateway even in mid-step. It does
+    nothing else: what holds it up holds up cancels and pings, and an engine that answers no ping
+    is killed. `wake` may be called on any thread; all other methods belong to the engine loop.
+
+    Attributes:
+        close: Called before the process ends because the gateway has hung up.
+        prepare: Called on that thread for each request, before the loop receives it, to let
+            others begin with what takes long. Neither waits nor raises.
+
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.close: Callable[[], None] | None = None
+        self.prepare: Callable[[int, GenerateRequest], None] | None = None
+        self._connection = connection
+        self._arrived: list[ToWorker] = []
+        self._has_arrived = threading.Condition()
+        self._is_woken = False
+        threading.Thread(target=self._read, name="gateway-link", daemon=True).start()
+
+    def receive(self, timeout_s: float | None) -> list[ToWorker]:
+        """
+        Take all messages that have arrived, in order.
+
+        Args:
+            timeout_s: So long it waits for the first one or for `wake`; 0 does not, None for as
+                long as it takes.
+
+        """
+        with self._has_arrived:
+            if timeout_s != 0:
+                self._has_arrived.wait_for(lambda: self._arrived or self._is_woken, timeout_s)
+            self._is_woken = False
+            arrived, self._arrived = self._arrived, []
+            return arrived
+
+    def wake(self) -> None:
+        """Let `receive` return at once, now or when it is called next; there is work to do."""
+        with self._has_arrived:
+            self._is_woken = True
+            self._has_arrived.notify()
+
+    def send(self, message: ToGateway) -> None:
+        """Send *message*; blocks while the gateway does not read."""
+        try:
+            self._connection.sendall(encode(message))
+        except OSError:
+            self._end()  # nobody is left to be told
+
+    def _read(self) -> None:
+        try:
+            self._hand_over_all()
+        except BaseException:  # noqa: BLE001 (whatever it is: a worker that hears nothing is no use)
+            traceback.print_exc()
+            os._exit(1)
+        self._end()  # the gateway is gone, and there may be minutes of work in the running step
+
+    def _end(self) -> NoReturn:
+        if self.close is not None:
+            self.close()
+        os._exit(0)
+
+    def _hand_over_all(self) -> None:
+        with self._connection.makefile("rb") as stream:
+            while len(prefix := stream.read(LENGTH_BYTES)) == LENGTH_BYTES:
+                body = stream.read(length := body_length(prefix))
+                if len(body) < length:
+                    return
+                message = decode(body)
+                if isinstance(message, Generate) and self.prepare is not None:
+                    self.prepare(message.sequence_id, message.request)
+                with self._has_arrived:
+                    self._arrived.append(message)
+                    self._has_arrived.notify()

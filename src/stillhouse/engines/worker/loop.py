@@ -1,0 +1,199 @@
+"""A worker's life: load an engine, tell the gateway how it goes, and serve it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.engines.worker.channel import GatewayLink, live_and_die_with_parent
+from stillhouse.engines.worker.frames import (
+    Cancel,
+    Compiled,
+    Generate,
+    LoadFailed,
+    LoadFailure,
+    Loading,
+    Ping,
+    Pong,
+    Ready,
+    RefusalCode,
+    Refused,
+    Steps,
+)
+from stillhouse.errors import (
+    CheckpointError,
+    ConfigError,
+    InvalidRequestError,
+    RequestTooLargeForEngineError,
+)
+
+#: What happened to sequences: the step to be told, or why there will be no further one.
+SequenceSteps = list[tuple[int, GenerateStep | InvalidRequestError]]
+
+
+class Runner(Protocol):
+    """
+    An engine without its process: sequences in, tokens out.
+
+    One thread, the loop's, calls all of it but `prepare` and `close`.
+
+    Attributes:
+        wake: To be called, on any thread, when there is work that the loop does not know of.
+
+    """
+
+    context_length: int
+    wake: Callable[[], None]
+
+    @property
+    def max_sequences(self) -> int:
+        """Most sequences that run at once."""
+        ...
+
+    @property
+    def block_size(self) -> int:
+        """Tokens per block of the KV cache."""
+        ...
+
+    @property
+    def block_bytes(self) -> int:
+        """Memory that a block takes."""
+        ...
+
+    @property
+    def health(self) -> EngineHealth:
+        """How the engine stands."""
+        ...
+
+    @property
+    def idle_s(self) -> float | None:
+        """So long there is nothing to do unless a message comes; None is for ever."""
+        ...
+
+    def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
+        """Begin what a request needs before it can run, on the thread that receives: no waiting."""
+        ...
+
+    def add(self, sequence_id: int, request: GenerateRequest) -> None:
+        """
+        Take a request; its steps come under *sequence_id*, which must be higher than all before.
+
+        Raises:
+            InvalidRequestError: A value cannot be honoured.
+            RequestTooLargeForEngineError: It can never fit.
+
+        """
+        ...
+
+    def cancel(self, sequence_id: int) -> SequenceSteps:
+        """End a sequence and return its last step, or nothing if it has ended before."""
+        ...
+
+    def step(self, receive: Callable[[], None]) -> SequenceSteps:
+        """
+        Do what is due, and return what it added.
+
+        Args:
+            receive: May be called once in the middle, before anything is drawn: a sequence
+                cancelled there gets no further token.
+
+        """
+        ...
+
+    def take_compile_times(self) -> list[tuple[str, float]]:
+        """Return the seconds spent on grammars since the last time, by whose they are."""
+        ...
+
+    def close(self) -> None:
+        """Leave nothing unfinished, within seconds: the process is about to end."""
+        ...
+
+
+class EngineLoop:
+    """Takes what the gateway sends, steps while there is work, and sleeps when there is none."""
+
+    def __init__(self, link: GatewayLink, runner: Runner) -> None:
+        self._link = link
+        self._runner = runner
+        self._steps: SequenceSteps = []
+
+    def run_forever(self) -> None:
+        """Serve until the process ends with its gateway."""
+        while True:
+            self._receive(self._runner.idle_s)
+            self._steps += self._runner.step(self._receive)
+            self._tell()
+
+    def _receive(self, timeout_s: float | None = 0.0) -> None:
+        for message in self._link.receive(timeout_s):
+            match message:
+                case Generate():
+                    self._add(message)
+                case Cancel():
+                    self._steps += self._runner.cancel(message.sequence_id)
+                case Ping():
+                    self._link.send(Pong(message.ping_id, self._runner.health))
+
+    def _add(self, message: Generate) -> None:
+        try:
+            self._runner.add(message.sequence_id, message.request)
+        except InvalidRequestError as error:
+            self._link.send(refusal(message.sequence_id, error))
+
+    def _tell(self) -> None:
+        steps = [
+            (sequence_id, step)
+            for sequence_id, step in self._steps
+            if not isinstance(step, InvalidRequestError)
+        ]
+        if steps:
+            self._link.send(Steps(steps))
+        for sequence_id, step in self._steps:
+            if isinstance(step, InvalidRequestError):
+                self._link.send(refusal(sequence_id, step))
+        self._steps.clear()
+        for cache_salt, seconds in self._runner.take_compile_times():
+            self._link.send(Compiled(cache_salt, seconds))
+
+
+def refusal(sequence_id: int, error: InvalidRequestError) -> Refused:
+    """Return *error* as the gateway is told it."""
+    is_too_large = isinstance(error, RequestTooLargeForEngineError)
+    code = RefusalCode.TOO_LARGE if is_too_large else RefusalCode.INVALID
+    return Refused(sequence_id, code, error.message)
+
+
+def live(load: Callable[[Callable[[Loading], None]], Runner], socket_number: str) -> None:
+    """
+    Be a worker, until the process ends with its gateway.
+
+    Args:
+        load: Makes the engine, and tells how far it is; raises CheckpointError or ConfigError.
+        socket_number: The last argument of the command line.
+
+    """
+    live_and_die_with_parent()
+    link = GatewayLink(socket.socket(fileno=int(socket_number)))
+    try:
+        runner = load(link.send)
+    except CheckpointError as error:
+        link.send(LoadFailed(LoadFailure.CHECKPOINT, error.message))
+        return
+    except ConfigError as error:
+        link.send(LoadFailed(LoadFailure.CONFIG, error.message))
+        return
+    runner.wake = link.wake
+    link.prepare = runner.prepare
+    link.close = runner.close
+    link.send(
+        Ready(
+            runner.context_length,
+            runner.health.num_blocks,
+            runner.block_size,
+            runner.max_sequences,
+            runner.block_bytes,
+        )
+    )
+    EngineLoop(link, runner).run_forever()

@@ -1,7 +1,0 @@
-"""Models that answer without thinking and without tools, whatever their chat template."""
-
-from __future__ import annotations
-
-from stillhouse.models.dialects.base import Dialect
-
-PLAIN = Dialect("plain")

@@ -1,0 +1,1 @@
+"""Admits or refuses requests: rate limits, slots, quarantine."""

@@ -1,0 +1,124 @@
+"""PostgreSQL as the ledger needs it: several gateways, one writer at a time, no endless waits."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Connection, Engine, create_engine, event, text
+
+from stillhouse.errors import ConfigError
+from stillhouse.store.backends.backend import NUM_READERS, TRANSACTION_ID, Backend
+from stillhouse.store.backends.postgresql_connection import Dialler, PatientConnection
+from stillhouse.store.backends.timeouts import PATIENCE_S
+
+#: The ledger's lock; any number will do that no other program takes in the same database.
+LOCK = int.from_bytes(b"stillhou")
+
+_SETTINGS = {
+    # COMMIT returns when the disk has it, whatever the server's default is.
+    "synchronous_commit": "on",
+    # Waiting for other gateways ends before this one's patience does, and keeps the connection.
+    "lock_timeout": "500ms",
+    # A gateway that stops in mid-transaction, or whose network does, gives up the ledger's lock.
+    "idle_in_transaction_session_timeout": "1s",
+    # So does one that was killed while a statement of its runs.
+    "client_connection_check_interval": "500ms",
+}
+
+#: As long as a gateway may keep the others waiting: some forty requests.
+_MAX_TURN_S = 0.03
+
+_LOCK_AND_NAME = f"SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock({LOCK})"  # noqa: S608
+_WAS_COMMITTED = text("SELECT pg_xact_status(CAST(:transaction_id AS xid8))")
+
+
+def open_backend(url: str, resources: ExitStack) -> Backend:
+    """
+    Prepare connections to the database at *url*, as libpq understands it; none is made yet.
+
+    Raises:
+        ConfigError: It is no such URL.
+
+    """
+    dialler = Dialler(_connection_parameters(url))
+    resources.callback(dialler.close)
+    writer, reader = _create(dialler, 1), _create(dialler, NUM_READERS)
+    resources.callback(writer.dispose)
+    resources.callback(reader.dispose)
+    event.listen(writer, "begin", _begin_writing)
+    event.listen(reader, "begin", _begin_reading)
+    return Backend(
+        writer, reader, is_shared=True, max_turn_s=_MAX_TURN_S, was_committed=_was_committed
+    )
+
+
+def _connection_parameters(url: str) -> dict[str, Any]:
+    try:
+        parameters = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ConfigError(f"store.url: is not a PostgreSQL URL: {error}") from error
+    settings = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
+    return {
+        "application_name": "stillhouse",
+        # A cluster that was made without a locale would answer in bytes.
+        "client_encoding": "utf8",
+        # Only an attempt's end; nobody waits for it longer than for any other answer.
+        "connect_timeout": 2,
+        **parameters,
+        "options": f"{parameters.get('options') or ''} {settings}".strip(),
+    }
+
+
+def _create(dialler: Dialler, num_connections: int) -> Engine:
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=dialler,
+        pool_size=num_connections,
+        max_overflow=0,
+    )
+
+
+def _begin_writing(connection: Connection) -> None:
+    """
+    Begin when no other gateway writes.
+
+    One lock for all of them, instead of a lock per row: no two can wait for each other, and what is
+    true of transactions in one process is true of those in many. Each statement sees what was
+    committed before it began, and so everything before the lock was had.
+    """
+    driver = _driver(connection)
+    driver.patience_s = PATIENCE_S
+    try:
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
+        transaction_id = connection.exec_driver_sql(_LOCK_AND_NAME).scalar_one()
+    except Exception:
+        # SQLAlchemy knows of no transaction yet, and would begin the next one within this.
+        with suppress(psycopg.Error):
+            driver.rollback()
+        raise
+    connection.info[TRANSACTION_ID] = transaction_id
+
+
+def _begin_reading(connection: Connection) -> None:
+    _driver(connection).patience_s = PATIENCE_S
+    connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+def _driver(connection: Connection) -> PatientConnection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, PatientConnection)
+    return driver
+
+
+def _was_committed(connection: Connection, transaction_id: str) -> bool:
+    """
+    Whether a transaction took effect, asked by one that has the ledger's lock after it.
+
+    The lock says that it has ended. Asked soon enough: a server that crashes forgets the numbers of
+    transactions which it has not written down, and gives them again when it has recovered.
+    """
+    status = connection.execute(_WAS_COMMITTED, {"transaction_id": transaction_id}).scalar_one()
+    return bool(status == "committed")

@@ -1,0 +1,1 @@
+"""Reads and writes the rows of the ledger."""

@@ -1,0 +1,144 @@
+"""Idempotency keys: one request per account and key, and its answer from its settlement on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, delete, select, text, update
+
+from stillhouse.store.ledger.requests import HELD, SETTLED
+from stillhouse.store.tables import idempotency_key, price_version, request
+from stillhouse.types.chat import TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """
+    The request that a key belongs to.
+
+    Args:
+        fingerprint: Of what was asked.
+        answer: None while the request is running; empty when it was too large to be kept.
+        usage: What the ledger says, as all that follows; 0 while the request is running.
+
+    """
+
+    fingerprint: bytes
+    answer: bytes | None
+    request_id: str
+    model: str
+    service_tier: str
+    created_at_ms: int
+    usage: TokenUsage
+    cost_picousd: int
+
+
+_OF_ACCOUNT = (
+    idempotency_key.c.account_id == bindparam("of_account"),
+    idempotency_key.c.key == bindparam("of_key"),
+)
+_SELECT = (
+    select(
+        idempotency_key.c.fingerprint,
+        idempotency_key.c.answer,
+        request.c.request_id,
+        price_version.c.model,
+        price_version.c.service_tier,
+        request.c.created_at_ms,
+        request.c.prompt_tokens,
+        request.c.cached_tokens,
+        request.c.completion_tokens,
+        request.c.cost_picousd,
+    )
+    .join_from(idempotency_key, request, idempotency_key.c.request_number == request.c.number)
+    .join(price_version, request.c.price_version == price_version.c.version)
+    .where(*_OF_ACCOUNT, idempotency_key.c.expires_at_ms > bindparam("now"))
+)
+# Both databases know ON CONFLICT, but SQLAlchemy has no insert for both that does.
+_INSERT = text(
+    "INSERT INTO idempotency_key (account_id, key, fingerprint, request_number, expires_at_ms) "
+    "VALUES (:account_id, :key, :fingerprint, :request_number, :expires_at_ms) "
+    "ON CONFLICT (account_id, key) DO NOTHING"
+)
+_DELETE_EXPIRED = delete(idempotency_key).where(
+    idempotency_key.c.number.in_(
+        select(idempotency_key.c.number)
+        .where(idempotency_key.c.expires_at_ms <= bindparam("now"))
+        .order_by(idempotency_key.c.expires_at_ms)
+        .limit(bindparam("at_most"))
+    )
+)
+_OF_REQUEST = idempotency_key.c.request_number == bindparam("of_request")
+
+
+def fetch(connection: Connection, *, account_id: int, key: str, now_ms: int) -> KeyedRequest | None:
+    """The request that an account's key belongs to, unless that is too long ago."""
+    names = {"of_account": account_id, "of_key": key, "now": now_ms}
+    row = connection.execute(_SELECT, names).one_or_none()
+    if row is None:
+        return None
+    return KeyedRequest(
+        fingerprint=row.fingerprint,
+        answer=row.answer,
+        request_id=row.request_id,
+        model=row.model,
+        service_tier=row.service_tier,
+        created_at_ms=row.created_at_ms,
+        usage=TokenUsage(
+            row.prompt_tokens or 0, row.cached_tokens or 0, row.completion_tokens or 0
+        ),
+        cost_picousd=row.cost_picousd or 0,
+    )
+
+
+def insert_key(  # noqa: PLR0913 - one argument per column
+    connection: Connection,
+    *,
+    account_id: int,
+    key: str,
+    fingerprint: bytes,
+    request_number: int,
+    expires_at_ms: int,
+    now_ms: int,
+) -> bool:
+    """Say that a key belongs to a request; False when it belongs to one that has not expired."""
+    expired = delete(idempotency_key).where(*_OF_ACCOUNT, idempotency_key.c.expires_at_ms <= now_ms)
+    connection.execute(expired, {"of_account": account_id, "of_key": key})
+    row = {
+        "account_id": account_id,
+        "key": key,
+        "fingerprint": fingerprint,
+        "request_number": request_number,
+        "expires_at_ms": expires_at_ms,
+    }
+    return connection.execute(_INSERT, row).rowcount == 1
+
+
+def keep_answer(connection: Connection, request_number: int, answer: bytes) -> None:
+    """Keep what a request was answered, if a key belongs to it still."""
+    query = update(idempotency_key).where(_OF_REQUEST).values(answer=answer)
+    connection.execute(query, {"of_request": request_number})
+
+
+def delete_of_request(connection: Connection, request_number: int) -> None:
+    """Let the key of a request, if it has one, belong to none."""
+    connection.execute(delete(idempotency_key).where(_OF_REQUEST), {"of_request": request_number})
+
+
+def delete_expired(connection: Connection, *, now_ms: int, at_most: int) -> int:
+    """Forget the keys that expired first, and return how many those were."""
+    return connection.execute(_DELETE_EXPIRED, {"now": now_ms, "at_most": at_most}).rowcount
+
+
+def fetch_wrong(connection: Connection) -> list[str]:
+    """Ids of requests that were charged without an answer, or answered without a charge."""
+    is_answered = idempotency_key.c.answer.is_not(None)
+    query = (
+        select(request.c.request_id)
+        .join_from(idempotency_key, request, idempotency_key.c.request_number == request.c.number)
+        .where(
+            (is_answered & (request.c.state != SETTLED))
+            | (~is_answered & (request.c.state != HELD))
+        )
+    )
+    return list(connection.scalars(query))

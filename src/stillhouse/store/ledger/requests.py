@@ -1,0 +1,270 @@
+"""
+The request rows: HELD before the engine starts, SETTLED or VOIDED once and for good.
+
+The one exception: what a sweep has voided, because its lease had ended, is *lost*, which is as good
+as the sweep's guess that its gateway is dead. A gateway that lives may say what really became of
+it, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import Connection, and_, bindparam, insert, literal_column, select, update
+
+from stillhouse.store.backends.timeouts import allow_time
+from stillhouse.store.prepared import Prepared
+from stillhouse.store.tables import request
+from stillhouse.types.chat import TokenUsage
+
+HELD = "HELD"
+SETTLED = "SETTLED"
+VOIDED = "VOIDED"
+
+#: Written out: no database sees that an index of held requests would do where the state is bound.
+IS_HELD = request.c.state == literal_column("'HELD'")
+
+#: The outcome of what a sweep has voided.
+LOST_OUTCOME = "gateway_lost"
+
+#: So many values stand in one statement; SQLite's own limit is 32,766, and PostgreSQL's 65,535.
+_MAX_VALUES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRequest:
+    """
+    A request that is not resolved yet.
+
+    Args:
+        number: The row's own number; entries refer to it.
+        hold_picousd: The highest possible cost, reserved until the request is resolved.
+        created_at_ms: Decides which month's limit the request counts towards.
+        scope_id: The scoped token that it was made with; None when it was the key itself.
+
+    """
+
+    number: int
+    account_id: int
+    key_id: int
+    price_version: int
+    hold_picousd: int
+    created_at_ms: int
+    scope_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """
+    How a request ended.
+
+    Args:
+        usage: None when nobody knows what was generated.
+        usage_source: Who counted; None exactly when `usage` is.
+
+    """
+
+    state: str
+    outcome: str
+    cost_picousd: int
+    usage: TokenUsage | None
+    usage_source: str | None
+    resolved_at_ms: int
+
+
+class Counted(NamedTuple):
+    """Who counted how many generated tokens of a request; None where nobody has."""
+
+    request_id: str
+    state: str
+    completion_tokens: int | None
+    usage_source: str | None
+
+
+_INSERT = Prepared(
+    insert(request).returning(request.c.number),
+    "request_id",
+    "account_id",
+    "key_id",
+    "price_version",
+    "state",
+    "hold_picousd",
+    "created_at_ms",
+    "lease_until_ms",
+    "scope_id",
+)
+_RESOLVE = Prepared(
+    update(request)
+    .where(request.c.number == bindparam("row_number"), request.c.state == HELD)
+    .values(lease_until_ms=None),
+    "state",
+    "outcome",
+    "cost_picousd",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "usage_source",
+    "resolved_at_ms",
+)
+_SELECT_COST = select(request.c.cost_picousd).where(request.c.number == bindparam("row_number"))
+_SELECT_HELD = (
+    select(
+        request.c.number,
+        request.c.account_id,
+        request.c.key_id,
+        request.c.price_version,
+        request.c.hold_picousd,
+        request.c.created_at_ms,
+        request.c.scope_id,
+    )
+    .where(IS_HELD, request.c.lease_until_ms <= bindparam("until"))
+    # As the index is: by number, SQLite would rather read every request that there is.
+    .order_by(request.c.lease_until_ms)
+    .limit(bindparam("at_most"))
+)
+#: While nobody has said what it used. A trigger refuses changes to all others that are not HELD.
+_IS_LOST = and_(
+    request.c.state == VOIDED,
+    request.c.outcome == LOST_OUTCOME,
+    request.c.completion_tokens.is_(None),
+)
+_RENEW = (
+    update(request)
+    .where(request.c.state == HELD, request.c.number.in_(bindparam("numbers", expanding=True)))
+    .values(lease_until_ms=bindparam("until"))
+)
+
+
+def insert_held(  # noqa: PLR0913 - one argument per column
+    connection: Connection,
+    *,
+    request_id: str,
+    account_id: int,
+    key_id: int,
+    price_version: int,
+    hold_picousd: int,
+    created_at_ms: int,
+    lease_until_ms: int,
+    scope_id: int | None = None,
+) -> HeldRequest:
+    """
+    Insert a request that holds *hold_picousd*.
+
+    Raises:
+        IntegrityError: The request's id, which is unique for ever, exists.
+
+    """
+    row = {
+        "request_id": request_id,
+        "account_id": account_id,
+        "key_id": key_id,
+        "price_version": price_version,
+        "state": HELD,
+        "hold_picousd": hold_picousd,
+        "created_at_ms": created_at_ms,
+        "lease_until_ms": lease_until_ms,
+        "scope_id": scope_id,
+    }
+    number: int = _INSERT.run(connection, row).fetchone()[0]
+    return HeldRequest(
+        number, account_id, key_id, price_version, hold_picousd, created_at_ms, scope_id
+    )
+
+
+def resolve(connection: Connection, number: int, resolution: Resolution) -> bool:
+    """Resolve a request if it is still HELD; False when it has been resolved before."""
+    row = {"row_number": number, **_columns_of(resolution)}
+    return _RESOLVE.run(connection, row).rowcount == 1
+
+
+def is_lost(connection: Connection, number: int) -> bool:
+    """Whether a sweep has voided a request, and nobody has said since what became of it."""
+    query = select(request.c.number).where(request.c.number == number, _IS_LOST)
+    return connection.execute(query).one_or_none() is not None
+
+
+def resolve_lost(connection: Connection, number: int, resolution: Resolution) -> bool:
+    """Say what became of a request if it is lost; False when it is not."""
+    query = (
+        update(request)
+        .where(request.c.number == number, _IS_LOST)
+        .values(**_columns_of(resolution))
+    )
+    return connection.execute(query).rowcount == 1
+
+
+def take_back(connection: Connection, number: int, *, lease_until_ms: int) -> bool:
+    """Let a request be HELD again if it is lost; False when it is not."""
+    query = (
+        update(request)
+        .where(request.c.number == number, _IS_LOST)
+        .values(
+            state=HELD,
+            outcome=None,
+            cost_picousd=None,
+            resolved_at_ms=None,
+            lease_until_ms=lease_until_ms,
+        )
+    )
+    return connection.execute(query).rowcount == 1
+
+
+def fetch_cost_picousd(connection: Connection, number: int) -> int:
+    """What a resolved request cost."""
+    cost: int = connection.execute(_SELECT_COST, {"row_number": number}).scalar_one()
+    return cost
+
+
+def fetch_costs_picousd(
+    connection: Connection, account_id: int, request_ids: Collection[str]
+) -> dict[str, int]:
+    """What those of an account's requests cost that are resolved, by request id."""
+    query = select(request.c.request_id, request.c.cost_picousd).where(
+        request.c.account_id == account_id,
+        request.c.request_id.in_(request_ids),
+        request.c.state != HELD,
+    )
+    return {row.request_id: row.cost_picousd for row in connection.execute(query)}
+
+
+def fetch_counts(connection: Connection) -> list[Counted]:
+    """What is on record of every request's generated tokens, oldest first."""
+    allow_time(connection)
+    columns = (request.c[name] for name in Counted._fields)
+    return [
+        Counted(*row) for row in connection.execute(select(*columns).order_by(request.c.number))
+    ]
+
+
+def fetch_held(connection: Connection, *, lease_until_ms: int, at_most: int) -> list[HeldRequest]:
+    """Unresolved requests whose lease ends no later than a moment, the first to end first."""
+    rows = connection.execute(_SELECT_HELD, {"until": lease_until_ms, "at_most": at_most})
+    return [HeldRequest(*row) for row in rows]
+
+
+def renew(connection: Connection, numbers: Sequence[int], *, lease_until_ms: int) -> list[int]:
+    """Let the leases of unresolved requests end at another moment; return which are lost."""
+    lost: list[int] = []
+    for start in range(0, len(numbers), _MAX_VALUES):
+        some = numbers[start : start + _MAX_VALUES]
+        renewed = connection.execute(_RENEW, {"numbers": some, "until": lease_until_ms})
+        if renewed.rowcount < len(some):
+            query = select(request.c.number).where(request.c.number.in_(some), _IS_LOST)
+            lost += connection.scalars(query.order_by(request.c.number))
+    return lost
+
+
+def _columns_of(resolution: Resolution) -> dict[str, int | str | None]:
+    usage = resolution.usage
+    return {
+        "state": resolution.state,
+        "outcome": resolution.outcome,
+        "cost_picousd": resolution.cost_picousd,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "cached_tokens": usage.cached_tokens if usage else None,
+        "completion_tokens": usage.completion_tokens if usage else None,
+        "usage_source": resolution.usage_source,
+        "resolved_at_ms": resolution.resolved_at_ms,
+    }

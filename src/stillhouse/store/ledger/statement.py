@@ -1,0 +1,65 @@
+"""What accounts used at each price: the rows of an invoice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from stillhouse.store.backends.timeouts import allow_time
+from stillhouse.store.ledger.prices import TARIFF_COLUMNS, read_tariff
+from stillhouse.store.ledger.usage import Span
+from stillhouse.store.ledger.usage_days import DaySums
+from stillhouse.store.tables import account, api_key, price_version, usage_day
+from stillhouse.types.tariff import Tariff
+
+
+@dataclass(frozen=True, slots=True)
+class PricedUsage:
+    """
+    What one account used of one model at one version of its price.
+
+    Args:
+        account: Its name.
+
+    """
+
+    account: str
+    model: str
+    price_version: int
+    service_tier: str
+    tariff: Tariff
+    sums: DaySums
+
+
+def fetch_by_price(
+    connection: Connection, span: Span, *, account_id: int | None = None, key_id: int | None = None
+) -> list[PricedUsage]:
+    """One row per account, model and price version, in that order; of one account or key or all."""
+    allow_time(connection)
+    about = (
+        account.c.name,
+        price_version.c.model,
+        price_version.c.version,
+        price_version.c.service_tier,
+        *(price_version.c[name] for name in TARIFF_COLUMNS),
+    )
+    query = (
+        select(*about, *(func.sum(usage_day.c[name]) for name in DaySums._fields))
+        .join_from(usage_day, api_key, usage_day.c.key_id == api_key.c.id)
+        .join(account, api_key.c.account_id == account.c.id)
+        .join(price_version, usage_day.c.price_version == price_version.c.version)
+        .where(usage_day.c.day >= span.from_day)
+        .group_by(account.c.id, *about)
+        .order_by(account.c.name, price_version.c.model, price_version.c.version)
+    )
+    if span.to_day is not None:
+        query = query.where(usage_day.c.day < span.to_day)
+    if account_id is not None:
+        query = query.where(api_key.c.account_id == account_id)
+    if key_id is not None:
+        query = query.where(usage_day.c.key_id == key_id)
+    return [
+        PricedUsage(name, model, version, tier, read_tariff(row[:3]), DaySums(*map(int, row[3:])))
+        for name, model, version, tier, *row in connection.execute(query)
+    ]

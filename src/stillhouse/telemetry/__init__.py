@@ -1,0 +1,1 @@
+"""Measures and watches the process: metrics, logging, background loops."""

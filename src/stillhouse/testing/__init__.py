@@ -1,0 +1,1 @@
+"""Test machinery: the fake engine."""

@@ -1,0 +1,1 @@
+"""Generates noise at a set pace, with faults on demand."""

@@ -1,0 +1,1 @@
+"""Turns conversations into tokens, and tokens back into text."""

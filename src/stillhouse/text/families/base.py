@@ -1,0 +1,86 @@
+"""How one family of models takes conversations and writes its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stillhouse.text.families.tool_call_form import ToolCallForm
+from stillhouse.text.tokenizer import Segment
+from stillhouse.types.chat import Message, Tool
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningMarks:
+    """The tokens between which a model thinks, each a single token of its vocabulary."""
+
+    open: str = "<think>"
+    close: str = "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """
+    How a model thinks, and how it is told to, or not to.
+
+    Args:
+        begin: What opens the reasoning where a prompt is to open it: the mark with its white space.
+        end: What ends it in the same way.
+        is_on: It thinks where a request does not say.
+        variable: The chat template's variable that turns thinking on and off; None: there is none,
+            and a prompt that asks for no thoughts goes on to after `end`.
+        is_opened_by_template: The template opens it wherever the model is to think.
+        goes_with_tools: It can think before it calls tools.
+
+    """
+
+    begin: str
+    end: str
+    is_on: bool
+    variable: str | None = None
+    is_opened_by_template: bool = False
+    goes_with_tools: bool = True
+    marks: ReasoningMarks = ReasoningMarks()
+
+
+@dataclass(frozen=True, slots=True)
+class MarkIds:
+    """The ids of `ReasoningMarks` in one checkpoint's vocabulary."""
+
+    open: int
+    close: int
+
+
+def unchanged(message: Message) -> Message:
+    """The whole message: there is no reasoning to cut off."""
+    return message
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """
+    How one family of models takes conversations and writes its answers.
+
+    Args:
+        history: From an earlier answer to what of it the model is shown again. Request text never
+            reaches the chat template, so cutting reasoning off is done here, not there.
+        reasoning: None for models that do not think.
+        call_form: How it writes tool calls; None for models that know of no tools.
+        describe_tools: The system text about tools, for families whose template has none.
+
+    """
+
+    name: str
+    history: Callable[[Message], Message] = unchanged
+    reasoning: Reasoning | None = None
+    call_form: ToolCallForm | None = None
+    describe_tools: Callable[[Sequence[Tool]], list[Segment]] | None = None
+
+
+def opens_in_reasoning(rendered: Sequence[Segment], marks: ReasoningMarks) -> bool:
+    """Whether an answer starts inside the reasoning: the template's last mark opens one."""
+    for segment in reversed(rendered):
+        opened, closed = segment.text.rfind(marks.open), segment.text.rfind(marks.close)
+        if segment.is_template and opened != closed:
+            return opened > closed
+    return False

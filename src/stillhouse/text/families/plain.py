@@ -1,0 +1,7 @@
+"""Models that answer without thinking and without tools, whatever their chat template."""
+
+from __future__ import annotations
+
+from stillhouse.text.families.base import Dialect
+
+PLAIN = Dialect("plain")

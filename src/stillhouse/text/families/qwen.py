@@ -1,0 +1,31 @@
+"""Qwen2.5-Instruct and Qwen3: tools as in Hermes 2 Pro; Qwen3 opens its reasoning itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stillhouse.text.families.base import Dialect, Reasoning
+from stillhouse.text.families.tool_call_form import HERMES_CALLS
+from stillhouse.types.chat import Message
+
+REASONING = Reasoning(
+    begin="<think>\n", end="\n</think>\n\n", is_on=True, variable="enable_thinking"
+)
+
+
+def split_thoughts(message: Message) -> Message:
+    """
+    Thoughts and content apart, as Qwen3's own template splits earlier answers.
+
+    The template itself drops the thoughts of answers before the last question, and keeps those
+    between the calls that it led to.
+    """
+    before, mark, after = message.content.rpartition(REASONING.marks.close)
+    if message.reasoning or not mark:
+        return message
+    thoughts = before.partition(REASONING.marks.close)[0].rpartition(REASONING.marks.open)[2]
+    return replace(message, content=after.lstrip("\n"), reasoning=thoughts.strip("\n"))
+
+
+QWEN25 = Dialect("qwen25", call_form=HERMES_CALLS)
+QWEN3 = Dialect("qwen3", history=split_thoughts, reasoning=REASONING, call_form=HERMES_CALLS)

@@ -1,0 +1,1 @@
+"""Compiles schemas and regular expressions into grammars, within bounds."""

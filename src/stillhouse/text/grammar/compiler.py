@@ -1,0 +1,231 @@
+"""Grammars from outside, compiled once where they can do no harm before an engine sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillhouse.clock import Clock, SystemClock
+from stillhouse.errors import EngineUnavailableError, InvalidRequestError, OverloadedError
+from stillhouse.fairness.recent_work import RecentWork
+from stillhouse.fairness.slots import FairSlots, HeldSlot
+from stillhouse.text.grammar.process import CompileLimits, GrammarProcess, KilledError
+from stillhouse.text.grammar.verdicts import Verdicts
+
+_HALF_LIFE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """
+    Whose a grammar is.
+
+    Args:
+        charge: Told how many seconds it took, whatever came of it; nothing where it was known.
+
+    """
+
+    account_id: int
+    key_id: int
+    charge: Callable[[float], None]
+
+
+class GrammarCompiler:
+    """
+    Says whether a grammar compiles, and within bounds.
+
+    Compilers of grammars are fast, but not on every input: an ``allOf`` of twenty patterns of
+    twenty characters each runs for minutes in llguidance 1.9, taking memory all the while, and
+    nothing within it stops that. So each grammar is compiled in a child process that is killed
+    when it takes too long (vLLM's CVE-2026-55574). What this costs hardly depends on the
+    tokenizer; it decides which token ids exist, and the first mask.
+
+    Children start when they are first needed and end with this process. They are given nothing but
+    the grammar and the tokenizer's path: no environment, no sockets.
+
+    What came of a grammar is remembered, good or bad, and whoever asks while it is compiled for the
+    same account waits for that. The next to be compiled is of the account that had the least of it,
+    and one process is kept for those that had little of late; so who sends one slow schema after
+    the other waits behind its own.
+    """
+
+    def __init__(self, limits: CompileLimits | None = None, clock: Clock | None = None) -> None:
+        self._limits = limits = limits or CompileLimits()
+        clock = clock or SystemClock()
+        self._recent = RecentWork(half_life_s=_HALF_LIFE_S, clock=clock)
+        self._slots = FairSlots(
+            "their grammars to be compiled",
+            max_running=limits.max_processes,
+            max_running_per_account=1,
+            max_waiting=limits.max_waiting,
+            max_waiting_per_account=limits.max_waiting_per_account,
+            num_reserved=min(limits.max_processes - 1, 1),
+            is_heavy=self._is_heavy,
+            clock=clock,
+        )
+        self._verdicts = Verdicts(
+            max_remembered=limits.max_remembered, bad_for_s=limits.bad_for_s, clock=clock
+        )
+        self._checks: dict[tuple[int, bytes], _Check] = {}
+        self._idle: list[GrammarProcess] = []
+        self._alive: set[GrammarProcess] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    @property
+    def worker_pids(self) -> frozenset[int]:
+        """The process ids of the children that have not been ended."""
+        return frozenset(child.pid for child in self._alive)
+
+    async def check(
+        self, grammar: str, *, param: str, owner: Owner, tokenizer_json: Path | None = None
+    ) -> None:
+        """
+        Return when *grammar* has been compiled, which takes no time if it was before.
+
+        Args:
+            grammar: As `grammar_of` and `tools_grammar` write it.
+            param: The field that it comes from.
+            tokenizer_json: The model's tokenizer; None: one token for each byte, and no others.
+
+        Raises:
+            InvalidRequestError: It does not compile, or takes too long or too much memory.
+            OverloadedError: Too many others wait, or it has waited too long.
+            EngineUnavailableError: The compiler is closed, or its processes die.
+
+        """
+        digest = hashlib.sha256(f"{tokenizer_json}\0{grammar}".encode()).digest()
+        verdict = self._verdicts.find(digest)
+        if verdict is None:
+            fault = await self._check_once(digest, grammar, owner, tokenizer_json)
+        else:
+            (fault,) = verdict
+        if fault is not None:
+            raise InvalidRequestError(f"{param} {fault}", param=param)
+
+    async def close(self) -> None:
+        """End all children; checks that run or wait fail."""
+        self._is_closed = True
+        for child in list(self._alive):
+            self._end(child)
+        await asyncio.gather(*self._ending)
+
+    async def _check_once(
+        self, digest: bytes, grammar: str, owner: Owner, tokenizer_json: Path | None
+    ) -> str | None:
+        """Join the check of the same grammar for the same account, or begin it."""
+        key = (owner.account_id, digest)
+        check = self._checks.get(key)
+        if check is None:
+            task = asyncio.create_task(
+                self._find_out(digest, grammar, owner, tokenizer_json), name="grammar-check"
+            )
+            check = self._checks[key] = _Check(task)
+            task.add_done_callback(lambda _: self._forget(key, check))
+        check.num_waiting += 1
+        try:
+            return await asyncio.shield(check.task)
+        finally:
+            check.num_waiting -= 1
+            if not check.num_waiting and not check.task.done():
+                self._forget(key, check)
+                check.task.cancel()
+
+    def _forget(self, key: tuple[int, bytes], check: _Check) -> None:
+        if self._checks.get(key) is check:
+            del self._checks[key]
+        if check.task.done() and not check.task.cancelled():
+            check.task.exception()  # whoever waited has been told; perhaps nobody did any more
+
+    async def _find_out(
+        self, digest: bytes, grammar: str, owner: Owner, tokenizer_json: Path | None
+    ) -> str | None:
+        slot: HeldSlot | None = None
+        try:
+            async with (
+                asyncio.timeout(self._limits.max_wait_s) as waiting,
+                self._slots.acquire(owner.account_id, owner.key_id) as slot,
+            ):
+                waiting.reschedule(None)
+                if verdict := self._verdicts.find(digest):  # another account was quicker
+                    return verdict[0]
+                fault = await self._compile(
+                    grammar, tokenizer_json, is_nice=self._is_heavy(owner.account_id)
+                )
+                self._verdicts.note(digest, fault)
+                return fault
+        except TimeoutError as error:
+            raise OverloadedError(
+                f"The grammar has waited {self._limits.max_wait_s:g} s to be compiled; come back "
+                "in a second",
+                retry_after_s=1,
+            ) from error
+        finally:
+            if slot is not None:
+                self._recent.add(owner.account_id, slot.held_s)
+                owner.charge(slot.held_s)
+
+    def _is_heavy(self, account_id: int) -> bool:
+        return self._recent.of(account_id) >= self._limits.heavy_from_s
+
+    async def _compile(
+        self, grammar: str, tokenizer_json: Path | None, *, is_nice: bool
+    ) -> str | None:
+        """What is wrong with the grammar. A child that was killed from outside has a successor."""
+        with contextlib.suppress(KilledError):
+            return await self._try(grammar, tokenizer_json, is_nice=is_nice)
+        try:
+            return await self._try(grammar, tokenizer_json, is_nice=is_nice)
+        except KilledError as error:
+            raise EngineUnavailableError("The grammar compiler is killed by others.") from error
+
+    async def _try(self, grammar: str, tokenizer_json: Path | None, *, is_nice: bool) -> str | None:
+        child = await self._child(is_nice=is_nice)
+        try:
+            verdict = await child.compile(grammar, tokenizer_json)
+        except BaseException:  # cancelled, too: nobody knows how long it would go on
+            self._end(child)
+            raise
+        if verdict.ends_process or self._is_closed:
+            self._end(child)
+        else:
+            self._idle.append(child)
+        return verdict.fault
+
+    async def _child(self, *, is_nice: bool) -> GrammarProcess:
+        if self._is_closed:
+            raise EngineUnavailableError("The grammar compiler is closed.")
+        for child in self._idle:
+            if child.is_nice is is_nice:
+                self._idle.remove(child)
+                return child
+        if len(self._alive) >= self._limits.max_processes and self._idle:
+            self._end(self._idle[0])
+        child = await GrammarProcess.spawn(self._limits, is_nice=is_nice)
+        self._alive.add(child)
+        if self._is_closed:
+            self._end(child)
+        return child
+
+    def _end(self, child: GrammarProcess) -> None:
+        if child not in self._alive:
+            return
+        self._alive.discard(child)
+        if child in self._idle:
+            self._idle.remove(child)
+        child.kill()
+        task = asyncio.create_task(child.wait(), name="grammar-worker-ends")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+@dataclass(slots=True)
+class _Check:
+    """A grammar that is being compiled, and how many wait for what comes of it."""
+
+    task: asyncio.Task[str | None]
+    num_waiting: int = 0

@@ -1,0 +1,70 @@
+"""Schemas that were read before, by their text: the same one comes with every request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from stillhouse.types.chat import JsonObject
+
+
+class KnownSchemas:
+    """
+    What became of schemas that were within bounds; to be read only. For any thread.
+
+    Args:
+        max_chars: Most characters of their JSON together; in memory they take some ten times that.
+
+    """
+
+    def __init__(self, *, max_chars: int) -> None:
+        self._max_chars = max_chars
+        self._lock = threading.Lock()
+        self._known: OrderedDict[bytes, tuple[dict[str, Any], int]] = OrderedDict()
+        self._num_chars = 0
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._known)
+
+    def find(self, schema: JsonObject, *, is_strict: bool) -> dict[str, Any] | None:
+        """Return what became of the same schema, read in the same way; None if it is unknown."""
+        text = _written(schema)
+        if text is None:
+            return None
+        key = _digest(text, is_strict=is_strict)
+        with self._lock:
+            if key not in self._known:
+                return None
+            self._known.move_to_end(key)
+            return self._known[key][0]
+
+    def note(self, schema: JsonObject, bounded: dict[str, Any], *, is_strict: bool) -> None:
+        """Remember what became of a schema, in the place of what was not asked for longest."""
+        text = _written(schema)
+        if text is None or len(text) > self._max_chars:
+            return
+        key = _digest(text, is_strict=is_strict)
+        with self._lock:
+            if key in self._known:
+                return
+            self._known[key] = (bounded, len(text))
+            self._num_chars += len(text)
+            while self._num_chars > self._max_chars:
+                _, (_, num_chars) = self._known.popitem(last=False)
+                self._num_chars -= num_chars
+
+
+def _written(schema: JsonObject) -> str | None:
+    """The schema as JSON, members in their order; None where it cannot be written."""
+    try:
+        return json.dumps(schema, separators=(",", ":"))
+    except (RecursionError, TypeError, ValueError):
+        return None
+
+
+def _digest(text: str, *, is_strict: bool) -> bytes:
+    return hashlib.sha256(f"{is_strict} {text}".encode()).digest()

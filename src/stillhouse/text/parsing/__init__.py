@@ -1,0 +1,1 @@
+"""Parses generated tokens into content, reasoning and tool calls."""

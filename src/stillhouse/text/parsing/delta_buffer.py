@@ -1,0 +1,27 @@
+"""What a client is to be told next of an answer, gathered while it is decoded."""
+
+from __future__ import annotations
+
+from stillhouse.types.chat import TextDelta, TokenLogprobs, ToolCallDelta
+
+
+class Told:
+    """What a client is to be told next of an answer, gathered while it is decoded."""
+
+    __slots__ = ("content", "logprobs", "reasoning", "tool_calls")
+
+    def __init__(self) -> None:
+        self.content = ""
+        self.reasoning = ""
+        self.tool_calls: list[ToolCallDelta] = []
+        self.logprobs: list[TokenLogprobs] = []
+
+    def take(self, choice: int) -> TextDelta:
+        """All of it, once."""
+        delta = TextDelta(
+            self.content, self.reasoning, tuple(self.tool_calls), tuple(self.logprobs), choice
+        )
+        self.content = self.reasoning = ""
+        if delta.tool_calls or delta.logprobs:
+            self.tool_calls, self.logprobs = [], []
+        return delta

@@ -1,0 +1,245 @@
+"""One completion decoded as its tokens come: reasoning, content, tool calls, stop strings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
+from types import MappingProxyType
+
+from stillhouse.text.families.base import MarkIds, ReasoningMarks
+from stillhouse.text.parsing.content import Content
+from stillhouse.text.parsing.delta_buffer import Told
+from stillhouse.text.parsing.reasoning import Reasoning
+from stillhouse.text.parsing.text_span import Span, Stretch
+from stillhouse.text.parsing.text_stream import TextStream
+from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
+from stillhouse.types.chat import FinishReason, Logprob, StepLogprobs, TextDelta, TokenLogprobs
+
+_NO_TOKEN = -1
+_NO_BYTES: Mapping[int, bytes] = MappingProxyType({})
+
+
+class Reply:
+    """
+    Decodes one completion as its tokens come: reasoning, content, tool calls, stop strings.
+
+    However the tokens are split over calls, the joined deltas are the same. The split between
+    reasoning and content goes by token ids, never by text, so an answer that merely writes
+    ``</think>`` letter by letter stays whole.
+
+    An answer that ends by itself while it is still reasoning has skipped its closing mark, which
+    R1 and its distills do: nobody can tell where the answer began, and what was told as reasoning
+    cannot be taken back. So that no client is left with an empty answer, `finish` tells the text
+    of that reasoning once more, as content. An answer that was cut off in its reasoning has no
+    content yet, and is told none; its finish reason says why.
+
+    Log probabilities are told of each token that wrote a character of the content, together with
+    that character; reasoning, calls, marks and what a stop string cuts off have none.
+
+    Args:
+        token_bytes: What is shown of each token id; nothing of control tokens.
+        marks: Ids of the reasoning marks; None where the model has none.
+        in_reasoning: The prompt has opened the reasoning.
+        is_continuation: The prompt ends amid the reasoning or the content, so that newlines with
+            which the answer starts are a part of it.
+        stop: Strings that end the content; reasoning and tool calls may hold them.
+        stop_token_ids: Tokens at which the engine ends the answer, so that they are no part of it,
+            even where they are text; control tokens need not be among them.
+        choice: Which of the request's answers it is, from 0.
+        added_bytes: The text of each added token, which names it among log probabilities.
+        echo: What the answer begins with, before anything is generated.
+        reasoning_in_content: The marks between which the reasoning is told in the content, as
+            DeepInfra did before August 2025; None tells it apart.
+        calls: Reads the answer's tool calls; None takes their syntax for content.
+
+    Raises:
+        InvalidRequestError: Too many stop strings, an empty one, or one that is too long.
+
+    """
+
+    def __init__(  # noqa: PLR0913  (given once, by ChatModel.reply)
+        self,
+        token_bytes: Mapping[int, bytes],
+        *,
+        marks: MarkIds | None,
+        in_reasoning: bool,
+        is_continuation: bool = False,
+        stop: Sequence[str],
+        stop_token_ids: Collection[int] = (),
+        choice: int = 0,
+        added_bytes: Mapping[int, bytes] = _NO_BYTES,
+        echo: str = "",
+        reasoning_in_content: ReasoningMarks | None = None,
+        calls: ToolCallReader | None = None,
+    ) -> None:
+        self.choice = choice
+        self.reasoning_tokens = 0
+        self._token_bytes = token_bytes
+        self._added_bytes = added_bytes
+        self._stream = TextStream(token_bytes)
+        self._told = Told()
+        # Only after reasoning are newlines an artefact; a plain model's are its own.
+        self._content = Content(self._told, trims_start=marks is not None, stop=stop, calls=calls)
+        self._call_marks = calls.marks if calls else {}
+        self._reads_calls = calls is not None
+        self._amid_character: list[TokenLogprobs] = []
+        self._stop_token_ids = frozenset(stop_token_ids)
+        self._marks = marks
+        self._reasoning = Reasoning(
+            self._told, inline_marks=reasoning_in_content, is_continuation=is_continuation
+        )
+        self._thought: list[tuple[int, StepLogprobs | None]] = []  # since the reasoning was opened
+        self._in_reasoning = in_reasoning
+        self._turning_id = _NO_TOKEN
+        if marks:
+            self._turning_id = marks.close if in_reasoning else marks.open
+        if in_reasoning and not is_continuation:
+            self._reasoning.open()
+        self._content.has_begun = is_continuation and not in_reasoning
+        self._told.content += echo
+        self._opening = self._told.take(choice)
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string or enough calls were met: nothing more is shown; stop the engine."""
+        return self._content.has_ended
+
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that was met."""
+        return self._content.stop_string
+
+    def finish_reason(self, *, at_limit: bool) -> FinishReason:
+        """
+        Why the answer ended, once it has.
+
+        Args:
+            at_limit: The engine made as many tokens as were allowed, and no end token.
+
+        """
+        if at_limit and not self.stopped:
+            return FinishReason.LENGTH
+        return FinishReason.TOOL_CALLS if self._content.num_calls else FinishReason.STOP
+
+    def opening(self) -> TextDelta:
+        """What is told before the first token comes."""
+        return self._opening
+
+    def push(self, token_ids: Iterable[int], logprobs: Sequence[StepLogprobs] = ()) -> TextDelta:
+        """
+        What these tokens make certain; all of it may be empty.
+
+        Args:
+            token_ids: The next ones, in order.
+            logprobs: One for each of them, where the request asks for them.
+
+        """
+        is_plain = not (self._reads_calls or logprobs)
+        for position, token_id in enumerate(token_ids):
+            if self._content.has_ended:  # the engine may be some tokens ahead
+                break
+            if token_id in self._stop_token_ids:
+                continue
+            if token_id == self._turning_id and self._turns():
+                self._turn()
+            elif self._in_reasoning:
+                self._think(token_id, logprobs[position] if logprobs else None)
+            elif is_plain:
+                text = self._stream.push(token_id)
+                if text:
+                    self._content.push(text)
+            else:
+                self._answer(token_id, logprobs[position] if logprobs else None)
+        return self._told.take(self.choice)
+
+    def finish(self, *, at_limit: bool = False) -> TextDelta:
+        """
+        What was held back, once the last token has been pushed.
+
+        Args:
+            at_limit: The engine made as many tokens as were allowed, and no end token.
+
+        """
+        if self._in_reasoning:
+            self._reasoning.push(self._stream.flush())
+            if not at_limit:
+                self._answer_with_reasoning()
+        self._flush_content()
+        self._content.finish()
+        return self._told.take(self.choice)
+
+    def _turns(self) -> bool:
+        # A model that opens a second reasoning amid its answer would hide the rest of it.
+        return self._in_reasoning or not self._content.has_begun
+
+    def _turn(self) -> None:
+        self.reasoning_tokens += 1  # either mark is one
+        assert self._marks is not None, "only marks turn an answer. This is a bug."
+        if self._in_reasoning:
+            self._reasoning.push(self._stream.flush())
+            self._reasoning.close()
+            self._thought.clear()
+            self._turning_id = self._marks.open
+        else:
+            self._flush_content()
+            self._reasoning.open()
+            self._turning_id = self._marks.close
+        self._in_reasoning = not self._in_reasoning
+
+    def _think(self, token_id: int, step: StepLogprobs | None) -> None:
+        self.reasoning_tokens += 1
+        self._thought.append((token_id, step))
+        self._reasoning.push(self._stream.push(token_id))
+
+    def _answer_with_reasoning(self) -> None:
+        self._reasoning.close()
+        # Plain text goes in one piece: thousands of tokens one by one would hold others up.
+        for is_plain, tokens in groupby(self._thought, self._is_plain):
+            if is_plain:
+                text = "".join([self._stream.push(token_id) for token_id, _ in tokens])
+                self._content.push_stretch(Stretch(text))
+                continue
+            for token_id, step in tokens:
+                self._answer(token_id, step)
+
+    def _is_plain(self, token: tuple[int, StepLogprobs | None]) -> bool:
+        token_id, step = token
+        return step is None and token_id not in self._call_marks
+
+    def _answer(self, token_id: int, step: StepLogprobs | None) -> None:
+        mark = self._call_marks.get(token_id)
+        if mark is not None:
+            self._flush_content()
+            self._amid_character += self._token_logprobs(token_id, step)
+            self._content.push_mark(self._stretch(mark))
+            return
+        text = self._stream.push(token_id)
+        if self._token_bytes.get(token_id):
+            self._amid_character += self._token_logprobs(token_id, step)
+        if text:
+            self._content.push_stretch(self._stretch(text))
+
+    def _flush_content(self) -> None:
+        text = self._stream.flush()
+        if text:
+            self._content.push_stretch(self._stretch(text))
+
+    def _stretch(self, text: str) -> Stretch:
+        """The text that tokens up to this one have completed."""
+        if not self._amid_character:
+            return Stretch(text)
+        # All but the last have written a part of the first character, and nothing behind it.
+        *earlier, last = self._amid_character
+        self._amid_character.clear()
+        spans = [*(Span(0, 1, token) for token in earlier), Span(0, len(text), last)]
+        return Stretch(text, tuple(spans))
+
+    def _token_logprobs(self, token_id: int, step: StepLogprobs | None) -> list[TokenLogprobs]:
+        if step is None:
+            return []
+        drawn = self._logprob(token_id, step.logprob)
+        return [TokenLogprobs(drawn, tuple(self._logprob(*likely) for likely in step.top))]
+
+    def _logprob(self, token_id: int, logprob: float) -> Logprob:
+        text = self._token_bytes.get(token_id) or self._added_bytes.get(token_id, b"")
+        return Logprob(token_id, text, logprob)

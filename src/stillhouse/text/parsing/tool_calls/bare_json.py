@@ -1,0 +1,80 @@
+"""An answer that is, as a whole, one tool call in JSON, as Llama 3 writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from stillhouse.text.parsing.text_span import Stretch, joined
+from stillhouse.text.parsing.tool_calls.call_json import ARGUMENT_KEYS, read_call
+from stillhouse.text.parsing.tool_calls.syntax import CallEnd, CallEvent, CallNumbers
+
+_FIRST_KEYS = ("name", "type", *ARGUMENT_KEYS)
+
+
+class BareJson:
+    """
+    Reads an answer that is, as a whole, ``{"name": …, "parameters": {…}}``.
+
+    An answer that cannot become a call of one of the request's tools is told as it comes; one that
+    can is held back to its end. ``<|python_tag|>`` before the call is a control token, and has
+    never been text.
+
+    Args:
+        names: What the request's tools are called.
+
+    """
+
+    is_in_string = False  # there are no marks
+
+    def __init__(self, names: Collection[str], numbers: CallNumbers) -> None:
+        self._names = names
+        self._numbers = numbers
+        self._held: list[Stretch] = []
+        self._may_be_call: bool | None = None
+
+    def read(self, text: Stretch) -> list[CallEvent]:
+        """What this text makes certain."""
+        if self._may_be_call is False:
+            return [text]
+        self._held.append(text)
+        if self._may_be_call is None and text.text.strip():  # white space alone tells nothing
+            held = joined(self._held)
+            self._may_be_call = _may_be_call(held.text.lstrip(), self._names)
+            self._held = [held] if self._may_be_call is not False else []
+            return [] if self._held else [held]
+        return []
+
+    def read_mark(self, mark: Stretch) -> list[CallEvent]:
+        """What this mark, whole, makes certain."""
+        return self.read(mark)
+
+    def finish(self) -> list[CallEvent]:
+        """What was held back, at the end of the answer."""
+        held, self._held = joined(self._held), []
+        call = read_call(held.text)
+        if call is None or call[0] not in self._names:
+            return [held] if held.text else []
+        return [self._numbers.begin(*call), CallEnd()]
+
+
+def _may_be_call(text: str, names: Collection[str]) -> bool | None:
+    """Whether *text*, which may go on, begins a call of one of *names*; None: too early to say."""
+    if not text:
+        return None
+    body = text[1:].lstrip()
+    if text[0] != "{" or body[:1] not in {"", '"'}:
+        return False
+    key, quote, rest = body[1:].partition('"')
+    if not quote:
+        return None if any(first.startswith(key) for first in _FIRST_KEYS) else False
+    return _may_be_named(rest, names) if key == "name" else (key in _FIRST_KEYS)
+
+
+def _may_be_named(after_key: str, names: Collection[str]) -> bool | None:
+    value = after_key.lstrip().removeprefix(":").lstrip()
+    if value[:1] not in {"", '"'}:
+        return False
+    name, quote, _ = value[1:].partition('"')
+    if quote:
+        return name in names
+    return None if any(known.startswith(name) for known in names) else False

@@ -1,0 +1,1 @@
+"""Renders a conversation into a prompt."""

@@ -1,0 +1,91 @@
+"""What a prompt goes on with after the chat template: open or closed reasoning, and words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stillhouse.text.families.base import Reasoning, ReasoningMarks, opens_in_reasoning
+from stillhouse.text.tokenizer import Segment
+from stillhouse.types.chat import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """
+    What an answer begins with, where it is to be continued.
+
+    Args:
+        is_thought_out: The thoughts, empty ones too, are at their end.
+
+    """
+
+    thoughts: str = ""
+    content: str = ""
+    is_thought_out: bool = False
+
+
+def beginning_of(message: Message, marks: ReasoningMarks) -> Beginning:
+    """
+    Thoughts and content of an answer that was cut off, or of words put into the model's mouth.
+
+    Some clients write thoughts into the content, as the model does: ``<think>…</think>Hello``.
+    """
+    content = message.content.lstrip()
+    if message.reasoning or not content.startswith(marks.open):
+        return Beginning(message.reasoning, message.content, bool(message.content))
+    thoughts, mark, rest = content.removeprefix(marks.open).partition(marks.close)
+    return Beginning(thoughts, rest.lstrip("\n"), bool(mark))
+
+
+def continuation(
+    rendered: Sequence[Segment],
+    reasoning: Reasoning,
+    beginning: Beginning,
+    *,
+    thinks: bool,
+    must_open: bool,
+) -> list[Segment]:
+    """
+    What stands between the rendered template and the model's own words.
+
+    Args:
+        thinks: Whether the model is to think.
+        must_open: Its reasoning must not be left for the model to open, or not to.
+
+    """
+    is_open = opens_in_reasoning(rendered, reasoning.marks)
+    if not thinks:
+        return [*_no_thoughts(reasoning, is_open=is_open), _said(beginning.content)]
+    segments: list[Segment] = []
+    begins = bool(beginning.thoughts) or beginning.is_thought_out
+    if not is_open and (begins or must_open) and not reasoning.is_opened_by_template:
+        segments.append(_written(reasoning.begin))
+        is_open = True
+    if is_open:
+        segments += _thoughts(reasoning, beginning)
+    return [*segments, _said(beginning.content)]
+
+
+def _no_thoughts(reasoning: Reasoning, *, is_open: bool) -> list[Segment]:
+    if is_open:
+        return [_written(reasoning.end)]
+    if reasoning.variable is None:
+        return [_written(reasoning.begin + reasoning.end)]
+    return []
+
+
+def _thoughts(reasoning: Reasoning, beginning: Beginning) -> list[Segment]:
+    """The thoughts in an open reasoning; the white space around them is the dialect's."""
+    thoughts = beginning.thoughts.lstrip("\n")
+    if not beginning.is_thought_out:
+        return [_said(thoughts)]
+    return [_said(thoughts.rstrip("\n")), _written(reasoning.end)]
+
+
+def _written(text: str) -> Segment:
+    return Segment(text, is_template=True)
+
+
+def _said(text: str) -> Segment:
+    return Segment(text, is_template=False)

@@ -1,0 +1,194 @@
+"""Conversations as one model takes them: its chat template in the hands of its dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
+from stillhouse.text.families.base import Dialect, opens_in_reasoning
+from stillhouse.text.prompt.continuation import Beginning, beginning_of, continuation
+from stillhouse.text.prompt.template import ChatTemplate
+from stillhouse.text.tokenizer import Segment
+from stillhouse.types.chat import ChatRequest, Effort, Message, Role, Tool, ToolMode
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """
+    A conversation up to where the model goes on by itself.
+
+    Args:
+        opens_in_reasoning: The model goes on inside the reasoning that the text has opened.
+        is_continuation: It ends in words of the assistant's own, thoughts or content.
+
+    """
+
+    segments: list[Segment]
+    opens_in_reasoning: bool
+    is_continuation: bool
+
+
+class ConversationWriter:
+    """
+    Writes conversations as one model takes them: its chat template in the hands of its dialect.
+
+    Tools can be offered to the model where `supports_tools` says so: its dialect knows how it
+    calls them, and its template renders calls and what came of them.
+
+    Args:
+        model_id: For messages.
+
+    """
+
+    def __init__(self, template: ChatTemplate, dialect: Dialect, *, model_id: str) -> None:
+        self._template = template
+        self._dialect = dialect
+        self._model_id = model_id
+        can_describe = template.writes_tools or dialect.describe_tools is not None
+        self.supports_tools = (
+            dialect.call_form is not None and template.writes_calls and can_describe
+        )
+
+    def check(self, request: ChatRequest) -> None:
+        """
+        Refuse what the model has no words for, before any work.
+
+        Raises:
+            InvalidRequestError: There is nothing to answer or to continue.
+            UnsupportedFeatureError: The model knows no tools.
+
+        """
+        if not request.messages:
+            raise InvalidRequestError(
+                "messages is empty; it needs at least one message", param="messages"
+            )
+        earlier, last = _final(request.messages)
+        if last is not None:
+            _check_final(earlier, last)
+        if not self.supports_tools:
+            self._refuse_tools(request)
+
+    def write(self, request: ChatRequest) -> Written:
+        """
+        The conversation, up to where the model goes on by itself.
+
+        Raises:
+            InvalidRequestError: The template refuses it, leaves part of it out, or fails on it.
+            CheckpointError: The template is not what it should be.
+
+        """
+        earlier, last = _final(request.messages)
+        beginning = self._beginning(last) if last else Beginning()
+        _check_whole(request, beginning)
+        thinks = self._thinks(request, beginning)
+        segments = self._render(earlier, offered_tools(request), thinks=thinks)
+        reasoning = self._dialect.reasoning
+        if reasoning is None:
+            segments.append(Segment(beginning.content, is_template=False))
+        else:
+            segments += continuation(
+                segments, reasoning, beginning, thinks=thinks, must_open=_is_bound(request)
+            )
+        return Written(
+            segments,
+            opens_in_reasoning=(
+                reasoning is not None and opens_in_reasoning(segments, reasoning.marks)
+            ),
+            is_continuation=last is not None and _ends_in_request_text(segments),
+        )
+
+    def _refuse_tools(self, request: ChatRequest) -> None:
+        has_tools = bool(offered_tools(request))
+        has_calls = any(m.tool_calls or m.role is Role.TOOL for m in request.messages)
+        if has_tools or has_calls:
+            raise UnsupportedFeatureError(
+                f"Tool calling is not supported for model: {self._model_id}",
+                param="tools" if has_tools else "messages",
+            )
+
+    def _beginning(self, last: Message) -> Beginning:
+        if self._dialect.reasoning is None:
+            return Beginning(content=last.content)
+        return beginning_of(last, self._dialect.reasoning.marks)
+
+    def _thinks(self, request: ChatRequest, beginning: Beginning) -> bool:
+        reasoning = self._dialect.reasoning
+        if reasoning is None:  # and whatever effort is asked for: DeepInfra ignores it then
+            return False
+        is_asked = request.effort not in (None, Effort.NONE)
+        if offered_tools(request) and not reasoning.goes_with_tools:
+            if is_asked:
+                raise InvalidRequestError(
+                    f"{self._model_id} calls tools only without reasoning; right would be no "
+                    'reasoning_effort, or "none"',
+                    param="reasoning_effort",
+                )
+            return False
+        if request.effort is not None:
+            return is_asked
+        return reasoning.is_on or bool(beginning.thoughts)
+
+    def _render(
+        self, messages: Sequence[Message], tools: Sequence[Tool], *, thinks: bool
+    ) -> list[Segment]:
+        history = [
+            self._dialect.history(message) if message.role is Role.ASSISTANT else message
+            for message in messages
+        ]
+        variable = self._dialect.reasoning.variable if self._dialect.reasoning else None
+        variables = {variable: thinks} if variable else {}
+        if not tools or self._template.writes_tools:
+            return self._template.render(history, tools=tools, variables=variables)
+        assert self._dialect.describe_tools is not None
+        preface = self._dialect.describe_tools(tools)
+        return self._template.render(history, preface=preface, variables=variables)
+
+
+def offered_tools(request: ChatRequest) -> Sequence[Tool]:
+    """A model that is not to call tools is not told of any, so that it cannot."""
+    return () if request.tool_choice.mode is ToolMode.NONE else request.tools
+
+
+def _check_final(earlier: Sequence[Message], last: Message) -> None:
+    if not earlier:
+        raise InvalidRequestError(
+            "The only message is the assistant's; continuing it needs one before it",
+            param="messages",
+        )
+    if last.tool_calls:
+        raise InvalidRequestError(
+            "The last message is the assistant's and holds tool_calls; right would be their "
+            "results after it, or content alone to be continued",
+            param="messages",
+        )
+
+
+def _check_whole(request: ChatRequest, beginning: Beginning) -> None:
+    if beginning.content and request.response_format is not None:
+        raise InvalidRequestError(
+            "response_format is for whole answers, and the last message is the beginning of "
+            "one; leave either out",
+            param="response_format",
+        )
+
+
+def _is_bound(request: ChatRequest) -> bool:
+    """Whether the answer, after any reasoning, will be held to a form."""
+    if request.response_format is not None:
+        return True
+    tools = offered_tools(request)
+    is_required = request.tool_choice.mode is ToolMode.REQUIRED
+    return bool(tools) and (is_required or any(tool.is_strict for tool in tools))
+
+
+def _final(messages: Sequence[Message]) -> tuple[Sequence[Message], Message | None]:
+    """The conversation so far, and the assistant's message that is to be continued."""
+    if messages[-1].role is Role.ASSISTANT:
+        return messages[:-1], messages[-1]
+    return messages, None
+
+
+def _ends_in_request_text(segments: Sequence[Segment]) -> bool:
+    last = next((segment for segment in reversed(segments) if segment.text), None)
+    return last is not None and not last.is_template

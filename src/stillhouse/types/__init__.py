@@ -1,0 +1,1 @@
+"""Defines the values that every room passes on: messages, sampling, events, usage."""

@@ -1,0 +1,1 @@
+"""Generates load against an OpenAI-compatible server and reports what it measures."""

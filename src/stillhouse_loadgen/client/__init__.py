@@ -1,0 +1,1 @@
+"""Sends requests and measures their streams."""

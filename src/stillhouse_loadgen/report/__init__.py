@@ -1,0 +1,1 @@
+"""Summarises, tabulates and plots a run."""

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from stillhouse.clock import FrozenClock
+from stillhouse.engines.base import GenerateStep
+from stillhouse.serving.request_metrics import Watch
+from stillhouse.telemetry.metrics import Metrics, MinuteRates
+from stillhouse.types.chat import TokenUsage
+
+
+def step(*token_ids):
+    return GenerateStep(token_ids, TokenUsage())
+
+
+def test_the_last_minute_is_told_of_every_token():
+    """The wait ends with the first token, of whichever answer; tokens are counted as they come."""
+    clock = FrozenClock()
+    metrics = Metrics(clock)
+    watch = Watch(clock, metrics, "a/b")
+    clock.advance(0.25)
+    watch.saw(step())
+    clock.advance(0.25)
+    watch.saw(step(5))
+    clock.advance(1)
+    watch.saw(step(6, 7))
+    clock.advance(1)
+
+    assert MinuteRates(1 / 60, 0.5, {"a/b": 3 / 60}) == metrics.last_minute.rates()
+    assert 2500 == watch.elapsed_ms()
