@@ -1,3 +1,3 @@
 """stillhouse: your own DeepInfra. Engine, gateway and ledger in one."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

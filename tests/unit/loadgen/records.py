@@ -62,7 +62,7 @@ def document(*runs, targets=(), **fields):
         **{
             "command": ["stillhouse", "bench"],
             "environment": Environment(
-                stillhouse="0.1.0",
+                stillhouse="0.2.0",
                 python="3.11.7",
                 aiohttp="3.14.5",
                 system="Linux 6",
