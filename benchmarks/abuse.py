@@ -34,7 +34,7 @@ import uvloop
 from abuse_attackers import CRASH_SEED, Order
 from abuse_sides import AttackerProcess, Server, Side, run_sink
 from abuse_victim import Seen, Victim
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 MOST_RATIO, MOST_MIB, MOST_LIVEZ_S = 1.25, 20.0, 0.1
 ALONE_S, CONTROL_S = 2.0, 3.0

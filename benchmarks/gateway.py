@@ -28,11 +28,12 @@ from typing import cast
 import uvloop
 
 from service import start_server
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 GATEWAY_CORE, OTHER_CORE = 0, 1
 TOKENS_PER_STREAM = 400  # the fake engine's account of blocks has room for 256 of them
 CONFIG = """
+[queue]
 max_outstanding = 8192
 [models."stillhouse/demo-r1"]
 [limits]

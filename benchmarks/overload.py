@@ -37,8 +37,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.e2e.running_server import RunningServer, run_server
 
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.clock import SystemClock
-from stillhouse.config import DEMO_MODEL
 from stillhouse_loadgen.benchmark import Benchmark, Plan
 from stillhouse_loadgen.client.client import Target
 from stillhouse_loadgen.client.load_key import KeyRing, LoadKey
@@ -82,6 +82,7 @@ FAIRNESS = Work(64, 48, 1.5, 0.1, Uniform(8, 24), 16)
 #: A second in the queue, and the prompt.
 TARGET = GoodputTarget("ttft", 2.0)
 CONFIG = """
+[queue]
 max_outstanding = {work.places}
 [models."{model}"]
 [engine]

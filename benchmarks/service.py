@@ -34,7 +34,7 @@ import uvloop
 from chat_checkpoint import add_words
 from engine_checkpoint import make_checkpoint
 from stillhouse.catalogue.catalogue import Catalogue
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.engines.base import Engine, GenerateRequest
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings

@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.e2e.running_server import RunningServer, run_server
 
 from overload import new_account, process_tree, rss_mib
+from stillhouse.catalogue.demo_models import DEMO_MODEL, DEMO_TOOLS_MODEL
 from stillhouse.clock import SystemClock
-from stillhouse.config import DEMO_MODEL, DEMO_TOOLS_MODEL
 from stillhouse_loadgen.benchmark import Benchmark, Plan
 from stillhouse_loadgen.client.client import Target
 from stillhouse_loadgen.client.load_key import KeyRing, LoadKey

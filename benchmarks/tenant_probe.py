@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.e2e.running_server import RunningServer, run_server
 
 from stillhouse.app.services import open_rooms
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 CHAT = "/v1/openai/chat/completions"
 MAX_AUC, MIN_CONTROL_AUC, MIN_SPEED_UP = 0.55, 0.95, 3.0

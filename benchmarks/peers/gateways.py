@@ -32,7 +32,7 @@ from processes import free_port, pin, running, shown, until_connected
 from report import LITELLM, LLAMA_TINY, STILLHOUSE, UPSTREAM
 from results import Measured, Results
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 HERE = Path(__file__).parent
 GATEWAY_CORE, OTHER_CORE = 0, 1

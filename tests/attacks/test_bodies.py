@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from tests.attacks.accounts import open_account
 from tests.attacks.memory import at_most_mib_more
 from tests.attacks.raw_connection import RawConnection

@@ -16,14 +16,16 @@ NUM_KEYS, PER_KEY, NUM_VICTIMS = 20, 2, 10
 LONG, SHORT = 1500, 2  # tokens; nobody waits for the end of the first
 NUM_SLOTS = 64
 #: One sequence at a time, and no credit to speak of: so turns alternate from the first on.
-CONFIG = "slots = 1\ntoken_interval_s = 0.005\n[queue]\nprompt_window_tokens = 8\n"
-GENERAL = f"max_outstanding = {NUM_SLOTS}"
+CONFIG = (
+    "slots = 1\ntoken_interval_s = 0.005\n"
+    f"[queue]\nprompt_window_tokens = 8\nmax_outstanding = {NUM_SLOTS}\n"
+)
 
 
 @pytest.fixture
 def queue(start_server):
     """A server whose only slot is taken by a third account, and what waits there."""
-    server = start_server(CONFIG, general=GENERAL)
+    server = start_server(CONFIG)
     with ExitStack() as stack:
         queue = Queue(server, stack)
         yield queue

@@ -19,9 +19,9 @@ CONFIG = """
 token_interval_s = 0.01
 [server]
 revocation_check_s = 0.1
+[accounts]
 auth_failures_per_minute = 20
-[limits]
-max_keys_per_account = 30
+max_keys = 30
 keys_minted_per_minute = 10
 """
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stillhouse.config import DEMO_MODEL, DEMO_TOOLS_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL, DEMO_TOOLS_MODEL
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]

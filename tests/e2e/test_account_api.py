@@ -11,7 +11,7 @@ import httpx
 import jwt
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 CHAT = "/v1/openai/chat/completions"
 HELLO = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 8}

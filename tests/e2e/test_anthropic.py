@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 MESSAGES = "/anthropic/v1/messages"
 HELLO = {

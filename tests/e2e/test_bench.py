@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse_loadgen.record import decode_json
 from stillhouse_loadgen.report.document import Document
 

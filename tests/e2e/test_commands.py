@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from tests.e2e.running_server import run_server
 
 CHAT = "/v1/openai/chat/completions"

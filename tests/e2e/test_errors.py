@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 CHAT = "/v1/openai/chat/completions"
 HELLO = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "Hello!"}]}

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from stillhouse.app.services import open_rooms
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.failpoint import EXIT_CODE
 from tests.faults.bare_client import LEAVE, BareClient
 from tests.faults.fault_server import (

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 PATH = f"/v1/inference/{DEMO_MODEL}"
 ASK = {"input": "Hello", "temperature": 0, "max_new_tokens": 12}

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from stillhouse.app.services import DATABASE_FILE, open_rooms
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from tests.faults.bare_client import BareClient
 from tests.faults.fault_server import (
     CHAT,

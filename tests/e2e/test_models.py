@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from stillhouse.config import DEMO_MODEL, DEMO_TOOLS_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL, DEMO_TOOLS_MODEL
 from tests.e2e.test_service import wait_until
 
 CENTS_PER_USD, MILLION = 100, 10**6

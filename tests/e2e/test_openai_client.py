@@ -5,7 +5,7 @@ from __future__ import annotations
 import openai
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 HELLO = [{"role": "user", "content": "Hello!"}]
 

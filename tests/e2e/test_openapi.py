@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from stillhouse.api.models.model_routes import PUBLIC_PREFIXES
 from stillhouse.api.operations import METRICS_PATH, OPERATIONS, operations
 from stillhouse.api.routes import PUBLIC_PATHS
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from tests.e2e.running_server import RunningServer
 
 NO_KEY_ID = "999999"

@@ -33,7 +33,9 @@ def server(tmp_path_factory):
     """Whoever waits here waits long, and hears of it all the time."""
     home = tmp_path_factory.mktemp("queue") / "home"
     config = ENGINE + "[server]\nkeep_alive_s = 0.05\n"
-    with run_fault_server(home, config, general=f"max_outstanding = {MAX_OUTSTANDING}") as running:
+    with run_fault_server(
+        home, config, general=f"[queue]\nmax_outstanding = {MAX_OUTSTANDING}"
+    ) as running:
         yield running
 
 

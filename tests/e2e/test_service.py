@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from stillhouse.config import DEMO_MODEL, DEMO_TOOLS_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL, DEMO_TOOLS_MODEL
 from tests.e2e.conftest import assert_ledger_is_right
 from tests.e2e.running_server import run_server
 
@@ -167,13 +167,13 @@ def test_port_taken(server, tmp_path):
     assert "--port" in second.stderr
 
 
-def test_configuration_turns_the_stand_in_off(tmp_path):
+def test_configuration_turns_the_fallback_off(tmp_path):
     """With any configuration, the seed's model is no longer answered by the demo."""
     config = tmp_path / "stillhouse.toml"
     config.write_text(f'[models."{DEMO_MODEL}"]\n')
     with run_server(tmp_path / "state", "--config", str(config)) as server, server.client() as c:
-        stand_in = HELLO | {"model": "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"}
-        assert 404 == c.post(CHAT, json=stand_in).status_code
+        fallback = HELLO | {"model": "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"}
+        assert 404 == c.post(CHAT, json=fallback).status_code
         assert 200 == c.post(CHAT, json=HELLO).status_code
 
 

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from stillhouse.catalogue.catalogue import Catalogue
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.text.chat_model import ChatModel
 from stillhouse.types.chat import TextRequest
 

@@ -7,7 +7,7 @@ import json
 import openai
 import pytest
 
-from stillhouse.config import DEMO_TOOLS_MODEL
+from stillhouse.catalogue.demo_models import DEMO_TOOLS_MODEL
 
 
 def function(name, description, **parameters):

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from stillhouse.app.services import open_rooms
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.failpoint import VARIABLE as FAILPOINT_VARIABLE
 from stillhouse.testing.fake_engine.witness import Witnessed, read_witness_log
 from tests.e2e.running_server import environment

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.clock import SystemClock
-from stillhouse.config import DEMO_MODEL
 from stillhouse_loadgen.client.client import Stopwatch, Target, open_client
 from stillhouse_loadgen.client.load_key import LoadKey
 from stillhouse_loadgen.record import RequestRecord, decode_json

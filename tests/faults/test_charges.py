@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from tests.faults.bare_client import BareClient
 from tests.faults.fault_server import (
     CHAT,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from tests.faults.fault_server import last_row, run_fault_server
 
 CRASH_SEED = 7

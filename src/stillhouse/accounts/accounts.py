@@ -11,6 +11,7 @@ from stillhouse.accounts.authentication.auth_failures import AuthFailures
 from stillhouse.accounts.authentication.authenticator import Authenticator
 from stillhouse.accounts.authentication.principal_cache import Principal
 from stillhouse.accounts.authentication.scopes import Bounds, Scope, Scopes
+from stillhouse.accounts.config import AccountsConfig
 from stillhouse.accounts.keys import api_key
 from stillhouse.accounts.keys.key_sealer import KeySealer
 from stillhouse.accounts.keys.pepper import Pepper
@@ -39,23 +40,6 @@ _MINUTE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class AccountRules:
-    """
-    Bounds on what keys cost.
-
-    Args:
-        auth_failures_per_minute: Of one client address, and of one key's tokens.
-        max_keys_per_account: Those that work, whoever makes them.
-        keys_minted_per_minute: By an account itself; its revoked keys count.
-
-    """
-
-    auth_failures_per_minute: int = 60
-    max_keys_per_account: int = 1000
-    keys_minted_per_minute: int = 60
-
-
-@dataclass(frozen=True, slots=True)
 class MintedKey:
     """
     A new key.
@@ -79,9 +63,9 @@ class Accounts:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, pepper: Pepper, rules: AccountRules | None = None
+        self, database: Database, clock: Clock, pepper: Pepper, rules: AccountsConfig | None = None
     ) -> None:
-        self._rules = rules = rules or AccountRules()
+        self._rules = rules = rules or AccountsConfig()
         self._database = database
         self._clock = clock
         self._pepper = pepper
@@ -98,7 +82,7 @@ class Accounts:
 
     @classmethod
     async def open(
-        cls, database: Database, clock: Clock, home: Path, rules: AccountRules | None = None
+        cls, database: Database, clock: Clock, home: Path, rules: AccountsConfig | None = None
     ) -> Accounts:
         """
         Read the pepper in *home*, or make it where the ledger has none yet.
@@ -351,9 +335,9 @@ class Accounts:
         """Counted in the transaction that makes the key, so the bounds hold over all gateways."""
         now_ms, rules = self._clock.now_ms(), self._rules
         num_live = key_rows.count_live(connection, account_id, now_ms=now_ms)
-        if num_live >= rules.max_keys_per_account:
+        if num_live >= rules.max_keys:
             raise TooManyKeysError(
-                f"The account has {num_live} API keys, and may have {rules.max_keys_per_account}. "
+                f"The account has {num_live} API keys, and may have {rules.max_keys}. "
                 "Revoke some that it does not need."
             )
         if not is_by_customer:

@@ -6,16 +6,18 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from stillhouse.app.config import Config
 from stillhouse.billing.ledger import Ledger
 from stillhouse.catalogue.catalogue import Catalogue
-from stillhouse.config import MIB, Config, PublicPrefixConfig
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
 from stillhouse.engines.worker.frames import Loading
-from stillhouse.engines.worker.supervisor import ChildEngine, SupervisionTimes
+from stillhouse.engines.worker.supervisor import ChildEngine
 from stillhouse.errors import ConfigError
+from stillhouse.serving.registry.config import PublicPrefixConfig
 from stillhouse.serving.registry.public_prefixes import PublicPrefixes
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
+from stillhouse.settings import MIB
 from stillhouse.testing.fake_engine.engine import fake_engine
 from stillhouse.testing.fake_engine.settings import FakeSettings, Fault, FaultKind
 from stillhouse.text.chat_model import ChatModel
@@ -29,7 +31,7 @@ Progress = Callable[[Loading], None]
 def load_catalogue(config: Config, source: Path | None) -> Catalogue:
     """The built-in catalogue with what *config*, read from *source*, adds to it."""
     return Catalogue.load(
-        config.models, source=str(source or "configuration"), stand_ins=config.stand_ins
+        config.models, source=str(source or "configuration"), fallback_models=config.fallback_models
     )
 
 
@@ -118,8 +120,7 @@ async def _running(engine: ChildEngine) -> AsyncIterator[ChildEngine]:
 def _make_engine(
     config: Config, home: Path, chat: ChatModel, on_progress: Progress | None
 ) -> ChildEngine:
-    patience = config.engine.supervision.model_dump(exclude={"cancel_timeout_s", "quarantine_s"})
-    times = SupervisionTimes(**patience)
+    times = config.engine.supervision
     if config.engine.kind == "fake":
         return fake_engine(_fake_settings(config, home, chat), model=chat.spec.id, times=times)
     settings = EngineSettings(

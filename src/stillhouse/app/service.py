@@ -26,26 +26,23 @@ from stillhouse.app.background_loops import (
     revocation_loop,
     start_leases,
 )
+from stillhouse.app.config import Config
 from stillhouse.app.models import Progress, running_models
-from stillhouse.app.services import Rooms, account_rules_of, open_rooms
+from stillhouse.app.services import Rooms, open_rooms
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.shared_rate_limits import SharedLimits
 from stillhouse.clock import Clock
-from stillhouse.config import MIB, Config
 from stillhouse.serving.admission.controller import Places
 from stillhouse.serving.admission.host_threads import HostThreads
 from stillhouse.serving.admission.quarantine import Quarantine
-from stillhouse.serving.admission.rate_limits import LimitRules, Limits
+from stillhouse.serving.admission.rate_limits import Limits
 from stillhouse.serving.completions import Completions
-from stillhouse.serving.queue.request_queue import QueueRules
 from stillhouse.serving.registry.served_model import ServedModels
 from stillhouse.serving.revocation import RevocationCheck
 from stillhouse.serving.settlement import Resolver
 from stillhouse.telemetry.background import BackgroundLoops
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.grammar.compiler import GrammarCompiler
-from stillhouse.text.grammar.process import CompileLimits
-from stillhouse.types.chat import ServiceTier
 
 ADMIN_KEY_FILE = "admin-key"
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -107,7 +104,7 @@ async def open_service(
         past_requests = PastRequests(rooms.database, rooms.clock)
         background.start(purge_loop("purge", past_requests.purge))
         background.start(purge_loop("purge of scopes", rooms.accounts.scopes.purge))
-        grammars = GrammarCompiler(_compile_limits(config), rooms.clock)
+        grammars = GrammarCompiler(config.grammars, rooms.clock)
         stack.push_async_callback(grammars.close)
         completions = _completions(
             config,
@@ -122,7 +119,9 @@ async def open_service(
             engine.on_compiled = partial(completions.charge_compiled, model_id)
         revocation = RevocationCheck(completions, rooms.accounts.find_revoked)
         background.start(revocation_loop(revocation, config.server.revocation_check_s))
-        bodies = Bodies.under(config, rooms.clock)
+        bodies = Bodies.under(
+            config.bodies, max_body_mib=config.server.max_body_mib, clock=rooms.clock
+        )
         stack.push_async_callback(bodies.close)
         drain = Drain()
         probes = Probes(models, metrics, _ledger_probe(rooms), drain, background)
@@ -145,10 +144,10 @@ async def _open_ledger(config: Config, home: Path, clock: Clock | None) -> Async
         url=config.store.url,
         clock=clock,
         is_server=True,
-        account_rules=account_rules_of(config),
+        accounts_config=config.accounts,
     )
     async with opening as rooms:
-        rooms.ledger.share_limits(SharedLimits(**config.limits.of_requests))
+        rooms.ledger.share_limits(SharedLimits(**config.limits.model_dump()))
         yield rooms
 
 
@@ -191,7 +190,7 @@ def _api(  # noqa: PLR0913  (one argument per room that answers)
         door_routes=door_routes(
             completions,
             bodies,
-            count_limits=Limits(LimitRules(**config.token_counts.model_dump()), rooms.clock),
+            count_limits=Limits(config.token_counts.rate_limits, rooms.clock),
             keep_alive_s=config.server.keep_alive_s,
         ),
         account_routes=account_routes(
@@ -216,30 +215,6 @@ def _ledger_probe(rooms: Rooms) -> SharedCheck:
     return SharedCheck(probe, rooms.clock)
 
 
-def _compile_limits(config: Config) -> CompileLimits:
-    grammars = config.grammars
-    return CompileLimits(
-        timeout_s=grammars.timeout_s,
-        memory_bytes=grammars.process_memory_mib * MIB,
-        max_processes=grammars.processes,
-        max_waiting=grammars.max_waiting,
-        max_waiting_per_account=grammars.max_waiting_per_account,
-        max_wait_s=grammars.max_wait_s,
-        max_remembered=grammars.max_remembered,
-        bad_for_s=grammars.bad_for_s,
-    )
-
-
 def _make_places(config: Config, clock: Clock, metrics: Metrics) -> Places:
-    queue = config.queue
-    rules = QueueRules(
-        max_outstanding=config.max_outstanding,
-        max_wait_s={
-            ServiceTier.PRIORITY: queue.max_wait_s,
-            ServiceTier.DEFAULT: queue.max_wait_s,
-            ServiceTier.FLEX: queue.flex_max_wait_s,
-        },
-        prompt_window_tokens=queue.prompt_window_tokens,
-    )
-    limits = Limits(LimitRules(**config.limits.of_requests), clock)
-    return Places(rules, limits=limits, clock=clock, metrics=metrics)
+    limits = Limits(config.limits, clock)
+    return Places(config.queue, limits=limits, clock=clock, metrics=metrics)

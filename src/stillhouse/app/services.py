@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillhouse.accounts.accounts import AccountRules, Accounts
+from stillhouse.accounts.accounts import Accounts
+from stillhouse.accounts.config import AccountsConfig
 from stillhouse.accounts.home_ledger import forget_ledger_id, load_ledger_id, remember_ledger_id
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.statement import Statements
 from stillhouse.clock import Clock, SystemClock
-from stillhouse.config import Config
 from stillhouse.store.database import Database
 from stillhouse.store.database_clock import DatabaseClock
 
@@ -37,7 +37,7 @@ async def open_rooms(  # noqa: PLR0913 - one argument per choice
     url: str | None = None,
     clock: Clock | None = None,
     is_server: bool = False,
-    account_rules: AccountRules | None = None,
+    accounts_config: AccountsConfig | None = None,
     must_exist: bool = False,
 ) -> AsyncIterator[Rooms]:
     """
@@ -45,7 +45,7 @@ async def open_rooms(  # noqa: PLR0913 - one argument per choice
 
     Args:
         url: Of the ledger's database; None for the file under *home*.
-        account_rules: None takes the defaults.
+        accounts_config: None takes the defaults.
         must_exist: Make no ledger where there is none.
 
     Raises:
@@ -65,7 +65,7 @@ async def open_rooms(  # noqa: PLR0913 - one argument per choice
             remember_ledger_id(home, database.ledger_id)
         clock = DatabaseClock(database, clock or SystemClock())
         await clock.synchronise()
-        accounts = await Accounts.open(database, clock, home, account_rules)
+        accounts = await Accounts.open(database, clock, home, accounts_config)
         ledger = Ledger(database, clock)
         try:
             yield Rooms(database, clock, accounts, ledger, Statements(database))
@@ -90,12 +90,3 @@ def adopt_ledger(home: Path, *, url: str | None = None, is_new: bool = False) ->
         forget_ledger_id(home)
         remember_ledger_id(home, database.ledger_id)
         return database.ledger_id
-
-
-def account_rules_of(config: Config) -> AccountRules:
-    """What *config* says of accounts, their keys, and those who guess keys."""
-    return AccountRules(
-        auth_failures_per_minute=config.server.auth_failures_per_minute,
-        max_keys_per_account=config.limits.max_keys_per_account,
-        keys_minted_per_minute=config.limits.keys_minted_per_minute,
-    )

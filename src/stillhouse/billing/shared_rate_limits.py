@@ -26,7 +26,7 @@ _ANY_NS = 1 << 61
 @dataclass(frozen=True, slots=True)
 class SharedLimits:
     """
-    The bounds of `limits.LimitRules`, kept in the database.
+    The bounds of `RateLimitsConfig`, kept in the database.
 
     Each gateway keeps them in its memory as well, and so refuses most of what is too much for
     nothing. Here they are kept by the transaction that reserves the money, one after the other over

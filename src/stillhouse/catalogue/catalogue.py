@@ -6,16 +6,10 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from types import MappingProxyType
 from typing import cast
 
 from stillhouse.catalogue.model_spec import ModelSpec, Table, read_model_spec
 from stillhouse.errors import ConfigError, ModelNotFoundError
-
-SEED_STAND_INS: Mapping[str, str] = MappingProxyType(
-    {"deepseek-ai/DeepSeek-R1-Distill-Llama-70B": "stillhouse/demo-r1"}
-)
-"""What answers for the seed's model where stillhouse was started without a configuration."""
 
 BUILT_IN_PATH = Path(__file__).with_name("catalogue.toml")
 SHOWN_NAME_CHARS = 100
@@ -27,24 +21,24 @@ class Catalogue:
 
     Args:
         specs: Ids and aliases must be unique among all of them.
-        stand_ins: Id asked for -> id that answers while the first is not loaded.
+        fallback_models: Id asked for -> id that answers while the first is not loaded.
 
     Raises:
-        ConfigError: A name leads to two models, or a stand-in to none.
+        ConfigError: A name leads to two models, or a fallback model to none.
 
     """
 
     def __init__(
-        self, specs: Iterable[ModelSpec], *, stand_ins: Mapping[str, str] | None = None
+        self, specs: Iterable[ModelSpec], *, fallback_models: Mapping[str, str] | None = None
     ) -> None:
         self._by_id = {spec.id: spec for spec in specs}
         self._id_by_name = _names(self._by_id.values())
-        self._stand_ins = dict(stand_ins or {})
-        for asked, answering in self._stand_ins.items():
+        self._fallback_models = dict(fallback_models or {})
+        for asked, answering in self._fallback_models.items():
             if answering not in self._by_id:
                 raise ConfigError(
-                    f"stand-in {answering!r} for {asked!r} is not in the catalogue; right would "
-                    f"be one of {', '.join(sorted(self._by_id))}"
+                    f"fallback model {answering!r} for {asked!r} is not in the catalogue; right "
+                    f"would be one of {', '.join(sorted(self._by_id))}"
                 )
 
     @classmethod
@@ -53,7 +47,7 @@ class Catalogue:
         entries: Path | Table | None = None,
         *,
         source: str = "configuration",
-        stand_ins: Mapping[str, str] | None = None,
+        fallback_models: Mapping[str, str] | None = None,
     ) -> Catalogue:
         """
         The built-in catalogue with an operator's entries laid over it.
@@ -81,7 +75,7 @@ class Catalogue:
             read_model_spec(model_id, {**built_in.get(model_id, {}), **table}, source=source)
             for model_id, table in own.items()
         ]
-        return cls(specs, stand_ins=stand_ins)
+        return cls(specs, fallback_models=fallback_models)
 
     @property
     def specs(self) -> tuple[ModelSpec, ...]:
@@ -107,7 +101,7 @@ class Catalogue:
         if model_id is None:
             raise _not_found(f"There is no model {name[:SHOWN_NAME_CHARS]!r}.", loaded)
         if model_id not in loaded and not colon:  # a version is asked of that very model
-            model_id = self._stand_ins.get(model_id, model_id)
+            model_id = self._fallback_models.get(model_id, model_id)
         spec = self._by_id[model_id]
         if colon and version != spec.version:
             raise _not_found(_unknown_version(spec, version), loaded)

@@ -11,8 +11,9 @@ import httpx
 import typer
 from rich.console import Console
 
+from stillhouse.app.config import home_directory
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.cli.options import HomeOption
-from stillhouse.config import DEMO_MODEL, home_directory
 from stillhouse.errors import ConfigError, ServingError
 
 TOKEN_VARIABLE = "DEEPINFRA_TOKEN"  # noqa: S105  (a variable's name, not a secret)

@@ -14,9 +14,9 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from stillhouse.app.config import Config, home_directory, load_config
 from stillhouse.app.models import load_catalogue
 from stillhouse.cli.options import ConfigOption, HomeOption
-from stillhouse.config import Config, home_directory, load_config
 from stillhouse.errors import StillhouseError
 from stillhouse.text.chat_model import ChatModel
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from stillhouse.app.config import home_directory, load_config
 from stillhouse.app.services import Rooms, adopt_ledger
 from stillhouse.billing.archive.archive import Archived, archive_path
 from stillhouse.billing.audit.rebuild import Rebuilt
@@ -20,7 +21,6 @@ from stillhouse.billing.audit.witness import compare_with_witness
 from stillhouse.billing.statement import Month
 from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
 from stillhouse.cli.services import in_rooms
-from stillhouse.config import home_directory, load_config
 from stillhouse.errors import ConfigError
 from stillhouse.money import format_usd
 from stillhouse.store.ledger.coverage import Coverage

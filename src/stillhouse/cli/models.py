@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from stillhouse.app.config import load_config
 from stillhouse.app.models import load_catalogue
 from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.cli.options import ConfigOption, JsonOption
-from stillhouse.config import load_config
 from stillhouse.money import MICROUSD_PER_USD
 
 

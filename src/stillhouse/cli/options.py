@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stillhouse.config import CONFIG_VARIABLE, HOME_VARIABLE
+from stillhouse.app.config import CONFIG_VARIABLE, HOME_VARIABLE
 
 ConfigOption = Annotated[
     Path | None,

@@ -21,14 +21,17 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from stillhouse.api.server.config import ServerConfig
 from stillhouse.api.server.connection import Patience
 from stillhouse.api.server.head import HeadBounds
 from stillhouse.api.server.server import BACKLOG, HttpRules, HttpServer, raise_file_limit
+from stillhouse.app.config import Config, home_directory, load_config
 from stillhouse.app.service import Service, open_service
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.cli.options import ConfigOption, HomeOption
-from stillhouse.config import DEMO_MODEL, KIB, Config, ServerConfig, home_directory, load_config
 from stillhouse.engines.worker.frames import Loading
 from stillhouse.errors import AddressInUseError, ConfigError
+from stillhouse.settings import KIB
 
 #: Linux doubles it. With what the gateway holds itself, at most 512 KiB of a stream's text wait.
 _SEND_BUFFER_BYTES = 64 << 10
@@ -188,7 +191,7 @@ def print_banner(console: Console, service: Service, config: Config, port: int) 
     url = f"http://{config.server.host}:{port}"
     names = ", ".join(model.chat.spec.id for model in service.models)
     console.print(f"[bold]stillhouse[/bold] serves {names} on [bold]{url}[/bold]", highlight=False)
-    for name, model_id in config.stand_ins.items():
+    for name, model_id in config.fallback_models.items():
         console.print(
             f"[yellow]No configuration: {model_id}, a demo, stands in for {name}.[/yellow]",
             highlight=False,

@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from stillhouse.app.services import Rooms, account_rules_of, open_rooms
-from stillhouse.config import home_directory, load_config
+from stillhouse.app.config import home_directory, load_config
+from stillhouse.app.services import Rooms, open_rooms
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def configured_rooms(
     return open_rooms(
         home_directory(home),
         url=loaded.store.url,
-        account_rules=account_rules_of(loaded),
+        accounts_config=loaded.accounts,
         must_exist=must_exist,
     )
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.accounts.accounts import Account, AccountRules, Accounts
+from stillhouse.accounts.accounts import Account, Accounts
+from stillhouse.accounts.config import AccountsConfig
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import RateLimitError, TooManyKeysError
 from stillhouse.store.database import Database
 
-RULES = AccountRules(max_keys_per_account=4, keys_minted_per_minute=3)
+RULES = AccountsConfig(max_keys=4, keys_minted_per_minute=3)
 
 
 @pytest.fixture

@@ -31,8 +31,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from stillhouse.accounts.accounts import AccountRules, Accounts
+from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.authentication.principal_cache import LIFETIME_S
+from stillhouse.accounts.config import AccountsConfig
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
@@ -58,7 +59,7 @@ DAY_S = 86_400
 MAX_PAGES = 2**30  # more than any disk has
 MAX_KEYS = 8
 #: Its clock may stand still while revoked keys are tried a thousand times, all from one address.
-NOBODY_GUESSES = AccountRules(auth_failures_per_minute=1_000_000)
+NOBODY_GUESSES = AccountsConfig(auth_failures_per_minute=1_000_000)
 which_key = st.integers(0, MAX_KEYS - 1)
 tokens = st.integers(min_value=0, max_value=20)
 amounts = st.integers(min_value=0, max_value=5_000)

@@ -15,17 +15,18 @@ from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.catalogue.catalogue import Catalogue
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.clock import FrozenClock
-from stillhouse.config import DEMO_MODEL
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
 from stillhouse.errors import EngineCrashedError
+from stillhouse.serving.admission.config import RateLimitsConfig
 from stillhouse.serving.admission.controller import Places
 from stillhouse.serving.admission.host_threads import HostThreads
 from stillhouse.serving.admission.quarantine import Quarantine
-from stillhouse.serving.admission.rate_limits import LimitRules, Limits
+from stillhouse.serving.admission.rate_limits import Limits
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
-from stillhouse.serving.queue.request_queue import QueueRules
+from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.settlement import Resolver
@@ -33,7 +34,7 @@ from stillhouse.store.database import Database
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import ChatModel
 from stillhouse.text.grammar.compiler import GrammarCompiler
-from stillhouse.types.chat import ChatEvent, ChatRequest, Message, Role, ServiceTier, TokenUsage
+from stillhouse.types.chat import ChatEvent, ChatRequest, Message, Role, TokenUsage
 from stillhouse.types.tariff import Tariff
 from tests.unit.billing.conftest import insert_customer
 
@@ -177,16 +178,16 @@ def patience_s() -> float:
 
 
 @pytest.fixture
-def rules() -> LimitRules:
+def rules() -> RateLimitsConfig:
     """A test module overrides this."""
-    return LimitRules()
+    return RateLimitsConfig()
 
 
 @pytest.fixture
-def queue_rules() -> QueueRules:
+def queue_rules() -> QueueConfig:
     """A test module overrides this."""
-    return QueueRules(
-        max_outstanding=256, max_wait_s=dict.fromkeys(ServiceTier, 30), prompt_window_tokens=4096
+    return QueueConfig(
+        max_outstanding=256, max_wait_s=30, flex_max_wait_s=30, prompt_window_tokens=4096
     )
 
 
@@ -201,8 +202,8 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
     place: Path | str,
     catalogue: Catalogue,
     chat: ChatModel,
-    rules: LimitRules,
-    queue_rules: QueueRules,
+    rules: RateLimitsConfig,
+    queue_rules: QueueConfig,
     patience_s: float,
     engine: SteppedEngine,
 ) -> AsyncIterator[Serving]:

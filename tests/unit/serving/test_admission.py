@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import pytest
 
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.clock import FrozenClock
-from stillhouse.config import DEMO_MODEL
 from stillhouse.errors import (
     ContextLengthError,
     InsufficientFundsError,
@@ -15,8 +15,9 @@ from stillhouse.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
+from stillhouse.serving.admission.config import RateLimitsConfig
 from stillhouse.serving.admission.controller import Places
-from stillhouse.serving.admission.rate_limits import LimitRules, Limits
+from stillhouse.serving.admission.rate_limits import Limits
 from stillhouse.serving.queue.scheduler import Ticket
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.types.chat import ServiceTier
@@ -32,7 +33,7 @@ def place(tmp_path):
 
 @pytest.fixture
 def rules():
-    return LimitRules(max_outstanding=2, requests_per_minute=4, tokens_per_minute=1000)
+    return RateLimitsConfig(max_outstanding=2, requests_per_minute=4, tokens_per_minute=1000)
 
 
 async def test_an_account_has_so_many_in_flight(serving):
@@ -123,7 +124,7 @@ def places_of(queue_rules, max_outstanding):
     """Places whose accounts have no limit of their own."""
     return Places(
         replace(queue_rules, max_outstanding=max_outstanding),
-        limits=Limits(LimitRules(max_outstanding=10_000), FrozenClock()),
+        limits=Limits(RateLimitsConfig(max_outstanding=10_000), FrozenClock()),
         clock=FrozenClock(),
         metrics=Metrics(),
     )

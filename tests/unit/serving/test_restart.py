@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from stillhouse.billing.outcome import Outcome
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.errors import (
     EngineCrashedError,
     EngineUnavailableError,
     OverloadedError,
     QuarantinedRequestError,
 )
-from stillhouse.serving.queue.request_queue import QueueRules
-from stillhouse.types.chat import SamplingWishes, ServiceTier
+from stillhouse.serving.queue.config import QueueConfig
+from stillhouse.types.chat import SamplingWishes
 from tests.unit.serving.conftest import events_of
 
 impatient = pytest.mark.parametrize("max_wait_s", [0])
@@ -35,9 +35,10 @@ def max_wait_s():
 
 @pytest.fixture
 def queue_rules(max_wait_s):
-    return QueueRules(
+    return QueueConfig(
         max_outstanding=64,
-        max_wait_s=dict.fromkeys(ServiceTier, max_wait_s),
+        max_wait_s=max_wait_s,
+        flex_max_wait_s=max_wait_s,
         prompt_window_tokens=4096,
     )
 

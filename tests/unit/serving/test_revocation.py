@@ -9,9 +9,8 @@ import pytest
 
 from stillhouse.billing.claim import Claim
 from stillhouse.errors import AuthenticationError, StoreUnavailableError
-from stillhouse.serving.queue.request_queue import QueueRules
+from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.revocation import RevocationCheck
-from stillhouse.types.chat import ServiceTier
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import events_of
 
@@ -24,9 +23,10 @@ def place(tmp_path):
 
 @pytest.fixture
 def queue_rules():
-    return QueueRules(
+    return QueueConfig(
         max_outstanding=10,
-        max_wait_s=dict.fromkeys(ServiceTier, 600),
+        max_wait_s=600,
+        flex_max_wait_s=600,
         prompt_window_tokens=8,
     )
 

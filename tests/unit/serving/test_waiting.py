@@ -9,9 +9,9 @@ import pytest
 
 from stillhouse.billing.claim import Claim
 from stillhouse.billing.outcome import Outcome
-from stillhouse.config import DEMO_MODEL
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.errors import EngineCrashedError, EngineUnavailableError, OverloadedError
-from stillhouse.serving.queue.request_queue import QueueRules
+from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.types.chat import ServiceTier
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import events_of
@@ -35,9 +35,10 @@ def max_wait_s():
 
 @pytest.fixture
 def queue_rules(max_wait_s):
-    return QueueRules(
+    return QueueConfig(
         max_outstanding=5,
-        max_wait_s=dict.fromkeys(ServiceTier, max_wait_s),
+        max_wait_s=max_wait_s,
+        flex_max_wait_s=max_wait_s,
         prompt_window_tokens=8,  # prompts have 7 tokens, of which half a window counts
     )
 

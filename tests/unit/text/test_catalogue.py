@@ -2,7 +2,8 @@ from decimal import Decimal
 
 import pytest
 
-from stillhouse.catalogue.catalogue import SEED_STAND_INS, Catalogue
+from stillhouse.catalogue.catalogue import Catalogue
+from stillhouse.catalogue.demo_models import DEMO_FALLBACKS
 from stillhouse.errors import ConfigError, ModelNotFoundError
 from stillhouse.text.families import DIALECTS
 from stillhouse.types.chat import SamplingParams
@@ -111,32 +112,32 @@ def test_a_long_unknown_name_is_not_echoed_whole():
     assert "There is no model '" + "x" * 100 + "'. Loaded: nothing." == caught.value.message
 
 
-def test_stand_in_answers_for_a_model_that_is_not_loaded():
+def test_fallback_answers_for_a_model_that_is_not_loaded():
     """Started without a configuration, the seed's model id leads to the demo."""
-    catalogue = Catalogue.load(stand_ins=SEED_STAND_INS)
+    catalogue = Catalogue.load(fallback_models=DEMO_FALLBACKS)
 
     assert DEMO == catalogue.resolve(R1_70B, loaded={DEMO}).id
 
 
-def test_stand_in_steps_back_where_the_model_is_loaded():
+def test_fallback_steps_back_where_the_model_is_loaded():
     """The real model answers for itself as soon as it is there."""
-    catalogue = Catalogue.load(stand_ins=SEED_STAND_INS)
+    catalogue = Catalogue.load(fallback_models=DEMO_FALLBACKS)
 
     assert R1_70B == catalogue.resolve(R1_70B, loaded={DEMO, R1_70B}).id
 
 
-def test_stand_in_has_no_versions_of_the_model_it_stands_for():
+def test_fallback_has_no_versions_of_the_model_it_stands_for():
     """Who asks for a version gets that model or none."""
-    catalogue = Catalogue.load(stand_ins=SEED_STAND_INS)
+    catalogue = Catalogue.load(fallback_models=DEMO_FALLBACKS)
 
     with pytest.raises(ModelNotFoundError, match="has no versions here"):
         catalogue.resolve(f"{R1_70B}:1", loaded={DEMO})
 
 
-def test_stand_in_must_be_in_the_catalogue():
-    """A stand-in that leads nowhere is found at start-up."""
-    with pytest.raises(ConfigError, match="stand-in 'a/b' for 'c/d' is not in the catalogue"):
-        Catalogue.load(stand_ins={"c/d": "a/b"})
+def test_fallback_must_be_in_the_catalogue():
+    """A fallback model that leads nowhere is found at start-up."""
+    with pytest.raises(ConfigError, match="fallback model 'a/b' for 'c/d' is not in the catalogue"):
+        Catalogue.load(fallback_models={"c/d": "a/b"})
 
 
 def test_own_entry_stands_beside_the_built_in_ones(tmp_path):

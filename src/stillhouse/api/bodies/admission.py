@@ -10,9 +10,9 @@ from typing import Self
 
 from stillhouse.api.bodies.budget import BudgetRules, FairBudget
 from stillhouse.clock import Clock
-from stillhouse.config import MIB
 from stillhouse.errors import RateLimitError
 from stillhouse.fairness.bucket import Bucket
+from stillhouse.settings import MIB
 
 #: Read and parsed where it comes in, whoever sends it: that takes 3 ms at worst.
 SMALL_BYTES = 64 << 10

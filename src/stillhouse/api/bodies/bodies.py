@@ -12,12 +12,13 @@ from starlette.requests import Request
 
 from stillhouse.accounts.accounts import Principal
 from stillhouse.api.bodies.admission import SMALL_BYTES, BodyAdmission, BodyRules, Intake
+from stillhouse.api.bodies.config import BodiesConfig
 from stillhouse.api.bodies.frames import Work
 from stillhouse.api.bodies.pool import BodyPool, PoolRules
 from stillhouse.api.bodies.request_body import GZIP, is_packed, receive_body, unpack
 from stillhouse.clock import Clock
-from stillhouse.config import MIB, Config
 from stillhouse.fairness.slots import FairSlots
+from stillhouse.settings import MIB
 
 #: Parsed at once: that takes 0.3 ms at worst.
 _TINY_BYTES = 8 << 10
@@ -43,10 +44,9 @@ class Bodies:
         )
 
     @classmethod
-    def under(cls, config: Config, clock: Clock) -> Self:
+    def under(cls, chosen: BodiesConfig, *, max_body_mib: int, clock: Clock) -> Self:
         """Within the bounds that an operator has set."""
-        chosen = config.bodies
-        max_bytes = config.server.max_body_mib * MIB
+        max_bytes = max_body_mib * MIB
         total_bytes = max(chosen.max_mib_in_flight * MIB, max_bytes)
         rules = BodyRules(
             max_bytes=max_bytes,

@@ -17,9 +17,9 @@ from stillhouse.api.bodies.request_body import unpack
 from stillhouse.api.deepinfra import inference
 from stillhouse.api.openai import chat_completions, text_completions
 from stillhouse.api.responses import responses
-from stillhouse.config import MIB
 from stillhouse.engines.worker.channel import live_and_die_with_parent
 from stillhouse.errors import BodyTooLargeError, StillhouseError
+from stillhouse.settings import MIB
 
 #: Behind the engine and the gateway, which stand in everybody's way where this stands in one's.
 NICENESS = 10

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from stillhouse.engines.worker.supervisor import ChildEngine, SupervisionTimes
+from stillhouse.engines.worker.config import SupervisionConfig
+from stillhouse.engines.worker.supervisor import ChildEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ def openvino_engine(
     *,
     model: str = "",
     on_progress: Callable[[Loading], None] | None = None,
-    times: SupervisionTimes | None = None,
+    times: SupervisionConfig | None = None,
 ) -> ChildEngine:
     """
     Return the embedded engine, not started, for the checkpoint that *settings* name.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
 from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.engines.worker.config import SupervisionConfig
 from stillhouse.engines.worker.frames import (
     Cancel,
     Compiled,
@@ -42,34 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class SupervisionTimes:
-    """
-    How patient a supervisor is with its worker, all in seconds.
-
-    Args:
-        health_timeout_s: A health check waits so long for the engine loop to answer.
-        ping_interval_s: Between two pings of the supervisor's own.
-        hang_timeout_s: A loop that is silent so long is taken for dead and killed; one step of a
-            long prompt may take seconds.
-        load_silence_timeout_s: The same while it loads; compiling a large model is silent work.
-        stop_timeout_s: A worker told to stop has so long.
-        first_restart_delay_s: Before the first restart; each further one waits twice as long.
-        max_restart_delay_s: But never longer than this.
-        stable_after_s: A worker that has served so long starts again at the first delay.
-
-    """
-
-    health_timeout_s: float = 10.0
-    ping_interval_s: float = 5.0
-    hang_timeout_s: float = 60.0
-    load_silence_timeout_s: float = 600.0
-    stop_timeout_s: float = 5.0
-    first_restart_delay_s: float = 0.1
-    max_restart_delay_s: float = 10.0
-    stable_after_s: float = 60.0
-
-
 class ChildEngine:
     """
     The `Engine` protocol over a supervised worker process that speaks `frames`.
@@ -96,12 +68,12 @@ class ChildEngine:
         *,
         model: str = "",
         on_progress: Callable[[Loading], None] | None = None,
-        times: SupervisionTimes | None = None,
+        times: SupervisionConfig | None = None,
     ) -> None:
         self._command = tuple(command)
         self._on_progress = on_progress
         self.on_compiled: Callable[[str, float], None] | None = None
-        self._times = times or SupervisionTimes()
+        self._times = times or SupervisionConfig()
         self._log = structlog.get_logger(model=model)
         self._supervisor: asyncio.Task[None] | None = None
         self._worker: WorkerProcess | None = None  # set exactly while requests are served

@@ -9,7 +9,8 @@ from stillhouse.engines.base import Engine
 from stillhouse.errors import RateLimitError
 from stillhouse.fairness.shares import Shares
 from stillhouse.serving.admission.rate_limits import Limits
-from stillhouse.serving.queue.request_queue import QueueRules, Refusal, Turn, Turns
+from stillhouse.serving.queue.config import QueueConfig
+from stillhouse.serving.queue.request_queue import Refusal, Turn, Turns
 from stillhouse.serving.queue.scheduler import Ticket
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.types.chat import ServiceTier
@@ -35,7 +36,7 @@ class Places:
     """
 
     def __init__(
-        self, rules: QueueRules, *, limits: Limits, clock: Clock, metrics: Metrics
+        self, rules: QueueConfig, *, limits: Limits, clock: Clock, metrics: Metrics
     ) -> None:
         self._rules = rules
         self._limits = limits

@@ -9,32 +9,13 @@ from itertools import islice
 from stillhouse.clock import Clock
 from stillhouse.errors import RateLimitError
 from stillhouse.fairness.bucket import Bucket
+from stillhouse.serving.admission.config import RateLimitsConfig
 
 #: Nobody can know when a request in flight will end.
 _PLACE_RETRY_AFTER_S = 1.0
 
 #: Accounts that are looked at for being at rest, whenever a request comes in.
 _NUM_SWEPT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class LimitRules:
-    """
-    What every account may do with every model.
-
-    Args:
-        max_outstanding: Requests in flight.
-        max_outstanding_per_key: Those of one API key, so that none takes all of its account's;
-            None leaves them to the account's own limit.
-        requests_per_minute: None is without limit.
-        tokens_per_minute: Of prompts and completions together; None is without limit.
-
-    """
-
-    max_outstanding: int = 200
-    max_outstanding_per_key: int | None = None
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
 
 
 class Limits:
@@ -49,7 +30,7 @@ class Limits:
     What is remembered is bounded: an account with nothing in flight and full buckets is forgotten.
     """
 
-    def __init__(self, rules: LimitRules, clock: Clock) -> None:
+    def __init__(self, rules: RateLimitsConfig, clock: Clock) -> None:
         self._rules = rules
         self._clock = clock
         self._accounts: OrderedDict[tuple[int, str], _Account] = OrderedDict()
@@ -132,7 +113,7 @@ class _Account:
     num_outstanding: int = 0
 
     @classmethod
-    def under(cls, rules: LimitRules) -> _Account:
+    def under(cls, rules: RateLimitsConfig) -> _Account:
         return cls(_bucket(rules.requests_per_minute), _bucket(rules.tokens_per_minute))
 
     def take(self, now_s: float, *, num_requests: int, num_tokens: int) -> None:

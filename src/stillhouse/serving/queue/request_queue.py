@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
 from stillhouse.clock import Clock
 from stillhouse.engines.base import Engine
 from stillhouse.errors import EngineUnavailableError, OverloadedError
+from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.queue.pace import Pace
 from stillhouse.serving.queue.scheduler import Order, Ticket
 from stillhouse.telemetry.metrics import Metrics
@@ -32,23 +31,6 @@ class Refusal(StrEnum):
     WAITED = "waited"
 
 
-@dataclass(frozen=True, slots=True)
-class QueueRules:
-    """
-    How much waits, and for how long.
-
-    Args:
-        max_outstanding: Requests per model, waiting and at the engine, whoever they are from.
-        max_wait_s: How long a request of each tier waits for its turn.
-        prompt_window_tokens: Of prompts that the engine has yet to compute; see `Order`.
-
-    """
-
-    max_outstanding: int
-    max_wait_s: Mapping[ServiceTier, float]
-    prompt_window_tokens: int
-
-
 class Turns:
     """
     The queue before one engine.
@@ -62,12 +44,12 @@ class Turns:
         model_id: str,
         *,
         engine: Engine,
-        rules: QueueRules,
+        rules: QueueConfig,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self.model_id = model_id
-        self.max_wait_s = rules.max_wait_s
+        self.max_wait_of = rules.max_wait_of
         self.clock = clock
         self._metrics = metrics
         self._order = Order(
@@ -188,7 +170,7 @@ class Turn:
     @property
     def max_wait_s(self) -> float:
         """How long a request of this tier waits."""
-        return self._turns.max_wait_s[self.ticket.tier]
+        return self._turns.max_wait_of(self.ticket.tier)
 
     async def wait(self) -> bool:
         """

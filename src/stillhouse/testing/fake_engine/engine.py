@@ -16,14 +16,15 @@ import sys
 
 import structlog
 
-from stillhouse.engines.worker.supervisor import ChildEngine, SupervisionTimes
+from stillhouse.engines.worker.config import SupervisionConfig
+from stillhouse.engines.worker.supervisor import ChildEngine
 from stillhouse.testing.fake_engine.settings import FakeSettings
 
 WORKER_MODULE = "stillhouse.testing.fake_engine.worker"
 
 
 def fake_engine(
-    settings: FakeSettings, *, model: str = "", times: SupervisionTimes | None = None
+    settings: FakeSettings, *, model: str = "", times: SupervisionConfig | None = None
 ) -> ChildEngine:
     """
     Return the fake engine, not started, with the faults that *settings* name.

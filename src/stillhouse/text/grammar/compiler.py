@@ -13,7 +13,8 @@ from stillhouse.clock import Clock, SystemClock
 from stillhouse.errors import EngineUnavailableError, InvalidRequestError, OverloadedError
 from stillhouse.fairness.recent_work import RecentWork
 from stillhouse.fairness.slots import FairSlots, HeldSlot
-from stillhouse.text.grammar.process import CompileLimits, GrammarProcess, KilledError
+from stillhouse.text.grammar.config import GrammarsConfig
+from stillhouse.text.grammar.process import GrammarProcess, KilledError
 from stillhouse.text.grammar.verdicts import Verdicts
 
 _HALF_LIFE_S = 60.0
@@ -53,17 +54,17 @@ class GrammarCompiler:
     the other waits behind its own.
     """
 
-    def __init__(self, limits: CompileLimits | None = None, clock: Clock | None = None) -> None:
-        self._limits = limits = limits or CompileLimits()
+    def __init__(self, limits: GrammarsConfig | None = None, clock: Clock | None = None) -> None:
+        self._limits = limits = limits or GrammarsConfig()
         clock = clock or SystemClock()
         self._recent = RecentWork(half_life_s=_HALF_LIFE_S, clock=clock)
         self._slots = FairSlots(
             "their grammars to be compiled",
-            max_running=limits.max_processes,
+            max_running=limits.processes,
             max_running_per_account=1,
             max_waiting=limits.max_waiting,
             max_waiting_per_account=limits.max_waiting_per_account,
-            num_reserved=min(limits.max_processes - 1, 1),
+            num_reserved=min(limits.processes - 1, 1),
             is_heavy=self._is_heavy,
             clock=clock,
         )
@@ -203,7 +204,7 @@ class GrammarCompiler:
             if child.is_nice is is_nice:
                 self._idle.remove(child)
                 return child
-        if len(self._alive) >= self._limits.max_processes and self._idle:
+        if len(self._alive) >= self._limits.processes and self._idle:
             self._end(self._idle[0])
         child = await GrammarProcess.spawn(self._limits, is_nice=is_nice)
         self._alive.add(child)

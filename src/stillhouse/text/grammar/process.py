@@ -13,47 +13,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from stillhouse.errors import EngineUnavailableError
+from stillhouse.settings import MIB
+from stillhouse.text.grammar.config import GrammarsConfig
 
 _WORKER = "stillhouse.text.grammar.worker"
 _NICENESS = 10
-MIB = 1024 * 1024
 
 
 class KilledError(Exception):
     """Somebody else has killed the process; the grammar may be good."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompileLimits:
-    """
-    What compiling a grammar may take.
-
-    Args:
-        timeout_s: For one grammar, from when its tokenizer is loaded.
-        memory_bytes: Beyond what the process has with its tokenizers, by `RLIMIT_AS`.
-        start_timeout_s: For a process to start and to load a tokenizer.
-        max_processes: Most grammars at once, one of each account; of two and more one is kept for
-            accounts that had less than `heavy_from_s` lately.
-        heavy_from_s: Of a process's time; half of it is forgotten each minute.
-        max_waiting: Most grammars that wait for a process; one more is refused.
-        max_waiting_per_account: The same of one account.
-        max_wait_s: Longest that one waits for a process.
-        max_remembered: Most grammars of which it is remembered whether they are good, each by its
-            digest: less than a kilobyte.
-        bad_for_s: How long a bad one is remembered; a busy machine may have been the cause.
-
-    """
-
-    timeout_s: float = 2.0
-    memory_bytes: int = 512 * MIB
-    start_timeout_s: float = 30.0
-    max_processes: int = 2
-    heavy_from_s: float = 1.0
-    max_waiting: int = 256
-    max_waiting_per_account: int = 32
-    max_wait_s: float = 30.0
-    max_remembered: int = 10_000
-    bad_for_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +49,7 @@ class GrammarProcess:
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, limits: CompileLimits, *, is_nice: bool
+        self, process: asyncio.subprocess.Process, limits: GrammarsConfig, *, is_nice: bool
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -92,7 +60,7 @@ class GrammarProcess:
         self.is_nice = is_nice
 
     @classmethod
-    async def spawn(cls, limits: CompileLimits, *, is_nice: bool = False) -> Self:
+    async def spawn(cls, limits: GrammarsConfig, *, is_nice: bool = False) -> Self:
         """
         Start the process: with no environment, and no words of its own, as they quote grammars.
 
@@ -135,7 +103,7 @@ class GrammarProcess:
         request = {
             "grammar": grammar,
             "tokenizer": tokenizer_json and str(tokenizer_json),
-            "memory_bytes": self._limits.memory_bytes,
+            "memory_bytes": self._limits.process_memory_mib * MIB,
         }
         self._stdin.write(json.dumps(request).encode() + b"\n")
         await self._loaded(tokenizer_json)
@@ -148,7 +116,7 @@ class GrammarProcess:
         if answer is not None:
             return _verdict(answer["reason"])
         await self._raise_if_killed()
-        took = f"{self._limits.memory_bytes // MIB} MiB"
+        took = f"{self._limits.process_memory_mib} MiB"
         return Verdict(f"takes more than {took} to compile; {_SIMPLER}", ends_process=True)
 
     def kill(self) -> None:

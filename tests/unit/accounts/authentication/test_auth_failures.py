@@ -10,17 +10,18 @@ from typing import Any
 import jwt
 import pytest
 
-from stillhouse.accounts.accounts import AccountRules, Accounts, MintedKey
+from stillhouse.accounts.accounts import Accounts, MintedKey
 from stillhouse.accounts.authentication import auth_failures
 from stillhouse.accounts.authentication.auth_failures import AuthFailures
 from stillhouse.accounts.authentication.principal_cache import LIFETIME_S
+from stillhouse.accounts.config import AccountsConfig
 from stillhouse.accounts.keys import api_key
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import AuthenticationError, RateLimitError
 from stillhouse.store.database import Connection, Database
 
 PER_MINUTE = 5
-RULES = AccountRules(auth_failures_per_minute=PER_MINUTE)
+RULES = AccountsConfig(auth_failures_per_minute=PER_MINUTE)
 OFFICE, HOME = "192.0.2.7", "198.51.100.1"
 
 

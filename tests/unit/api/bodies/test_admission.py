@@ -8,8 +8,8 @@ import pytest
 
 from stillhouse.api.bodies.admission import SMALL_BYTES, BodyAdmission, BodyRules
 from stillhouse.clock import FrozenClock
-from stillhouse.config import MIB
 from stillhouse.errors import RateLimitError
+from stillhouse.settings import MIB
 
 RULES = BodyRules(
     max_bytes=2 * MIB,

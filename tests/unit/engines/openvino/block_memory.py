@@ -1,4 +1,4 @@
-"""A stand-in for the decoder's memory: blocks of one integer per token."""
+"""A double of the decoder's memory: blocks of one integer per token."""
 
 from __future__ import annotations
 

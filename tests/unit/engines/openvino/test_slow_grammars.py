@@ -14,7 +14,8 @@ import pytest_asyncio
 
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep, Grammar
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
-from stillhouse.engines.worker.supervisor import ChildEngine, SupervisionTimes
+from stillhouse.engines.worker.config import SupervisionConfig
+from stillhouse.engines.worker.supervisor import ChildEngine
 from stillhouse.types.chat import SamplingParams
 from tests.ascii_tokenizer import END_ID, text_of, write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
@@ -26,7 +27,7 @@ SLOW_WORKER = str(Path(__file__).parent / "slow_worker.py")
 PLAIN = GenerateRequest("plain", [1, 2, 3], 5, SamplingParams(temperature=0))
 GRAMMAR = Grammar('{"grammars": [{"lark_grammar": "start: /foo|bar/"}]}')
 #: Every ping has to be answered within that, or the worker is killed.
-TIMES = SupervisionTimes(ping_interval_s=0.05, hang_timeout_s=5)
+TIMES = SupervisionConfig(ping_interval_s=0.05, hang_timeout_s=5)
 
 
 @pytest_asyncio.fixture

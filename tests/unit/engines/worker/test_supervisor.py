@@ -14,8 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from stillhouse.engines.base import GenerateRequest
+from stillhouse.engines.worker.config import SupervisionConfig
 from stillhouse.engines.worker.frames import Loading
-from stillhouse.engines.worker.supervisor import ChildEngine, SupervisionTimes
+from stillhouse.engines.worker.supervisor import ChildEngine
 from stillhouse.errors import (
     CheckpointError,
     ConfigError,
@@ -35,7 +36,7 @@ def make_engine(
     behaviour: str, directory: Path, on_progress=None, *, model: str = "", **times: float
 ) -> ChildEngine:
     command = [sys.executable, ODD_WORKER, behaviour, str(directory / "marker")]
-    quick = SupervisionTimes(**{"first_restart_delay_s": 0.01, **times})
+    quick = SupervisionConfig(**{"first_restart_delay_s": 0.01, **times})
     return ChildEngine(command, model=model, on_progress=on_progress, times=quick)
 
 

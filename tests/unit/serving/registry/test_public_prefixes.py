@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.checkpoints.checkpoint import read_checkpoint
-from stillhouse.config import DEMO_MODEL
 from stillhouse.errors import ConfigError
 from stillhouse.serving.registry.public_prefixes import PublicPrefixes
 from stillhouse.text.chat_model import ChatModel

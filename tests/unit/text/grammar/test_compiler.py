@@ -15,8 +15,8 @@ from stillhouse.engines.openvino.sampling import grammar as engine_grammar
 from stillhouse.errors import EngineUnavailableError, InvalidRequestError, OverloadedError
 from stillhouse.text.families.tool_call_form import HERMES_CALLS
 from stillhouse.text.grammar.compiler import GrammarCompiler, Owner
+from stillhouse.text.grammar.config import GrammarsConfig
 from stillhouse.text.grammar.grammar import grammar_of, tools_grammar
-from stillhouse.text.grammar.process import MIB, CompileLimits
 from stillhouse.text.grammar.worker import LIMITS
 from stillhouse.types.chat import (
     JsonObjectFormat,
@@ -33,7 +33,7 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 EVIL_SCHEMA = {"type": "string", "allOf": [{"pattern": f"(a|b)*a(a|b){{{i}}}"} for i in range(20)]}
 EVIL = grammar_of(JsonSchemaFormat(EVIL_SCHEMA))
 OBJECT = grammar_of(JsonObjectFormat())
-PATIENT = CompileLimits(timeout_s=600, start_timeout_s=600, max_wait_s=600)
+PATIENT = GrammarsConfig(timeout_s=600, start_timeout_s=600, max_wait_s=600)
 
 
 def evil(number: int) -> str:
@@ -59,7 +59,7 @@ async def make_compiler():
 
     def make(clock=None, **limits):
         settings = {"timeout_s": 600, "start_timeout_s": 600, "max_wait_s": 600} | limits
-        compilers.append(GrammarCompiler(CompileLimits(**settings), clock))
+        compilers.append(GrammarCompiler(GrammarsConfig(**settings), clock))
         return compilers[-1]
 
     yield make
@@ -157,7 +157,7 @@ async def test_what_takes_too_long_is_killed(make_compiler):
 
 async def test_what_takes_too_much_memory_ends_its_process_alone(make_compiler):
     """The next grammar has a new process."""
-    compiler = make_compiler(memory_bytes=32 * MIB)
+    compiler = make_compiler(process_memory_mib=32)
 
     with pytest.raises(InvalidRequestError, match="takes more than 32 MiB to compile; right"):
         await check(compiler, EVIL)
@@ -204,7 +204,7 @@ async def test_many_at_once_take_turns(compiler):
 @pytest.mark.parametrize("limits", [{"max_waiting": 2}, {"max_waiting_per_account": 2}])
 async def test_a_full_queue_refuses(make_compiler, limits):
     """With a time to come back; the others are not disturbed."""
-    compiler = make_compiler(max_processes=1, **limits)
+    compiler = make_compiler(processes=1, **limits)
     checks = [asyncio.create_task(check(compiler, regex("a" * length))) for length in (1, 2, 3)]
     await busy_pid(compiler)
 
@@ -217,7 +217,7 @@ async def test_a_full_queue_refuses(make_compiler, limits):
 
 async def test_who_waits_too_long_is_refused(make_compiler):
     """And leaves the queue; what is being compiled has its own limit."""
-    compiler = make_compiler(max_processes=1, max_wait_s=0.05)
+    compiler = make_compiler(processes=1, max_wait_s=0.05)
     check_evil = asyncio.create_task(check(compiler, EVIL))
     await busy_pid(compiler)
 
@@ -307,7 +307,7 @@ async def test_who_joins_a_check_outlives_who_began_it(compiler):
 async def test_who_leaves_is_charged_all_the_same(make_compiler):
     """A slow schema cannot be sent for nothing by hanging up."""
     charged: list[float] = []
-    compiler = make_compiler(max_processes=1)
+    compiler = make_compiler(processes=1)
     owner = replace(OWNER, charge=charged.append)
     checking = asyncio.create_task(compiler.check(EVIL, param="tools", owner=owner))
     pid = await busy_pid(compiler)
@@ -321,7 +321,7 @@ async def test_who_leaves_is_charged_all_the_same(make_compiler):
 
 async def test_a_cancelled_check_ends_its_process(make_compiler):
     """Its place is free for the next one, which was waiting."""
-    compiler = make_compiler(max_processes=1)
+    compiler = make_compiler(processes=1)
     check_evil = asyncio.create_task(check(compiler, EVIL))
     pid = await busy_pid(compiler)
     waiting = asyncio.create_task(check(compiler, OBJECT))
@@ -368,7 +368,7 @@ async def test_what_is_remembered_takes_no_process(compiler):
 
 async def test_what_was_not_used_for_longest_is_forgotten_first(make_compiler):
     """So that memory is bounded, however many schemas there are."""
-    compiler = make_compiler(max_remembered=2, max_processes=1)
+    compiler = make_compiler(max_remembered=2, processes=1)
     for text in ("a", "b", "a", "c"):  # a was used after b
         await check(compiler, regex(text))
     (pid,) = compiler.worker_pids
@@ -430,10 +430,10 @@ def test_limits_are_those_of_the_embedded_engine(name):
 PARENT = f"""
 import asyncio
 from stillhouse.text.grammar.compiler import GrammarCompiler, Owner
-from stillhouse.text.grammar.process import CompileLimits
+from stillhouse.text.grammar.config import GrammarsConfig
 
 async def main():
-    compiler = GrammarCompiler(CompileLimits(timeout_s=600, start_timeout_s=600))
+    compiler = GrammarCompiler(GrammarsConfig(timeout_s=600, start_timeout_s=600))
     await compiler.check({OBJECT!r}, param="response_format", owner=Owner(1, 1, lambda _: None))
     print(*compiler.worker_pids, flush=True)
     await compiler.check({EVIL!r}, param="response_format", owner=Owner(1, 1, lambda _: None))

@@ -33,7 +33,7 @@ PATIENCE_S = 10.0
 
 
 class Bench:
-    """A scheduler and a stand-in for the graph, which writes down the history of each token."""
+    """A scheduler and a double of the graph, which writes down the history of each token."""
 
     def __init__(
         self,

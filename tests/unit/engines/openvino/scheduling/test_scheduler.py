@@ -80,7 +80,7 @@ class Guesses(Speculation):
 
 
 class Bench:
-    """A scheduler and a stand-in for the graph: it writes tokens where keys and values would go."""
+    """A scheduler and a double of the graph: it writes tokens where keys and values would go."""
 
     def __init__(
         self,

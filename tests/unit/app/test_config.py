@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.config import DEMO_MODEL, DEMO_TOOLS_MODEL, STAND_INS, home_directory, load_config
+from stillhouse.app.config import home_directory, load_config
+from stillhouse.catalogue.demo_models import DEMO_FALLBACKS, DEMO_MODEL, DEMO_TOOLS_MODEL
 from stillhouse.errors import ConfigError
 
 
@@ -19,13 +20,13 @@ def test_without_a_file_the_demo_stands_in():
     config = load_config(None)
 
     assert {DEMO_MODEL: {}, DEMO_TOOLS_MODEL: {}} == config.models
-    assert STAND_INS == config.stand_ins
+    assert DEMO_FALLBACKS == config.fallback_models
     assert ("127.0.0.1", 8000) == (config.server.host, config.server.port)
 
 
-def test_any_file_turns_the_stand_in_off(tmp_path):
-    """Even an empty file is a configuration, and means no stand-ins."""
-    assert {} == load_config(written(tmp_path, "")).stand_ins
+def test_any_file_turns_the_fallback_off(tmp_path):
+    """Even an empty file is a configuration, and means no fallback models."""
+    assert {} == load_config(written(tmp_path, "")).fallback_models
 
 
 def test_models_are_tables_by_id(tmp_path):
