@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
+
+import structlog
 
 from stillhouse.billing import spending_limits as limits
 from stillhouse.billing.claim import Claim
@@ -14,7 +15,7 @@ from stillhouse.store.database import Connection
 from stillhouse.store.ledger import balances, requests, usage_days
 from stillhouse.store.ledger.requests import HeldRequest, Resolution
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 
 def take_back(
@@ -84,12 +85,12 @@ def resolve(
             balances.charge_late(connection, held, cost_picousd=resolution.cost_picousd)
             usage_days.forget_voided(connection, held)
             return requests.resolve_lost(connection, held.number, resolution)
-        logger.error(
-            "request number %d was served while its gateway had lost its hold: %d pico-USD for %s "
-            "are not charged",
-            held.number,
-            resolution.cost_picousd,
-            resolution.usage,
+        log.error(
+            "lost_hold_not_charged",
+            number=held.number,
+            cost_picousd=resolution.cost_picousd,
+            usage=str(resolution.usage),
+            meaning="the request was served while its gateway had lost its hold",
         )
         resolution = replace(
             resolution, state=requests.VOIDED, outcome=Outcome.GATEWAY_LOST, cost_picousd=0

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
-import structlog
 import typer
 import uvloop
 from rich.console import Console
@@ -32,6 +28,7 @@ from stillhouse.cli.options import ConfigOption, HomeOption
 from stillhouse.engines.worker.frames import Loading
 from stillhouse.errors import AddressInUseError, ConfigError
 from stillhouse.settings import KIB
+from stillhouse.telemetry.log import log_to_stderr
 
 #: Linux doubles it. With what the gateway holds itself, at most 512 KiB of a stream's text wait.
 _SEND_BUFFER_BYTES = 64 << 10
@@ -53,7 +50,7 @@ def serve(
 ) -> None:
     """Serve the API; without a configuration, the demo model on http://127.0.0.1:8000."""
     settings = _with_address(load_config(config), host, port)
-    _log_to_stderr()
+    log_to_stderr()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     raise_file_limit()
     listener = _listen(settings)
@@ -220,28 +217,3 @@ def _curl(url: str, model: str) -> str:
     -H "Authorization: Bearer $DEEPINFRA_TOKEN" \\
     -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
 """
-
-
-def _as_json(facts: Mapping[str, Any], default: Callable[[Any], Any]) -> str:
-    """A line per completion is a tenth of a short request's cost if `json` writes it."""
-    return msgspec.json.encode(facts, enc_hook=default).decode()
-
-
-def _log_to_stderr() -> None:
-    renderer = (
-        # The default shows local variables, among them what clients have written.
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-        else structlog.processors.JSONRenderer(_as_json)
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Hashable
 from ipaddress import IPv6Address, ip_address
+
+import structlog
 
 from stillhouse.clock import Clock
 from stillhouse.errors import AuthenticationError, RateLimitError
 from stillhouse.fairness.bucket import Bucket
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 #: Addresses and keys that failed last; those that failed longest ago make room, and begin anew.
 MAX_ENTRIES = 10_000
@@ -67,7 +68,7 @@ class AuthFailures:
         self._by_key.take(key_id, now_s)
         wait_s = self._by_key.wait_s(key_id, now_s)
         if wait_s > 0 and not was_over:
-            logger.warning("somebody forges tokens of API key %d: over the bound", key_id)
+            log.warning("forged_tokens_over_bound", key_id=key_id)
         return self._too_many("with tokens of this API key", wait_s) if was_over else error
 
     def _too_many(self, where: str, wait_s: float) -> RateLimitError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from functools import partial
+
+import structlog
 
 from stillhouse.accounts.authentication import scoped_token
 from stillhouse.accounts.authentication.auth_failures import AuthFailures
@@ -22,7 +23,7 @@ from stillhouse.store.accounts import keys as key_rows
 from stillhouse.store.accounts.keys import KeyRow, StoredKey
 from stillhouse.store.database import Connection, Database
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 #: How exact a key's time of last use is; finer would cost a write per request.
 LAST_USED_STEP_MS = 60_000
@@ -193,7 +194,7 @@ class Authenticator:
         try:
             await self._database.write(note)
         except StoreUnavailableError as error:
-            logger.warning("when key %d was last used is not recorded: %s", key_id, error)
+            log.warning("key_use_not_recorded", key_id=key_id, reason=str(error))
 
 
 def _is_token(secret: str) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from queue import SimpleQueue
 
+import structlog
+
 from stillhouse.errors import StoreUnavailableError
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 #: So many rows are changed between two passes; each of them is a page of the log, more or less.
 CHANGES_BETWEEN = 1_000
@@ -87,7 +88,7 @@ class Checkpointer:
             _, self._num_log_pages, _ = connection.execute(_MOVE).fetchone()
         except sqlite3.Error as error:
             # The next pass may do; what is not moved is in the log, and as durable there.
-            logger.warning("the ledger's log could not be moved into its file: %s", error)
+            log.warning("ledger_checkpoint_failed", reason=str(error))
         except StoreUnavailableError:
             pass  # told where it was found
         self._first_changes = None

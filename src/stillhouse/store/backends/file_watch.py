@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
 import sys
@@ -10,9 +9,11 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
+
 from stillhouse.errors import StoreUnavailableError
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 #: The file's beginning, with the size of a page and the number of pages (fileformat2.html, 1.3).
 _HEAD_BYTES = 32
@@ -84,18 +85,18 @@ class FileWatch:
 
     def _tell(self, fault: str | None) -> None:
         if fault is None:
-            logger.warning("ledger %s: its files are back; requests are admitted", self._path)
+            log.warning("ledger_file_restored", path=str(self._path))
             return
         if self._is_cut:
             # SQLite moves the log into what is left of the file when it closes it, and deletes it.
             with suppress(OSError):
                 os.link(self._log, f"{self._log}.kept")
-        logger.critical(
-            "ledger %s: %s while this server has it open. No request is admitted and "
-            "nothing more is settled. Put the same file back, or stop the server and restore the "
-            "ledger.",
-            self._path,
-            fault,
+        log.critical(
+            "ledger_file_harmed",
+            path=str(self._path),
+            fault=fault,
+            meaning="no request is admitted or settled; put the same file back, or stop the "
+            "server and restore the ledger",
         )
 
     def _find_fault(self) -> str | None:

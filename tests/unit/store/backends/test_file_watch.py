@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sqlite3
@@ -8,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from stillhouse.errors import ConfigError, StoreUnavailableError
 from stillhouse.store.backends import checkpointer
@@ -71,21 +71,21 @@ async def test_nothing_is_acknowledged_into_a_file_that_is_gone(
     database: Database,
     path: Path,
     case: tuple[Callable[[Path], None], str, str],
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Whichever of its files is harmed, transactions fail with its name; one line is logged."""
     harm, ending, told = case
     harm(path.with_name(path.name + ending))
-    for _ in range(3):
+    with capture_logs() as lines:
+        for _ in range(3):
+            with pytest.raises(StoreUnavailableError, match=told):
+                await database.write(insert_account("second"))
         with pytest.raises(StoreUnavailableError, match=told):
-            await database.write(insert_account("second"))
-    with pytest.raises(StoreUnavailableError, match=told):
-        await database.check()
-    with pytest.raises(StoreUnavailableError, match=told):
-        await database.probe(now_ms=1)
-    lines = [record for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert 1 == len(lines)
-    assert told in lines[0].getMessage()
+            await database.check()
+        with pytest.raises(StoreUnavailableError, match=told):
+            await database.probe(now_ms=1)
+    alarms = [line for line in lines if line["log_level"] == "critical"]
+    assert ["ledger_file_harmed"] == [line["event"] for line in alarms]
+    assert told in alarms[0]["fault"]
 
 
 async def test_a_commit_into_a_file_that_vanishes_meanwhile_is_not_acknowledged(
