@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.e2e.running_server import RunningServer, run_server
 
-from stillhouse.app.services import open_rooms
+from stillhouse.app.services import open_services
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 CHAT = "/v1/openai/chat/completions"
@@ -183,9 +183,9 @@ def _ms(times: Times) -> str:
 
 
 async def _create_key(home: Path, name: str) -> str:
-    async with open_rooms(home) as rooms:
-        account = await rooms.accounts.create_account(name)
-        return (await rooms.accounts.create_key(account.id, "key")).secret
+    async with open_services(home) as services:
+        account = await services.accounts.create_account(name)
+        return (await services.accounts.create_key(account.id, "key")).secret
 
 
 def _arguments() -> argparse.Namespace:

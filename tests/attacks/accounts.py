@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from stillhouse.app.services import Rooms, open_rooms
+from stillhouse.app.services import Services, open_services
 from tests.faults.fault_server import FaultServer
 
 T = TypeVar("T")
@@ -41,32 +41,32 @@ def bearer(secret: str) -> dict[str, str]:
 def open_account(server: FaultServer, name: str, *, prepaid_usd: int | None = None) -> Account:
     """Open an account with a key; without *prepaid_usd* it pays afterwards."""
 
-    async def open_it(rooms: Rooms) -> Account:
+    async def open_it(services: Services) -> Account:
         is_prepaid = prepaid_usd is not None
-        account = await rooms.accounts.create_account(name, is_prepaid=is_prepaid)
+        account = await services.accounts.create_account(name, is_prepaid=is_prepaid)
         if prepaid_usd is not None:
-            await rooms.ledger.top_up(account.id, prepaid_usd * USD)
-        minted = await rooms.accounts.create_key(account.id, "first-key")
+            await services.ledger.top_up(account.id, prepaid_usd * USD)
+        minted = await services.accounts.create_key(account.id, "first-key")
         return Account(account.id, name, minted.secret)
 
-    return in_rooms(server, open_it)
+    return with_services(server, open_it)
 
 
 def mint_keys(server: FaultServer, account: Account, number: int) -> list[str]:
     """Mint further keys of one account."""
 
-    async def mint(rooms: Rooms) -> list[str]:
+    async def mint(services: Services) -> list[str]:
         names = [f"key-{index}" for index in range(number)]
-        return [(await rooms.accounts.create_key(account.id, name)).secret for name in names]
+        return [(await services.accounts.create_key(account.id, name)).secret for name in names]
 
-    return in_rooms(server, mint)
+    return with_services(server, mint)
 
 
-def in_rooms(server: FaultServer, work: Callable[[Rooms], Awaitable[T]]) -> T:
+def with_services(server: FaultServer, work: Callable[[Services], Awaitable[T]]) -> T:
     """Do what a command would do beside the running server."""
 
     async def do() -> T:
-        async with open_rooms(server.home) as rooms:
-            return await work(rooms)
+        async with open_services(server.home) as services:
+            return await work(services)
 
     return asyncio.run(do())

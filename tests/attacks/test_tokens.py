@@ -10,7 +10,7 @@ from threading import Thread
 import httpx
 import jwt
 
-from tests.attacks.accounts import Account, bearer, in_rooms, open_account
+from tests.attacks.accounts import Account, bearer, open_account, with_services
 from tests.attacks.memory import at_most_mib_more
 from tests.faults.bare_client import BareClient
 from tests.faults.fault_server import CHAT, HELLO, WAIT_S, FaultServer, rows
@@ -107,11 +107,11 @@ def test_account_has_a_bounded_number_of_keys(server):
     """Beyond the bound a key is refused with what to do, whoever asks for it."""
     collector = open_account(server, "collector")
 
-    async def fill(rooms):
+    async def fill(services):
         for number in range(29):
-            await rooms.accounts.create_key(collector.id, f"key {number}")
+            await services.accounts.create_key(collector.id, f"key {number}")
 
-    in_rooms(server, fill)
+    with_services(server, fill)
     response = httpx.post(
         server.url + "/v1/api-tokens",
         json={"name": "one too many"},
@@ -145,7 +145,9 @@ def test_revoked_key_ends_its_streams(server, victim):
             stream.read(3)
         asking.start()
         server.wait_until(lambda: 4 <= server.outstanding())
-        in_rooms(server, lambda rooms: rooms.accounts.revoke_key("first-key", account_id=leaver.id))
+        with_services(
+            server, lambda services: services.accounts.revoke_key("first-key", account_id=leaver.id)
+        )
         ends = [list(stream.events())[-1] for stream in (of_key, of_token)]
         asking.join()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stillhouse.app.services import open_rooms
+from stillhouse.app.services import open_services
 from tests.e2e.running_server import RunningServer, run_server, verify_ledger
 
 
@@ -28,6 +28,6 @@ def _every_test_is_a_billing_test(request: pytest.FixtureRequest) -> Iterator[No
 
 async def assert_ledger_is_right(home):
     """`ledger verify` finds nothing, and no request is left without its end."""
-    async with open_rooms(home) as rooms:
-        assert [] == await rooms.ledger.verify()
-        assert 0 == await rooms.ledger.sweep()
+    async with open_services(home) as services:
+        assert [] == await services.ledger.verify()
+        assert 0 == await services.ledger.sweep()

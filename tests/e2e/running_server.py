@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from stillhouse.app.services import open_rooms
+from stillhouse.app.services import open_services
 
 START_TIMEOUT_S = 120
 _URL_LINE = re.compile(r"on (http://\S+)")
@@ -85,8 +85,8 @@ def run_server(home: Path, *options: str) -> Iterator[RunningServer]:
 
 async def verify_ledger(home: Path) -> None:
     """Nothing in the ledger under *home* contradicts itself."""
-    async with open_rooms(home) as rooms:
-        assert [] == await rooms.ledger.verify()
+    async with open_services(home) as services:
+        assert [] == await services.ledger.verify()
 
 
 def _wait_for_banner(process: subprocess.Popen[str], log: Path) -> str:

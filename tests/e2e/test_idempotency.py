@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from stillhouse.app.services import open_rooms
+from stillhouse.app.services import open_services
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.failpoint import EXIT_CODE
 from tests.faults.bare_client import LEAVE, BareClient
@@ -134,9 +134,9 @@ def test_another_accounts_key(server, client, name):
     """The same key of another account is another request."""
 
     async def make_key():
-        async with open_rooms(server.home) as rooms:
-            account = await rooms.accounts.create_account("other")
-            return (await rooms.accounts.create_key(account.id, "key")).secret
+        async with open_services(server.home) as services:
+            account = await services.accounts.create_account("other")
+            return (await services.accounts.create_key(account.id, "key")).secret
 
     before = rows(server.home).keys()
     other = {"Authorization": f"Bearer {asyncio.run(make_key())}"}

@@ -10,7 +10,7 @@ from itertools import count
 import httpx
 import pytest
 
-from stillhouse.app.services import DATABASE_FILE, open_rooms
+from stillhouse.app.services import DATABASE_FILE, open_services
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from tests.faults.bare_client import BareClient
 from tests.faults.fault_server import (
@@ -47,13 +47,13 @@ def customer(server, *, limit_picousd=None, allowed_models=None):
     """A client with an account and a key of its own."""
 
     async def make():
-        async with open_rooms(server.home) as rooms:
-            account = await rooms.accounts.create_account(f"limits-{next(_names)}")
-            minted = await rooms.accounts.create_key(
+        async with open_services(server.home) as services:
+            account = await services.accounts.create_account(f"limits-{next(_names)}")
+            minted = await services.accounts.create_key(
                 account.id, "key", allowed_models=allowed_models
             )
             if limit_picousd is not None:
-                await rooms.ledger.set_key_limit(minted.key.id, limit_picousd)
+                await services.ledger.set_key_limit(minted.key.id, limit_picousd)
             return minted.secret
 
     headers = {"Authorization": f"Bearer {asyncio.run(make())}"}

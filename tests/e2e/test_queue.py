@@ -10,7 +10,7 @@ from itertools import count
 import httpx
 import pytest
 
-from stillhouse.app.services import open_rooms
+from stillhouse.app.services import open_services
 from stillhouse.billing.outcome import Outcome
 from tests.faults.bare_client import LEAVE, BareClient
 from tests.faults.fault_server import CHAT, HELLO, last_row, rows, run_fault_server, witness_log
@@ -76,7 +76,7 @@ def wait(server, stack, num_requests=1, headers=None, **fields):
 
 def another_account(server) -> dict[str, str]:
     async def make():
-        async with open_rooms(server.home) as opened:
+        async with open_services(server.home) as opened:
             account = await opened.accounts.create_account(f"queue-{next(_names)}")
             return (await opened.accounts.create_key(account.id, "key")).secret
 

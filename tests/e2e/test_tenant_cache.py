@@ -9,7 +9,7 @@ from itertools import count
 import httpx
 import pytest
 
-from stillhouse.app.services import open_rooms
+from stillhouse.app.services import open_services
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from tests.e2e.running_server import run_server
 
@@ -41,10 +41,10 @@ def account(server, num_keys=1):
     """An account's keys, a client for each."""
 
     async def make():
-        async with open_rooms(server.home) as rooms:
-            made = await rooms.accounts.create_account(f"tenant-{next(_names)}")
+        async with open_services(server.home) as services:
+            made = await services.accounts.create_account(f"tenant-{next(_names)}")
             keys = [
-                await rooms.accounts.create_key(made.id, f"key {number}")
+                await services.accounts.create_key(made.id, f"key {number}")
                 for number in range(num_keys)
             ]
             return [key.secret for key in keys]

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from stillhouse.app.services import open_rooms
+from stillhouse.app.services import open_services
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.failpoint import VARIABLE as FAILPOINT_VARIABLE
 from stillhouse.testing.fake_engine.witness import Witnessed, read_witness_log
@@ -231,7 +231,7 @@ def assert_ledger_is_right(home: Path) -> None:
 
 
 async def _sweep_and_verify(home: Path) -> None:
-    async with open_rooms(home, is_server=True) as opened:
+    async with open_services(home, is_server=True) as opened:
         await opened.ledger.sweep()
         assert [] == await opened.ledger.verify()
 

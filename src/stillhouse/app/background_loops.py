@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from stillhouse.app.services import Rooms
+from stillhouse.app.services import Services
 from stillhouse.billing.archive.archive import archive_path
 from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.statement import Month
@@ -27,15 +27,15 @@ _ARCHIVE_INTERVAL_S = 3600
 _ARCHIVE_TIMEOUT_S = 86_400
 
 
-async def start_leases(rooms: Rooms, background: BackgroundLoops) -> None:
+async def start_leases(services: Services, background: BackgroundLoops) -> None:
     """Take over what a killed server left, and hold on to what this one holds."""
 
     async def keep() -> None:
-        await rooms.clock.synchronise()
-        await rooms.ledger.keep_leases()
+        await services.clock.synchronise()
+        await services.ledger.keep_leases()
 
-    if not rooms.database.is_shared:  # others may work on what is held there
-        await rooms.ledger.sweep()
+    if not services.database.is_shared:  # others may work on what is held there
+        await services.ledger.sweep()
     background.start(Loop("leases", keep, interval_s=INTERVAL_MS / 1000))
 
 
@@ -53,15 +53,15 @@ def ledger_watch(database: Database, metrics: Metrics) -> Loop:
     return Loop("ledger files", watch, interval_s=_WATCH_INTERVAL_S)
 
 
-def archive_loop(rooms: Rooms, home: Path, *, num_months: int) -> Loop:
+def archive_loop(services: Services, home: Path, *, num_months: int) -> Loop:
     """Move the requests of months that are longer ago into files."""
 
     async def move() -> None:
-        now_ms = rooms.clock.now_ms()
+        now_ms = services.clock.now_ms()
         before = Month.of(now_ms).later(-num_months)
         path = archive_path(home, before, now_ms)
         try:
-            archived = await rooms.ledger.archive(before=before, path=path)
+            archived = await services.ledger.archive(before=before, path=path)
         except ConflictError as error:  # another gateway is at it
             log.info("archive_postponed", reason=error.message)
             return

@@ -28,7 +28,7 @@ from stillhouse.app.background_loops import (
 )
 from stillhouse.app.config import Config
 from stillhouse.app.models import Progress, running_models
-from stillhouse.app.services import Rooms, open_rooms
+from stillhouse.app.services import Services, open_services
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.shared_rate_limits import SharedLimits
 from stillhouse.clock import Clock
@@ -60,7 +60,7 @@ class Service:
     """
 
     api: ASGIApp
-    rooms: Rooms
+    services: Services
     models: ServedModels
     first_key: FirstKey | None
     drain: Drain
@@ -90,25 +90,27 @@ async def open_service(
     """
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        rooms = await stack.enter_async_context(_open_ledger(config, home, clock))
-        background = await stack.enter_async_context(BackgroundLoops(rooms.clock))
-        await start_leases(rooms, background)
-        background.start(ledger_watch(rooms.database, metrics))
+        services = await stack.enter_async_context(_open_ledger(config, home, clock))
+        background = await stack.enter_async_context(BackgroundLoops(services.clock))
+        await start_leases(services, background)
+        background.start(ledger_watch(services.database, metrics))
         if config.store.retention_months is not None:
-            background.start(archive_loop(rooms, home, num_months=config.store.retention_months))
-        first_key = await ensure_first_key(rooms.accounts, home)
+            background.start(archive_loop(services, home, num_months=config.store.retention_months))
+        first_key = await ensure_first_key(services.accounts, home)
         admin_key = AdminKey.load_or_create(home / ADMIN_KEY_FILE)
         models, engines = await stack.enter_async_context(
-            running_models(config, rooms.ledger, home=home, source=source, on_progress=on_progress)
+            running_models(
+                config, services.ledger, home=home, source=source, on_progress=on_progress
+            )
         )
-        past_requests = PastRequests(rooms.database, rooms.clock)
+        past_requests = PastRequests(services.database, services.clock)
         background.start(purge_loop("purge", past_requests.purge))
-        background.start(purge_loop("purge of scopes", rooms.accounts.scopes.purge))
-        grammars = GrammarCompiler(config.grammars, rooms.clock)
+        background.start(purge_loop("purge of scopes", services.accounts.scopes.purge))
+        grammars = GrammarCompiler(config.grammars, services.clock)
         stack.push_async_callback(grammars.close)
         completions = _completions(
             config,
-            rooms,
+            services,
             models=models,
             past_requests=past_requests,
             grammars=grammars,
@@ -117,43 +119,43 @@ async def open_service(
         stack.push_async_callback(completions.drain, grace_s=0)
         for model_id, engine in engines.items():
             engine.on_compiled = partial(completions.charge_compiled, model_id)
-        revocation = RevocationCheck(completions, rooms.accounts.find_revoked)
+        revocation = RevocationCheck(completions, services.accounts.find_revoked)
         background.start(revocation_loop(revocation, config.server.revocation_check_s))
         bodies = Bodies.under(
-            config.bodies, max_body_mib=config.server.max_body_mib, clock=rooms.clock
+            config.bodies, max_body_mib=config.server.max_body_mib, clock=services.clock
         )
         stack.push_async_callback(bodies.close)
         drain = Drain()
-        probes = Probes(models, metrics, _ledger_probe(rooms), drain, background)
+        probes = Probes(models, metrics, _ledger_probe(services), drain, background)
         api = _api(
             config,
-            rooms,
+            services,
             completions=completions,
             bodies=bodies,
             probes=probes,
             admin_key=admin_key,
         )
-        yield Service(api, rooms, models, first_key, drain, completions, metrics)
+        yield Service(api, services, models, first_key, drain, completions, metrics)
 
 
 @asynccontextmanager
-async def _open_ledger(config: Config, home: Path, clock: Clock | None) -> AsyncIterator[Rooms]:
+async def _open_ledger(config: Config, home: Path, clock: Clock | None) -> AsyncIterator[Services]:
     """Keys and money as a server opens them: one at a time, with what is configured."""
-    opening = open_rooms(
+    opening = open_services(
         home,
         url=config.store.url,
         clock=clock,
         is_server=True,
         accounts_config=config.accounts,
     )
-    async with opening as rooms:
-        rooms.ledger.share_limits(SharedLimits(**config.limits.model_dump()))
-        yield rooms
+    async with opening as services:
+        services.ledger.share_limits(SharedLimits(**config.limits.model_dump()))
+        yield services
 
 
 def _completions(  # noqa: PLR0913  (what a completion needs)
     config: Config,
-    rooms: Rooms,
+    services: Services,
     *,
     models: ServedModels,
     past_requests: PastRequests,
@@ -162,14 +164,14 @@ def _completions(  # noqa: PLR0913  (what a completion needs)
 ) -> Completions:
     return Completions(
         models=models,
-        ledger=rooms.ledger,
+        ledger=services.ledger,
         past_requests=past_requests,
-        places=_make_places(config, rooms.clock, metrics),
-        threads=HostThreads(config.bodies.tokenizer_threads, rooms.clock),
+        places=_make_places(config, services.clock, metrics),
+        threads=HostThreads(config.bodies.tokenizer_threads, services.clock),
         grammars=grammars,
-        quarantine=Quarantine(rooms.clock, quarantine_s=config.engine.supervision.quarantine_s),
+        quarantine=Quarantine(services.clock, quarantine_s=config.engine.supervision.quarantine_s),
         resolver=Resolver(patience_s=config.server.ledger_patience_s),
-        clock=rooms.clock,
+        clock=services.clock,
         metrics=metrics,
         cancel_timeout_s=config.engine.supervision.cancel_timeout_s,
     )
@@ -177,7 +179,7 @@ def _completions(  # noqa: PLR0913  (what a completion needs)
 
 def _api(  # noqa: PLR0913  (one argument per room that answers)
     config: Config,
-    rooms: Rooms,
+    services: Services,
     *,
     completions: Completions,
     bodies: Bodies,
@@ -185,22 +187,22 @@ def _api(  # noqa: PLR0913  (one argument per room that answers)
     admin_key: AdminKey,
 ) -> ASGIApp:
     return create_api(
-        accounts=rooms.accounts,
+        accounts=services.accounts,
         admin_key=admin_key,
         door_routes=door_routes(
             completions,
             bodies,
-            count_limits=Limits(config.token_counts.rate_limits, rooms.clock),
+            count_limits=Limits(config.token_counts.rate_limits, services.clock),
             keep_alive_s=config.server.keep_alive_s,
         ),
         account_routes=account_routes(
-            accounts=rooms.accounts,
-            statements=rooms.statements,
-            clock=rooms.clock,
+            accounts=services.accounts,
+            statements=services.statements,
+            clock=services.clock,
             rate_limit=config.limits.max_outstanding,
             tpm_rate_limit=config.limits.tokens_per_minute,
         ),
-        model_list=ModelList(probes.models, created=rooms.clock.now_ms() // 1000),
+        model_list=ModelList(probes.models, created=services.clock.now_ms() // 1000),
         probes=probes,
         metrics=probes.metrics,
         drain=probes.drain,
@@ -208,11 +210,11 @@ def _api(  # noqa: PLR0913  (one argument per room that answers)
     )
 
 
-def _ledger_probe(rooms: Rooms) -> SharedCheck:
+def _ledger_probe(services: Services) -> SharedCheck:
     async def probe() -> None:
-        await rooms.database.probe(now_ms=rooms.clock.now_ms())
+        await services.database.probe(now_ms=services.clock.now_ms())
 
-    return SharedCheck(probe, rooms.clock)
+    return SharedCheck(probe, services.clock)
 
 
 def _make_places(config: Config, clock: Clock, metrics: Metrics) -> Places:

@@ -20,7 +20,7 @@ DATABASE_FILE = "stillhouse.db"
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class Services:
     """Keys and money, as both the server and the commands use them."""
 
     database: Database
@@ -31,7 +31,7 @@ class Rooms:
 
 
 @asynccontextmanager
-async def open_rooms(  # noqa: PLR0913 - one argument per choice
+async def open_services(  # noqa: PLR0913 - one argument per choice
     home: Path,
     *,
     url: str | None = None,
@@ -39,7 +39,7 @@ async def open_rooms(  # noqa: PLR0913 - one argument per choice
     is_server: bool = False,
     accounts_config: AccountsConfig | None = None,
     must_exist: bool = False,
-) -> AsyncIterator[Rooms]:
+) -> AsyncIterator[Services]:
     """
     Open the state under *home*; commands may do so while a server runs on it.
 
@@ -68,7 +68,7 @@ async def open_rooms(  # noqa: PLR0913 - one argument per choice
         accounts = await Accounts.open(database, clock, home, accounts_config)
         ledger = Ledger(database, clock)
         try:
-            yield Rooms(database, clock, accounts, ledger, Statements(database))
+            yield Services(database, clock, accounts, ledger, Statements(database))
         finally:
             await ledger.close()
             await accounts.close()

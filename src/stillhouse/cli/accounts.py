@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from stillhouse.accounts.accounts import Account
-from stillhouse.app.services import Rooms
-from stillhouse.cli.arguments import usd_amount
-from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
-from stillhouse.cli.services import in_rooms
+from stillhouse.app.services import Services
+from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption, usd_amount
+from stillhouse.cli.services import with_services
 from stillhouse.money import format_usd
 
 app = typer.Typer(help="Open, list and top up accounts.", no_args_is_help=True)
@@ -30,10 +29,10 @@ def create(
 ) -> None:
     """Open an account; without --prepaid it pays afterwards, without limit."""
 
-    async def open_(rooms: Rooms) -> Account:
-        return await rooms.accounts.create_account(name, is_prepaid=prepaid)
+    async def open_(services: Services) -> Account:
+        return await services.accounts.create_account(name, is_prepaid=prepaid)
 
-    account = in_rooms(config, home, open_)
+    account = with_services(config, home, open_)
     Console(stderr=True).print(
         f"Account [bold]{account.name}[/bold] is open. Make it a key with: "
         f"stillhouse keys create NAME --account {account.name}",
@@ -47,8 +46,8 @@ def list_(
 ) -> None:
     """Show every account: what it has spent, holds for running requests, and has left."""
 
-    async def fetch(rooms: Rooms) -> list[dict[str, Any]]:
-        balances = await rooms.statements.balances()
+    async def fetch(services: Services) -> list[dict[str, Any]]:
+        balances = await services.statements.balances()
         return [
             {
                 "id": account.id,
@@ -56,10 +55,10 @@ def list_(
                 "is_prepaid": account.is_prepaid,
                 **balances[account.id]._asdict(),
             }
-            for account in await rooms.accounts.list_accounts()
+            for account in await services.accounts.list_accounts()
         ]
 
-    rows = in_rooms(config, home, fetch)
+    rows = with_services(config, home, fetch)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -80,11 +79,11 @@ def top_up(
 ) -> None:
     """Let a prepaid account spend what its customer paid in."""
 
-    async def pay_in(rooms: Rooms) -> None:
-        account = await rooms.accounts.find_account(name)
-        await rooms.ledger.top_up(account.id, usd, note=note)
+    async def pay_in(services: Services) -> None:
+        account = await services.accounts.find_account(name)
+        await services.ledger.top_up(account.id, usd, note=note)
 
-    in_rooms(config, home, pay_in)
+    with_services(config, home, pay_in)
     Console(stderr=True).print(f"Account [bold]{name}[/bold] may spend {format_usd(usd)} more.")
 
 

@@ -12,11 +12,18 @@ from rich.table import Table
 
 from stillhouse.accounts.accounts import ApiKey, MintedKey
 from stillhouse.accounts.first_key import ACCOUNT_NAME
-from stillhouse.app.services import Rooms
+from stillhouse.app.services import Services
 from stillhouse.billing.spending_limits import LimitPeriod
-from stillhouse.cli.arguments import duration_ms, model_ids, usd_amount
-from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
-from stillhouse.cli.services import in_rooms
+from stillhouse.cli.options import (
+    AccountOption,
+    ConfigOption,
+    HomeOption,
+    JsonOption,
+    duration_ms,
+    model_ids,
+    usd_amount,
+)
+from stillhouse.cli.services import with_services
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import format_usd
 
@@ -53,20 +60,20 @@ def create(  # noqa: PLR0913  (one argument per option)
     if monthly and spending_limit_usd is None:
         raise typer.BadParameter("--monthly says when --spending-limit-usd begins anew")
 
-    async def mint(rooms: Rooms) -> MintedKey:
-        minted = await rooms.accounts.create_key(
-            await _account_id(rooms, account),
+    async def mint(services: Services) -> MintedKey:
+        minted = await services.accounts.create_key(
+            await _account_id(services, account),
             name,
-            expires_at_ms=None if expires is None else rooms.clock.now_ms() + expires,
+            expires_at_ms=None if expires is None else services.clock.now_ms() + expires,
             allowed_models=models,
         )
         if spending_limit_usd is not None:  # before anybody knows the key
-            await rooms.ledger.set_key_limit(
+            await services.ledger.set_key_limit(
                 minted.key.id, spending_limit_usd, period=_period(is_monthly=monthly)
             )
         return minted
 
-    minted = in_rooms(config, home, mint)
+    minted = with_services(config, home, mint)
     Console(stderr=True).print(
         f"Key [bold]{minted.key.name}[/bold] of account {account}. It is shown once:"
     )
@@ -82,14 +89,14 @@ def list_(
 ) -> None:
     """Show every key: its name and first characters, never the secret."""
 
-    async def fetch(rooms: Rooms) -> list[dict[str, Any]]:
-        names = {known.id: known.name for known in await rooms.accounts.list_accounts()}
-        account_id = account and (await rooms.accounts.find_account(account)).id
-        keys = await rooms.accounts.list_keys(account_id or None)
-        now_ms = rooms.clock.now_ms()
+    async def fetch(services: Services) -> list[dict[str, Any]]:
+        names = {known.id: known.name for known in await services.accounts.list_accounts()}
+        account_id = account and (await services.accounts.find_account(account)).id
+        keys = await services.accounts.list_keys(account_id or None)
+        now_ms = services.clock.now_ms()
         return [_row(key, names[key.account_id], now_ms=now_ms) for key in keys]
 
-    rows = in_rooms(config, home, fetch)
+    rows = with_services(config, home, fetch)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -110,11 +117,11 @@ def revoke(
 ) -> None:
     """End a key and the scoped tokens it signed; a running server refuses them within a second."""
 
-    async def end(rooms: Rooms) -> ApiKey:
-        account_id = account and (await rooms.accounts.find_account(account)).id
-        return await rooms.accounts.revoke_key(name, account_id=account_id or None)
+    async def end(services: Services) -> ApiKey:
+        account_id = account and (await services.accounts.find_account(account)).id
+        return await services.accounts.revoke_key(name, account_id=account_id or None)
 
-    key = in_rooms(config, home, end)
+    key = with_services(config, home, end)
     Console(stderr=True).print(f"Key [bold]{key.name}[/bold] ({key.prefix}…) is revoked.")
 
 
@@ -135,25 +142,25 @@ def limit(  # noqa: PLR0913  (one argument per option)
     if (usd is None) is not none:
         raise typer.BadParameter("give an amount in USD, or --none")
 
-    async def change(rooms: Rooms) -> ApiKey:
-        account_id = account and (await rooms.accounts.find_account(account)).id
-        key = await rooms.accounts.find_live_key(name, account_id=account_id or None)
-        await rooms.ledger.set_key_limit(key.id, usd, period=_period(is_monthly=monthly))
+    async def change(services: Services) -> ApiKey:
+        account_id = account and (await services.accounts.find_account(account)).id
+        key = await services.accounts.find_live_key(name, account_id=account_id or None)
+        await services.ledger.set_key_limit(key.id, usd, period=_period(is_monthly=monthly))
         return key
 
-    key = in_rooms(config, home, change)
+    key = with_services(config, home, change)
     may_spend = "without a limit" if usd is None else f"{format_usd(usd)}{' a month' * monthly}"
     Console(stderr=True).print(f"Key [bold]{key.name}[/bold] may spend {may_spend}.")
 
 
-async def _account_id(rooms: Rooms, name: str) -> int:
+async def _account_id(services: Services, name: str) -> int:
     """The account's id; the one that a new installation begins with is made where it is missing."""
     try:
-        return (await rooms.accounts.find_account(name)).id
+        return (await services.accounts.find_account(name)).id
     except InvalidRequestError:
         if name != ACCOUNT_NAME:
             raise
-        return (await rooms.accounts.create_account(name)).id
+        return (await services.accounts.create_account(name)).id
 
 
 def _period(*, is_monthly: bool) -> LimitPeriod:

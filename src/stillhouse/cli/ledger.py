@@ -13,14 +13,14 @@ import typer
 from rich.console import Console
 
 from stillhouse.app.config import home_directory, load_config
-from stillhouse.app.services import Rooms, adopt_ledger
+from stillhouse.app.services import Services, adopt_ledger
 from stillhouse.billing.archive.archive import Archived, archive_path
 from stillhouse.billing.audit.rebuild import Rebuilt
 from stillhouse.billing.audit.verify import Audit
 from stillhouse.billing.audit.witness import compare_with_witness
 from stillhouse.billing.statement import Month
 from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
-from stillhouse.cli.services import in_rooms
+from stillhouse.cli.services import with_services
 from stillhouse.errors import ConfigError
 from stillhouse.money import format_usd
 from stillhouse.store.ledger.coverage import Coverage
@@ -42,13 +42,13 @@ def verify(
     """Recompute every cost, posting and balance; exit 1 and name what differs, if anything does."""
     num_made = _read_witnesses(witness) if witness else None
 
-    async def audit(rooms: Rooms) -> Audit:
-        found = await rooms.ledger.audit()
+    async def audit(services: Services) -> Audit:
+        found = await services.ledger.audit()
         if num_made is not None:
-            found.differences.extend(await compare_with_witness(rooms.database, num_made))
+            found.differences.extend(await compare_with_witness(services.database, num_made))
         return found
 
-    found = in_rooms(config, home, audit, must_exist=True)
+    found = with_services(config, home, audit, must_exist=True)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=2))
     else:
@@ -78,10 +78,10 @@ def adopt(
 def rebuild(config: ConfigOption = None, home: HomeOption = None) -> None:
     """Sum every balance anew from requests and entries; a server goes on serving meanwhile."""
 
-    async def sum_anew(rooms: Rooms) -> Rebuilt:
-        return await rooms.ledger.rebuild()
+    async def sum_anew(services: Services) -> Rebuilt:
+        return await services.ledger.rebuild()
 
-    rebuilt = in_rooms(config, home, sum_anew, must_exist=True)
+    rebuilt = with_services(config, home, sum_anew, must_exist=True)
     console = Console(stderr=True)
     console.print(
         "Every balance and day's sum was made anew from the requests; "
@@ -105,11 +105,11 @@ def archive(
     """Move old months' requests into a packed file; every sum, balance and statement stays."""
     month = Month.parse(before)
 
-    async def move(rooms: Rooms) -> Archived:
-        path = to or archive_path(home_directory(home), month, rooms.clock.now_ms())
-        return await rooms.ledger.archive(before=month, path=path.absolute())
+    async def move(services: Services) -> Archived:
+        path = to or archive_path(home_directory(home), month, services.clock.now_ms())
+        return await services.ledger.archive(before=month, path=path.absolute())
 
-    archived = in_rooms(config, home, move, must_exist=True)
+    archived = with_services(config, home, move, must_exist=True)
     where = f" into {archived.path}" if archived.path else ""
     Console(stderr=True).print(
         f"{archived.num_requests} requests were moved{where}.", highlight=False, soft_wrap=True

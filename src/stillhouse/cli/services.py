@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from stillhouse.app.config import home_directory, load_config
-from stillhouse.app.services import Rooms, open_rooms
+from stillhouse.app.services import Services, open_services
 
 T = TypeVar("T")
 
 
-def configured_rooms(
+def configured_services(
     config: Path | None, home: Path | None, *, must_exist: bool = False
-) -> AbstractAsyncContextManager[Rooms]:
+) -> AbstractAsyncContextManager[Services]:
     """
     Open what `stillhouse serve` with the same options serves, beside it.
 
@@ -30,7 +30,7 @@ def configured_rooms(
 
     """
     loaded = load_config(config)
-    return open_rooms(
+    return open_services(
         home_directory(home),
         url=loaded.store.url,
         accounts_config=loaded.accounts,
@@ -38,10 +38,10 @@ def configured_rooms(
     )
 
 
-def in_rooms(
+def with_services(
     config: Path | None,
     home: Path | None,
-    work: Callable[[Rooms], Awaitable[T]],
+    work: Callable[[Services], Awaitable[T]],
     *,
     must_exist: bool = False,
 ) -> T:
@@ -52,13 +52,13 @@ def in_rooms(
         must_exist: Make no ledger where there is none.
 
     Raises:
-        ConfigError: As `configured_rooms`.
+        ConfigError: As `configured_services`.
         StoreUnavailableError: The ledger cannot be used.
 
     """
 
     async def run() -> T:
-        async with configured_rooms(config, home, must_exist=must_exist) as rooms:
-            return await work(rooms)
+        async with configured_services(config, home, must_exist=must_exist) as services:
+            return await work(services)
 
     return asyncio.run(run())

@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from stillhouse.app.services import Rooms
+from stillhouse.app.services import Services
 from stillhouse.billing.statement import Line, Month, Statement
 from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
-from stillhouse.cli.services import in_rooms
+from stillhouse.cli.services import with_services
 from stillhouse.money import MICROUSD_PER_USD, format_usd, usd
 
 _TEXTS = ("account", "model", "price", "tier")
@@ -34,11 +34,11 @@ def statement(  # noqa: PLR0913  (one argument per option)
         raise typer.BadParameter("--csv and --json are two ways to print one thing")
     asked = Month.parse(month)
 
-    async def fetch(rooms: Rooms) -> Statement:
-        account_id = account and (await rooms.accounts.find_account(account)).id
-        return await rooms.statements.of(asked, account_id=account_id or None)
+    async def fetch(services: Services) -> Statement:
+        account_id = account and (await services.accounts.find_account(account)).id
+        return await services.statements.of(asked, account_id=account_id or None)
 
-    invoice = in_rooms(config, home, fetch)
+    invoice = with_services(config, home, fetch)
     rows = [_row(line) for line in invoice.lines]
     if as_csv:
         _print_csv(rows)

@@ -10,11 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from stillhouse.app.services import Rooms
+from stillhouse.app.services import Services
 from stillhouse.billing.usage import UsageGrouping, UsageLine
-from stillhouse.cli.arguments import day_ms
-from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
-from stillhouse.cli.services import in_rooms
+from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption, day_ms
+from stillhouse.cli.services import with_services
 from stillhouse.money import format_usd
 
 
@@ -34,13 +33,13 @@ def usage(  # noqa: PLR0913  (one argument per option)
 ) -> None:
     """Show tokens and costs from the ledger."""
 
-    async def fetch(rooms: Rooms) -> list[UsageLine]:
-        account_id = account and (await rooms.accounts.find_account(account)).id
-        return await rooms.ledger.usage(
+    async def fetch(services: Services) -> list[UsageLine]:
+        account_id = account and (await services.accounts.find_account(account)).id
+        return await services.ledger.usage(
             by=by, from_ms=from_ or 0, to_ms=to, account_id=account_id or None
         )
 
-    lines = in_rooms(config, home, fetch)
+    lines = with_services(config, home, fetch)
     if as_json:
         typer.echo(json.dumps([asdict(line) for line in lines], indent=2))
         return

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stillhouse.app.services import open_rooms
+from stillhouse.app.services import open_services
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.statement import Month
 from stillhouse.cli.main import app
@@ -55,13 +55,13 @@ def terminal(tmp_path):
 
 async def _use(home, moments_ms, *, account, key, tariff, tier):
     clock = FrozenClock()
-    async with open_rooms(home, clock=clock) as rooms:
-        account_id = (await rooms.accounts.find_account(account)).id
-        key_id = (await rooms.accounts.find_live_key(key, account_id=account_id)).id
-        price = (await rooms.ledger.publish_prices({MODEL: tariff}, tier=tier))[MODEL]
+    async with open_services(home, clock=clock) as services:
+        account_id = (await services.accounts.find_account(account)).id
+        key_id = (await services.accounts.find_live_key(key, account_id=account_id)).id
+        price = (await services.ledger.publish_prices({MODEL: tariff}, tier=tier))[MODEL]
         for at_ms in moments_ms:
             clock.advance((at_ms - clock.now_ms()) / 1000)
-            hold = await rooms.ledger.hold(
+            hold = await services.ledger.hold(
                 request_id=f"chatcmpl-{account}-{price.version}-{at_ms}",
                 account_id=account_id,
                 key_id=key_id,
@@ -70,7 +70,7 @@ async def _use(home, moments_ms, *, account, key, tariff, tier):
                 max_tokens=1000,
             )
             usage = TokenUsage(prompt_tokens=149, cached_tokens=100, completion_tokens=338)
-            await rooms.ledger.settle(hold, usage=usage, outcome=Outcome.STOP)
+            await services.ledger.settle(hold, usage=usage, outcome=Outcome.STOP)
 
 
 def use(terminal, account, *moments_ms, tariff=TARIFF, tier=ServiceTier.DEFAULT, key="main"):
@@ -247,8 +247,8 @@ def test_right_ledger_verifies(alice):
 
 
 async def _tamper(home, statement):
-    async with open_rooms(home) as rooms:
-        await rooms.database.write(lambda connection: connection.exec_driver_sql(statement))
+    async with open_services(home) as services:
+        await services.database.write(lambda connection: connection.exec_driver_sql(statement))
 
 
 def test_wrong_ledger_is_named_and_rebuilt(alice):
@@ -279,8 +279,8 @@ def test_old_months_are_archived(alice, tmp_path):
 
 
 async def _archive(home, file):
-    async with open_rooms(home, clock=FrozenClock(DECEMBER_MS)) as rooms:
-        await rooms.ledger.archive(before=Month(2026, 12), path=file)
+    async with open_services(home, clock=FrozenClock(DECEMBER_MS)) as services:
+        await services.ledger.archive(before=Month(2026, 12), path=file)
 
 
 def made(request_id, number):

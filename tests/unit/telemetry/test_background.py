@@ -14,7 +14,7 @@ from starlette.requests import Request
 from stillhouse.api.http.drain import Drain
 from stillhouse.api.probes import Probes
 from stillhouse.app import background_loops
-from stillhouse.app.services import Rooms
+from stillhouse.app.services import Services
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.telemetry.background import FIRST_DELAY_S, MAX_DELAY_S, BackgroundLoops, Loop
@@ -174,14 +174,14 @@ async def test_leases_are_kept_behind_an_error_that_nobody_foresaw(monkeypatch):
     monkeypatch.setattr("stillhouse.telemetry.background.FIRST_DELAY_S", 0)
     monkeypatch.setattr(background_loops, "INTERVAL_MS", 0)
     work, nothing = Work(RuntimeError("a bug")), partial(asyncio.sleep, 0)
-    rooms = SimpleNamespace(
+    services = SimpleNamespace(
         database=SimpleNamespace(is_shared=True),
         clock=SimpleNamespace(synchronise=nothing),
         ledger=SimpleNamespace(keep_leases=work),
     )
     with structlog.testing.capture_logs() as logged:
         async with BackgroundLoops(FrozenClock()) as background:
-            await background_loops.start_leases(cast("Rooms", rooms), background)
+            await background_loops.start_leases(cast("Services", services), background)
             await work.rounds(2)
 
     assert [("background_loop_failed", "leases")] == [

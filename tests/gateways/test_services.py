@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stillhouse.app.services import open_rooms
+from stillhouse.app.services import open_services
 from stillhouse.cli.main import app
 from stillhouse.errors import ConfigError
 
@@ -37,8 +37,8 @@ def test_commands_use_the_configured_ledger(tmp_path: Path, config: Path, url: s
     secret = run(home, config, "keys", "create", "laptop").strip()
 
     async def who() -> str:
-        async with open_rooms(home, url=url) as rooms:
-            return (await rooms.accounts.authenticate(secret)).key_name
+        async with open_services(home, url=url) as services:
+            return (await services.accounts.authenticate(secret)).key_name
 
     assert "laptop" == asyncio.run(who())
     assert ["ledger-id", "pepper"] == sorted(path.name for path in home.iterdir())
@@ -48,10 +48,10 @@ async def test_gateways_know_each_others_keys(tmp_path: Path, url: str) -> None:
     """A key of one gateway works on another that has its pepper, as the same principal."""
     homes = [tmp_path / "first", tmp_path / "second"]
     async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(open_rooms(homes[0], url=url, is_server=True))
+        first = await stack.enter_async_context(open_services(homes[0], url=url, is_server=True))
         homes[1].mkdir()
         shutil.copy(homes[0] / "pepper", homes[1])
-        second = await stack.enter_async_context(open_rooms(homes[1], url=url, is_server=True))
+        second = await stack.enter_async_context(open_services(homes[1], url=url, is_server=True))
         account = await first.accounts.create_account("alice")
         minted = await first.accounts.create_key(account.id, "laptop")
         principal = await second.accounts.authenticate(minted.secret)

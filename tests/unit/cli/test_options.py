@@ -8,7 +8,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.cli.arguments import day_ms, duration_ms, model_ids, usd_amount
+from stillhouse.cli.options import day_ms, duration_ms, model_ids, usd_amount
 from stillhouse.money import MAX_PICOUSD, format_usd
 
 DAY_MS = 86_400_000
