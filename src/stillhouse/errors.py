@@ -34,7 +34,7 @@ Every error that stillhouse raises on purpose, as one tree.
         CheckpointError                a model's files are missing or not what they should be
         AddressInUseError              another program listens on the port
 
-How each becomes an HTTP status is the business of ``api/http/error_body.py`` alone.
+How each becomes an HTTP status is the business of ``api/http/errors.py`` alone.
 """
 
 from __future__ import annotations

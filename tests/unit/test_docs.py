@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 import stillhouse
-from stillhouse.api.http import error_body
+from stillhouse.api.http import errors as http_errors
 from stillhouse.api.openai.generation_request import GenerationIn
 from stillhouse.api.operations import OPERATIONS
 
@@ -117,7 +117,7 @@ def names_in(schema: object) -> set[str]:
 def test_every_error_is_documented():
     """docs/api.md has each status with each of its codes, and no others."""
     rows = re.findall(r"^\| (\d{3}) \| (`\w+`|null) \|", section_of("Errors"), re.MULTILINE)
-    served = {(kind.status, kind.code) for kind in error_body._KINDS.values()}
+    served = {(kind.status, kind.code) for kind in http_errors._KINDS.values()}
     # Where no route takes a request, nothing is raised.
     served |= {(404, "not_found"), (405, "method_not_allowed")}
 

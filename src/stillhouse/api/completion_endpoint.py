@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.api.bodies.bodies import Bodies
-from stillhouse.api.bodies.parsed_request import AnswerForm, Asked, read_asked
+from stillhouse.api.bodies.body_reader import BodyReader
+from stillhouse.api.bodies.parsed_request import ParsedRequest, ResponseWriter, parse_request
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.http import idempotency_header
 from stillhouse.api.http.event_stream import EventStream, Header
@@ -28,7 +28,7 @@ from stillhouse.serving.transcript import Transcript
 from stillhouse.types.chat import Finish
 
 #: What waits to be written together; the connection holds as much again, twice.
-MOST_AT_ONCE_BYTES = 32 << 10
+MAX_WRITE_BYTES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class CompletionEndpoint:
     """
 
     completions: Completions
-    bodies: Bodies
+    bodies: BodyReader
     id_prefix: str
-    read: Callable[[bytes, RequestHead], Asked]
+    read: Callable[[bytes, RequestHead], ParsedRequest]
     keep_alive_s: float
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,37 +55,37 @@ class CompletionEndpoint:
         request = Request(scope, receive)
         principal: Principal = scope["principal"]
         head = RequestHead.of(request, token=principal.token_id)
-        read = partial(read_asked, self.read, head)
-        async with self.bodies.read(request, principal, read) as (asked, claim):
+        read = partial(parse_request, self.read, head)
+        async with self.bodies.read(request, principal, read) as (parsed, claim):
             completion = await self.completions.open(
-                f"{self.id_prefix}{scope['request_id']}", principal, asked.request, claim
+                f"{self.id_prefix}{scope['request_id']}", principal, parsed.request, claim
             )
-        form = asked.form
-        del asked, claim  # what was asked may be megabytes, and the answer takes its time
-        with Departure(scope, receive, completion):
+        writer = parsed.writer
+        del parsed, claim  # what was asked may be megabytes, and the answer takes its time
+        with DisconnectWatcher(scope, receive, completion):
             try:
-                if form.is_stream:
-                    await _stream(form, completion, send, self.keep_alive_s)
+                if writer.is_stream:
+                    await _stream(writer, completion, send, self.keep_alive_s)
                 else:
-                    await _answer_whole(form, completion, send, self.completions, principal)
+                    await _answer_whole(writer, completion, send, self.completions, principal)
             except StillhouseError:
                 scope["charged"] = completion.charged  # the error's body says so
                 raise
 
 
 async def _answer_whole(
-    form: AnswerForm,
+    writer: ResponseWriter,
     completion: Completion | Replay,
     send: Send,
     completions: Completions,
     principal: Principal,
 ) -> None:
-    transcript = Transcript(completion.head.n)
+    transcript = Transcript(completion.meta.n)
     async for event in completion.events():
         transcript.add(event)
         if isinstance(event, Finish):
             choices = transcript.close()
-            write = partial(form.whole, completion.head, choices, event)
+            write = partial(writer.whole_body, completion.meta, choices, event)
             # What takes longer than others should wait is written in a thread.
             is_long = any(choice.logprobs for choice in choices)
             body = await completions.write_out(principal, write) if is_long else write()
@@ -100,9 +100,9 @@ async def _answer_whole(
 
 
 async def _stream(
-    form: AnswerForm, completion: Completion | Replay, send: Send, keep_alive_s: float
+    writer: ResponseWriter, completion: Completion | Replay, send: Send, keep_alive_s: float
 ) -> None:
-    encoder = form.stream(completion.head)
+    encoder = writer.event_encoder(completion.meta)
     stream = EventStream(send, _headers(completion), keep_alive=encoder.keep_alive)
     try:
         with stream.kept_alive(keep_alive_s):
@@ -141,7 +141,7 @@ class Chunks:
         self._ready.append(self._first + chunk)
         self._first = b""
         self._num_bytes += len(chunk)
-        if self._num_bytes >= MOST_AT_ONCE_BYTES:
+        if self._num_bytes >= MAX_WRITE_BYTES:
             await self.flush()
 
     async def flush(self) -> None:
@@ -154,7 +154,7 @@ class Chunks:
             failpoint("after-chunk")
 
 
-class Departure:
+class DisconnectWatcher:
     """
     Watches for the client's departure, and stops the completion when it comes.
 

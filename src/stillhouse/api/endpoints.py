@@ -6,29 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stillhouse.api.anthropic import messages as anthropic_messages
-from stillhouse.api.anthropic.answer import ID_PREFIX as MESSAGE_ID_PREFIX
-from stillhouse.api.bodies.bodies import Bodies
-from stillhouse.api.bodies.parsed_request import Asked
+from stillhouse.api.anthropic.response import ID_PREFIX as MESSAGE_ID_PREFIX
+from stillhouse.api.bodies.body_reader import BodyReader
+from stillhouse.api.bodies.parsed_request import ParsedRequest
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.completion_endpoint import CompletionEndpoint
 from stillhouse.api.deepinfra import inference
 from stillhouse.api.http.json_route import JsonRoute
 from stillhouse.api.openai import chat_completions, text_completions
 from stillhouse.api.responses import responses
-from stillhouse.api.responses.answer import ID_PREFIX as RESPONSE_ID_PREFIX
+from stillhouse.api.responses.response import ID_PREFIX as RESPONSE_ID_PREFIX
 from stillhouse.api.token_count_endpoint import TokenCountEndpoint
 from stillhouse.serving.admission.rate_limits import Limits
 from stillhouse.serving.completions import Completions
 from stillhouse.types.chat import ChatRequest
 
-#: Every OpenAI door is there under both, as at DeepInfra.
+#: Every OpenAI spec is there under both, as at DeepInfra.
 OPENAI_BASES = ("/v1/openai", "/v1")
 #: The first is DeepInfra's; the second is where vLLM, llama.cpp and Ollama have it.
 ANTHROPIC_BASES = ("/anthropic/v1", "/v1")
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class EndpointSpec:
     """
     One dialect, and where it is spoken.
 
@@ -40,11 +40,11 @@ class Door:
 
     paths: tuple[str, ...]
     id_prefix: str
-    read: Callable[[bytes, RequestHead], Asked]
+    read: Callable[[bytes, RequestHead], ParsedRequest]
 
 
 @dataclass(frozen=True, slots=True)
-class CountDoor:
+class TokenCountSpec:
     """
     Where one dialect asks how long a prompt is.
 
@@ -59,28 +59,28 @@ class CountDoor:
     write: Callable[[int], bytes]
 
 
-DOORS = (
-    Door(
+ENDPOINTS = (
+    EndpointSpec(
         tuple(f"{base}/chat/completions" for base in OPENAI_BASES),
         chat_completions.ID_PREFIX,
         chat_completions.read_chat_completion,
     ),
-    Door(
+    EndpointSpec(
         tuple(f"{base}/completions" for base in OPENAI_BASES),
         text_completions.ID_PREFIX,
         text_completions.read_text_completion,
     ),
-    Door(
+    EndpointSpec(
         ("/v1/inference/{model_name:path}",),
         inference.ID_PREFIX,
         inference.read_inference,
     ),
-    Door(
+    EndpointSpec(
         tuple(f"{base}/messages" for base in ANTHROPIC_BASES),
         MESSAGE_ID_PREFIX,
         anthropic_messages.read_message,
     ),
-    Door(
+    EndpointSpec(
         tuple(f"{base}/responses" for base in OPENAI_BASES),
         RESPONSE_ID_PREFIX,
         responses.read_response,
@@ -88,13 +88,13 @@ DOORS = (
 )
 
 
-COUNT_DOORS = (
-    CountDoor(
+TOKEN_COUNT_ENDPOINTS = (
+    TokenCountSpec(
         tuple(f"{base}/messages/count_tokens" for base in ANTHROPIC_BASES),
         anthropic_messages.read_prompt,
         anthropic_messages.count_out,
     ),
-    CountDoor(
+    TokenCountSpec(
         tuple(f"{base}/responses/input_tokens" for base in OPENAI_BASES),
         responses.read_prompt,
         responses.count_out,
@@ -102,11 +102,11 @@ COUNT_DOORS = (
 )
 
 
-def door_routes(
-    completions: Completions, bodies: Bodies, *, count_limits: Limits, keep_alive_s: float
+def completion_routes(
+    completions: Completions, bodies: BodyReader, *, count_limits: Limits, keep_alive_s: float
 ) -> list[JsonRoute]:
     """
-    A route for each path of each door.
+    A route for each path of each spec.
 
     Args:
         count_limits: Of those who ask how long a prompt is.
@@ -115,16 +115,16 @@ def door_routes(
     """
     return [
         JsonRoute(path, endpoint, methods=["POST"])
-        for door in DOORS
+        for spec in ENDPOINTS
         for endpoint in [
-            CompletionEndpoint(completions, bodies, door.id_prefix, door.read, keep_alive_s)
+            CompletionEndpoint(completions, bodies, spec.id_prefix, spec.read, keep_alive_s)
         ]
-        for path in door.paths
+        for path in spec.paths
     ] + [
         JsonRoute(path, endpoint, methods=["POST"])
-        for door in COUNT_DOORS
+        for spec in TOKEN_COUNT_ENDPOINTS
         for endpoint in [
-            TokenCountEndpoint(completions, bodies, count_limits, door.read, door.write)
+            TokenCountEndpoint(completions, bodies, count_limits, spec.read, spec.write)
         ]
-        for path in door.paths
+        for path in spec.paths
     ]

@@ -11,26 +11,26 @@ from stillhouse.api.account.api_tokens import ApiTokenOut, RevokedOut
 from stillhouse.api.account.me import AccountOut, RateLimitOut
 from stillhouse.api.account.payment import AccountUsageOut, RequestCostsOut
 from stillhouse.api.account.scoped_jwt import ScopedJwtOut, ScopeOut
-from stillhouse.api.anthropic.answer import AnthropicMessageOut
 from stillhouse.api.anthropic.messages import AnthropicTokenCountOut
 from stillhouse.api.anthropic.request import MessagesIn, PromptIn
+from stillhouse.api.anthropic.response import AnthropicMessageOut
 from stillhouse.api.anthropic.stream import AnthropicEventOut
-from stillhouse.api.deepinfra.answer import InferenceEventOut, InferenceOut
 from stillhouse.api.deepinfra.form_body import MULTIPART, URLENCODED
 from stillhouse.api.deepinfra.request import InferenceIn
+from stillhouse.api.deepinfra.response import InferenceEventOut, InferenceOut
 from stillhouse.api.endpoints import ANTHROPIC_BASES, OPENAI_BASES
-from stillhouse.api.http.error_body import AnthropicErrorBodyOut
+from stillhouse.api.http.errors import AnthropicErrorBodyOut
 from stillhouse.api.http.openapi import Operation, Query
 from stillhouse.api.models.live_metrics import LiveMetricsOut
 from stillhouse.api.models.model_cards import ModelCardOut, ModelInfoOut, VersionOut
 from stillhouse.api.models.model_list import ModelListOut, ModelOut
 from stillhouse.api.models.openrouter_models import OpenRouterModelListOut
-from stillhouse.api.openai.chat_answer import ChatCompletionChunkOut, ChatCompletionOut
 from stillhouse.api.openai.chat_request import ChatCompletionIn
-from stillhouse.api.openai.text_answer import TextCompletionOut
+from stillhouse.api.openai.chat_response import ChatCompletionChunkOut, ChatCompletionOut
 from stillhouse.api.openai.text_request import TextCompletionIn
-from stillhouse.api.responses.answer import ResponseOut
+from stillhouse.api.openai.text_response import TextCompletionOut
 from stillhouse.api.responses.request import ResponseIn
+from stillhouse.api.responses.response import ResponseOut
 from stillhouse.api.responses.responses import ResponseTokenCountOut
 from stillhouse.api.responses.stream import ResponseEventOut
 

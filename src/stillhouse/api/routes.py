@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.keys.admin_key import AdminKey
-from stillhouse.api.http import error_body
-from stillhouse.api.http.auth import Gate
+from stillhouse.api.http import errors as http_errors
+from stillhouse.api.http.auth import AuthMiddleware
 from stillhouse.api.http.drain import Drain
 from stillhouse.api.http.json_route import JsonRoute
 from stillhouse.api.http.openapi import OpenApi
@@ -29,7 +29,7 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
     *,
     accounts: Accounts,
     admin_key: AdminKey,
-    door_routes: Sequence[Route],
+    completion_routes: Sequence[Route],
     model_list: ModelList,
     account_routes: Sequence[Route],
     probes: Probes,
@@ -52,9 +52,9 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
         JsonRoute("/readyz", probes.readyz),
         JsonRoute("/openapi.json", OpenApi.of(operations(public_paths)).show),
     ]
-    routes += [*model_routes(model_list, metrics), *door_routes, *account_routes]
-    return Gate(
-        _Paths(routes),
+    routes += [*model_routes(model_list, metrics), *completion_routes, *account_routes]
+    return AuthMiddleware(
+        _PathRouter(routes),
         accounts=accounts,
         admin_key=admin_key,
         metrics=metrics,
@@ -65,7 +65,7 @@ def create_api(  # noqa: PLR0913  (one argument per room that answers)
     )
 
 
-class _Paths:
+class _PathRouter:
     """
     A router that finds paths without parameters by their name, and tries the others in turn.
 
@@ -88,7 +88,7 @@ class _Paths:
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    body = error_body.no_route_body(
+    body = http_errors.no_route_body(
         f"There is no {scope['method']} {scope['path']} here",
         status=404,
         code="not_found",

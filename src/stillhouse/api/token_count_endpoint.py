@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.api.bodies.bodies import Bodies
+from stillhouse.api.bodies.body_reader import BodyReader
 from stillhouse.serving.admission.rate_limits import Limits
 from stillhouse.serving.completions import Completions
 from stillhouse.types.chat import ChatRequest
@@ -33,7 +33,7 @@ class TokenCountEndpoint:
     """
 
     completions: Completions
-    bodies: Bodies
+    bodies: BodyReader
     limits: Limits
     read: Callable[[bytes], ChatRequest]
     write: Callable[[int], bytes]
@@ -43,8 +43,8 @@ class TokenCountEndpoint:
         principal: Principal = scope["principal"]
         request = Request(scope, receive)
         with self._counting(principal):
-            async with self.bodies.read(request, principal, self.read) as asked:
-                num_tokens = await self.completions.count_prompt_tokens(principal, asked)
+            async with self.bodies.read(request, principal, self.read) as prompt:
+                num_tokens = await self.completions.count_prompt_tokens(principal, prompt)
         response = Response(self.write(num_tokens), media_type="application/json")
         await response(scope, receive, send)
 

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp
 from stillhouse.accounts.first_key import FirstKey, ensure_first_key
 from stillhouse.accounts.keys.admin_key import AdminKey
 from stillhouse.api.account.account_routes import account_routes
-from stillhouse.api.bodies.bodies import Bodies
-from stillhouse.api.endpoints import door_routes
+from stillhouse.api.bodies.body_reader import BodyReader
+from stillhouse.api.endpoints import completion_routes
 from stillhouse.api.http.drain import Drain
 from stillhouse.api.models.model_list import ModelList
 from stillhouse.api.probes import Probes, SharedCheck
@@ -121,7 +121,7 @@ async def open_service(
             engine.on_compiled = partial(completions.charge_compiled, model_id)
         revocation = RevocationCheck(completions, services.accounts.find_revoked)
         background.start(revocation_loop(revocation, config.server.revocation_check_s))
-        bodies = Bodies.under(
+        bodies = BodyReader.under(
             config.bodies, max_body_mib=config.server.max_body_mib, clock=services.clock
         )
         stack.push_async_callback(bodies.close)
@@ -182,14 +182,14 @@ def _api(  # noqa: PLR0913  (one argument per room that answers)
     services: Services,
     *,
     completions: Completions,
-    bodies: Bodies,
+    bodies: BodyReader,
     probes: Probes,
     admin_key: AdminKey,
 ) -> ASGIApp:
     return create_api(
         accounts=services.accounts,
         admin_key=admin_key,
-        door_routes=door_routes(
+        completion_routes=completion_routes(
             completions,
             bodies,
             count_limits=Limits(config.token_counts.rate_limits, services.clock),

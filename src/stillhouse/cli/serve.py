@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from stillhouse.api.server.config import ServerConfig
-from stillhouse.api.server.connection import Patience
+from stillhouse.api.server.connection import Timeouts
 from stillhouse.api.server.head import HeadBounds
 from stillhouse.api.server.server import BACKLOG, HttpRules, HttpServer, raise_file_limit
 from stillhouse.app.config import Config, home_directory, load_config
@@ -94,7 +94,7 @@ async def _run_http(
     service: Service, config: Config, listener: socket.socket, signals: _Signals
 ) -> None:
     server = HttpServer(service.api, http_rules(config.server), service.metrics)
-    async with server.listening(listener, last_words_s=_LAST_WORDS_S):
+    async with server.listening(listener, grace_s=_LAST_WORDS_S):
         await signals.first.wait()
         await _drain(service, config, hurry=signals.second)
 
@@ -108,7 +108,7 @@ def http_rules(config: ServerConfig) -> HttpRules:
             max_line_bytes=config.max_header_line_kib * KIB,
             max_target_bytes=config.max_target_kib * KIB,
         ),
-        Patience(
+        Timeouts(
             head_s=config.head_timeout_s,
             idle_s=config.idle_timeout_s,
             stall_s=config.stall_timeout_s,

@@ -32,7 +32,7 @@ from stillhouse.serving.settlement import Resolver
 from stillhouse.serving.transcript import Transcript
 from stillhouse.text.parsing.output_parser import Reply
 from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, FinishReason, TokenUsage
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 log = structlog.get_logger()
 
@@ -80,7 +80,7 @@ class Completion:
         cancel_timeout_s: float,
     ) -> None:
         self.request_id = sequences[0][0].request_id
-        self.head = AnswerHead(
+        self.meta = ResponseMeta(
             request_id=self.request_id,
             created_s=hold.held.created_at_ms // 1000,
             model_id=model.chat.spec.id,
@@ -305,7 +305,7 @@ class Completion:
         log.info(
             "completion",
             request_id=self.request_id,
-            model=self.head.model_id,
+            model=self.meta.model_id,
             outcome=outcome.value,
             prompt_tokens=self.usage.prompt_tokens,
             cached_tokens=self.usage.cached_tokens,

@@ -15,7 +15,7 @@ from stillhouse.types.chat import (
     TokenUsage,
     ToolCallDelta,
 )
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 
 class Replay:
@@ -26,7 +26,7 @@ class Replay:
 
     def __init__(self, past: PastRequest) -> None:
         self._choices = past.answer.choices
-        self.head = AnswerHead(
+        self.meta = ResponseMeta(
             past.request_id,
             past.created_at_ms // 1000,
             past.model,

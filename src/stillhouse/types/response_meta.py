@@ -9,7 +9,7 @@ from stillhouse.types.chat import ServiceTier, TokenUsage
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerHead:
+class ResponseMeta:
     """
     What every part of an answer carries.
 
@@ -27,7 +27,7 @@ class AnswerHead:
     n: int
 
 
-class AnswerSoFar(Protocol):
+class ResponseProgress(Protocol):
     """What is known of an answer while it comes."""
 
     @property

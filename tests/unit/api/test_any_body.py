@@ -75,6 +75,6 @@ def test_any_body_is_read_or_refused(read, turns, given_turns, fields):
     body = {"model": "m", turns: given_turns} | fields
 
     with suppress(InvalidRequestError):
-        asked = read(json.dumps(body).encode(), None)
+        parsed = read(json.dumps(body).encode(), None)
         event("read")
-        assert 0 < len(asked.request.messages)
+        assert 0 < len(parsed.request.messages)

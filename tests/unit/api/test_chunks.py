@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.api.completion_endpoint import MOST_AT_ONCE_BYTES, Chunks
+from stillhouse.api.completion_endpoint import MAX_WRITE_BYTES, Chunks
 from stillhouse.api.http.event_stream import COMMENT, EventStream
 
 OPENING = b"data: opening\n\n"
@@ -27,7 +27,7 @@ async def test_any_grouping_gives_the_same_bytes(chunks, data):
     await together.flush()
 
     assert b"".join(sent) == (OPENING + b"".join(chunks) if chunks else b"")
-    assert all(len(write) < MOST_AT_ONCE_BYTES + 20_000 + len(OPENING) for write in sent)
+    assert all(len(write) < MAX_WRITE_BYTES + 20_000 + len(OPENING) for write in sent)
 
 
 async def test_what_is_ready_is_one_write():

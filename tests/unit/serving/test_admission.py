@@ -196,7 +196,7 @@ async def test_a_tier_has_its_turn_its_price_and_its_record(serving, tier, facto
 
     assert serving.model.price.cost_picousd(finish.usage) * factor == finish.cost_picousd
     assert [priority] == [request.priority for request in serving.engine.requests]
-    assert (tier, tier) == (opened.head.tier, recorded)
+    assert (tier, tier) == (opened.meta.tier, recorded)
 
 
 async def test_what_cannot_be_run_is_refused_before_it_holds_anything(serving):

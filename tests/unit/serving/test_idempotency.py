@@ -50,7 +50,7 @@ async def test_a_repetition_gets_the_first_answer(serving):
     again = await serving.open(claim=CLAIM)
 
     assert (False, True) == (first.is_replay, again.is_replay)
-    assert first.head == again.head
+    assert first.meta == again.meta
     assert text_of(answer) == text_of(await events_of(again))
     assert [SETTLED] == await serving.rows()
     assert 1 == len(serving.engine.requests)

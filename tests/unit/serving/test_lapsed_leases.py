@@ -80,7 +80,7 @@ async def test_a_stream_whose_hold_is_not_covered_any_more_ends(serving):
         request_id="meanwhile",
         account_id=serving.principal.account_id,
         key_id=serving.principal.key_id,
-        price=serving.model.prices[opened.head.tier],
+        price=serving.model.prices[opened.meta.tier],
         prompt_tokens=7,
         max_tokens=NUM_TOKENS,
     )

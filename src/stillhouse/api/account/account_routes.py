@@ -6,8 +6,8 @@ from starlette.routing import Route
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.api.account.api_tokens import ApiTokens
+from stillhouse.api.account.authorization import require_api_key
 from stillhouse.api.account.me import Me
-from stillhouse.api.account.own_account import for_keys
 from stillhouse.api.account.payment import Payment
 from stillhouse.api.account.scoped_jwt import ScopedJwt
 from stillhouse.api.http.json_route import Endpoint, resource
@@ -49,4 +49,4 @@ def account_routes(
 
 
 def _own(path: str, **endpoints: Endpoint) -> Route:
-    return resource(path, **{method: for_keys(serve) for method, serve in endpoints.items()})
+    return resource(path, **{method: require_api_key(serve) for method, serve in endpoints.items()})

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from stillhouse.accounts.accounts import MAX_NAME_LENGTH, Bounds
 from stillhouse.api.bodies.json_body import parse_json
 from stillhouse.api.bodies.request_body import read_body
-from stillhouse.api.http.faults import first_fault
+from stillhouse.api.http.validation import first_error
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import MAX_PICOUSD, PICOUSD_PER_USD, picousd
 
@@ -129,4 +129,4 @@ async def read_json(request: Request, kind: type[B]) -> B:
         # Unlike pydantic's own parser, this one reads an amount as it is written.
         return kind.model_validate(parse_json(body, parse_float=Decimal))
     except ValidationError as error:
-        raise first_fault(error) from error
+        raise first_error(error) from error

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from stillhouse.accounts.accounts import Accounts, ApiKey
 from stillhouse.api.account.account_schema import ApiTokenIn, read_json
 from stillhouse.api.account.answer import answer
-from stillhouse.api.account.own_account import principal_of, require_unrestricted
+from stillhouse.api.account.authorization import principal_of, require_unrestricted
 from stillhouse.errors import KeyNotFoundError
 
 
@@ -50,9 +50,9 @@ class ApiTokens:
 
     async def create(self, request: Request) -> Response:
         """A new key, whose secret is shown this once; 409 when its name is taken, or all are."""
-        asked = await read_json(request, ApiTokenIn)
+        parsed = await read_json(request, ApiTokenIn)
         maker = await require_unrestricted(request, self.accounts)
-        minted = await self.accounts.create_key(maker.account_id, asked.name, is_by_customer=True)
+        minted = await self.accounts.create_key(maker.account_id, parsed.name, is_by_customer=True)
         return answer(_key_out(minted.key, token=minted.secret))
 
     async def show(self, request: Request) -> Response:

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.authentication.scoped_token import account_uid
 from stillhouse.api.account.answer import answer
-from stillhouse.api.account.own_account import principal_of
+from stillhouse.api.account.authorization import principal_of
 
 
 class AccountOut(TypedDict):

@@ -15,7 +15,7 @@ from stillhouse.accounts.authentication.scoped_token import END_OF_TIME_S
 from stillhouse.api.account.account_schema import RequestCostsIn, read_json
 from stillhouse.api.account.answer import answer
 from stillhouse.api.account.api_tokens import key_id_in
-from stillhouse.api.account.own_account import principal_of
+from stillhouse.api.account.authorization import principal_of
 from stillhouse.billing.statement import Line, Month, Statement, Statements, TokenItem
 from stillhouse.clock import Clock
 from stillhouse.errors import InvalidRequestError
@@ -128,9 +128,9 @@ class Payment:
 
     async def request_costs(self, request: Request) -> Response:
         """What requests of the account cost, in nano-dollars; others are left out."""
-        asked = await read_json(request, RequestCostsIn)
+        parsed = await read_json(request, RequestCostsIn)
         account_id = principal_of(request).account_id
-        costs = await self.statements.costs_picousd(account_id, asked.request_ids)
+        costs = await self.statements.costs_picousd(account_id, parsed.request_ids)
         told: list[RequestCostOut] = [
             {"requestId": id_, "costNanoUsd": half_up(cost_picousd, _PICOUSD_PER_NANOUSD)}
             for id_, cost_picousd in costs.items()

@@ -15,7 +15,7 @@ from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.authentication import scoped_token
 from stillhouse.api.account.account_schema import ScopedJwtIn, read_json
 from stillhouse.api.account.answer import answer
-from stillhouse.api.account.own_account import own_key, principal_of
+from stillhouse.api.account.authorization import own_key, principal_of
 from stillhouse.clock import Clock
 from stillhouse.errors import AuthenticationError, InvalidRequestError, PermissionDeniedError
 from stillhouse.money import usd
@@ -51,14 +51,14 @@ class ScopedJwt:
 
     async def create(self, request: Request) -> Response:
         """A token that is signed with one of the account's keys."""
-        asked = await read_json(request, ScopedJwtIn)
+        parsed = await read_json(request, ScopedJwtIn)
         key = await own_key(request, self.accounts)
-        if key.is_restricted and asked.api_key_name != key.name:
+        if key.is_restricted and parsed.api_key_name != key.name:
             raise PermissionDeniedError(
                 f"The API key '{key.name}' is limited, and signs tokens of its own alone."
             )
-        bounds = asked.to_bounds(now_ms=self.clock.now_ms())
-        token = await self.accounts.scopes.mint(key.account_id, asked.api_key_name, bounds)
+        bounds = parsed.to_bounds(now_ms=self.clock.now_ms())
+        token = await self.accounts.scopes.mint(key.account_id, parsed.api_key_name, bounds)
         return answer(ScopedJwtOut(token=token))
 
     async def show(self, request: Request) -> Response:

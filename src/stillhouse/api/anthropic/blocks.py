@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from stillhouse.api.bodies.needed_fields import tell_needed
+from stillhouse.api.bodies.needed_fields import describe_required_fields
 from stillhouse.api.bodies.nested_json import json_text
-from stillhouse.api.http.faults import brief
+from stillhouse.api.http.validation import brief
 from stillhouse.api.openai.chat_message import MAX_PARTS
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 from stillhouse.types.chat import Message, Role, ToolCall
@@ -33,8 +33,10 @@ _REQUIRED = {
 }
 
 
-def _tell_types(schema: dict[str, Any]) -> None:
-    tell_needed(schema, "type", ((t, _REQUIRED.get(t, ())) for t in sorted(_KNOWN_TYPES)))
+def _describe_types(schema: dict[str, Any]) -> None:
+    describe_required_fields(
+        schema, "type", ((t, _REQUIRED.get(t, ())) for t in sorted(_KNOWN_TYPES))
+    )
 
 
 def _as_blocks(content: object) -> object:
@@ -62,7 +64,7 @@ class BlockIn(BaseModel):
 
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=_tell_types)
+    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=_describe_types)
 
     type: str = Field(max_length=64)
     text: str | None = None
@@ -86,10 +88,10 @@ class BlockIn(BaseModel):
 _BlockList = Annotated[list[BlockIn], Field(max_length=MAX_PARTS, fail_fast=True)]
 Blocks = Annotated[_BlockList, BeforeValidator(_as_blocks, json_schema_input_type=str | _BlockList)]
 #: A block, and where it stands in the body.
-Placed = tuple[str, BlockIn]
+LocatedBlock = tuple[str, BlockIn]
 
 
-class TurnIn(BaseModel):
+class AnthropicMessageIn(BaseModel):
     """
     One turn of the conversation.
 
@@ -103,12 +105,12 @@ class TurnIn(BaseModel):
     role: Literal["user", "assistant", "system"]
     content: Blocks
 
-    def to_messages(self, place: str, model: str) -> Iterator[Message]:
+    def to_messages(self, path: str, model: str) -> Iterator[Message]:
         """
         Yield the turn's messages: results of tools, each by itself, before what the user says.
 
         Args:
-            place: Where it stands in the body, for messages.
+            path: Where it stands in the body, for messages.
             model: The one that was asked, for messages.
 
         Raises:
@@ -117,7 +119,7 @@ class TurnIn(BaseModel):
 
         """
         role = Role(self.role)
-        blocks = _checked(self.content, role, f"{place}.content", model)
+        blocks = _checked(self.content, role, f"{path}.content", model)
         if role is Role.ASSISTANT:
             yield _assistant_message(blocks)
             return
@@ -141,8 +143,8 @@ def system_of(blocks: list[BlockIn] | None, model: str) -> Iterator[Message]:
         yield Message(Role.SYSTEM, text)
 
 
-def _checked(blocks: Iterable[BlockIn], role: Role, place: str, model: str) -> list[Placed]:
-    placed = [(f"{place}.{n}", block) for n, block in enumerate(blocks)]
+def _checked(blocks: Iterable[BlockIn], role: Role, path: str, model: str) -> list[LocatedBlock]:
+    placed = [(f"{path}.{n}", block) for n, block in enumerate(blocks)]
     for at, block in placed:
         _check(block, role, at, model)
     return placed
@@ -172,7 +174,7 @@ def _check(block: BlockIn, role: Role, at: str, model: str) -> None:
             raise InvalidRequestError(f"{at}.{name}: Field required", param=f"{at}.{name}")
 
 
-def _assistant_message(blocks: Iterable[Placed]) -> Message:
+def _assistant_message(blocks: Iterable[LocatedBlock]) -> Message:
     placed = list(blocks)
     return Message(
         Role.ASSISTANT,
@@ -194,7 +196,7 @@ def _tool_message(block: BlockIn, at: str, model: str) -> Message:
     return Message(Role.TOOL, content, tool_call_id=block.tool_use_id)
 
 
-def _system_text(blocks: Iterable[Placed]) -> str:
+def _system_text(blocks: Iterable[LocatedBlock]) -> str:
     return _text_of(
         (at, block)
         for at, block in blocks
@@ -202,5 +204,5 @@ def _system_text(blocks: Iterable[Placed]) -> str:
     )
 
 
-def _text_of(blocks: Iterable[Placed]) -> str:
+def _text_of(blocks: Iterable[LocatedBlock]) -> str:
     return "".join(block.text or "" for _, block in blocks if block.type == "text")

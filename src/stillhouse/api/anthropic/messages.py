@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import msgspec
 from typing_extensions import TypedDict
 
-from stillhouse.api.anthropic.answer import message_out
 from stillhouse.api.anthropic.request import MessagesIn, PromptIn
+from stillhouse.api.anthropic.response import message_out
 from stillhouse.api.anthropic.stream import MessageEncoder
-from stillhouse.api.bodies.parsed_request import Asked
+from stillhouse.api.bodies.parsed_request import ParsedRequest
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.types.chat import ChatRequest, ChoiceAnswer, Finish
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 
-def read_message(body: bytes, _head: RequestHead) -> Asked:
+def read_message(body: bytes, _head: RequestHead) -> ParsedRequest:
     """
     The completion that *body* asks for.
 
@@ -25,10 +25,10 @@ def read_message(body: bytes, _head: RequestHead) -> Asked:
         InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
 
     """
-    asked = parse_body(body, MessagesIn)
-    shows_thinking = asked.thinking is None or asked.thinking.display != "omitted"
-    form = MessageForm(is_stream=bool(asked.stream), shows_thinking=shows_thinking)
-    return Asked(asked.to_request(), form)
+    parsed = parse_body(body, MessagesIn)
+    shows_thinking = parsed.thinking is None or parsed.thinking.display != "omitted"
+    writer = MessageWriter(is_stream=bool(parsed.stream), shows_thinking=shows_thinking)
+    return ParsedRequest(parsed.to_request(), writer)
 
 
 def read_prompt(body: bytes) -> ChatRequest:
@@ -55,17 +55,19 @@ def count_out(num_tokens: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class MessageForm:
+class MessageWriter:
     """An answer as Anthropic's clients read it."""
 
     is_stream: bool
     shows_thinking: bool
 
-    def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
+    def whole_body(
+        self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
+    ) -> bytes:
         """The whole answer as JSON."""
-        message = message_out(head, choices[0], finish, shows_thinking=self.shows_thinking)
+        message = message_out(meta, choices[0], finish, shows_thinking=self.shows_thinking)
         return msgspec.json.encode(message)
 
-    def stream(self, head: AnswerHead) -> MessageEncoder:
+    def event_encoder(self, meta: ResponseMeta) -> MessageEncoder:
         """What encodes the answer piece by piece."""
-        return MessageEncoder(head, shows_thinking=self.shows_thinking)
+        return MessageEncoder(meta, shows_thinking=self.shows_thinking)

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stillhouse.api.anthropic.blocks import Blocks, TurnIn, system_of
-from stillhouse.api.anthropic.system_remarks import folded
-from stillhouse.api.bodies.not_offered import tell_not_offered
-from stillhouse.api.http.faults import brief
+from stillhouse.api.anthropic.blocks import AnthropicMessageIn, Blocks, system_of
+from stillhouse.api.anthropic.system_messages import fold_system_messages
+from stillhouse.api.bodies.not_offered import describe_unsupported_fields
+from stillhouse.api.http.validation import brief
 from stillhouse.api.openai.chat_message import NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.openai.chat_request import ENABLED, MAX_MESSAGES, MAX_TOOLS
 from stillhouse.api.openai.generation_request import MAX_STOP_SEQUENCES, MAX_TOKENS
@@ -50,7 +50,7 @@ class AnthropicToolIn(_In):
     input_schema: dict[str, Any] | None = None
     strict: bool | None = None
 
-    def to_tool(self, place: str) -> Tool:
+    def to_tool(self, path: str) -> Tool:
         """
         The tool in the words of ``stillhouse.types.chat``.
 
@@ -61,13 +61,13 @@ class AnthropicToolIn(_In):
         """
         if self.type not in {None, "custom"}:
             raise UnsupportedFeatureError(
-                f"{place}.type: {brief(self.type)} is not offered here; right would be 'custom', "
+                f"{path}.type: {brief(self.type)} is not offered here; right would be 'custom', "
                 "with an input_schema",
-                param=f"{place}.type",
+                param=f"{path}.type",
             )
         if self.input_schema is None:
             raise InvalidRequestError(
-                f"{place}.input_schema: Field required", param=f"{place}.input_schema"
+                f"{path}.input_schema: Field required", param=f"{path}.input_schema"
             )
         return Tool(self.name, self.description or "", self.input_schema, bool(self.strict))
 
@@ -188,7 +188,7 @@ class ContextManagementIn(_In):
 
 
 # Known fields of Anthropic that are not offered, with the values that ask for nothing.
-_NOT_OFFERED: dict[str, tuple[object, ...]] = {
+_UNSUPPORTED_FIELDS: dict[str, tuple[object, ...]] = {
     "mcp_servers": (None, []),
     "container": (None,),
     "inference_geo": (None, "global"),
@@ -210,11 +210,13 @@ class PromptIn(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         strict=True,
-        json_schema_extra=lambda schema: tell_not_offered(schema, _NOT_OFFERED),
+        json_schema_extra=lambda schema: describe_unsupported_fields(schema, _UNSUPPORTED_FIELDS),
     )
 
     model: str = Field(min_length=1, max_length=256)
-    messages: Annotated[list[TurnIn], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    messages: Annotated[
+        list[AnthropicMessageIn], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    ]
     system: Blocks | None = None
     tools: Annotated[list[AnthropicToolIn], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = (
         None
@@ -226,9 +228,9 @@ class PromptIn(BaseModel):
     context_management: ContextManagementIn | None = None
 
     @model_validator(mode="after")
-    def _refuse_what_is_not_offered(self) -> Self:
+    def _refuse_unsupported_fields(self) -> Self:
         for name, value in (self.model_extra or {}).items():
-            if name in _NOT_OFFERED and value not in _NOT_OFFERED[name]:
+            if name in _UNSUPPORTED_FIELDS and value not in _UNSUPPORTED_FIELDS[name]:
                 raise InvalidRequestError(
                     f"{name} is not offered here, got {brief(value)}; leave it out", param=name
                 )
@@ -251,7 +253,7 @@ class PromptIn(BaseModel):
         )
         return ChatRequest(
             self.model,
-            messages=folded(chain(system_of(self.system, self.model), *turns)),
+            messages=fold_system_messages(chain(system_of(self.system, self.model), *turns)),
             **self._generation(),
             response_format=self._response_format(),
             tools=tools,
@@ -275,8 +277,8 @@ class PromptIn(BaseModel):
                 "output_config.format and output_format differ; give the first one alone",
                 param="output_format",
             )
-        asked = new or self.output_format
-        return None if asked is None else JsonSchemaFormat(asked.json_schema)
+        format_in = new or self.output_format
+        return None if format_in is None else JsonSchemaFormat(format_in.json_schema)
 
 
 class MessagesIn(PromptIn):

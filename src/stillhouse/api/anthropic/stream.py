@@ -6,7 +6,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from stillhouse.api.anthropic.answer import (
+from stillhouse.api.anthropic.response import (
     ID_PREFIX,
     AnthropicFinalUsageOut,
     AnthropicMessageOut,
@@ -16,12 +16,12 @@ from stillhouse.api.anthropic.answer import (
     message_start_out,
     stop_out,
 )
-from stillhouse.api.http import error_body
+from stillhouse.api.http import errors as http_errors
 from stillhouse.api.http.one_line import one_line
 from stillhouse.api.http.typed_event import typed_event
 from stillhouse.errors import StillhouseError
 from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
-from stillhouse.types.response_meta import AnswerHead, AnswerSoFar
+from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 
 class TextDeltaOut(TypedDict):
@@ -96,8 +96,8 @@ class MessageEncoder:
 
     keep_alive = PING
 
-    def __init__(self, head: AnswerHead, *, shows_thinking: bool) -> None:
-        self._head = head
+    def __init__(self, meta: ResponseMeta, *, shows_thinking: bool) -> None:
+        self._meta = meta
         self._shows_thinking = shows_thinking
         self._has_begun = False
         self._num_blocks = 0
@@ -107,7 +107,7 @@ class MessageEncoder:
         """Nothing: the first event tells how much was cached, which the engine has to say first."""
         return b""
 
-    def event(self, event: ChatEvent, completion: AnswerSoFar) -> bytes:
+    def event(self, event: ChatEvent, completion: ResponseProgress) -> bytes:
         """What is new, in blocks that it opens and closes; at the end, the reason and usage."""
         start = self._start(completion)
         if isinstance(event, TextDelta):
@@ -122,15 +122,15 @@ class MessageEncoder:
 
     def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
         """An error after the first byte; no ``message_stop`` follows it."""
-        request_id = self._head.request_id.removeprefix(ID_PREFIX)
-        body = error_body.anthropic_body_of(error, request_id=request_id, charged=charged)
+        request_id = self._meta.request_id.removeprefix(ID_PREFIX)
+        body = http_errors.anthropic_body_of(error, request_id=request_id, charged=charged)
         return b"event: error\ndata: " + one_line(body) + b"\n\n"
 
-    def _start(self, completion: AnswerSoFar) -> bytes:
+    def _start(self, completion: ResponseProgress) -> bytes:
         if self._has_begun:
             return b""
         self._has_begun = True
-        message = message_start_out(self._head, completion.usage)
+        message = message_start_out(self._meta, completion.usage)
         return _encode({"type": "message_start", "message": message})
 
     def _grow(self, delta: TextDelta) -> bytes:

@@ -64,9 +64,9 @@ class BodyAdmission:
         )
         self._rates: OrderedDict[int, _Rates] = OrderedDict()  # of accounts not at rest
 
-    def intake(self, account_id: int, *, declared_bytes: int | None) -> Intake:
+    def intake(self, account_id: int, *, declared_bytes: int | None) -> BodyIntake:
         """What one body is read through, which has to be closed."""
-        return Intake(self, account_id, declared_bytes)
+        return BodyIntake(self, account_id, declared_bytes)
 
     # What follows is between the admission and its intakes.
 
@@ -106,10 +106,10 @@ class BodyAdmission:
             pace.give_back(num_bytes)
             raise
 
-    def give_back(self, account_id: int, taken: int, *, num_unread: int) -> None:
+    def give_back(self, account_id: int, taken: int, *, num_buffered: int) -> None:
         """Give back what `take` has taken, and what was not needed of the rate."""
         self._in_flight.give_back(account_id, taken)
-        self._rates_of(account_id).large.give_back(num_unread)
+        self._rates_of(account_id).large.give_back(num_buffered)
 
     def count_small(self, account_id: int, num_bytes: int) -> None:
         """Count a small body that was read, whatever becomes of it."""
@@ -149,7 +149,7 @@ class _Rates:
         return self.small.is_full(now_s) and self.large.is_full(now_s)
 
 
-class Intake:
+class BodyIntake:
     """
     One body on its way in: a large one takes its part of the account's share first.
 
@@ -176,8 +176,8 @@ class Intake:
 
     def __exit__(self, *exception: object) -> None:
         if self._taken:
-            num_unread = max(0, self._reserved - self._num_read)
-            self._admission.give_back(self._account_id, self._taken, num_unread=num_unread)
+            num_buffered = max(0, self._reserved - self._num_read)
+            self._admission.give_back(self._account_id, self._taken, num_buffered=num_buffered)
         elif self._num_read:
             self._admission.count_small(self._account_id, self._num_read)
 
@@ -193,7 +193,7 @@ class Intake:
         if self._declared_bytes is not None and self._declared_bytes > SMALL_BYTES:
             await self._take(self._declared_bytes)
 
-    async def saw(self, num_bytes: int) -> None:
+    async def on_received(self, num_bytes: int) -> None:
         """
         Go on after *num_bytes* in all have come; a body that turns out to be large waits here.
 
@@ -205,7 +205,7 @@ class Intake:
         if num_bytes > SMALL_BYTES and not self._taken:
             await self._take(self._admission.rules.max_bytes)
 
-    async def unpacks(self) -> None:
+    async def reserve_for_unpacking(self) -> None:
         """
         Take all that a body may have, for what is large unpacked, if not on the wire.
 

@@ -9,7 +9,7 @@ from typing import Any
 Needs = tuple[str, tuple[str, ...]]
 
 
-def tell_needed(
+def describe_required_fields(
     schema: dict[str, Any], tag: str, needs: Iterable[Needs], *, is_exclusive: bool = False
 ) -> None:
     """

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def tell_not_offered(schema: dict[str, Any], fields: Mapping[str, Sequence[object]]) -> None:
+def describe_unsupported_fields(
+    schema: dict[str, Any], fields: Mapping[str, Sequence[object]]
+) -> None:
     """
     Name fields in a body's JSON Schema that are accepted only where they ask for nothing.
 

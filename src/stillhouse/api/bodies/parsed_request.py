@@ -10,7 +10,7 @@ from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.billing.claim import Claim
 from stillhouse.errors import StillhouseError
 from stillhouse.types.chat import ChatEvent, ChatRequest, ChoiceAnswer, Finish, TextRequest
-from stillhouse.types.response_meta import AnswerHead, AnswerSoFar
+from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 
 class EventEncoder(Protocol):
@@ -24,7 +24,7 @@ class EventEncoder(Protocol):
 
     keep_alive: bytes
 
-    def event(self, event: ChatEvent, completion: AnswerSoFar) -> bytes:
+    def event(self, event: ChatEvent, completion: ResponseProgress) -> bytes:
         """Bytes of whole events; empty where the dialect says nothing of *event*."""
         ...
 
@@ -41,7 +41,7 @@ class EventEncoder(Protocol):
         ...
 
 
-class AnswerForm(Protocol):
+class ResponseWriter(Protocol):
     """How one request wants to be answered."""
 
     @property
@@ -49,25 +49,27 @@ class AnswerForm(Protocol):
         """Whether it is answered piece by piece."""
         ...
 
-    def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
+    def whole_body(
+        self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
+    ) -> bytes:
         """The whole answer as JSON."""
         ...
 
-    def stream(self, head: AnswerHead) -> EventEncoder:
+    def event_encoder(self, meta: ResponseMeta) -> EventEncoder:
         """What encodes the answer piece by piece."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedRequest:
     """A body that has been read: what it asks for, and how it wants to be answered."""
 
     request: ChatRequest | TextRequest
-    form: AnswerForm
+    writer: ResponseWriter
 
 
-def read_asked(
-    read: Callable[[bytes, RequestHead], Asked], head: RequestHead, body: bytes
-) -> tuple[Asked, Claim | None]:
+def parse_request(
+    read: Callable[[bytes, RequestHead], ParsedRequest], head: RequestHead, body: bytes
+) -> tuple[ParsedRequest, Claim | None]:
     """All that is made of a body, wherever that happens."""
     return read(body, head), head.claim(body)

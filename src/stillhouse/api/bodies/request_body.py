@@ -59,13 +59,13 @@ async def receive_body(
     *,
     max_bytes: int,
     timeout_s: float = TIMEOUT_S,
-    saw: Callable[[int], Awaitable[None]] = _go_on,
+    on_received: Callable[[int], Awaitable[None]] = _go_on,
 ) -> bytes:
     """
     The whole body as it was sent.
 
     Args:
-        saw: Awaited with the number of bytes so far before more of them are read.
+        on_received: Awaited with the number of bytes so far before more of them are read.
 
     Raises:
         BodyTooSlowError: It has not come within *timeout_s*.
@@ -74,12 +74,14 @@ async def receive_body(
     """
     try:
         async with asyncio.timeout(timeout_s):
-            return await _read(request.receive, max_bytes, saw)
+            return await _read(request.receive, max_bytes, on_received)
     except TimeoutError as error:
         raise BodyTooSlowError(f"The request body did not come within {timeout_s:g} s") from error
 
 
-async def _read(receive: Receive, max_bytes: int, saw: Callable[[int], Awaitable[None]]) -> bytes:
+async def _read(
+    receive: Receive, max_bytes: int, on_received: Callable[[int], Awaitable[None]]
+) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -90,7 +92,7 @@ async def _read(receive: Receive, max_bytes: int, saw: Callable[[int], Awaitable
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)
-        await saw(size)
+        await on_received(size)
         if not message.get("more_body", False):
             return chunk if not chunks else b"".join([*chunks, chunk])
         chunks.append(chunk)

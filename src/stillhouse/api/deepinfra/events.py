@@ -5,13 +5,13 @@ from __future__ import annotations
 import codecs
 import json
 
-from stillhouse.api.deepinfra.answer import InferenceEventOut, last_event, token_event
-from stillhouse.api.http import error_body
+from stillhouse.api.deepinfra.response import InferenceEventOut, last_event, token_event
+from stillhouse.api.http import errors as http_errors
 from stillhouse.api.http.event_stream import COMMENT
 from stillhouse.api.http.one_line import one_line
 from stillhouse.errors import StillhouseError
 from stillhouse.types.chat import ChatEvent, Finish, TextDelta, TokenLogprobs
-from stillhouse.types.response_meta import AnswerHead, AnswerSoFar
+from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 
 class InferenceEvents:
@@ -24,20 +24,20 @@ class InferenceEvents:
 
     keep_alive = COMMENT
 
-    def __init__(self, head: AnswerHead) -> None:
-        self._head = head
-        self._told: list[str] = []
-        self._untold = ""
+    def __init__(self, meta: ResponseMeta) -> None:
+        self._meta = meta
+        self._emitted: list[str] = []
+        self._pending = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def opening(self) -> bytes:
         """Nothing."""
         return b""
 
-    def event(self, event: ChatEvent, _completion: AnswerSoFar) -> bytes:
+    def event(self, event: ChatEvent, _completion: ResponseProgress) -> bytes:
         """An event for each new token; or the last one, with all that was told and its cost."""
         if isinstance(event, TextDelta):
-            self._untold += event.content
+            self._pending += event.content
             return b"".join(self._token(token) for token in event.logprobs)
         return self._end(event) if isinstance(event, Finish) else b""
 
@@ -47,7 +47,7 @@ class InferenceEvents:
 
     def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
         """An error after the first byte."""
-        return b"data: " + one_line(error_body.body_of(error, charged=charged)) + b"\n\n"
+        return b"data: " + one_line(http_errors.body_of(error, charged=charged)) + b"\n\n"
 
     def _token(self, token: TokenLogprobs) -> bytes:
         """A token with its part of the text."""
@@ -56,13 +56,13 @@ class InferenceEvents:
         return _encode(token_event(drawn.token_id, text, drawn.logprob))
 
     def _end(self, finish: Finish) -> bytes:
-        rest = self._tell(len(self._untold))
-        text = "".join(self._told)
-        return _encode(last_event(self._head, rest=rest, text=text, finish=finish))
+        rest = self._tell(len(self._pending))
+        text = "".join(self._emitted)
+        return _encode(last_event(self._meta, rest=rest, text=text, finish=finish))
 
     def _tell(self, num_chars: int) -> str:
-        text, self._untold = self._untold[:num_chars], self._untold[num_chars:]
-        self._told.append(text)
+        text, self._pending = self._pending[:num_chars], self._pending[num_chars:]
+        self._emitted.append(text)
         return text
 
 

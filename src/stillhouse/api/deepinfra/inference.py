@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 import msgspec
 
-from stillhouse.api.bodies.parsed_request import Asked
+from stillhouse.api.bodies.parsed_request import ParsedRequest
 from stillhouse.api.bodies.request_head import RequestHead
-from stillhouse.api.deepinfra.answer import inference_out
 from stillhouse.api.deepinfra.events import InferenceEvents
 from stillhouse.api.deepinfra.request import read_inference_body
+from stillhouse.api.deepinfra.response import inference_out
 from stillhouse.types.chat import ChoiceAnswer, Finish
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 ID_PREFIX = "R"
 
 
-def read_inference(body: bytes, head: RequestHead) -> Asked:
+def read_inference(body: bytes, head: RequestHead) -> ParsedRequest:
     """
     The completion that *body* asks for.
 
@@ -26,20 +26,22 @@ def read_inference(body: bytes, head: RequestHead) -> Asked:
             or range.
 
     """
-    asked = read_inference_body(body, head)
-    return Asked(asked.to_request(), InferenceForm(bool(asked.stream)))
+    parsed = read_inference_body(body, head)
+    return ParsedRequest(parsed.to_request(), InferenceWriter(bool(parsed.stream)))
 
 
 @dataclass(frozen=True, slots=True)
-class InferenceForm:
+class InferenceWriter:
     """An answer as DeepInfra's own clients read it."""
 
     is_stream: bool
 
-    def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
+    def whole_body(
+        self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
+    ) -> bytes:
         """The whole answer as JSON."""
-        return msgspec.json.encode(inference_out(head, choices, finish))
+        return msgspec.json.encode(inference_out(meta, choices, finish))
 
-    def stream(self, head: AnswerHead) -> InferenceEvents:
+    def event_encoder(self, meta: ResponseMeta) -> InferenceEvents:
         """What encodes the answer piece by piece."""
-        return InferenceEvents(head)
+        return InferenceEvents(meta)

@@ -11,7 +11,7 @@ from stillhouse.api.bodies.json_body import parse_json
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.deepinfra.form_body import Field as FormField
 from stillhouse.api.deepinfra.form_body import read_form
-from stillhouse.api.http.faults import brief, first_fault
+from stillhouse.api.http.validation import brief, first_error
 from stillhouse.api.openai.generation_request import MAX_N, MAX_TOKENS, GenerationIn
 from stillhouse.errors import InvalidRequestError
 from stillhouse.types.chat import TextRequest
@@ -82,7 +82,7 @@ def read_inference_body(body: bytes, head: RequestHead) -> InferenceIn:
             fields | {"model": _model_name(head.model_name, head.version)}
         )
     except ValidationError as error:
-        raise first_fault(error) from error
+        raise first_error(error) from error
 
 
 def _model_name(name: str, version: str | None) -> str:

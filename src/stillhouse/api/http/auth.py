@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.keys.admin_key import AdminKey
-from stillhouse.api.bodies.unread_body import UnreadBody
-from stillhouse.api.http import error_body
+from stillhouse.api.http import errors as http_errors
+from stillhouse.api.http.body_drain import BodyDrainer
 from stillhouse.api.http.drain import Drain
 from stillhouse.errors import (
     AuthenticationError,
@@ -31,7 +31,7 @@ _ID_HEADERS = (b"x-request-id", b"request-id")
 _CLOSE = (b"connection", b"close")
 
 
-class Gate:
+class AuthMiddleware:
     """
     ASGI application around another one: authenticates, and turns what is raised into answers.
 
@@ -72,7 +72,7 @@ class Gate:
         if scope["type"] != "http":
             return
         has_started = False
-        body = UnreadBody(receive)
+        body = BodyDrainer(receive)
         scope["request_id"] = secrets.token_hex(16)
         id_headers = [(name, scope["request_id"].encode()) for name in _ID_HEADERS]
 
@@ -82,7 +82,7 @@ class Gate:
                 has_started = True
                 # A connection that still brings a body is of no more use, nor is one to a server
                 # that is about to end.
-                is_last = self._drain.is_refusing or body.is_left_over
+                is_last = self._drain.is_refusing or body.has_remainder
                 close = (_CLOSE,) if is_last else ()
                 message["headers"] = [*message.get("headers", ()), *id_headers, *close]
             await send(message)
@@ -120,23 +120,23 @@ class Gate:
         return path in self._public_paths or path.startswith(self._public_prefixes)
 
     async def _refuse(
-        self, error: StillhouseError, scope: Scope, body: UnreadBody, send: Send
+        self, error: StillhouseError, scope: Scope, body: BodyDrainer, send: Send
     ) -> None:
-        status = error_body.status_of(error)
+        status = http_errors.status_of(error)
         self._metrics.refused.labels(str(status)).inc()
         response = Response(
-            error_body.body_of(
+            http_errors.body_of(
                 error,
                 path=scope["path"],
                 request_id=scope["request_id"],
                 charged=scope.get("charged"),
             ),
             status_code=status,
-            headers=error_body.headers_of(error),
+            headers=http_errors.headers_of(error),
             media_type="application/json",
         )
         expect = Headers(scope=scope).get("expect", "")
-        await body.drain(is_held_back=expect.lower() == "100-continue")
+        await body.drain(awaits_continue=expect.lower() == "100-continue")
         await response(scope, body.receive, send)
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from stillhouse.api.http import error_body
+from stillhouse.api.http import errors as http_errors
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -24,7 +24,7 @@ class JsonRoute(Route):
             return
         allowed = ", ".join(sorted(self.methods))
         message = f"{scope['path']} cannot {scope['method']}; it can {allowed}"
-        body = error_body.no_route_body(
+        body = http_errors.no_route_body(
             message,
             status=405,
             code="method_not_allowed",

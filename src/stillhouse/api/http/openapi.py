@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 import stillhouse
 from stillhouse.api.http import idempotency_header
-from stillhouse.api.openai.chat_answer import UsageOut
+from stillhouse.api.openai.chat_response import UsageOut
 
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"{(\w+)}")
@@ -107,7 +107,7 @@ def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
         "security": [{"bearer": []}, {"xiApiKey": []}, {"xApiKey": []}],
         "paths": paths,
         "components": {
-            "schemas": {name: _told(schema) for name, schema in definitions.items()},
+            "schemas": {name: _emitted(schema) for name, schema in definitions.items()},
             "headers": _HEADERS,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -150,7 +150,7 @@ def _schemas_of(operations: Iterable[Operation]) -> tuple[Schemas, dict[str, Any
     return schemas, definitions.get("$defs", {})
 
 
-def _told(schema: dict[str, Any]) -> dict[str, Any]:
+def _emitted(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema whose docstring's arguments stand with the properties that they are about."""
     said, _, rest = inspect.cleandoc(schema.get("description", "")).partition("\n\nArgs:\n")
     arguments = {name: " ".join(text.split()) for name, text in _ARGUMENT.findall(rest)}

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from stillhouse.api.deepinfra.answer import InferenceOut
 from stillhouse.api.deepinfra.request import InferenceIn
-from stillhouse.api.models.model_list import answer_public, most_output_tokens
+from stillhouse.api.deepinfra.response import InferenceOut
+from stillhouse.api.models.model_list import answer_public, max_output_tokens
 from stillhouse.api.models.model_tags import tags_of
 from stillhouse.billing.price import Price
 from stillhouse.money import usd
@@ -148,7 +148,7 @@ def _info(model: ServedModel, *, base_url: str) -> ModelInfoOut:
         "owner": spec.owner,
         "public": True,
         "featured": True,
-        "max_output_tokens": most_output_tokens(model),
+        "max_output_tokens": max_output_tokens(model),
         "curl_inv": (
             f'curl {base_url}v1/inference/{spec.id} -H "Authorization: Bearer $DEEPINFRA_TOKEN" '
             """-H "Content-Type: application/json" -d '{"input": "I have this dream"}'"""

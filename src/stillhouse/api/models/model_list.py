@@ -102,7 +102,7 @@ class ModelList:
             "metadata": {
                 "description": spec.description,
                 "context_length": model.context_length,
-                "max_tokens": most_output_tokens(model),
+                "max_tokens": max_output_tokens(model),
                 "pricing": {
                     "input_tokens": model.price.input_picousd / MICROUSD_PER_USD,
                     "output_tokens": model.price.output_picousd / MICROUSD_PER_USD,
@@ -113,7 +113,7 @@ class ModelList:
         }
 
 
-def most_output_tokens(model: ServedModel) -> int:
+def max_output_tokens(model: ServedModel) -> int:
     """Most tokens of an answer where a request names no limit."""
     return min(model.context_length, model.chat.spec.max_output_tokens)
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from stillhouse.api.models.model_list import answer_public, most_output_tokens
+from stillhouse.api.models.model_list import answer_public, max_output_tokens
 from stillhouse.api.models.model_tags import tags_of
 from stillhouse.money import usd
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
@@ -97,7 +97,7 @@ class OpenRouterModels:
             "output_modalities": ["text"],
             "quantization": spec.quantization,
             "context_length": model.context_length,
-            "max_output_length": most_output_tokens(model),
+            "max_output_length": max_output_tokens(model),
             "pricing": {
                 "prompt": f"{usd(price.input_picousd):f}",
                 "completion": f"{usd(price.output_picousd):f}",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from stillhouse.api.bodies.needed_fields import tell_needed
+from stillhouse.api.bodies.needed_fields import describe_required_fields
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 from stillhouse.types.chat import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
 
@@ -39,7 +39,7 @@ class Part(_In):
     """
 
     model_config = ConfigDict(
-        json_schema_extra=lambda schema: tell_needed(schema, "type", _PART_NEEDS)
+        json_schema_extra=lambda schema: describe_required_fields(schema, "type", _PART_NEEDS)
     )
 
     type: str = Field(max_length=64)
@@ -98,7 +98,7 @@ class MessageIn(_In):
     """
 
     model_config = ConfigDict(
-        json_schema_extra=lambda schema: tell_needed(schema, "role", _MESSAGE_NEEDS)
+        json_schema_extra=lambda schema: describe_required_fields(schema, "role", _MESSAGE_NEEDS)
     )
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -110,12 +110,12 @@ class MessageIn(_In):
     ) = None
     tool_call_id: str | None = Field(default=None, max_length=256)
 
-    def to_message(self, place: str, model: str) -> Message:
+    def to_message(self, path: str, model: str) -> Message:
         """
         The message with its parts joined.
 
         Args:
-            place: Where it stands in the body, for messages.
+            path: Where it stands in the body, for messages.
             model: The one that was asked, for messages.
 
         Raises:
@@ -124,11 +124,11 @@ class MessageIn(_In):
 
         """
         role = Role.SYSTEM if self.role == "developer" else Role(self.role)
-        self._check(role, place)
+        self._check(role, path)
         return Message(
             role,
             "".join(
-                _text_of(part, f"{place}.content.{n}", model)
+                _text_of(part, f"{path}.content.{n}", model)
                 for n, part in enumerate(self.content or ())
             ),
             reasoning=self.reasoning_content or self.reasoning or "",
@@ -136,32 +136,32 @@ class MessageIn(_In):
             tool_call_id=self.tool_call_id,
         )
 
-    def _check(self, role: Role, place: str) -> None:
+    def _check(self, role: Role, path: str) -> None:
         if self.content is None and not (role is Role.ASSISTANT and self.tool_calls):
-            raise InvalidRequestError(f"{place}.content: Field required", param=f"{place}.content")
+            raise InvalidRequestError(f"{path}.content: Field required", param=f"{path}.content")
         if self.tool_calls and role is not Role.ASSISTANT:
             raise InvalidRequestError(
-                f"{place}.tool_calls: only an assistant calls tools, and the role is {self.role!r}",
-                param=f"{place}.tool_calls",
+                f"{path}.tool_calls: only an assistant calls tools, and the role is {self.role!r}",
+                param=f"{path}.tool_calls",
             )
         if role is Role.TOOL and not self.tool_call_id:
             raise InvalidRequestError(
-                f"{place}.tool_call_id: Field required with the role 'tool'",
-                param=f"{place}.tool_call_id",
+                f"{path}.tool_call_id: Field required with the role 'tool'",
+                param=f"{path}.tool_call_id",
             )
 
 
-def _text_of(part: Part, place: str, model: str) -> str:
+def _text_of(part: Part, path: str, model: str) -> str:
     if part.type == "text" and part.text is not None:
         return part.text
     if part.type == "refusal" and part.refusal is not None:
         return part.refusal
     if part.type in {"text", "refusal"}:
-        raise InvalidRequestError(f"{place}.{part.type}: Field required", param=place)
+        raise InvalidRequestError(f"{path}.{part.type}: Field required", param=path)
     raise UnsupportedFeatureError(
-        f"Multimodal is not supported for model: {model} ({place} has the type {part.type!r}; "
+        f"Multimodal is not supported for model: {model} ({path} has the type {part.type!r}; "
         "right would be 'text')",
-        param=place,
+        param=path,
     )
 
 

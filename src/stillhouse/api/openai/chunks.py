@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 
-from stillhouse.api.http import error_body
+from stillhouse.api.http import errors as http_errors
 from stillhouse.api.http.event_stream import COMMENT
 from stillhouse.api.http.one_line import one_line
-from stillhouse.api.openai.chat_answer import (
+from stillhouse.api.openai.chat_response import (
     UsageOut,
     logprobs_out,
     tool_call_delta_out,
@@ -21,7 +21,7 @@ from stillhouse.api.openai.chat_answer import (
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.errors import StillhouseError
 from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, TextDelta
-from stillhouse.types.response_meta import AnswerHead, AnswerSoFar
+from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 DONE = b"data: [DONE]\n\n"
 
@@ -42,16 +42,16 @@ class OpenAIEncoder(ABC):
 
     def __init__(
         self,
-        head: AnswerHead,
+        meta: ResponseMeta,
         options: StreamOptions,
         *,
         object_name: str,
         service_tier: str | None = None,
     ) -> None:
         tier = f'"service_tier": {json.dumps(service_tier)}, ' if service_tier else ""
-        self._head = (
-            f'data: {{"id": {json.dumps(head.request_id)}, "object": "{object_name}", '
-            f'"created": {head.created_s}, "model": {json.dumps(head.model_id)}, {tier}"choices": ['
+        self._prefix = (
+            f'data: {{"id": {json.dumps(meta.request_id)}, "object": "{object_name}", '
+            f'"created": {meta.created_s}, "model": {json.dumps(meta.model_id)}, {tier}"choices": ['
         )
         self._options = options
 
@@ -67,7 +67,7 @@ class OpenAIEncoder(ABC):
     def end_choice(self, event: ChoiceEnd | Finish) -> str:
         """The choice of the chunk that ends an answer."""
 
-    def event(self, event: ChatEvent, completion: AnswerSoFar) -> bytes:
+    def event(self, event: ChatEvent, completion: ResponseProgress) -> bytes:
         """New text, or an end; usage stands where the stream's options put it."""
         if isinstance(event, TextDelta):
             return self.chunk(self.delta_choice(event), self._usage_so_far(completion))
@@ -85,13 +85,13 @@ class OpenAIEncoder(ABC):
 
     def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
         """An error after the first byte; no ``[DONE]`` follows it."""
-        return b"data: " + one_line(error_body.body_of(error, charged=charged)) + b"\n\n"
+        return b"data: " + one_line(http_errors.body_of(error, charged=charged)) + b"\n\n"
 
     def chunk(self, choices: str, usage: UsageOut | None) -> bytes:
         """One event; *choices* is JSON without its brackets."""
-        return one_line(f'{self._head}{choices}], "usage": {json.dumps(usage)}}}\n\n'.encode())
+        return one_line(f'{self._prefix}{choices}], "usage": {json.dumps(usage)}}}\n\n'.encode())
 
-    def _usage_so_far(self, completion: AnswerSoFar) -> UsageOut | None:
+    def _usage_so_far(self, completion: ResponseProgress) -> UsageOut | None:
         if not self._options.continuous_usage_stats:
             return None
         return usage_out(
@@ -104,16 +104,16 @@ class ChunkEncoder(OpenAIEncoder):
 
     def __init__(
         self,
-        head: AnswerHead,
+        meta: ResponseMeta,
         options: StreamOptions,
         *,
         has_logprobs: bool = False,
         service_tier: str | None = None,
     ) -> None:
         super().__init__(
-            head, options, object_name="chat.completion.chunk", service_tier=service_tier
+            meta, options, object_name="chat.completion.chunk", service_tier=service_tier
         )
-        self._n = head.n
+        self._n = meta.n
         self._has_logprobs = has_logprobs
 
     def opening(self) -> bytes:

@@ -15,9 +15,9 @@ from pydantic import (
 )
 
 from stillhouse.api.bodies.json_body import parse_json
-from stillhouse.api.bodies.needed_fields import tell_needed
-from stillhouse.api.bodies.not_offered import tell_not_offered
-from stillhouse.api.http.faults import brief, first_fault
+from stillhouse.api.bodies.needed_fields import describe_required_fields
+from stillhouse.api.bodies.not_offered import describe_unsupported_fields
+from stillhouse.api.http.validation import brief, first_error
 from stillhouse.errors import InvalidRequestError
 from stillhouse.types.chat import (
     JsonObjectFormat,
@@ -102,7 +102,7 @@ class ResponseFormatIn(BaseModel):
     model_config = ConfigDict(
         extra="ignore",
         strict=True,
-        json_schema_extra=lambda schema: tell_needed(
+        json_schema_extra=lambda schema: describe_required_fields(
             schema, "type", _FORMAT_NEEDS, is_exclusive=True
         ),
     )
@@ -151,7 +151,7 @@ class GenerationIn(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         strict=True,
-        json_schema_extra=lambda schema: tell_not_offered(schema, NOT_OFFERED),
+        json_schema_extra=lambda schema: describe_unsupported_fields(schema, UNSUPPORTED_FIELDS),
     )
 
     model: str = Field(min_length=1, max_length=256)
@@ -184,9 +184,9 @@ class GenerationIn(BaseModel):
     prompt_cache_key: str | None = Field(default=None, max_length=1024)
 
     @model_validator(mode="after")
-    def _refuse_what_is_not_offered(self) -> Self:
+    def _refuse_unsupported_fields(self) -> Self:
         for name, value in (self.model_extra or {}).items():
-            if name in NOT_OFFERED and value not in NOT_OFFERED[name]:
+            if name in UNSUPPORTED_FIELDS and value not in UNSUPPORTED_FIELDS[name]:
                 raise InvalidRequestError(
                     f"{name} is not offered here, got {brief(value)}; leave it out", param=name
                 )
@@ -222,7 +222,7 @@ class GenerationIn(BaseModel):
 
 # Known fields of DeepInfra, OpenAI or vLLM that are not offered, with the values that ask for
 # nothing. Each would change the answer, and a template from a request could run what it likes.
-NOT_OFFERED: dict[str, tuple[object, ...]] = {
+UNSUPPORTED_FIELDS: dict[str, tuple[object, ...]] = {
     "chat_template": (None,),
     "documents": (None, []),
     "functions": (None, []),
@@ -253,4 +253,4 @@ def parse_body(body: bytes, schema: type[Body]) -> Body:
     try:
         return schema.model_validate(parse_json(body))
     except ValidationError as error:
-        raise first_fault(error) from error
+        raise first_error(error) from error

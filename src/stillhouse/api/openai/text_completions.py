@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import msgspec
 
-from stillhouse.api.bodies.parsed_request import Asked
+from stillhouse.api.bodies.parsed_request import ParsedRequest
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.openai.generation_request import StreamOptions, parse_body
-from stillhouse.api.openai.text_answer import TextChunkEncoder, text_completion_out
 from stillhouse.api.openai.text_logprobs import TextLogprobs
 from stillhouse.api.openai.text_request import TextCompletionIn
+from stillhouse.api.openai.text_response import TextChunkEncoder, text_completion_out
 from stillhouse.types.chat import ChoiceAnswer, Finish
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 ID_PREFIX = "cmpl-"
 
 
-def read_text_completion(body: bytes, _head: RequestHead) -> Asked:
+def read_text_completion(body: bytes, _head: RequestHead) -> ParsedRequest:
     """
     The completion that *body* asks for.
 
@@ -26,55 +26,57 @@ def read_text_completion(body: bytes, _head: RequestHead) -> Asked:
         InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
 
     """
-    asked = parse_body(body, TextCompletionIn)
-    form = TextForm(
-        is_stream=bool(asked.stream),
-        has_logprobs=asked.logprobs is not None,
-        names_ids=bool(asked.return_tokens_as_token_ids),
-        tells_tier=asked.service_tier is not None,
-        options=asked.stream_options or StreamOptions(),
+    parsed = parse_body(body, TextCompletionIn)
+    writer = TextCompletionWriter(
+        is_stream=bool(parsed.stream),
+        has_logprobs=parsed.logprobs is not None,
+        names_ids=bool(parsed.return_tokens_as_token_ids),
+        echoes_tier=parsed.service_tier is not None,
+        options=parsed.stream_options or StreamOptions(),
     )
-    return Asked(asked.to_request(), form)
+    return ParsedRequest(parsed.to_request(), writer)
 
 
 @dataclass(frozen=True, slots=True)
-class TextForm:
+class TextCompletionWriter:
     """
     An answer as OpenAI's clients read it, with DeepInfra's `estimated_cost`.
 
     Args:
         names_ids: Log probabilities name tokens by their ids.
-        tells_tier: Say which tier is charged, to those who asked for one.
+        echoes_tier: Say which tier is charged, to those who asked for one.
 
     """
 
     is_stream: bool
     has_logprobs: bool
     names_ids: bool
-    tells_tier: bool
+    echoes_tier: bool
     options: StreamOptions
 
-    def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
+    def whole_body(
+        self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
+    ) -> bytes:
         """The whole answer as JSON."""
         answer = text_completion_out(
-            head, choices, finish, self._logprobs(head), service_tier=self._tier_to_echo(head)
+            meta, choices, finish, self._logprobs(meta), service_tier=self._tier_to_echo(meta)
         )
         return msgspec.json.encode(answer)
 
-    def stream(self, head: AnswerHead) -> TextChunkEncoder:
+    def event_encoder(self, meta: ResponseMeta) -> TextChunkEncoder:
         """What encodes the answer piece by piece."""
         return TextChunkEncoder(
-            head,
+            meta,
             self.options,
-            self._logprobs(head),
-            service_tier=self._tier_to_echo(head),
+            self._logprobs(meta),
+            service_tier=self._tier_to_echo(meta),
         )
 
-    def _logprobs(self, head: AnswerHead) -> list[TextLogprobs] | None:
+    def _logprobs(self, meta: ResponseMeta) -> list[TextLogprobs] | None:
         """One for each answer, where they are asked for."""
         if not self.has_logprobs:
             return None
-        return [TextLogprobs(names_ids=self.names_ids) for _ in range(head.n)]
+        return [TextLogprobs(names_ids=self.names_ids) for _ in range(meta.n)]
 
-    def _tier_to_echo(self, head: AnswerHead) -> str | None:
-        return head.tier.value if self.tells_tier else None
+    def _tier_to_echo(self, meta: ResponseMeta) -> str | None:
+        return meta.tier.value if self.echoes_tier else None

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from stillhouse.api.anthropic.system_remarks import joined_at_the_front
-from stillhouse.api.bodies.needed_fields import tell_needed
-from stillhouse.api.http.faults import brief
+from stillhouse.api.anthropic.system_messages import merge_leading_system_messages
+from stillhouse.api.bodies.needed_fields import describe_required_fields
+from stillhouse.api.http.validation import brief
 from stillhouse.api.openai.chat_message import MAX_PARTS
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 from stillhouse.types.chat import Message, Role, ToolCall
@@ -45,7 +45,7 @@ class PartIn(BaseModel):
     model_config = ConfigDict(
         extra="ignore",
         strict=True,
-        json_schema_extra=lambda schema: tell_needed(schema, "type", _PART_NEEDS),
+        json_schema_extra=lambda schema: describe_required_fields(schema, "type", _PART_NEEDS),
     )
 
     type: str = Field(max_length=64)
@@ -86,7 +86,9 @@ class ItemIn(BaseModel):
     model_config = ConfigDict(
         extra="ignore",
         strict=True,
-        json_schema_extra=lambda schema: tell_needed(schema, "type", _REQUIRED.items()),
+        json_schema_extra=lambda schema: describe_required_fields(
+            schema, "type", _REQUIRED.items()
+        ),
     )
 
     type: str = Field(default="message", max_length=64)
@@ -127,7 +129,7 @@ def conversation(instructions: str | None, items: list[ItemIn], model: str) -> t
             messages[-1] = _joined(messages[-1], message)
         else:
             messages.append(message)
-    return joined_at_the_front(messages)
+    return merge_leading_system_messages(messages)
 
 
 def _message_of(item: ItemIn, at: str, model: str) -> Message:
@@ -164,8 +166,8 @@ def _check(item: ItemIn, at: str) -> None:
             raise InvalidRequestError(f"{at}.{name}: Field required", param=f"{at}.{name}")
 
 
-def _text_of(parts: Iterable[PartIn], place: str, model: str) -> str:
-    return "".join(_text_in(part, f"{place}.{n}", model) for n, part in enumerate(parts))
+def _text_of(parts: Iterable[PartIn], path: str, model: str) -> str:
+    return "".join(_text_in(part, f"{path}.{n}", model) for n, part in enumerate(parts))
 
 
 def _text_in(part: PartIn, at: str, model: str) -> str:

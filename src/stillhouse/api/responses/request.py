@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from stillhouse.api.bodies.not_offered import tell_not_offered
-from stillhouse.api.http.faults import brief
+from stillhouse.api.bodies.not_offered import describe_unsupported_fields
+from stillhouse.api.http.validation import brief
 from stillhouse.api.openai.chat_message import TOOL_NAME, NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.openai.chat_request import MAX_MESSAGES, MAX_TOOLS, MAX_TOP_LOGPROBS, EffortName
 from stillhouse.api.openai.generation_request import MAX_TOKENS
@@ -61,7 +61,7 @@ class FunctionToolIn(_In):
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
-    def to_tool(self, place: str) -> Tool:
+    def to_tool(self, path: str) -> Tool:
         """
         The tool in the words of ``stillhouse.types.chat``.
 
@@ -72,11 +72,11 @@ class FunctionToolIn(_In):
         """
         if self.type != "function":
             raise UnsupportedFeatureError(
-                f"{place}.type: {brief(self.type)} is not offered here; right would be 'function'",
-                param=f"{place}.type",
+                f"{path}.type: {brief(self.type)} is not offered here; right would be 'function'",
+                param=f"{path}.type",
             )
         if self.name is None:
-            raise InvalidRequestError(f"{place}.name: Field required", param=f"{place}.name")
+            raise InvalidRequestError(f"{path}.name: Field required", param=f"{path}.name")
         return Tool(self.name, self.description or "", self.parameters, bool(self.strict))
 
 
@@ -145,7 +145,7 @@ def _as_items(given: object) -> object:
 
 
 # Known fields of OpenAI that need what is not here, with the values that ask for nothing, and why.
-_NOT_OFFERED: dict[str, tuple[tuple[object, ...], str]] = {
+_UNSUPPORTED_FIELDS: dict[str, tuple[tuple[object, ...], str]] = {
     "store": ((None, False), "nothing is stored here; send the conversation with every request"),
     "previous_response_id": ((None,), "nothing is stored here; send the items themselves"),
     "conversation": ((None,), "nothing is stored here; send the items themselves"),
@@ -158,7 +158,9 @@ _NOT_OFFERED: dict[str, tuple[tuple[object, ...], str]] = {
 
 
 def _tell(schema: dict[str, Any]) -> None:
-    tell_not_offered(schema, {name: values for name, (values, _) in _NOT_OFFERED.items()})
+    describe_unsupported_fields(
+        schema, {name: values for name, (values, _) in _UNSUPPORTED_FIELDS.items()}
+    )
 
 
 _ItemList = Annotated[list[ItemIn], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
@@ -215,9 +217,9 @@ class ResponseIn(BaseModel):
     prompt_cache_key: str | None = Field(default=None, max_length=1024)
 
     @model_validator(mode="after")
-    def _refuse_what_is_not_offered(self) -> Self:
+    def _refuse_unsupported_fields(self) -> Self:
         for name, value in (self.model_extra or {}).items():
-            allowed, reason = _NOT_OFFERED.get(name, ((value,), ""))
+            allowed, reason = _UNSUPPORTED_FIELDS.get(name, ((value,), ""))
             if value not in allowed:
                 raise InvalidRequestError(
                     f"{name} {brief(value)} is not offered: {reason}", param=name

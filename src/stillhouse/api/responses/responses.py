@@ -8,17 +8,17 @@ from typing import Literal
 import msgspec
 from typing_extensions import TypedDict
 
-from stillhouse.api.bodies.parsed_request import Asked
+from stillhouse.api.bodies.parsed_request import ParsedRequest
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.openai.generation_request import parse_body
-from stillhouse.api.responses.answer import EchoOut, echo_out, ending_of, output_out, response_out
 from stillhouse.api.responses.request import ResponseIn
+from stillhouse.api.responses.response import EchoOut, echo_out, ending_of, output_out, response_out
 from stillhouse.api.responses.stream import ResponseEncoder
 from stillhouse.types.chat import ChatRequest, ChoiceAnswer, Finish
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 
-def read_response(body: bytes, _head: RequestHead) -> Asked:
+def read_response(body: bytes, _head: RequestHead) -> ParsedRequest:
     """
     The completion that *body* asks for.
 
@@ -26,9 +26,11 @@ def read_response(body: bytes, _head: RequestHead) -> Asked:
         InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
 
     """
-    asked = parse_body(body, ResponseIn)
-    request = asked.to_request()
-    return Asked(request, ResponseForm(is_stream=bool(asked.stream), echo=echo_out(asked)))
+    parsed = parse_body(body, ResponseIn)
+    request = parsed.to_request()
+    return ParsedRequest(
+        request, ResponsesWriter(is_stream=bool(parsed.stream), echo=echo_out(parsed))
+    )
 
 
 def read_prompt(body: bytes) -> ChatRequest:
@@ -59,7 +61,7 @@ def count_out(num_tokens: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class ResponseForm:
+class ResponsesWriter:
     """
     An answer as OpenAI's clients read a response.
 
@@ -71,18 +73,20 @@ class ResponseForm:
     is_stream: bool
     echo: EchoOut
 
-    def whole(self, head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish) -> bytes:
+    def whole_body(
+        self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
+    ) -> bytes:
         """The whole answer as JSON."""
         (choice,) = choices
         response = response_out(
-            head,
+            meta,
             self.echo,
             status=ending_of(choice.reason),
-            output=output_out(head, choice),
+            output=output_out(meta, choice),
             finish=finish,
         )
         return msgspec.json.encode(response)
 
-    def stream(self, head: AnswerHead) -> ResponseEncoder:
+    def event_encoder(self, meta: ResponseMeta) -> ResponseEncoder:
         """What encodes the answer piece by piece."""
-        return ResponseEncoder(head, self.echo)
+        return ResponseEncoder(meta, self.echo)

@@ -9,8 +9,8 @@ from typing_extensions import TypedDict
 
 from stillhouse.api.http.event_stream import COMMENT
 from stillhouse.api.http.typed_event import typed_event
-from stillhouse.api.openai.chat_answer import TokenLogprobsOut
-from stillhouse.api.responses.answer import (
+from stillhouse.api.openai.chat_response import TokenLogprobsOut
+from stillhouse.api.responses.response import (
     EchoOut,
     ItemOut,
     ReasoningPartOut,
@@ -39,7 +39,7 @@ from stillhouse.types.chat import (
     ToolCall,
     ToolCallDelta,
 )
-from stillhouse.types.response_meta import AnswerHead, AnswerSoFar
+from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 
 class ResponseEventOut(TypedDict):
@@ -123,8 +123,8 @@ class ResponseEncoder:
 
     keep_alive = COMMENT
 
-    def __init__(self, head: AnswerHead, echo: EchoOut) -> None:
-        self._head = head
+    def __init__(self, meta: ResponseMeta, echo: EchoOut) -> None:
+        self._meta = meta
         self._echo = echo
         self._num_events = 0
         self._output: list[ItemOut] = []
@@ -136,7 +136,7 @@ class ResponseEncoder:
             "in_progress", "in_progress"
         )
 
-    def event(self, event: ChatEvent, _completion: AnswerSoFar) -> bytes:
+    def event(self, event: ChatEvent, _completion: ResponseProgress) -> bytes:
         """What is new, in items that it opens and closes; at the end, the whole response."""
         if isinstance(event, TextDelta):
             return self._grow(event)
@@ -183,7 +183,7 @@ class ResponseEncoder:
 
     def _begin(self, kind: str, call_id: str = "", name: str = "") -> bytes:
         index = len(self._output)
-        item = _OpenItem(kind, item_id(kind, self._head, index), index, call_id=call_id, name=name)
+        item = _OpenItem(kind, item_id(kind, self._meta, index), index, call_id=call_id, name=name)
         self._open = item
         events = self._event("response.output_item.added", output_index=index, item=item.begun())
         if kind == "fc":
@@ -236,7 +236,7 @@ class ResponseEncoder:
         failure: ResponseErrorOut | None = None,
     ) -> bytes:
         response = response_out(
-            self._head,
+            self._meta,
             self._echo,
             status=status,
             output=self._output,

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from stillhouse.api.http import error_body
+from stillhouse.api.http import errors as http_errors
 from stillhouse.errors import (
     HeadTooLargeError,
     HeadTooSlowError,
@@ -24,12 +24,12 @@ from stillhouse.telemetry.metrics import Metrics
 log = structlog.get_logger()
 
 #: Beyond them, heads that came in part only are given up, the oldest first.
-MAX_HELD_BYTES = 16 << 20
+MAX_BUFFERED_BYTES = 16 << 20
 _IPV6_NETWORK_BITS = 64  # what one customer of a provider has at least (RFC 6177)
-_MOST_LOOKED_AT = 64  # addresses, for a connection that rests
+_MAX_ADDRESSES_CHECKED = 64  # addresses, for a connection that rests
 _REPORT_INTERVAL_S = 10.0
 #: The other reasons are everyday.
-_WORTH_A_LINE = ("table_full", "address_over_share", "heads_held", "head_too_large")
+_LOGGED_REASONS = ("table_full", "address_over_share", "heads_held", "head_too_large")
 _REFUSALS: dict[type[StillhouseError], str] = {
     HeadTooLargeError: "head_too_large",
     TargetTooLongError: "head_too_large",
@@ -43,7 +43,7 @@ class Entry(Protocol):
 
     address: Address
 
-    def look(self, now_s: float) -> bool:
+    def check_deadlines(self, now_s: float) -> bool:
         """Close it if its time is over; say whether it was cut because its client did not read."""
         ...
 
@@ -51,7 +51,7 @@ class Entry(Protocol):
         """Close, now or with the answer that is being written."""
         ...
 
-    def cut(self) -> None:
+    def close(self) -> None:
         """Close when what was written is sent."""
         ...
 
@@ -107,7 +107,7 @@ class Connections:
         self._open: dict[Entry, None] = {}
         self._addresses: dict[str, Address] = {}
         self._by_num_open = _Ranks()
-        self._held: dict[Entry, int] = {}
+        self._buffered: dict[Entry, int] = {}
         self._num_held_bytes = 0
         self._closed = metrics.http_connections_closed
         self._refused = metrics.refused
@@ -139,7 +139,7 @@ class Connections:
         """Take a connection that is closed, or as good as closed, out of the table."""
         if connection not in self._open:
             return
-        self.hold(connection, 0)
+        self.note_buffered(connection, 0)
         del self._open[connection]
         address = connection.address
         address.idle.pop(connection, None)
@@ -149,26 +149,26 @@ class Connections:
         if not self._open:
             self.is_empty.set()
 
-    def rest(self, connection: Entry) -> None:
+    def mark_idle(self, connection: Entry) -> None:
         """Note that no request of *connection* is at work."""
         if connection in self._open:
             connection.address.idle[connection] = None
 
-    def work(self, connection: Entry) -> None:
+    def mark_active(self, connection: Entry) -> None:
         """Note that a request of *connection* is at work: it cannot be closed for another."""
         connection.address.idle.pop(connection, None)
 
-    def hold(self, connection: Entry, num_bytes: int) -> None:
+    def note_buffered(self, connection: Entry, num_bytes: int) -> None:
         """Note how much of a head came that is not whole yet; too much in all is given up."""
         if connection not in self._open:
             return  # closed for another, it may be told of what came before it was
-        self._num_held_bytes += num_bytes - self._held.get(connection, 0)
+        self._num_held_bytes += num_bytes - self._buffered.get(connection, 0)
         if num_bytes:
-            self._held[connection] = num_bytes
+            self._buffered[connection] = num_bytes
         else:
-            self._held.pop(connection, None)
-        while self._num_held_bytes > MAX_HELD_BYTES:
-            self.close(next(iter(self._held)), "heads_held")
+            self._buffered.pop(connection, None)
+        while self._num_held_bytes > MAX_BUFFERED_BYTES:
+            self.close(next(iter(self._buffered)), "heads_held")
 
     def close(self, connection: Entry, reason: str) -> None:
         """Close a connection, and count why."""
@@ -179,12 +179,12 @@ class Connections:
     def count(self, reason: str) -> None:
         """Count a connection that is closed before its client wants it to be."""
         self._closed.labels(reason).inc()
-        if reason in _WORTH_A_LINE:
+        if reason in _LOGGED_REASONS:
             self._unreported[reason] += 1
 
     def count_refusal(self, error: StillhouseError) -> None:
         """Count a connection that is closed for what came on it."""
-        self._refused.labels(str(error_body.status_of(error))).inc()
+        self._refused.labels(str(http_errors.status_of(error))).inc()
         if reason := _REFUSALS.get(type(error)):
             self.count(reason)
 
@@ -196,7 +196,7 @@ class Connections:
             self._reported_at_s = now_s
 
     def _make_room(self, newcomer: Entry) -> bool:
-        for address in islice(self._by_num_open, _MOST_LOOKED_AT):
+        for address in islice(self._by_num_open, _MAX_ADDRESSES_CHECKED):
             if address.num_open < newcomer.address.num_open:
                 break
             for connection in address.idle:

@@ -8,8 +8,8 @@ from typing import Protocol
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
-from stillhouse.api.server.answer_head import AnswerHead, Framing, answer_head
 from stillhouse.api.server.head import Head
+from stillhouse.api.server.response_head import Framing, ResponseHead, response_head
 from stillhouse.errors import ServingError, StillhouseError
 
 log = structlog.get_logger()
@@ -35,11 +35,11 @@ class Line(Protocol):
         """Write now, or when there is room."""
         ...
 
-    async def room(self) -> None:
+    async def wait_writable(self) -> None:
         """Wait until it is not full."""
         ...
 
-    def read_on(self) -> None:
+    def resume_body(self) -> None:
         """Read more of the body: the application has taken what was read before."""
         ...
 
@@ -51,7 +51,7 @@ class Line(Protocol):
         """Answer with *error*, and close."""
         ...
 
-    def cut(self) -> None:
+    def close(self) -> None:
         """Close, so that the client sees that its answer is not whole."""
         ...
 
@@ -62,16 +62,16 @@ class Exchange:
 
     Attributes:
         is_answered: The whole answer is written.
-        is_gone: Its client does not wait for an answer any more.
+        is_disconnected: Its client does not wait for an answer any more.
         keeps_alive: The connection can be used again; set to False, it makes this request the last.
-        num_unread: Bytes of the body that the application has not taken.
+        num_buffered: Bytes of the body that the application has not taken.
 
     """
 
     __slots__ = (
         "_answer",
         "_awaits_continue",
-        "_has_told_end",
+        "_has_sent_end",
         "_has_whole_body",
         "_line",
         "_num_left",
@@ -79,9 +79,9 @@ class Exchange:
         "_unsent_head",
         "_waiter",
         "is_answered",
-        "is_gone",
+        "is_disconnected",
         "keeps_alive",
-        "num_unread",
+        "num_buffered",
         "scope",
     )
 
@@ -89,14 +89,14 @@ class Exchange:
         self._line = line
         self.scope = scope
         self.keeps_alive = head.keeps_alive
-        self.is_answered = self.is_gone = False
+        self.is_answered = self.is_disconnected = False
         self._awaits_continue = head.awaits_continue
         self._pieces: list[bytes] = []
-        self.num_unread = 0
+        self.num_buffered = 0
         self._has_whole_body = head.body is None
-        self._has_told_end = False
+        self._has_sent_end = False
         self._waiter: asyncio.Future[None] | None = None
-        self._answer: AnswerHead | None = None
+        self._answer: ResponseHead | None = None
         self._unsent_head = b""
         self._num_left = 0
 
@@ -110,10 +110,10 @@ class Exchange:
             self._end()
 
     def _end(self) -> None:
-        if self.is_answered or self.is_gone:
+        if self.is_answered or self.is_disconnected:
             return
         if self.has_begun:
-            self._line.cut()
+            self._line.close()
         else:
             self._line.refuse(ServingError("Internal error"))
 
@@ -125,26 +125,26 @@ class Exchange:
     def take_body(self, piece: bytes, *, is_last: bool) -> None:
         """Keep a piece of the body for the application."""
         self._has_whole_body = is_last
-        if self.is_answered or self.is_gone:
+        if self.is_answered or self.is_disconnected:
             return  # nobody asks for it
         if piece:
             self._pieces.append(piece)
-            self.num_unread += len(piece)
+            self.num_buffered += len(piece)
         self._wake()
 
-    def leave(self, *, is_stalled: bool = False) -> None:
+    def disconnect(self, *, is_stalled: bool = False) -> None:
         """Tell the application that nobody waits for its answer."""
-        if self.is_answered or self.is_gone:
+        if self.is_answered or self.is_disconnected:
             return
         if is_stalled:
             self.scope[STALLED] = True
-        self.is_gone = True
-        self._forget_body()
+        self.is_disconnected = True
+        self._discard_body()
 
     async def receive(self) -> Message:
         """Give the next piece of the body, then wait for the end; one task at a time may ask."""
-        while not (self.is_answered or self.is_gone):
-            if self._pieces or (self._has_whole_body and not self._has_told_end):
+        while not (self.is_answered or self.is_disconnected):
+            if self._pieces or (self._has_whole_body and not self._has_sent_end):
                 return self._take_pieces()
             if self._awaits_continue and not self._has_whole_body and self._answer is None:
                 self._line.write(_CONTINUE)
@@ -156,15 +156,15 @@ class Exchange:
     def _take_pieces(self) -> Message:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
-        self.num_unread = 0
-        self._has_told_end = self._has_whole_body
-        if not self._has_told_end:
-            self._line.read_on()
-        return {"type": "http.request", "body": body, "more_body": not self._has_told_end}
+        self.num_buffered = 0
+        self._has_sent_end = self._has_whole_body
+        if not self._has_sent_end:
+            self._line.resume_body()
+        return {"type": "http.request", "body": body, "more_body": not self._has_sent_end}
 
-    def _forget_body(self) -> None:
+    def _discard_body(self) -> None:
         self._pieces.clear()
-        self.num_unread = 0
+        self.num_buffered = 0
         self._wake()
 
     def _wake(self) -> None:
@@ -179,9 +179,9 @@ class Exchange:
             RuntimeError: It does not follow from what was sent before.
 
         """
-        if self._line.is_full and not self.is_gone:
-            await self._line.room()
-        if self.is_gone:
+        if self._line.is_full and not self.is_disconnected:
+            await self._line.wait_writable()
+        if self.is_disconnected:
             return
         if self.is_answered:
             raise RuntimeError(f"{message['type']} was sent after the end of an answer")
@@ -193,7 +193,7 @@ class Exchange:
     def _begin(self, message: Message) -> None:
         if self._answer is not None:
             raise RuntimeError("http.response.start was sent twice")
-        self._answer = answer_head(
+        self._answer = response_head(
             message["status"],
             message.get("headers", ()),
             method=self.scope["method"],
@@ -214,7 +214,7 @@ class Exchange:
             self._unsent_head = b""
         if is_last:
             self.is_answered = True
-            self._forget_body()
+            self._discard_body()
             self._line.end_exchange(keeps_alive=self.keeps_alive and answer.keeps_alive)
 
     def _framed(self, framing: Framing, body: bytes, *, is_last: bool) -> bytes:

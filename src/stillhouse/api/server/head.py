@@ -83,7 +83,7 @@ def read_head(raw: bytes, bounds: HeadBounds) -> Head:
     version = _VERSIONS.get(first_line[-9:])
     if version is None:
         raise MalformedRequestError("The request line does not end with HTTP/1.1 or HTTP/1.0")
-    found = _Found()
+    found = _ParsedHead()
     parser = httptools.HttpRequestParser(found)
     try:
         parser.feed_data(raw)
@@ -96,7 +96,7 @@ def read_head(raw: bytes, bounds: HeadBounds) -> Head:
     return _head(parser.get_method().decode("ascii"), version, found)
 
 
-class _Found:
+class _ParsedHead:
     """What llhttp finds in a head."""
 
     __slots__ = ("headers", "is_whole", "target")
@@ -142,9 +142,9 @@ def _target_too_long(bounds: HeadBounds) -> TargetTooLongError:
     )
 
 
-def _head(method: str, version: str, found: _Found) -> Head:
+def _head(method: str, version: str, found: _ParsedHead) -> Head:
     path, query = _path_and_query(found.target)
-    hosts, lengths, codings, connection, expect = _telling(found.headers)
+    hosts, lengths, codings, connection, expect = _framing_headers(found.headers)
     _check_host(hosts, version)
     return Head(
         method,
@@ -170,7 +170,7 @@ def _path_and_query(target: bytes) -> tuple[bytes, bytes]:
     return path, url.query or b""
 
 
-def _telling(
+def _framing_headers(
     headers: list[tuple[bytes, bytes]],
 ) -> tuple[list[bytes], list[bytes], list[bytes], bytes, bytes]:
     """The few headers that say how the request is to be read and answered."""

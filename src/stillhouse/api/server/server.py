@@ -13,7 +13,7 @@ from email.utils import formatdate
 import structlog
 from starlette.types import ASGIApp
 
-from stillhouse.api.server.connection import Connection, Patience
+from stillhouse.api.server.connection import Connection, Timeouts
 from stillhouse.api.server.connections import Connections, Entry
 from stillhouse.api.server.exchange import Exchange
 from stillhouse.api.server.head import HeadBounds
@@ -23,12 +23,12 @@ from stillhouse.telemetry.metrics import Metrics
 log = structlog.get_logger()
 
 #: 14 MiB, if all of them are silent.
-MOST_CONNECTIONS = 10_000
+MAX_CONNECTIONS = 10_000
 #: Of connections that the system has made and this process has not taken yet.
 BACKLOG = 2048
-_LOOKS_PER_TIMEOUT = 8
-_LONGEST_PAUSE_S = 1.0  # the Date header is as old at most
-_LOOKED_AT_IN_ONE_GO = 500
+_CHECKS_PER_TIMEOUT = 8
+_MAX_PAUSE_S = 1.0  # the Date header is as old at most
+_CHECKS_PER_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class HttpRules:
     """
 
     bounds: HeadBounds = field(default_factory=HeadBounds)
-    patience: Patience = field(default_factory=Patience)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     max_connections: int | None = None
 
 
@@ -56,8 +56,8 @@ def raise_file_limit() -> int:
 def connections_within(max_files: int) -> int:
     """As many connections as leave files for ledger, engines and what comes up."""
     if max_files == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return min(max_files - min(512, max_files // 4), MOST_CONNECTIONS)
+        return MAX_CONNECTIONS
+    return min(max_files - min(512, max_files // 4), MAX_CONNECTIONS)
 
 
 class HttpServer:
@@ -74,7 +74,7 @@ class HttpServer:
     ) -> None:
         self.app = app
         self.bounds = rules.bounds
-        self.patience = rules.patience
+        self.timeouts = rules.timeouts
         max_open = rules.max_connections or connections_within(
             resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         )
@@ -84,7 +84,7 @@ class HttpServer:
         self.address: object = None
         self._clock = clock or SystemClock()
         self._exchanges: set[asyncio.Task[None]] = set()
-        self._tell_time()
+        self._update_date()
 
     def start(self, exchange: Exchange) -> None:
         """Let the application answer."""
@@ -93,67 +93,65 @@ class HttpServer:
         task.add_done_callback(self._exchanges.discard)
 
     @asynccontextmanager
-    async def listening(
-        self, listener: socket.socket, *, last_words_s: float
-    ) -> AsyncIterator[None]:
+    async def listening(self, listener: socket.socket, *, grace_s: float) -> AsyncIterator[None]:
         """
         Serve while inside; leaving lets in nobody, and waits for the answers that are at work.
 
         Args:
-            last_words_s: How long to wait for them; then they are cut off.
+            grace_s: How long to wait for them; then they are cut off.
 
         """
         self.address = listener.getsockname()[:2]
         server = await self.loop.create_server(
             lambda: Connection(self), sock=listener, backlog=BACKLOG
         )
-        looking = self.loop.create_task(self._look_after(), name="connections")
+        looking = self.loop.create_task(self._check_periodically(), name="connections")
         try:
             yield
         finally:
             server.close()
-            await self._take_leave(last_words_s)
+            await self._shut_down(grace_s)
             looking.cancel()
 
-    async def _look_after(self) -> None:
+    async def _check_periodically(self) -> None:
         """Once in a while, for ever: one timer for all, where one for each would be memory."""
-        timeouts = (self.patience.head_s, self.patience.idle_s, self.patience.stall_s)
-        pause_s = min(min(timeouts) / _LOOKS_PER_TIMEOUT, _LONGEST_PAUSE_S)
+        timeouts = (self.timeouts.head_s, self.timeouts.idle_s, self.timeouts.stall_s)
+        pause_s = min(min(timeouts) / _CHECKS_PER_TIMEOUT, _MAX_PAUSE_S)
         while True:
             await asyncio.sleep(pause_s)
-            self._tell_time()
-            await self._look_once()
+            self._update_date()
+            await self._check_all()
 
-    async def _look_once(self) -> None:
+    async def _check_all(self) -> None:
         now_s = self.loop.time()
         num_cut = 0
         for number, connection in enumerate(self.connections, start=1):
-            num_cut += self._look_at(connection, now_s)
-            if number % _LOOKED_AT_IN_ONE_GO == 0:
+            num_cut += self._check_one(connection, now_s)
+            if number % _CHECKS_PER_BATCH == 0:
                 await asyncio.sleep(0)
         if num_cut:
             log.info("clients_did_not_read", num_cut=num_cut)
         self.connections.report(now_s)
 
-    def _look_at(self, connection: Entry, now_s: float) -> bool:
+    def _check_one(self, connection: Entry, now_s: float) -> bool:
         """One that cannot be closed is not looked at again; the others' time goes on."""
         try:
-            return connection.look(now_s)
+            return connection.check_deadlines(now_s)
         except Exception:
             log.exception("connection_not_closed")
             self.connections.remove(connection)
             return False
 
-    def _tell_time(self) -> None:
+    def _update_date(self) -> None:
         seconds = self._clock.now_ms() // 1000
         self.date = f"date: {formatdate(seconds, usegmt=True)}\r\n".encode()
 
-    async def _take_leave(self, last_words_s: float) -> None:
+    async def _shut_down(self, grace_s: float) -> None:
         self.is_closing = True
         for connection in self.connections:
             connection.shut_down()
         with suppress(TimeoutError):
-            async with asyncio.timeout(last_words_s):
+            async with asyncio.timeout(grace_s):
                 await self.connections.is_empty.wait()
                 while self._exchanges:
                     await asyncio.wait(self._exchanges)
@@ -161,4 +159,4 @@ class HttpServer:
             task.cancel()
         await asyncio.gather(*self._exchanges, return_exceptions=True)
         for connection in self.connections:
-            connection.cut()
+            connection.close()

@@ -32,8 +32,8 @@ async def held(admitted, account_id, num_bytes, *, is_declared=True):
     with admitted.intake(account_id, declared_bytes=declared_bytes) as intake:
         await intake.begin()
         for so_far in range(SMALL_BYTES, num_bytes, SMALL_BYTES):
-            await intake.saw(so_far)
-        await intake.saw(num_bytes)
+            await intake.on_received(so_far)
+        await intake.on_received(num_bytes)
         yield
 
 
@@ -73,8 +73,8 @@ async def test_what_is_packed_counts_as_all_that_it_may_become():
     """A small body that grows takes the share of the largest, and as much of the rate."""
     admitted = admission(max_wait_s=0)
     with admitted.intake(1, declared_bytes=None) as intake:
-        await intake.saw(10)
-        await intake.unpacks()
+        await intake.on_received(10)
+        await intake.reserve_for_unpacking()
         with pytest.raises(RateLimitError, match="wait for its body to be read"):
             await bring(admitted, 1, SMALL_BYTES + 1)
     await bring(admitted, 1, 2 * MIB)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stillhouse.api.bodies.needed_fields import tell_needed
+from stillhouse.api.bodies.needed_fields import describe_required_fields
 
 TEXT = {"type": "string", "maxLength": 9}
 NUMBER = {"type": "integer"}
@@ -19,7 +19,9 @@ def schema_of(**tag):
 def test_each_word_needs_its_fields():
     """A field that may be null elsewhere is not, where a word needs it."""
     schema = schema_of()
-    tell_needed(schema, "type", [("said", ("text",)), ("counted", ("number",)), ("empty", ())])
+    describe_required_fields(
+        schema, "type", [("said", ("text",)), ("counted", ("number",)), ("empty", ())]
+    )
 
     assert [
         {"properties": {"type": {"const": "said"}, "text": TEXT}, "required": ["type", "text"]},
@@ -34,7 +36,7 @@ def test_each_word_needs_its_fields():
 def test_the_usual_word_may_be_left_out():
     """Where a word is meant by itself, only its fields are required."""
     schema = schema_of(default="said")
-    tell_needed(schema, "type", [("said", ("text",)), ("counted", ("number",))])
+    describe_required_fields(schema, "type", [("said", ("text",)), ("counted", ("number",))])
 
     assert [["text"], ["type", "number"]] == [way["required"] for way in schema["anyOf"]]
 
@@ -42,6 +44,8 @@ def test_the_usual_word_may_be_left_out():
 def test_fields_of_one_word_are_null_beside_the_others():
     """What is refused beside a word is said to be."""
     schema = schema_of()
-    tell_needed(schema, "type", [("said", ("text",)), ("empty", ())], is_exclusive=True)
+    describe_required_fields(
+        schema, "type", [("said", ("text",)), ("empty", ())], is_exclusive=True
+    )
 
     assert [TEXT, {"type": "null"}] == [way["properties"]["text"] for way in schema["anyOf"]]

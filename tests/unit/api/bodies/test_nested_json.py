@@ -6,8 +6,8 @@ import pytest
 
 from stillhouse.api.anthropic.request import PromptIn
 from stillhouse.api.bodies.nested_json import json_text, raw_json
-from stillhouse.api.responses.answer import echo_out
 from stillhouse.api.responses.request import ResponseIn
+from stillhouse.api.responses.response import echo_out
 from stillhouse.errors import InvalidRequestError
 
 DEEP: list[Any] = []
@@ -40,10 +40,10 @@ def test_nesting_beyond_reason_is_a_fault_of_the_request(write):
 )
 def test_what_is_repeated_is_written_before_anything_is_generated(fields, param):
     """A schema that could not be repeated is refused, and not found out when it is paid for."""
-    asked = ResponseIn.model_validate({"model": "m", "input": "Hi"} | fields)
+    parsed = ResponseIn.model_validate({"model": "m", "input": "Hi"} | fields)
 
     with pytest.raises(InvalidRequestError) as caught:
-        echo_out(asked)
+        echo_out(parsed)
 
     assert param == caught.value.param
 

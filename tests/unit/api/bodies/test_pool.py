@@ -14,9 +14,9 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stillhouse.api import endpoints as doors
+from stillhouse.api import endpoints
 from stillhouse.api.bodies.frames import Done, Work, read_result, result_frame
-from stillhouse.api.bodies.parsed_request import read_asked
+from stillhouse.api.bodies.parsed_request import parse_request
 from stillhouse.api.bodies.pool import BodyPool, PoolRules
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.clock import SystemClock
@@ -38,7 +38,7 @@ OPEN_FILES = (
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 FUNCTION = {"name": "f", "description": "It does.", "parameters": SCHEMA}
 CHAT_TOOL = {"type": "function", "function": FUNCTION | {"strict": True}}
-#: By a path of each door.
+#: By a path of each spec.
 RICH = {
     "/v1/openai/chat/completions": HELLO
     | {
@@ -81,7 +81,7 @@ RICH = {
         "reasoning": {"effort": "low"},
     },
 }
-READS = [door.read for door in doors.DOORS]
+READS = [spec.read for spec in endpoints.ENDPOINTS]
 _ODD = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: (
@@ -115,7 +115,7 @@ _BODIES = st.builds(
 
 def all_of(read, head=None):
     """What an endpoint makes of a body."""
-    return partial(read_asked, read, head or RequestHead())
+    return partial(parse_request, read, head or RequestHead())
 
 
 def here(read, body):
@@ -152,21 +152,21 @@ class TestPool:
     )
     @given(_BODIES | st.binary(max_size=20), st.sampled_from(READS), st.text(max_size=3))
     async def test_a_body_says_the_same_wherever_it_is_read(self, pool, body, read, key):
-        """Each door's request, form and claim, and each refusal to the letter."""
+        """Each endpoint's request, writer and claim, and each refusal to the letter."""
         head = RequestHead(target="/x", model_name="m", idempotency_key=key, token="t")
         read = all_of(read, head)
 
         assert repr(here(read, body)) == repr(await there(pool, read, body))
 
-    @pytest.mark.parametrize("door", doors.DOORS, ids=lambda door: door.paths[0])
-    async def test_all_that_a_request_can_be_made_of(self, pool, door):
-        """Each door's tools, formats, options and history."""
-        body = json.dumps(RICH[door.paths[0]]).encode()
-        read = all_of(door.read, RequestHead(model_name="m", idempotency_key="once"))
-        asked, claim = await there(pool, read, body)
+    @pytest.mark.parametrize("spec", endpoints.ENDPOINTS, ids=lambda spec: spec.paths[0])
+    async def test_all_that_a_request_can_be_made_of(self, pool, spec):
+        """Each endpoint's tools, formats, options and history."""
+        body = json.dumps(RICH[spec.paths[0]]).encode()
+        read = all_of(spec.read, RequestHead(model_name="m", idempotency_key="once"))
+        parsed, claim = await there(pool, read, body)
 
         assert claim
-        assert here(read, body) == (asked, claim)
+        assert here(read, body) == (parsed, claim)
 
     @pytest.mark.parametrize(
         "name",
@@ -185,12 +185,12 @@ class TestPool:
         assert 9 == await there(pool, len, gzip.compress(b"x" * 9), is_packed=True)
         assert BodyTooLargeError is (await there(pool, len, bomb, is_packed=True))[0]
 
-    @pytest.mark.parametrize("door", doors.COUNT_DOORS, ids=lambda door: door.paths[0])
-    async def test_prompts_to_be_counted_are_read_there(self, pool, door):
-        """Both doors that count."""
+    @pytest.mark.parametrize("spec", endpoints.TOKEN_COUNT_ENDPOINTS, ids=lambda s: s.paths[0])
+    async def test_prompts_to_be_counted_are_read_there(self, pool, spec):
+        """Both endpoints that count."""
         body = json.dumps(HELLO | {"input": "Once"}).encode()
 
-        assert repr(here(door.read, body)) == repr(await there(pool, door.read, body))
+        assert repr(here(spec.read, body)) == repr(await there(pool, spec.read, body))
 
     async def test_a_process_that_is_killed_has_a_successor(self, pool):
         """Nobody is told of it."""

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.api.deepinfra.inference import InferenceForm
+from stillhouse.api.deepinfra.inference import InferenceWriter
 from stillhouse.errors import EngineCrashedError
 from stillhouse.types.chat import (
     ChoiceAnswer,
@@ -18,9 +18,9 @@ from stillhouse.types.chat import (
     TokenLogprobs,
     TokenUsage,
 )
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
-HEAD = AnswerHead("Rx", 7, "a/b", ServiceTier.DEFAULT, n=1)
+META = ResponseMeta("Rx", 7, "a/b", ServiceTier.DEFAULT, n=1)
 FINISH = Finish(FinishReason.STOP, TokenUsage(48, 16, 189), 92_400_000, runtime_ms=228)
 STATUS = {
     "status": "succeeded",
@@ -36,7 +36,7 @@ def token(token_bytes, *, token_id=5):
 
 
 def streamed(*events):
-    encoder = InferenceForm(is_stream=True).stream(HEAD)
+    encoder = InferenceWriter(is_stream=True).event_encoder(META)
     assert b"" == encoder.opening() + encoder.closing()
     raw = b"".join(encoder.event(event, None) for event in events)
     return [json.loads(event.removeprefix("data: ")) for event in raw.decode().splitlines()[::2]]
@@ -45,7 +45,7 @@ def streamed(*events):
 def test_a_whole_answer():
     """A result for each response; the cost has no noise behind its last digit."""
     choices = tuple(ChoiceAnswer(text, "", (), (), FinishReason.STOP) for text in ("one", "two"))
-    raw = InferenceForm(is_stream=False).whole(HEAD, choices, FINISH)
+    raw = InferenceWriter(is_stream=False).whole_body(META, choices, FINISH)
 
     assert {
         "request_id": "Rx",
@@ -60,7 +60,7 @@ def test_a_whole_answer():
 def test_a_cost_that_is_not_charged_yet_is_null():
     """Nobody is told a cost before the ledger has it."""
     finish = Finish(FinishReason.STOP, TokenUsage(1, 0, 1), None)
-    raw = InferenceForm(is_stream=False).whole(HEAD, (), finish)
+    raw = InferenceWriter(is_stream=False).whole_body(META, (), finish)
 
     assert json.loads(raw)["inference_status"]["cost"] is None
 
@@ -141,6 +141,6 @@ def test_text_without_a_token_comes_with_the_last_event():
 
 def test_an_error_in_mid_stream():
     """It is in the envelope of every error."""
-    event = InferenceForm(is_stream=True).stream(HEAD).error(EngineCrashedError("gone"))
+    event = InferenceWriter(is_stream=True).event_encoder(META).error(EngineCrashedError("gone"))
 
     assert "gone" == json.loads(event.removeprefix(b"data: "))["error"]["message"]

@@ -31,21 +31,21 @@ def refusal(body, content_type=JSON):
 
 def test_the_least():
     """A prompt is enough; DeepInfra's 512 tokens are the most where nothing is said."""
-    asked = request()
+    parsed = request()
 
     assert ("a/b", "Once", 512, 1, None) == (
-        asked.model,
-        asked.prompt,
-        asked.max_tokens,
-        asked.n,
-        asked.top_logprobs,
+        parsed.model,
+        parsed.prompt,
+        parsed.max_tokens,
+        parsed.n,
+        parsed.top_logprobs,
     )
     assert 512 == request(max_new_tokens=None).max_tokens
 
 
 def test_deepinfras_names_arrive():
     """Each field has its place in the request."""
-    asked = request(
+    parsed = request(
         max_new_tokens=7,
         num_responses=4,
         stop=["a", "b"],
@@ -61,12 +61,12 @@ def test_deepinfras_names_arrive():
     )
 
     assert (7, 4, ("a", "b"), JsonObjectFormat()) == (
-        asked.max_tokens,
-        asked.n,
-        asked.stop,
-        asked.response_format,
+        parsed.max_tokens,
+        parsed.n,
+        parsed.stop,
+        parsed.response_format,
     )
-    sampling = asked.sampling
+    sampling = parsed.sampling
     assert (0.5, 0.9, 3, 0.1) == (
         sampling.temperature,
         sampling.top_p,
@@ -125,14 +125,19 @@ def test_the_path_names_the_model(name, version, model):
 
 def test_form_fields_are_json_but_for_texts():
     """Numbers, switches and objects are read as JSON; a prompt that looks like one is text."""
-    asked = read(
+    parsed = read(
         b"input=5&max_new_tokens=7&temperature=0.5&response_format={%22type%22:%22json_object%22}"
         b"&stream=True",
         FORM,
     )
 
-    assert ("5", 7, 0.5, True) == (asked.input, asked.max_tokens, asked.temperature, asked.stream)
-    assert JsonObjectFormat() == asked.to_request().response_format
+    assert ("5", 7, 0.5, True) == (
+        parsed.input,
+        parsed.max_tokens,
+        parsed.temperature,
+        parsed.stream,
+    )
+    assert JsonObjectFormat() == parsed.to_request().response_format
 
 
 @pytest.mark.parametrize(

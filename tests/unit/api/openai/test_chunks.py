@@ -21,9 +21,9 @@ from stillhouse.types.chat import (
     TokenUsage,
     ToolCallDelta,
 )
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
-HEAD = AnswerHead("chatcmpl-x", 7, 'a"/b', ServiceTier.DEFAULT, n=2)
+META = ResponseMeta("chatcmpl-x", 7, 'a"/b', ServiceTier.DEFAULT, n=2)
 FINISH = Finish(FinishReason.LENGTH, TokenUsage(48, 0, 189), 92_400_000, reasoning_tokens=5)
 
 
@@ -37,7 +37,7 @@ class SoFar:
 
 
 def encoded(event, *, has_logprobs=False, **options):
-    encoder = ChunkEncoder(HEAD, StreamOptions(**options), has_logprobs=has_logprobs)
+    encoder = ChunkEncoder(META, StreamOptions(**options), has_logprobs=has_logprobs)
     return [parsed(chunk) for chunk in encoder.event(event, SoFar()).split(b"\n\n")[:-1]]
 
 
@@ -58,7 +58,7 @@ def test_any_text_survives_as_one_event(content, reasoning):
 
 def test_opening_gives_each_answer_its_role():
     """The role comes once for each answer, on its first chunk."""
-    encoder = ChunkEncoder(HEAD, StreamOptions())
+    encoder = ChunkEncoder(META, StreamOptions())
     chunks = [parsed(chunk) for chunk in encoder.opening().split(b"\n\n")[:-1]]
 
     assert [0, 1] == [chunk["choices"][0]["index"] for chunk in chunks]
@@ -151,7 +151,7 @@ def test_log_probabilities():
 
 def test_error_event():
     """An error in mid-stream is an event in OpenAI's envelope."""
-    event = ChunkEncoder(HEAD, StreamOptions()).error(EngineCrashedError("gone"))
+    event = ChunkEncoder(META, StreamOptions()).error(EngineCrashedError("gone"))
 
     assert ("gone", "engine_crashed") == tuple(
         parsed(event)["error"][key] for key in ("message", "code")

@@ -48,7 +48,7 @@ class Peer(asyncio.Transport):
         if self.connection.is_full and self.get_write_buffer_size() == 0:
             self.connection.resume_writing()
 
-    def leave(self):
+    def disconnect(self):
         self.is_closed = True
         self.connection.connection_lost(None)
 
@@ -98,7 +98,7 @@ def make_server(app, rules=None):
     return HttpServer(app, rules or HttpRules(max_connections=100), Metrics())
 
 
-async def turn(number=20):
+async def run_pending(number=20):
     """Let everything that is ready happen."""
     for _ in range(number):
         await asyncio.sleep(0)

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.api.server.connection import Patience
+from stillhouse.api.server.connection import Timeouts
 from stillhouse.api.server.exchange import STALLED
 from stillhouse.api.server.head import HeadBounds
 from stillhouse.api.server.server import HttpRules
-from tests.unit.api.server.peer import Peer, make_server, turn
+from tests.unit.api.server.peer import Peer, make_server, run_pending
 
 GET = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"
-PATIENCE = Patience()
+TIMEOUTS = Timeouts()
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
 
@@ -92,7 +92,7 @@ async def ask(app, *pieces, rules=None):
     peer = Peer(make_server(app, rules))
     for piece in pieces:
         peer.send(piece)
-        await turn()
+        await run_pending()
     return peer
 
 
@@ -154,12 +154,12 @@ async def test_requests_ahead_wait_outside():
     peer = Peer(make_server(app))
     for number in range(10_000):
         peer.send(GET % number)
-        await turn(1)
+        await run_pending(1)
 
     assert ["/0"] == [scope["path"] for scope in app.scopes]
     assert 10_000 * len(GET) - len(peer.inbox) < 100 << 10
     await app.sends[0]({"type": "http.response.body"})
-    await turn()
+    await run_pending()
     assert ["/0", "/1"] == [scope["path"] for scope in app.scopes]
 
 
@@ -168,7 +168,7 @@ async def test_answers_that_nobody_reads_hold_up_what_follows():
     app = App()
     peer = Peer(make_server(app), takes_all=False)
     peer.send(b"".join(GET % number for number in range(10_000)))
-    await turn(6000)
+    await run_pending(6000)
 
     assert peer.get_write_buffer_size() < 100 << 10
     assert len(peer.inbox) > 200 << 10
@@ -176,8 +176,8 @@ async def test_answers_that_nobody_reads_hold_up_what_follows():
     peer.takes_all = True
     while len(app.scopes) < 10_000:
         peer.take(peer.get_write_buffer_size())
-        await turn(1000)
-    await turn()
+        await run_pending(1000)
+    await run_pending()
     assert 10_000 == len(answers_in(peer.written, ["GET"] * 10_000))
 
 
@@ -198,10 +198,10 @@ async def test_a_body_that_is_not_taken_waits_outside():
 
     peer = Peer(make_server(slow))
     peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + bytes(1_000_000))
-    await turn()
+    await run_pending()
     assert len(peer.inbox) > 800_000
     begin.set()
-    await turn(200)
+    await run_pending(200)
 
     assert 1_000_000 == sum(found)
     assert max(found) <= 128 << 10
@@ -216,9 +216,9 @@ async def test_a_body_that_nobody_wants_is_thrown_away():
 
     peer = Peer(make_server(hasty))
     peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000))
-    await turn()
+    await run_pending()
     peer.send(bytes(50_000) + GET % 1)
-    await turn()
+    await run_pending()
 
     assert [(200, b""), (200, b"")] == answers_in(peer.written, ["POST", "GET"])
 
@@ -232,7 +232,7 @@ async def test_head_and_body_are_one_write():
     writes = []
     peer.write = writes.append
     peer.send(GET % 1)
-    await turn()
+    await run_pending()
 
     assert writes[0].startswith(b"HTTP/1.1 200 OK\r\ndate: ")
     assert writes[0].endswith(b"\r\n\r\nGET /")
@@ -274,13 +274,13 @@ async def test_a_client_that_waits_for_leave_to_send():
 
     peer = Peer(make_server(late))
     peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
-    await turn()
+    await run_pending()
     assert b"" == peer.written
     begin.set()
-    await turn()
+    await run_pending()
     assert b"HTTP/1.1 100 Continue\r\n\r\n" == peer.written
     peer.send(b"ab")
-    await turn()
+    await run_pending()
 
     assert peer.written.endswith(b"POST / b'ab'")
 
@@ -406,9 +406,9 @@ async def test_a_silent_connection_is_closed():
     """Once the time for a head is over, and no sooner."""
     server = make_server(App())
     peer = Peer(server)
-    peer.connection.look(after(server, PATIENCE.head_s - 1))
+    peer.connection.check_deadlines(after(server, TIMEOUTS.head_s - 1))
     assert not peer.is_closed
-    peer.connection.look(after(server, PATIENCE.head_s))
+    peer.connection.check_deadlines(after(server, TIMEOUTS.head_s))
 
     assert peer.is_aborted
     assert b"" == peer.written
@@ -420,10 +420,10 @@ async def test_a_head_that_comes_slowly_is_refused():
     peer = Peer(server)
     peer.send(b"GET / HTTP/1.1\r\n")
     peer.send(b"Host: x\r\n")
-    peer.connection.look(after(server, PATIENCE.head_s))
+    peer.connection.check_deadlines(after(server, TIMEOUTS.head_s))
 
     assert 408 == refusal_in(peer)[0]
-    peer.connection.look(after(server, 100))
+    peer.connection.check_deadlines(after(server, 100))
     assert peer.is_aborted
 
 
@@ -432,17 +432,17 @@ async def test_between_requests_there_is_more_time():
     server = make_server(App())
     peer = Peer(server)
     peer.send(GET % 1)
-    await turn()
-    peer.connection.look(after(server, PATIENCE.idle_s - 1))
+    await run_pending()
+    peer.connection.check_deadlines(after(server, TIMEOUTS.idle_s - 1))
     assert not peer.is_closed
     peer.send(b"G")
-    peer.connection.look(after(server, PATIENCE.head_s - 1))
+    peer.connection.check_deadlines(after(server, TIMEOUTS.head_s - 1))
     assert not peer.has_eof
-    peer.connection.look(after(server, PATIENCE.head_s))
+    peer.connection.check_deadlines(after(server, TIMEOUTS.head_s))
     assert peer.has_eof
 
     resting = await ask(App(), GET % 1)
-    resting.connection.look(after(server, PATIENCE.idle_s))
+    resting.connection.check_deadlines(after(server, TIMEOUTS.idle_s))
     assert resting.is_closed
     assert not resting.is_aborted
 
@@ -452,9 +452,9 @@ async def test_empty_lines_are_no_way_to_stay():
     server = make_server(App())
     peer = Peer(server)
     peer.send(GET % 1)
-    await turn()
+    await run_pending()
     peer.send(b"\r\n")
-    peer.connection.look(after(server, PATIENCE.head_s))
+    peer.connection.check_deadlines(after(server, TIMEOUTS.head_s))
 
     assert peer.is_closed
 
@@ -464,8 +464,8 @@ async def test_a_request_at_work_takes_as_long_as_it_takes():
     server = make_server(Waiting())
     peer = Peer(server)
     peer.send(GET % 1)
-    await turn()
-    peer.connection.look(after(server, 100_000))
+    await run_pending()
+    peer.connection.check_deadlines(after(server, 100_000))
 
     assert not peer.is_closed
 
@@ -480,8 +480,8 @@ async def test_a_body_that_nobody_wants_has_a_time():
     server = make_server(hasty)
     peer = Peer(server)
     peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
-    await turn()
-    peer.connection.look(after(server, PATIENCE.head_s))
+    await run_pending()
+    peer.connection.check_deadlines(after(server, TIMEOUTS.head_s))
 
     assert peer.is_aborted
 
@@ -494,9 +494,9 @@ async def test_who_leaves_is_noticed():
     app = Waiting()
     peer = Peer(make_server(app))
     peer.send(GET % 1 + GET % 2)
-    await turn()
-    peer.leave()
-    await turn()
+    await run_pending()
+    peer.disconnect()
+    await run_pending()
 
     assert ["/1"] == app.left
     assert 1 == len(app.scopes)
@@ -510,9 +510,9 @@ async def test_who_leaves_between_requests_leaves_nothing():
     for _ in range(20):
         if peer.written:
             break
-        await turn(1)
-    peer.leave()
-    await turn()
+        await run_pending(1)
+    peer.disconnect()
+    await run_pending()
 
     assert 1 == len(app.scopes)
 
@@ -523,20 +523,20 @@ async def stalled():
     app = Waiting()
     peer = Peer(make_server(app), takes_all=False)
     peer.send(GET % 1)
-    await turn()
+    await run_pending()
     return peer, app
 
 
 async def test_a_client_that_takes_nothing_is_cut(stalled):
     """Once the time is over, at once and with all that waits; its request's scope says why."""
     peer, app = stalled
-    assert not peer.connection.look(0)
-    assert not peer.connection.look(PATIENCE.stall_s - 0.1)
+    assert not peer.connection.check_deadlines(0)
+    assert not peer.connection.check_deadlines(TIMEOUTS.stall_s - 0.1)
     assert not peer.is_aborted
     assert STALLED not in app.scopes[0]
 
-    assert peer.connection.look(PATIENCE.stall_s)
-    await turn()
+    assert peer.connection.check_deadlines(TIMEOUTS.stall_s)
+    await run_pending()
     assert peer.is_aborted
     assert STALLED in app.scopes[0]
     assert ["/1"] == app.left
@@ -547,7 +547,7 @@ async def test_a_slow_client_is_waited_for(stalled):
     """A byte within each timeout is enough, for ever."""
     peer, _ = stalled
     for second in range(0, 1000, 20):
-        assert not peer.connection.look(second)
+        assert not peer.connection.check_deadlines(second)
         peer.take(1)
 
 
@@ -555,7 +555,7 @@ async def test_slow_but_as_fast_as_its_server(stalled):
     """As much waits at every look, but it is not the same."""
     peer, _ = stalled
     for second in range(0, 1000, 20):
-        assert not peer.connection.look(second)
+        assert not peer.connection.check_deadlines(second)
         peer.connection.write(b"x")
         peer.take(1)
 
@@ -563,24 +563,24 @@ async def test_slow_but_as_fast_as_its_server(stalled):
 async def test_more_to_take_is_no_taking(stalled):
     """A comment now and then, added to what waits, does not hide that nobody reads."""
     peer, _ = stalled
-    assert not peer.connection.look(0)
+    assert not peer.connection.check_deadlines(0)
     peer.connection.write(b": keep-alive\n\n")
-    assert not peer.connection.look(15)
+    assert not peer.connection.check_deadlines(15)
     peer.connection.write(b": keep-alive\n\n")
 
-    assert peer.connection.look(30)
+    assert peer.connection.check_deadlines(30)
 
 
 async def test_who_has_read_everything_may_be_silent(stalled):
     """A stream that has nothing to say is none that stands still."""
     peer, _ = stalled
     peer.take(peer.get_write_buffer_size())
-    assert not peer.connection.look(0)
-    assert not peer.connection.look(1000)
+    assert not peer.connection.check_deadlines(0)
+    assert not peer.connection.check_deadlines(1000)
     peer.connection.write(b"x")
-    assert not peer.connection.look(1001)
+    assert not peer.connection.check_deadlines(1001)
 
-    assert peer.connection.look(1031)
+    assert peer.connection.check_deadlines(1031)
 
 
 async def test_whole_answers_that_nobody_reads():
@@ -588,11 +588,11 @@ async def test_whole_answers_that_nobody_reads():
     server = make_server(App())
     peer = Peer(server, takes_all=False)
     peer.send(GET % 1)
-    await turn()
+    await run_pending()
     now_s = server.loop.time()
-    assert not peer.connection.look(now_s)
+    assert not peer.connection.check_deadlines(now_s)
 
-    assert peer.connection.look(now_s + PATIENCE.stall_s)
+    assert peer.connection.check_deadlines(now_s + TIMEOUTS.stall_s)
     assert peer.is_aborted
 
 
@@ -601,9 +601,9 @@ async def test_writers_wait_for_room():
     app = Waiting(first=b"x" * 100_000)
     peer = Peer(make_server(app), takes_all=False)
     peer.send(GET % 1)
-    await turn()
+    await run_pending()
     more = asyncio.create_task(app.sends[0]({"type": "http.response.body", "body": b"y"}))
-    await turn()
+    await run_pending()
     assert not more.done()
     peer.take(peer.get_write_buffer_size())
     await more
@@ -620,7 +620,7 @@ async def test_shutting_down():
     server = make_server(app)
     resting, working = Peer(server), Peer(server)
     working.send(GET % 1)
-    await turn()
+    await run_pending()
     for peer in (resting, working):
         peer.connection.shut_down()
     assert (True, False) == (resting.is_closed, working.is_closed)
@@ -643,9 +643,9 @@ async def test_what_was_sent_ahead_on_a_connection_that_is_closed_is_not_begun()
     server.app = answering
     peer = Peer(server)
     peer.send(GET % 1 + GET % 2)
-    await turn()
-    peer.leave()
-    await turn()
+    await run_pending()
+    peer.disconnect()
+    await run_pending()
 
     assert peer.is_aborted
     assert ["/1"] == [scope["path"] for scope in app.scopes]
@@ -657,7 +657,7 @@ async def test_who_reads_a_last_answer_slowly_keeps_out_nobody():
     server = make_server(App(), HttpRules(max_connections=1))
     peer = Peer(server, takes_all=False)
     peer.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    await turn()
+    await run_pending()
     newcomer = Peer(server)
 
     assert peer.is_aborted
@@ -666,14 +666,14 @@ async def test_who_reads_a_last_answer_slowly_keeps_out_nobody():
 
 async def test_one_connection_that_cannot_be_closed_keeps_no_other_one_open():
     """Whatever the system says of a socket, the time of all others goes on."""
-    server = make_server(App(), HttpRules(patience=Patience(head_s=0.0), max_connections=9))
+    server = make_server(App(), HttpRules(timeouts=Timeouts(head_s=0.0), max_connections=9))
     broken, other = Peer(server), Peer(server)
 
     def refuse(*_):
         raise OSError("Transport endpoint is not connected")
 
     broken.setsockopt = refuse
-    await server._look_once()
+    await server._check_all()
 
     assert other.is_aborted
     assert 0 == len(server.connections)

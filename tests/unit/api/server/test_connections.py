@@ -38,8 +38,8 @@ def closed(entries):
 def test_the_one_that_has_rested_longest_goes():
     """Of the address that has most; who was at work in between has rested less."""
     connections, entries = full_of(4, "a", "b", "b", "b")
-    connections.work(entries[1])
-    connections.rest(entries[1])
+    connections.mark_active(entries[1])
+    connections.mark_idle(entries[1])
 
     assert connections.add(Open(), "c")
     assert [2] == closed(entries)
@@ -49,8 +49,8 @@ def test_the_one_that_has_rested_longest_goes():
 def test_who_is_at_work_stays():
     """A connection with a request at work is nobody's to take."""
     connections, entries = full_of(3, "a", "a", "b")
-    connections.work(entries[0])
-    connections.work(entries[1])
+    connections.mark_active(entries[0])
+    connections.mark_active(entries[1])
 
     assert connections.add(Open(), "c")
     assert [2] == closed(entries)
@@ -59,8 +59,8 @@ def test_who_is_at_work_stays():
 def test_who_has_more_takes_nothing_from_who_has_less():
     """Then it is the newcomer who is closed, however long the others rest."""
     connections, entries = full_of(3, "a", "a", "b")
-    connections.work(entries[0])
-    connections.work(entries[1])
+    connections.mark_active(entries[0])
+    connections.mark_active(entries[1])
     newcomer = Open()
 
     assert not connections.add(newcomer, "a")
@@ -72,7 +72,7 @@ def test_where_all_are_at_work_nobody_comes_in():
     """The newest is the only one that has nothing to lose."""
     connections, entries = full_of(2, "a", "b")
     for entry in entries:
-        connections.work(entry)
+        connections.mark_active(entry)
     newcomer = Open()
 
     assert not connections.add(newcomer, "c")
@@ -97,14 +97,14 @@ def test_what_an_address_is(one, other, is_same):
 
 def test_heads_in_pieces_have_a_bound_together(monkeypatch):
     """The oldest is given up first; one that came whole is not held any more."""
-    monkeypatch.setattr(table, "MAX_HELD_BYTES", 100)
+    monkeypatch.setattr(table, "MAX_BUFFERED_BYTES", 100)
     connections, entries = full_of(10, "a", "b", "c", "d")
-    connections.hold(entries[0], 40)
-    connections.hold(entries[0], 0)
-    connections.hold(entries[1], 50)
-    connections.hold(entries[2], 50)
+    connections.note_buffered(entries[0], 40)
+    connections.note_buffered(entries[0], 0)
+    connections.note_buffered(entries[1], 50)
+    connections.note_buffered(entries[2], 50)
     assert [] == closed(entries)
-    connections.hold(entries[3], 1)
+    connections.note_buffered(entries[3], 1)
 
     assert [1] == closed(entries)
 
@@ -114,12 +114,12 @@ def test_who_is_closed_holds_nothing():
     connections, entries = full_of(1, "a")
     connections.add(Open(), "a")
     assert [0] == closed(entries)
-    connections.hold(entries[0], table.MAX_HELD_BYTES + 1)
-    connections.hold(entries[0], table.MAX_HELD_BYTES)
+    connections.note_buffered(entries[0], table.MAX_BUFFERED_BYTES + 1)
+    connections.note_buffered(entries[0], table.MAX_BUFFERED_BYTES)
 
     newcomer = Open()
     assert connections.add(newcomer, "a")
-    connections.hold(newcomer, table.MAX_HELD_BYTES)
+    connections.note_buffered(newcomer, table.MAX_BUFFERED_BYTES)
     assert not newcomer.is_aborted
 
 
@@ -176,10 +176,10 @@ def test_the_rule_in_any_order_of_events(steps):
         elif known:
             entry = known[which % len(known)]
             if what == "work":
-                connections.work(entry)
+                connections.mark_active(entry)
                 at_work.add(entry)
             elif what == "rest":
-                connections.rest(entry)
+                connections.mark_idle(entry)
                 at_work.discard(entry)
             else:
                 connections.remove(entry)

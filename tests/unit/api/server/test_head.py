@@ -61,7 +61,7 @@ def test_what_a_head_says():
         (["CONNECT a:1 HTTP/1.1", "Host: a"], "not a path"),
         (["GET /\xe4 HTTP/1.1", "Host: a"], "not HTTP"),
         (["GET / HTTP/1.1", "Host : a"], "not HTTP"),
-        (["GET / HTTP/1.1", "Host: a", "X: 1", " folded: 2"], "not HTTP"),
+        (["GET / HTTP/1.1", "Host: a", "X: 1", " fold_system_messages: 2"], "not HTTP"),
         (["GET / HTTP/1.1", "Host: a", "X: 1\nY: 2"], "not HTTP"),
         (["GET / HTTP/1.1\nHost: a"], "HTTP/1.1"),
         (["GET /\nA: b HTTP/1.1", "Host: a"], "one space"),

@@ -114,7 +114,7 @@ def test_no_more_is_taken_than_llhttp_takes(made, data):
         b"3;a\rb\r\nabc\r\n0\r\n\r\n",
         b"0\r\nA b\r\n\r\n",
         b"0\r\nContent-Length: 3\r\n\r\n",
-        b"0\r\n folded: x\r\n\r\n",
+        b"0\r\n fold_system_messages: x\r\n\r\n",
         b"0\r\nA: b\n\r\n",
     ],
 )

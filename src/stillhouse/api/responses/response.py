@@ -8,11 +8,11 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from stillhouse.api.bodies.nested_json import raw_json
-from stillhouse.api.openai.chat_answer import TokenLogprobsOut, logprobs_out
+from stillhouse.api.openai.chat_response import TokenLogprobsOut, logprobs_out
 from stillhouse.api.responses.request import FormatIn, FunctionToolIn, ResponseIn
 from stillhouse.errors import RequestError, StillhouseError
 from stillhouse.types.chat import ChoiceAnswer, Finish, FinishReason, TokenLogprobs, ToolCall
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 ID_PREFIX = "resp_"
 
@@ -148,9 +148,9 @@ class ResponseOut(EchoOut):
     service_tier: str
 
 
-def item_id(prefix: str, head: AnswerHead, output_index: int) -> str:
+def item_id(prefix: str, meta: ResponseMeta, output_index: int) -> str:
     """The same id whenever the same answer is told."""
-    return f"{prefix}_{head.request_id.removeprefix(ID_PREFIX)}{output_index:02x}"
+    return f"{prefix}_{meta.request_id.removeprefix(ID_PREFIX)}{output_index:02x}"
 
 
 def reasoning_out(id_: str, text: str | None, status: StatusOut) -> ReasoningItemOut:
@@ -210,16 +210,16 @@ def call_out(id_: str, call: ToolCall, status: StatusOut) -> FunctionCallItemOut
     }
 
 
-def output_out(head: AnswerHead, choice: ChoiceAnswer) -> list[ItemOut]:
+def output_out(meta: ResponseMeta, choice: ChoiceAnswer) -> list[ItemOut]:
     """The items of a whole answer; one that was cut off is so in its last item."""
     items: list[ItemOut] = []
     if choice.reasoning:
-        items.append(reasoning_out(item_id("rs", head, 0), choice.reasoning, "completed"))
+        items.append(reasoning_out(item_id("rs", meta, 0), choice.reasoning, "completed"))
     if choice.content or choice.logprobs:
-        id_ = item_id("msg", head, len(items))
+        id_ = item_id("msg", meta, len(items))
         items.append(message_out(id_, choice.content, choice.logprobs, "completed"))
     for call in choice.tool_calls:
-        items.append(call_out(item_id("fc", head, len(items)), call, "completed"))
+        items.append(call_out(item_id("fc", meta, len(items)), call, "completed"))
     if items:
         items[-1]["status"] = ending_of(choice.reason)
     return items
@@ -231,7 +231,7 @@ def ending_of(reason: FinishReason) -> Literal["completed", "incomplete"]:
 
 
 def response_out(  # noqa: PLR0913  (one argument per part that changes while it is told)
-    head: AnswerHead,
+    meta: ResponseMeta,
     echo: EchoOut,
     *,
     status: StatusOut,
@@ -249,17 +249,17 @@ def response_out(  # noqa: PLR0913  (one argument per part that changes while it
     """
     is_cut = status == "incomplete"
     return {
-        "id": head.request_id,
+        "id": meta.request_id,
         "object": "response",
-        "created_at": head.created_s,
+        "created_at": meta.created_s,
         "status": status,
         "background": False,
         "error": failure,
         "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
-        "model": head.model_id,
+        "model": meta.model_id,
         "output": list(output),
         "usage": None if finish is None else _usage_out(finish),
-        "service_tier": head.tier.value,
+        "service_tier": meta.tier.value,
         **echo,
     }
 
@@ -282,7 +282,7 @@ def _usage_out(finish: Finish) -> ResponseUsageOut:
     }
 
 
-def echo_out(asked: ResponseIn) -> EchoOut:
+def echo_out(parsed: ResponseIn) -> EchoOut:
     """
     What was asked for.
 
@@ -291,27 +291,27 @@ def echo_out(asked: ResponseIn) -> EchoOut:
 
     """
     return {
-        "instructions": asked.instructions,
-        "max_output_tokens": asked.max_output_tokens,
-        "max_tool_calls": asked.max_tool_calls,
-        "metadata": asked.metadata or {},
-        "parallel_tool_calls": asked.parallel_tool_calls is not False,
+        "instructions": parsed.instructions,
+        "max_output_tokens": parsed.max_output_tokens,
+        "max_tool_calls": parsed.max_tool_calls,
+        "metadata": parsed.metadata or {},
+        "parallel_tool_calls": parsed.parallel_tool_calls is not False,
         "previous_response_id": None,
-        "prompt_cache_key": asked.prompt_cache_key,
+        "prompt_cache_key": parsed.prompt_cache_key,
         "reasoning": {
-            "effort": asked.reasoning.effort if asked.reasoning else None,
+            "effort": parsed.reasoning.effort if parsed.reasoning else None,
             "summary": None,
         },
-        "safety_identifier": asked.safety_identifier,
+        "safety_identifier": parsed.safety_identifier,
         "store": False,
-        "temperature": asked.temperature,
-        "text": {"format": _format_out(asked.output_format)},
-        "tool_choice": _tool_choice_out(asked.tool_choice),
-        "tools": [_tool_out(tool, f"tools.{n}") for n, tool in enumerate(asked.tools or ())],
-        "top_logprobs": asked.top_logprobs or 0,
-        "top_p": asked.top_p,
+        "temperature": parsed.temperature,
+        "text": {"format": _format_out(parsed.output_format)},
+        "tool_choice": _tool_choice_out(parsed.tool_choice),
+        "tools": [_tool_out(tool, f"tools.{n}") for n, tool in enumerate(parsed.tools or ())],
+        "top_logprobs": parsed.top_logprobs or 0,
+        "top_p": parsed.top_p,
         "truncation": "disabled",
-        "user": asked.user,
+        "user": parsed.user,
     }
 
 
@@ -321,23 +321,23 @@ def _tool_choice_out(choice: Any) -> Any:
     return choice or "auto"
 
 
-def _format_out(asked: FormatIn) -> dict[str, Any]:
-    if asked.json_schema is None:
-        return {"type": asked.type}
+def _format_out(parsed: FormatIn) -> dict[str, Any]:
+    if parsed.json_schema is None:
+        return {"type": parsed.type}
     return {
-        "type": asked.type,
-        "name": asked.name,
-        "description": asked.description,
-        "schema": raw_json(asked.json_schema, param="text.format.schema"),
+        "type": parsed.type,
+        "name": parsed.name,
+        "description": parsed.description,
+        "schema": raw_json(parsed.json_schema, param="text.format.schema"),
         "strict": True,
     }
 
 
-def _tool_out(tool: FunctionToolIn, place: str) -> dict[str, Any]:
+def _tool_out(tool: FunctionToolIn, path: str) -> dict[str, Any]:
     return {
         "type": "function",
         "name": tool.name,
         "description": tool.description,
-        "parameters": raw_json(tool.parameters, param=f"{place}.parameters"),
+        "parameters": raw_json(tool.parameters, param=f"{path}.parameters"),
         "strict": bool(tool.strict),
     }

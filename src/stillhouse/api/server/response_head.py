@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 
-from stillhouse.api.http import error_body
+from stillhouse.api.http import errors as http_errors
 from stillhouse.errors import StillhouseError
 
 Header = tuple[bytes, bytes]
@@ -23,7 +23,7 @@ class Framing(Enum):
 
 
 @dataclass(slots=True)
-class AnswerHead:
+class ResponseHead:
     """
     What stands before a body.
 
@@ -38,7 +38,7 @@ class AnswerHead:
     keeps_alive: bool
 
 
-def answer_head(  # noqa: PLR0913  (what a head is made of)
+def response_head(  # noqa: PLR0913  (what a head is made of)
     status: int,
     headers: Iterable[Header],
     *,
@@ -46,7 +46,7 @@ def answer_head(  # noqa: PLR0913  (what a head is made of)
     version: str,
     keeps_alive: bool,
     date: bytes,
-) -> AnswerHead:
+) -> ResponseHead:
     """
     Make the head of an answer.
 
@@ -82,18 +82,18 @@ def answer_head(  # noqa: PLR0913  (what a head is made of)
     raw = b"".join(parts)
     if raw.count(b"\n") != num_lines or raw.count(b"\r") != num_lines:
         raise ValueError(f"a header of a {status} has a line end in it. This is a bug.")
-    return AnswerHead(raw + b"\r\n", framing, num_bytes or 0, keeps_alive)
+    return ResponseHead(raw + b"\r\n", framing, num_bytes or 0, keeps_alive)
 
 
 def refusal(error: StillhouseError, *, path: str, date: bytes) -> bytes:
     """A whole answer to what could not be read as a request; the connection ends with it."""
-    body = error_body.body_of(error, path=path)
+    body = http_errors.body_of(error, path=path)
     headers: Sequence[Header] = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
     ]
-    status = error_body.status_of(error)
-    head = answer_head(status, headers, method="GET", version="1.1", keeps_alive=False, date=date)
+    status = http_errors.status_of(error)
+    head = response_head(status, headers, method="GET", version="1.1", keeps_alive=False, date=date)
     return head.raw + body
 
 

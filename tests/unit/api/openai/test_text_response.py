@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.api.openai.generation_request import StreamOptions
-from stillhouse.api.openai.text_answer import TextChunkEncoder, text_completion_out
 from stillhouse.api.openai.text_logprobs import TextLogprobs
+from stillhouse.api.openai.text_response import TextChunkEncoder, text_completion_out
 from stillhouse.types.chat import (
     ChoiceAnswer,
     ChoiceEnd,
@@ -20,9 +20,9 @@ from stillhouse.types.chat import (
     TokenLogprobs,
     TokenUsage,
 )
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
-HEAD = AnswerHead("cmpl-x", 7, "a/b", ServiceTier.FLEX, n=2)
+META = ResponseMeta("cmpl-x", 7, "a/b", ServiceTier.FLEX, n=2)
 FINISH = Finish(FinishReason.LENGTH, TokenUsage(48, 16, 189), 92_400_000)
 
 
@@ -46,7 +46,7 @@ def tokens_of(text, *, num_bytes):
 
 
 def encoded(event, *, logprobs=None, service_tier=None, **options):
-    encoder = TextChunkEncoder(HEAD, StreamOptions(**options), logprobs, service_tier=service_tier)
+    encoder = TextChunkEncoder(META, StreamOptions(**options), logprobs, service_tier=service_tier)
     chunks = encoder.event(event, SoFar()).split(b"\n\n")[:-1]
     return [json.loads(chunk.removeprefix(b"data: ")) for chunk in chunks]
 
@@ -57,7 +57,7 @@ def test_a_whole_answer():
         ChoiceAnswer("one", "", (), (), FinishReason.STOP),
         ChoiceAnswer("two", "", (), (), FinishReason.LENGTH),
     )
-    answer = text_completion_out(HEAD, choices, FINISH, None, service_tier="flex")
+    answer = text_completion_out(META, choices, FINISH, None, service_tier="flex")
 
     assert ("cmpl-x", "text_completion", 7, "a/b") == tuple(answer.values())[:4]
     assert [
@@ -85,7 +85,7 @@ def test_chunks():
 
 def test_a_stream_begins_with_text():
     """There is no role to be told first."""
-    assert b"" == TextChunkEncoder(HEAD, StreamOptions(), None).opening()
+    assert b"" == TextChunkEncoder(META, StreamOptions(), None).opening()
 
 
 def test_usage_on_a_chunk_of_its_own():
@@ -106,7 +106,7 @@ def test_the_tier_is_on_every_chunk():
 @given(st.text())
 def test_any_text_is_one_line_and_comes_back(text):
     """However a client looks for the end of a line, an event has one, and it parses back."""
-    encoder = TextChunkEncoder(HEAD, StreamOptions(), None)
+    encoder = TextChunkEncoder(META, StreamOptions(), None)
     line, *rest = encoder.event(TextDelta(text), SoFar()).decode().splitlines()
 
     assert [""] == rest
@@ -168,7 +168,7 @@ def test_offsets_are_the_same_however_a_text_comes(text, num_bytes, data):
 
 def test_each_answer_has_its_own_offsets():
     """Tokens of several answers come by turns; each answer's are counted by themselves."""
-    encoder = TextChunkEncoder(HEAD, StreamOptions(), [TextLogprobs(), TextLogprobs()])
+    encoder = TextChunkEncoder(META, StreamOptions(), [TextLogprobs(), TextLogprobs()])
     offsets = []
     for choice in (0, 1, 0, 1):
         delta = TextDelta("ab", logprobs=(token(b"ab"),), choice=choice)

@@ -7,30 +7,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
-from stillhouse.api.anthropic.answer import message_out
 from stillhouse.api.anthropic.messages import read_message
+from stillhouse.api.anthropic.response import message_out
 from stillhouse.api.anthropic.stream import MessageEncoder
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.errors import EngineCrashedError
 from stillhouse.types.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
-from stillhouse.types.response_meta import AnswerHead
-from tests.unit.api.answers import finish, parsed, tellings, told, whole
+from stillhouse.types.response_meta import ResponseMeta
+from tests.unit.api.sample_responses import finish, parsed, tellings, told, whole
 
-HEAD = AnswerHead("msg_0123", 7, 'a"/b', ServiceTier.DEFAULT, n=1)
+META = ResponseMeta("msg_0123", 7, 'a"/b', ServiceTier.DEFAULT, n=1)
 CALL = ToolCallDelta(0, "call_1", "look_up", '{"city": "Paris"}')
 
 
-def form(**asked):
+def writer(**fields):
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-    return read_message(json.dumps(body | asked).encode(), RequestHead()).form
+    return read_message(json.dumps(body | fields).encode(), RequestHead()).writer
 
 
-def stream_of(deltas, end, **asked):
-    return told(form(**asked).stream(HEAD), deltas, end)
+def stream_of(deltas, end, **fields):
+    return told(writer(**fields).event_encoder(META), deltas, end)
 
 
-def whole_of(deltas, end, **asked):
-    return json.loads(form(**asked).whole(HEAD, (whole(deltas, end),), end))
+def whole_of(deltas, end, **fields):
+    return json.loads(writer(**fields).whole_body(META, (whole(deltas, end),), end))
 
 
 def put_together(events):
@@ -206,14 +206,14 @@ def test_omitted_thoughts_are_an_empty_block():
 def test_a_cost_that_is_not_known_is_null():
     """While the ledger is down nobody is told a cost."""
     end = finish(cost_picousd=None)
-    message = message_out(HEAD, whole([], end), end, shows_thinking=True)
+    message = message_out(META, whole([], end), end, shows_thinking=True)
 
     assert message["usage"]["estimated_cost"] is None
 
 
 def test_an_error_after_the_first_byte():
     """The error event has Anthropic's envelope with the request's own id, and ends the stream."""
-    (event,) = parsed(MessageEncoder(HEAD, shows_thinking=True).error(EngineCrashedError("died")))
+    (event,) = parsed(MessageEncoder(META, shows_thinking=True).error(EngineCrashedError("died")))
 
     assert {
         "type": "error",
@@ -224,7 +224,7 @@ def test_an_error_after_the_first_byte():
 
 def test_silence_is_filled_with_pings():
     """What keeps a stream alive is Anthropic's own event for it."""
-    assert [{"type": "ping"}] == parsed(MessageEncoder(HEAD, shows_thinking=True).keep_alive)
+    assert [{"type": "ping"}] == parsed(MessageEncoder(META, shows_thinking=True).keep_alive)
 
 
 def test_line_ends_of_unicode_do_not_tear_an_event():

@@ -16,7 +16,7 @@ from stillhouse.types.chat import (
     ToolCall,
     ToolCallDelta,
 )
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 # Fields in the order in which they are written.
 
@@ -170,7 +170,7 @@ def usage_out(usage: TokenUsage, cost_picousd: int | None, reasoning_tokens: int
 
 
 def completion_out(
-    head: AnswerHead,
+    meta: ResponseMeta,
     choices: tuple[ChoiceAnswer, ...],
     finish: Finish,
     *,
@@ -185,10 +185,10 @@ def completion_out(
 
     """
     answer: ChatCompletionOut = {
-        "id": head.request_id,
+        "id": meta.request_id,
         "object": "chat.completion",
-        "created": head.created_s,
-        "model": head.model_id,
+        "created": meta.created_s,
+        "model": meta.model_id,
         "choices": [
             _choice_out(index, choice, has_logprobs=has_logprobs)
             for index, choice in enumerate(choices)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from stillhouse import errors
-from stillhouse.api.http.error_body import body_of, headers_of, no_route_body, status_of
+from stillhouse.api.http.errors import body_of, headers_of, no_route_body, status_of
 
 
 def leaves(error: type[errors.StillhouseError]) -> list[type[errors.StillhouseError]]:

@@ -10,7 +10,7 @@ from stillhouse.api.http.json_route import Endpoint
 from stillhouse.errors import PermissionDeniedError
 
 
-def for_keys(endpoint: Endpoint) -> Endpoint:
+def require_api_key(endpoint: Endpoint) -> Endpoint:
     """Refuse scoped tokens: they are handed to others, and are for inference alone."""
 
     async def guarded(request: Request) -> Response:

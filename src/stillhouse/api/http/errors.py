@@ -10,8 +10,8 @@ import msgspec
 from typing_extensions import TypedDict
 
 from stillhouse import errors
-from stillhouse.api.anthropic.answer import AnthropicFinalUsageOut, final_usage_out
-from stillhouse.api.openai.chat_answer import UsageOut, usage_out
+from stillhouse.api.anthropic.response import AnthropicFinalUsageOut, final_usage_out
+from stillhouse.api.openai.chat_response import UsageOut, usage_out
 from stillhouse.types.chat import Finish
 
 

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 from starlette.requests import Request
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.api.bodies.admission import SMALL_BYTES, BodyAdmission, BodyRules, Intake
+from stillhouse.api.bodies.admission import SMALL_BYTES, BodyAdmission, BodyIntake, BodyRules
 from stillhouse.api.bodies.config import BodiesConfig
 from stillhouse.api.bodies.frames import Work
 from stillhouse.api.bodies.pool import BodyPool, PoolRules
@@ -27,7 +27,7 @@ _MAX_WAITING_HERE = 4000
 T = TypeVar("T")
 
 
-class Bodies:
+class BodyReader:
     """Takes in what clients send, and makes of it what they ask for."""
 
     def __init__(self, admission: BodyAdmission, pool: BodyPool, clock: Clock) -> None:
@@ -92,7 +92,9 @@ class Bodies:
         declared_bytes = None if packed else _declared_bytes(request)
         with self._admission.intake(principal.account_id, declared_bytes=declared_bytes) as intake:
             await intake.begin()
-            body = await receive_body(request, max_bytes=self._max_bytes, saw=intake.saw)
+            body = await receive_body(
+                request, max_bytes=self._max_bytes, on_received=intake.on_received
+            )
             if packed or len(body) > _TINY_BYTES:
                 value = await self._read_larger(principal, body, parse, intake, is_packed=packed)
             else:
@@ -109,14 +111,14 @@ class Bodies:
         principal: Principal,
         body: bytes,
         parse: Callable[[bytes], T],
-        intake: Intake,
+        intake: BodyIntake,
         *,
         is_packed: bool,
     ) -> T:
         if len(body) <= SMALL_BYTES and not (is_packed and _is_large_unpacked(body)):
             return await self._read_here(principal, body, parse, is_packed=is_packed)
         if is_packed:
-            await intake.unpacks()
+            await intake.reserve_for_unpacking()
         work = Work(parse, is_packed=is_packed, max_bytes=self._max_bytes)
         value: T = await self._pool.read(principal.account_id, work, body, key_id=principal.key_id)
         return value

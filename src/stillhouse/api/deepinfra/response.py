@@ -7,7 +7,7 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict
 
 from stillhouse.types.chat import ChoiceAnswer, Finish, FinishReason
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 
 class InferenceStatusOut(TypedDict):
@@ -66,11 +66,11 @@ class InferenceEventOut(TypedDict):
 
 
 def inference_out(
-    head: AnswerHead, choices: tuple[ChoiceAnswer, ...], finish: Finish
+    meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
 ) -> InferenceOut:
     """A whole answer."""
     return {
-        "request_id": head.request_id,
+        "request_id": meta.request_id,
         "inference_status": _status_out(finish),
         "results": [{"generated_text": choice.content} for choice in choices],
         "num_tokens": finish.usage.completion_tokens,
@@ -87,7 +87,7 @@ def token_event(token_id: int, text: str, logprob: float) -> InferenceEventOut:
     }
 
 
-def last_event(head: AnswerHead, *, rest: str, text: str, finish: Finish) -> InferenceEventOut:
+def last_event(meta: ResponseMeta, *, rest: str, text: str, finish: Finish) -> InferenceEventOut:
     """
     The event that ends a stream.
 
@@ -104,7 +104,7 @@ def last_event(head: AnswerHead, *, rest: str, text: str, finish: Finish) -> Inf
             "generated_tokens": finish.usage.completion_tokens,
             "input_tokens": finish.usage.prompt_tokens,
         },
-        "request_id": head.request_id,
+        "request_id": meta.request_id,
         "inference_status": _status_out(finish),
         "num_tokens": finish.usage.completion_tokens,
         "num_input_tokens": finish.usage.prompt_tokens,

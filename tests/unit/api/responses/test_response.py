@@ -10,25 +10,25 @@ from openai.types.responses import Response
 from stillhouse.api.responses.responses import read_response
 from stillhouse.errors import EngineCrashedError
 from stillhouse.types.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
-from stillhouse.types.response_meta import AnswerHead
-from tests.unit.api.answers import SoFar, finish, parsed, tellings, told, whole
+from stillhouse.types.response_meta import ResponseMeta
+from tests.unit.api.sample_responses import SoFar, finish, parsed, tellings, told, whole
 
-HEAD = AnswerHead("resp_0123", 7, 'a"/b', ServiceTier.FLEX, n=1)
+META = ResponseMeta("resp_0123", 7, 'a"/b', ServiceTier.FLEX, n=1)
 CALL = ToolCallDelta(0, "call_1", "look_up", '{"city": "Paris"}')
 DONE = {"reasoning": "reasoning_text", "message": "output_text"}
 
 
-def form(**asked):
-    body = json.dumps({"model": "m", "input": "Hi"} | asked).encode()
-    return read_response(body, None).form
+def writer(**fields):
+    body = json.dumps({"model": "m", "input": "Hi"} | fields).encode()
+    return read_response(body, None).writer
 
 
-def stream_of(deltas, end, **asked):
-    return told(form(**asked).stream(HEAD), deltas, end)
+def stream_of(deltas, end, **fields):
+    return told(writer(**fields).event_encoder(META), deltas, end)
 
 
-def whole_of(deltas, end, **asked):
-    return json.loads(form(**asked).whole(HEAD, (whole(deltas, end),), end))
+def whole_of(deltas, end, **fields):
+    return json.loads(writer(**fields).whole_body(META, (whole(deltas, end),), end))
 
 
 def put_together(events):
@@ -129,7 +129,7 @@ def test_a_delta_with_everything_is_three_items_in_order():
 def test_whole_response():
     """Every field that OpenAI's client reads is there, and what was asked for stands beside it."""
     tool = {"type": "function", "name": "look_up", "parameters": {"maximum": 10**30}}
-    asked = {
+    fields = {
         "instructions": "Be brief.",
         "max_output_tokens": 9,
         "temperature": 0.5,
@@ -141,12 +141,12 @@ def test_whole_response():
         "text": {"format": {"type": "json_schema", "name": "n", "schema": {"maximum": 10**30}}},
     }
     response = whole_of(
-        [TextDelta("Yes.", "Hm.", (CALL,))], finish(FinishReason.TOOL_CALLS), **asked
+        [TextDelta("Yes.", "Hm.", (CALL,))], finish(FinishReason.TOOL_CALLS), **fields
     )
 
     Response.model_validate(response)
     assert (
-        asked
+        fields
         | {
             "tools": [tool | {"description": None, "strict": False}],
             "tool_choice": {"type": "function", "name": "look_up"},
@@ -236,7 +236,7 @@ def test_an_answer_that_was_cut_off_is_incomplete(reason, status, details):
 
 def test_an_error_after_the_first_byte():
     """An error for those who look for one, then the failed response with what was whole by then."""
-    encoder = form().stream(HEAD)
+    encoder = writer().event_encoder(META)
     encoder.opening()
     encoder.event(TextDelta("Yes.", "Hm."), SoFar())
     error, failed = parsed(encoder.error(EngineCrashedError("died")))

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from stillhouse.types.chat import ChoiceAnswer, Finish, FinishReason, TokenUsage, ToolCall
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 ID_PREFIX = "msg_"
 
@@ -123,27 +123,27 @@ def stop_out(end: ChoiceAnswer | Finish) -> StopOut:
 
 
 def message_out(
-    head: AnswerHead, choice: ChoiceAnswer, finish: Finish, *, shows_thinking: bool
+    meta: ResponseMeta, choice: ChoiceAnswer, finish: Finish, *, shows_thinking: bool
 ) -> AnthropicMessageOut:
     """A whole message."""
     return {
-        "id": head.request_id,
+        "id": meta.request_id,
         "type": "message",
         "role": "assistant",
-        "model": head.model_id,
+        "model": meta.model_id,
         "content": _content_out(choice, shows_thinking=shows_thinking),
         **stop_out(choice),
         "usage": final_usage_out(finish),
     }
 
 
-def message_start_out(head: AnswerHead, usage: TokenUsage) -> AnthropicMessageOut:
+def message_start_out(meta: ResponseMeta, usage: TokenUsage) -> AnthropicMessageOut:
     """A message of which nothing is there yet."""
     return {
-        "id": head.request_id,
+        "id": meta.request_id,
         "type": "message",
         "role": "assistant",
-        "model": head.model_id,
+        "model": meta.model_id,
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,

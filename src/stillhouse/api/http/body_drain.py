@@ -10,7 +10,7 @@ MAX_BYTES = 4 << 20
 TIMEOUT_S = 1.0
 
 
-class UnreadBody:
+class BodyDrainer:
     """
     Stands before a request's `receive`, and knows whether its body is over.
 
@@ -23,7 +23,7 @@ class UnreadBody:
         self._receive = receive
         self._has_begun = False
         self.is_over = False
-        self.is_left_over = False
+        self.has_remainder = False
 
     async def receive(self) -> Message:
         """The next message from the client."""
@@ -33,16 +33,16 @@ class UnreadBody:
             self.is_over = True
         return message
 
-    async def drain(self, *, is_held_back: bool = False) -> None:
+    async def drain(self, *, awaits_continue: bool = False) -> None:
         """
-        Read on, for a while; `is_left_over` then says whether that was not all.
+        Read on, for a while; `has_remainder` then says whether that was not all.
 
         Args:
-            is_held_back: The client sends its body when it is told to: if it was not, it keeps it.
+            awaits_continue: The client sends its body only after a ``100 Continue``.
 
         """
-        self.is_left_over = True
-        if is_held_back and not self._has_begun:
+        self.has_remainder = True
+        if awaits_continue and not self._has_begun:
             return
         num_bytes = 0
         try:
@@ -51,4 +51,4 @@ class UnreadBody:
                     num_bytes += len((await self.receive()).get("body", b""))
         except TimeoutError:
             return
-        self.is_left_over = not self.is_over
+        self.has_remainder = not self.is_over

@@ -8,7 +8,7 @@ from dataclasses import replace
 from stillhouse.types.chat import Message, Role
 
 
-def joined_at_the_front(messages: Iterable[Message]) -> tuple[Message, ...]:
+def merge_leading_system_messages(messages: Iterable[Message]) -> tuple[Message, ...]:
     """The same conversation, with one message for all that the system says before anybody else."""
     joined: list[Message] = []
     for message in messages:
@@ -19,7 +19,7 @@ def joined_at_the_front(messages: Iterable[Message]) -> tuple[Message, ...]:
     return tuple(joined)
 
 
-def folded(messages: Iterable[Message]) -> tuple[Message, ...]:
+def fold_system_messages(messages: Iterable[Message]) -> tuple[Message, ...]:
     """
     The same conversation, with the system speaking at its front alone.
 
@@ -29,7 +29,7 @@ def folded(messages: Iterable[Message]) -> tuple[Message, ...]:
     """
     turns: list[Message] = []
     held = ""
-    for message in joined_at_the_front(messages):
+    for message in merge_leading_system_messages(messages):
         if message.role is not Role.SYSTEM or not turns:
             turns += _after(held, message)
             held = ""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.api.anthropic.system_remarks import folded
+from stillhouse.api.anthropic.system_messages import fold_system_messages
 from stillhouse.types.chat import Message, Role, ToolCall
 
 CALLS = (ToolCall("c1", "look_up", "{}"),)
@@ -37,13 +37,13 @@ def told(messages):
 )
 def test_remarks_stay_where_they_were_made(roles, expected):
     """Each remark is read with what stood beside it, and never between a call and its result."""
-    assert expected == told(folded(conversation(roles)))
+    assert expected == told(fold_system_messages(conversation(roles)))
 
 
 @given(st.text("suat", max_size=12))
 def test_nothing_that_was_said_is_lost(roles):
     """Whatever the order of turns, all is there, and the system speaks first or not at all."""
-    messages = folded(conversation(roles))
+    messages = fold_system_messages(conversation(roles))
     places = [place for message in messages for place in message.content.split("\n\n")]
 
     assert sorted(str(place) for place in range(len(roles))) == sorted(filter(None, places))
@@ -53,8 +53,8 @@ def test_nothing_that_was_said_is_lost(roles):
 @given(st.text("suat", max_size=8), st.text("suat", max_size=4))
 def test_a_longer_conversation_changes_its_end_alone(roles, more):
     """However it goes on, all but the last message is as before, for the prefix cache."""
-    before = folded(conversation(roles))
-    after = folded(conversation(roles + more))
+    before = fold_system_messages(conversation(roles))
+    after = fold_system_messages(conversation(roles + more))
 
     assert told(before[:-1]) == told(after[: len(before)][:-1])
 
@@ -63,4 +63,6 @@ def test_calls_and_thoughts_are_kept():
     """What an assistant did stands beside a remark as it was."""
     message = Message(Role.ASSISTANT, "Wait.", reasoning="Hm.", tool_calls=CALLS)
 
-    assert message == folded([Message(Role.USER, "Hi"), message, *conversation("s")])[1]
+    assert (
+        message == fold_system_messages([Message(Role.USER, "Hi"), message, *conversation("s")])[1]
+    )

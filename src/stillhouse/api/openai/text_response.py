@@ -8,12 +8,12 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from stillhouse.api.openai.chat_answer import UsageOut, usage_out
+from stillhouse.api.openai.chat_response import UsageOut, usage_out
 from stillhouse.api.openai.chunks import OpenAIEncoder
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.api.openai.text_logprobs import TextLogprobs, TextLogprobsOut
 from stillhouse.types.chat import ChoiceAnswer, ChoiceEnd, Finish, FinishReason, TextDelta
-from stillhouse.types.response_meta import AnswerHead
+from stillhouse.types.response_meta import ResponseMeta
 
 _OBJECT: Literal["text_completion"] = "text_completion"
 
@@ -44,7 +44,7 @@ class TextCompletionOut(TypedDict):
 
 
 def text_completion_out(
-    head: AnswerHead,
+    meta: ResponseMeta,
     choices: tuple[ChoiceAnswer, ...],
     finish: Finish,
     logprobs: Sequence[TextLogprobs] | None,
@@ -60,10 +60,10 @@ def text_completion_out(
 
     """
     answer: TextCompletionOut = {
-        "id": head.request_id,
+        "id": meta.request_id,
         "object": _OBJECT,
-        "created": head.created_s,
-        "model": head.model_id,
+        "created": meta.created_s,
+        "model": meta.model_id,
         "choices": [
             {
                 "index": index,
@@ -91,13 +91,13 @@ class TextChunkEncoder(OpenAIEncoder):
 
     def __init__(
         self,
-        head: AnswerHead,
+        meta: ResponseMeta,
         options: StreamOptions,
         logprobs: Sequence[TextLogprobs] | None,
         *,
         service_tier: str | None = None,
     ) -> None:
-        super().__init__(head, options, object_name=_OBJECT, service_tier=service_tier)
+        super().__init__(meta, options, object_name=_OBJECT, service_tier=service_tier)
         self._logprobs = logprobs
 
     def opening(self) -> bytes:

@@ -12,7 +12,7 @@ _MAX_SHOWN = 80
 _ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
-def first_fault(error: ValidationError) -> InvalidRequestError:
+def first_error(error: ValidationError) -> InvalidRequestError:
     """The first thing that pydantic found, as the client is told it."""
     fault = error.errors(include_url=False)[0]
     if fault["type"] == "json_invalid":
