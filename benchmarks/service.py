@@ -108,7 +108,7 @@ class Sides:
         asked = ChatRequest(self.model, (Message(Role.USER, prompt),))
         request = GenerateRequest(
             request_id=os.urandom(8).hex(),
-            prompt_token_ids=self.chat.encode(asked).token_ids,
+            prompt_token_ids=self.chat.encode_prompt(asked).token_ids,
             max_tokens=max_tokens,
             sampling=SamplingParams(temperature=0),
             stop_token_ids=self.chat.stop_token_ids,

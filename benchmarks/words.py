@@ -43,8 +43,8 @@ def main() -> None:
 
 def _measure_encode(model: ChatModel, name: str, messages: list[Message]) -> None:
     request = ChatRequest("bench/model", tuple(messages))
-    num_tokens = len(model.encode(request).token_ids)
-    median_s = _median_s(lambda: model.encode(request))
+    num_tokens = len(model.encode_prompt(request).token_ids)
+    median_s = _median_s(lambda: model.encode_prompt(request))
     per_thousand_ms = median_s * 1e6 / num_tokens
     print(
         f"encode, {name}: {num_tokens} tokens in {median_s * 1e3:.2f} ms, "
@@ -54,7 +54,7 @@ def _measure_encode(model: ChatModel, name: str, messages: list[Message]) -> Non
 
 def _measure_push(model: ChatModel, name: str, stop: tuple[str, ...]) -> None:
     request = ChatRequest("bench/model", (Message(Role.USER, ANSWER),), stop=stop)
-    token_ids = model.encode(request).token_ids[2:-3]
+    token_ids = model.encode_prompt(request).token_ids[2:-3]
     prompt = Prompt([], opens_in_reasoning=False)
 
     def push_all() -> None:

@@ -73,7 +73,7 @@ def test_usage_chunk_of_its_own(client):
 def test_token_ids_are_the_text_they_stand_for(client, model):
     """A prompt of token ids, or the same text: the same answer, and an echo of what was given."""
     echoed = client.completions.create(**ASK, echo=True)
-    token_ids = model.encode(TextRequest(DEMO_MODEL, prompt="Hello")).token_ids
+    token_ids = model.encode_prompt(TextRequest(DEMO_MODEL, prompt="Hello")).token_ids
     of_ids = client.completions.create(**ASK | {"prompt": token_ids}, echo=True)
 
     assert echoed.choices[0].text.startswith("Hello")

@@ -24,7 +24,7 @@ from stillhouse.failpoint import failpoint
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.replay import Replay
-from stillhouse.serving.transcript import Transcript
+from stillhouse.serving.response_accumulator import ResponseAccumulator
 from stillhouse.types.chat import Finish
 
 #: What waits to be written together; the connection holds as much again, twice.
@@ -80,7 +80,7 @@ async def _answer_whole(
     completions: Completions,
     principal: Principal,
 ) -> None:
-    transcript = Transcript(completion.meta.n)
+    transcript = ResponseAccumulator(completion.meta.n)
     async for event in completion.events():
         transcript.add(event)
         if isinstance(event, Finish):
@@ -88,7 +88,7 @@ async def _answer_whole(
             write = partial(writer.whole_body, completion.meta, choices, event)
             # What takes longer than others should wait is written in a thread.
             is_long = any(choice.logprobs for choice in choices)
-            body = await completions.write_out(principal, write) if is_long else write()
+            body = await completions.run_in_thread(principal, write) if is_long else write()
             headers = [
                 (b"content-type", b"application/json"),
                 (b"cache-control", b"no-store"),

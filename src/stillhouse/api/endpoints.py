@@ -17,7 +17,7 @@ from stillhouse.api.openai import chat_completions, text_completions
 from stillhouse.api.responses import responses
 from stillhouse.api.responses.response import ID_PREFIX as RESPONSE_ID_PREFIX
 from stillhouse.api.token_count_endpoint import TokenCountEndpoint
-from stillhouse.serving.admission.rate_limits import Limits
+from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.completions import Completions
 from stillhouse.types.chat import ChatRequest
 
@@ -103,7 +103,7 @@ TOKEN_COUNT_ENDPOINTS = (
 
 
 def completion_routes(
-    completions: Completions, bodies: BodyReader, *, count_limits: Limits, keep_alive_s: float
+    completions: Completions, bodies: BodyReader, *, count_limits: RateLimiter, keep_alive_s: float
 ) -> list[JsonRoute]:
     """
     A route for each path of each spec.

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Principal
 from stillhouse.api.bodies.body_reader import BodyReader
-from stillhouse.serving.admission.rate_limits import Limits
+from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.completions import Completions
 from stillhouse.types.chat import ChatRequest
 
@@ -34,7 +34,7 @@ class TokenCountEndpoint:
 
     completions: Completions
     bodies: BodyReader
-    limits: Limits
+    limits: RateLimiter
     read: Callable[[bytes], ChatRequest]
     write: Callable[[int], bytes]
 

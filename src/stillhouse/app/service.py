@@ -32,14 +32,14 @@ from stillhouse.app.services import Services, open_services
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.shared_rate_limits import SharedLimits
 from stillhouse.clock import Clock
-from stillhouse.serving.admission.controller import Places
-from stillhouse.serving.admission.host_threads import HostThreads
+from stillhouse.serving.admission.controller import AdmissionController
 from stillhouse.serving.admission.quarantine import Quarantine
-from stillhouse.serving.admission.rate_limits import Limits
+from stillhouse.serving.admission.rate_limits import RateLimiter
+from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.registry.served_model import ServedModels
 from stillhouse.serving.revocation import RevocationCheck
-from stillhouse.serving.settlement import Resolver
+from stillhouse.serving.settlement import SettlementRetrier
 from stillhouse.telemetry.background import BackgroundLoops
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.grammar.compiler import GrammarCompiler
@@ -118,7 +118,7 @@ async def open_service(
         )
         stack.push_async_callback(completions.drain, grace_s=0)
         for model_id, engine in engines.items():
-            engine.on_compiled = partial(completions.charge_compiled, model_id)
+            engine.on_compiled = partial(completions.charge_compilation, model_id)
         revocation = RevocationCheck(completions, services.accounts.find_revoked)
         background.start(revocation_loop(revocation, config.server.revocation_check_s))
         bodies = BodyReader.under(
@@ -167,10 +167,10 @@ def _completions(  # noqa: PLR0913  (what a completion needs)
         ledger=services.ledger,
         past_requests=past_requests,
         places=_make_places(config, services.clock, metrics),
-        threads=HostThreads(config.bodies.tokenizer_threads, services.clock),
+        threads=FairThreadPool(config.bodies.tokenizer_threads, services.clock),
         grammars=grammars,
         quarantine=Quarantine(services.clock, quarantine_s=config.engine.supervision.quarantine_s),
-        resolver=Resolver(patience_s=config.server.ledger_patience_s),
+        resolver=SettlementRetrier(patience_s=config.server.ledger_patience_s),
         clock=services.clock,
         metrics=metrics,
         cancel_timeout_s=config.engine.supervision.cancel_timeout_s,
@@ -192,7 +192,7 @@ def _api(  # noqa: PLR0913  (one argument per room that answers)
         completion_routes=completion_routes(
             completions,
             bodies,
-            count_limits=Limits(config.token_counts.rate_limits, services.clock),
+            count_limits=RateLimiter(config.token_counts.rate_limits, services.clock),
             keep_alive_s=config.server.keep_alive_s,
         ),
         account_routes=account_routes(
@@ -217,6 +217,6 @@ def _ledger_probe(services: Services) -> SharedCheck:
     return SharedCheck(probe, services.clock)
 
 
-def _make_places(config: Config, clock: Clock, metrics: Metrics) -> Places:
-    limits = Limits(config.limits, clock)
-    return Places(config.queue, limits=limits, clock=clock, metrics=metrics)
+def _make_places(config: Config, clock: Clock, metrics: Metrics) -> AdmissionController:
+    limits = RateLimiter(config.limits, clock)
+    return AdmissionController(config.queue, limits=limits, clock=clock, metrics=metrics)

@@ -11,10 +11,10 @@ import structlog
 from stillhouse.billing.outcome import UsageSource
 from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest, GenerateStep
 from stillhouse.errors import RequestError
-from stillhouse.serving.pending_events import PendingEvents
-from stillhouse.serving.queue.request_queue import Turn
-from stillhouse.serving.request_metrics import Watch
-from stillhouse.serving.token_count import TokenCount
+from stillhouse.serving.event_buffer import EventBuffer
+from stillhouse.serving.queue.request_queue import QueueEntry
+from stillhouse.serving.request_metrics import RequestMetrics
+from stillhouse.serving.usage_meter import UsageMeter
 from stillhouse.text.parsing.output_parser import Reply
 from stillhouse.types.chat import ChatEvent, FinishReason, TokenUsage
 
@@ -40,10 +40,10 @@ class Choice:
         engine: Engine,
         generate: GenerateRequest,
         reply: Reply,
-        turn: Turn,
-        watch: Watch,
+        turn: QueueEntry,
+        watch: RequestMetrics,
         tell: Callable[[ChatEvent], None],
-        pending: PendingEvents,
+        pending: EventBuffer,
         cancel_timeout_s: float,
     ) -> None:
         self.index = reply.choice
@@ -55,7 +55,7 @@ class Choice:
         self._tell = tell
         self._pending = pending
         self._cancel_timeout_s = cancel_timeout_s
-        self._count = TokenCount(generate)
+        self._count = UsageMeter(generate)
         # Steps that are not text yet, for want of a reader; bounded by max_tokens.
         self._untold: deque[GenerateStep] = deque()
         self._finish: EngineFinish | None = None

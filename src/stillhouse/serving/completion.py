@@ -24,12 +24,12 @@ from stillhouse.errors import (
 )
 from stillhouse.serving.admission.quarantine import Fingerprint, Quarantine
 from stillhouse.serving.choice import Choice
-from stillhouse.serving.pending_events import PendingEvents
-from stillhouse.serving.queue.request_queue import Turn
+from stillhouse.serving.event_buffer import EventBuffer
+from stillhouse.serving.queue.request_queue import QueueEntry
 from stillhouse.serving.registry.served_model import ServedModel
-from stillhouse.serving.request_metrics import Watch
-from stillhouse.serving.settlement import Resolver
-from stillhouse.serving.transcript import Transcript
+from stillhouse.serving.request_metrics import RequestMetrics
+from stillhouse.serving.response_accumulator import ResponseAccumulator
+from stillhouse.serving.settlement import SettlementRetrier
 from stillhouse.text.parsing.output_parser import Reply
 from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, FinishReason, TokenUsage
 from stillhouse.types.response_meta import ResponseMeta
@@ -70,12 +70,12 @@ class Completion:
         model: ServedModel,
         sequences: Sequence[tuple[GenerateRequest, Reply]],
         hold: Hold,
-        turn: Turn,
+        turn: QueueEntry,
         fingerprint: Fingerprint,
         quarantine: Quarantine,
         ledger: Ledger,
-        resolver: Resolver,
-        watch: Watch,
+        resolver: SettlementRetrier,
+        watch: RequestMetrics,
         is_named: bool,
         cancel_timeout_s: float,
     ) -> None:
@@ -94,14 +94,14 @@ class Completion:
         self._ledger = ledger
         self._resolver = resolver
         self._watch = watch
-        self._transcript = Transcript(len(sequences)) if is_named else None
+        self._transcript = ResponseAccumulator(len(sequences)) if is_named else None
         self._stopped_by: Outcome | None = None
         self._cut_off_with: StillhouseError | None = None
         self._fault: RequestError | None = None
         self._charged: Finish | None = None
         self._num_running = len(sequences)
         self._last_choice = 0
-        self._pending = PendingEvents(ledger if ledger.is_shared else None)
+        self._pending = EventBuffer(ledger if ledger.is_shared else None)
         ledger.tell_when_lost(hold, partial(self.stop, Outcome.LAPSED))
         self._choices = [
             Choice(
@@ -251,7 +251,7 @@ class Completion:
         """Whether the request, whose engine is gone, waits for the next one."""
         has_crashed = isinstance(error, EngineCrashedError)
         if isinstance(error, EngineCrashedError):
-            self._quarantine.saw_crash(self._fingerprint, error.crash)
+            self._quarantine.record_crash(self._fingerprint, error.crash)
         if self._stopped_by is not None or not self._turn.may_requeue(has_crashed=has_crashed):
             return False
         self._turn.requeue(has_crashed=has_crashed)

@@ -23,16 +23,16 @@ from stillhouse.errors import (
     StillhouseError,
     StoreUnavailableError,
 )
-from stillhouse.serving.admission.controller import Place, Places
-from stillhouse.serving.admission.grammar_work import GrammarWork
-from stillhouse.serving.admission.host_threads import HostThreads
+from stillhouse.serving.admission.controller import AdmissionController, Slot
+from stillhouse.serving.admission.grammar_charges import GrammarCharges
 from stillhouse.serving.admission.quarantine import Fingerprint, Quarantine
+from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.queue.scheduler import Ticket
 from stillhouse.serving.registry.served_model import ENGINE_PRIORITY, ServedModel, ServedModels
 from stillhouse.serving.replay import Replay
-from stillhouse.serving.request_metrics import Watch
-from stillhouse.serving.settlement import Resolver
+from stillhouse.serving.request_metrics import RequestMetrics
+from stillhouse.serving.settlement import SettlementRetrier
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import Prompt
 from stillhouse.text.grammar.compiler import GrammarCompiler
@@ -65,11 +65,11 @@ class Completions:
         models: ServedModels,
         ledger: Ledger,
         past_requests: PastRequests,
-        places: Places,
-        threads: HostThreads,
+        places: AdmissionController,
+        threads: FairThreadPool,
         grammars: GrammarCompiler,
         quarantine: Quarantine,
-        resolver: Resolver,
+        resolver: SettlementRetrier,
         clock: Clock,
         metrics: Metrics,
         cancel_timeout_s: float,
@@ -81,7 +81,7 @@ class Completions:
         self._threads = threads
         self._grammars = grammars
         self._quarantine = quarantine
-        self._grammar_work = GrammarWork(places, metrics)
+        self._grammar_work = GrammarCharges(places, metrics)
         self._resolver = resolver
         self._clock = clock
         self._metrics = metrics
@@ -118,7 +118,7 @@ class Completions:
             StoreUnavailableError: The ledger cannot be used; nothing runs that it does not know.
 
         """
-        model = self._models.resolve(request.model)
+        model = self._models.resolve_model(request.model)
         _refuse_other_models(principal, request, model)
         if claim and (past := await self._find_past(principal, claim)):
             return Replay(past)
@@ -162,7 +162,7 @@ class Completions:
             quarantine=self._quarantine,
             ledger=self._ledger,
             resolver=self._resolver,
-            watch=Watch(self._clock, self._metrics, model.chat.spec.id),
+            watch=RequestMetrics(self._clock, self._metrics, model.chat.spec.id),
             is_named=claim is not None,
             cancel_timeout_s=self._cancel_timeout_s,
         )
@@ -170,7 +170,7 @@ class Completions:
         self._start(completion, place)
         return completion
 
-    def charge_compiled(self, model_id: str, cache_salt: str, seconds: float) -> None:
+    def charge_compilation(self, model_id: str, cache_salt: str, seconds: float) -> None:
         """Charge the time in which a model's engine has compiled a grammar to whose it is."""
         self._grammar_work.compiled(model_id, cache_salt, seconds)
 
@@ -185,11 +185,11 @@ class Completions:
             OverloadedError: Too many prompts wait to be tokenised.
 
         """
-        model = self._models.resolve(request.model)
+        model = self._models.resolve_model(request.model)
         _refuse_other_models(principal, request, model)
         return len((await self._encode(principal, model, request)).token_ids)
 
-    async def write_out(self, principal: Principal, write: Callable[[], bytes]) -> bytes:
+    async def run_in_thread(self, principal: Principal, write: Callable[[], bytes]) -> bytes:
         """What *write* returns, run in a thread once it is the account's turn."""
         try:
             return await self._threads.run(
@@ -254,7 +254,7 @@ class Completions:
         finally:
             hurried.cancel()
 
-    def _start(self, completion: Completion, place: Place) -> None:
+    def _start(self, completion: Completion, place: Slot) -> None:
         def ended(task: asyncio.Task[None]) -> None:
             del self._running[task]
             place.give_back(completion_tokens=completion.usage.completion_tokens)
@@ -267,7 +267,7 @@ class Completions:
         self, principal: Principal, model: ServedModel, request: ChatRequest | TextRequest
     ) -> Prompt:
         """What takes longer than others should wait is tokenised in a thread."""
-        encode = partial(model.chat.encode, request)
+        encode = partial(model.chat.encode_prompt, request)
         if _is_short(request):
             prompt = encode()
         else:
@@ -359,7 +359,7 @@ def _sequences(  # noqa: PLR0913  (all that makes up what an engine is asked)
     first = GenerateRequest(
         request_id=request_id,
         prompt_token_ids=prompt.token_ids,
-        max_tokens=model.most_tokens(request, prompt),
+        max_tokens=model.max_new_tokens(request, prompt),
         sampling=sampling,
         stop_token_ids=(*model.chat.stop_token_ids, *request.stop_token_ids),
         cache_salt=cache_salt,

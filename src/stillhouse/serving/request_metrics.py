@@ -18,7 +18,7 @@ Metric = TypeVar("Metric", Counter, Histogram)
 
 
 @dataclass(slots=True)
-class Watch:
+class RequestMetrics:
     """Counts and times one completion for the metrics."""
 
     clock: Clock
@@ -29,18 +29,18 @@ class Watch:
 
     def __post_init__(self) -> None:
         self._started_s = self.clock.monotonic_s()
-        self.metrics.last_minute.saw_request()
+        self.metrics.last_minute.record_request()
 
     def saw(self, step: GenerateStep) -> None:
         """Take an engine's next step into account."""
         if not step.token_ids:
             return
-        self.metrics.last_minute.saw_tokens(self.model_id, len(step.token_ids))
+        self.metrics.last_minute.record_tokens(self.model_id, len(step.token_ids))
         if not self._has_token:
             self._has_token = True
             waited_s = self.clock.monotonic_s() - self._started_s
             _labelled(self.metrics.first_token_s, self.model_id).observe(waited_s)
-            self.metrics.last_minute.saw_first_token(waited_s)
+            self.metrics.last_minute.record_first_token(waited_s)
 
     def elapsed_ms(self) -> int:
         """How long ago the completion was admitted."""

@@ -18,7 +18,7 @@ T = TypeVar("T")
 _PAUSE_S = 1.0
 
 
-class Resolver:
+class SettlementRetrier:
     """
     Settles or voids: at once if the ledger can be written, otherwise as soon as it can.
 

@@ -152,17 +152,17 @@ class LastMinute:
         self._clock = clock
         self._ring = [_Second() for _ in range(self._SECONDS + 1)]
 
-    def saw_request(self) -> None:
+    def record_request(self) -> None:
         """Count a request that was admitted."""
         self._now().num_requests += 1
 
-    def saw_first_token(self, waited_s: float) -> None:
+    def record_first_token(self, waited_s: float) -> None:
         """Take into account how long a request has waited for its first token."""
         now = self._now()
         now.num_waits += 1
         now.waits_s += waited_s
 
-    def saw_tokens(self, model_id: str, count: int) -> None:
+    def record_tokens(self, model_id: str, count: int) -> None:
         """Count generated tokens."""
         self._now().num_tokens[model_id] += count
 

@@ -141,7 +141,7 @@ class ChatModel:
         """Whether a request may offer the model tools, and hold calls and results of them."""
         return self._conversations.supports_tools
 
-    def encode(self, request: ChatRequest | TextRequest) -> Prompt:
+    def encode_prompt(self, request: ChatRequest | TextRequest) -> Prompt:
         """
         The prompt that asks for the next answer; nothing is ever cut off silently.
 

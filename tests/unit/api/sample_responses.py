@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from stillhouse.serving.transcript import Transcript
+from stillhouse.serving.response_accumulator import ResponseAccumulator
 from stillhouse.types.chat import (
     ChoiceAnswer,
     Finish,
@@ -37,7 +37,7 @@ def finish(reason=FinishReason.STOP, *, stop_string=None, cost_picousd=92_400_00
 
 def whole(deltas, end) -> ChoiceAnswer:
     """The answer that the events tell."""
-    transcript = Transcript(1)
+    transcript = ResponseAccumulator(1)
     for event in [*deltas, end]:
         transcript.add(event)
     return transcript.close()[0]

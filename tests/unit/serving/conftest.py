@@ -20,16 +20,16 @@ from stillhouse.clock import FrozenClock
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
 from stillhouse.errors import EngineCrashedError
 from stillhouse.serving.admission.config import RateLimitsConfig
-from stillhouse.serving.admission.controller import Places
-from stillhouse.serving.admission.host_threads import HostThreads
+from stillhouse.serving.admission.controller import AdmissionController
 from stillhouse.serving.admission.quarantine import Quarantine
-from stillhouse.serving.admission.rate_limits import Limits
+from stillhouse.serving.admission.rate_limits import RateLimiter
+from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 from stillhouse.serving.replay import Replay
-from stillhouse.serving.settlement import Resolver
+from stillhouse.serving.settlement import SettlementRetrier
 from stillhouse.store.database import Database
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import ChatModel
@@ -219,11 +219,13 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
             models=ServedModels(catalogue, {DEMO_MODEL: model}),
             ledger=ledger,
             past_requests=past_requests,
-            places=Places(queue_rules, limits=Limits(rules, clock), clock=clock, metrics=metrics),
-            threads=HostThreads(2, clock),
+            places=AdmissionController(
+                queue_rules, limits=RateLimiter(rules, clock), clock=clock, metrics=metrics
+            ),
+            threads=FairThreadPool(2, clock),
             grammars=GrammarCompiler(),
             quarantine=Quarantine(clock, quarantine_s=600),
-            resolver=Resolver(patience_s=patience_s),
+            resolver=SettlementRetrier(patience_s=patience_s),
             clock=clock,
             metrics=metrics,
             cancel_timeout_s=5,

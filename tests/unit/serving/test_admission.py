@@ -16,8 +16,8 @@ from stillhouse.errors import (
     RateLimitError,
 )
 from stillhouse.serving.admission.config import RateLimitsConfig
-from stillhouse.serving.admission.controller import Places
-from stillhouse.serving.admission.rate_limits import Limits
+from stillhouse.serving.admission.controller import AdmissionController
+from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.queue.scheduler import Ticket
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.types.chat import ServiceTier
@@ -100,9 +100,9 @@ async def test_a_prompt_beyond_the_engines_memory(serving, context_length):
 
 def test_a_model_has_so_many_places(rules, queue_rules):
     """Where all accounts together are too many, the model is busy for each."""
-    places = Places(
-        replace(queue_rules, max_outstanding=2),
-        limits=Limits(rules, FrozenClock()),
+    places = AdmissionController(
+        queue_rules.model_copy(update={"max_outstanding": 2}),
+        limits=RateLimiter(rules, FrozenClock()),
         clock=FrozenClock(),
         metrics=Metrics(),
     )
@@ -121,10 +121,10 @@ def test_a_model_has_so_many_places(rules, queue_rules):
 
 
 def places_of(queue_rules, max_outstanding):
-    """Places whose accounts have no limit of their own."""
-    return Places(
-        replace(queue_rules, max_outstanding=max_outstanding),
-        limits=Limits(RateLimitsConfig(max_outstanding=10_000), FrozenClock()),
+    """An admission controller whose accounts have no limit of their own."""
+    return AdmissionController(
+        queue_rules.model_copy(update={"max_outstanding": max_outstanding}),
+        limits=RateLimiter(RateLimitsConfig(max_outstanding=10_000), FrozenClock()),
         clock=FrozenClock(),
         metrics=Metrics(),
     )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from stillhouse.clock import FrozenClock
 from stillhouse.engines.base import GenerateStep
-from stillhouse.serving.request_metrics import Watch
+from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.telemetry.metrics import Metrics, MinuteRates
 from stillhouse.types.chat import TokenUsage
 
@@ -15,7 +15,7 @@ def test_the_last_minute_is_told_of_every_token():
     """The wait ends with the first token, of whichever answer; tokens are counted as they come."""
     clock = FrozenClock()
     metrics = Metrics(clock)
-    watch = Watch(clock, metrics, "a/b")
+    watch = RequestMetrics(clock, metrics, "a/b")
     clock.advance(0.25)
     watch.saw(step())
     clock.advance(0.25)

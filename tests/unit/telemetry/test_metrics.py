@@ -10,9 +10,9 @@ def test_the_last_minute_is_sixty_whole_seconds():
     """What happens now counts from the next second on, for sixty of them, and then no more."""
     clock = FrozenClock()
     minute = LastMinute(clock)
-    minute.saw_request()
-    minute.saw_tokens("a/b", 30)
-    minute.saw_first_token(0.25)
+    minute.record_request()
+    minute.record_tokens("a/b", 30)
+    minute.record_first_token(0.25)
     assert NOTHING == minute.rates()
 
     for _ in range(60):
@@ -27,10 +27,10 @@ def test_seconds_are_summed():
     clock = FrozenClock()
     minute = LastMinute(clock)
     for wait_s in (0.5, 1.0, 1.5):
-        minute.saw_request()
-        minute.saw_first_token(wait_s)
-        minute.saw_tokens("a/b", 10)
-        minute.saw_tokens("c/d", 20)
+        minute.record_request()
+        minute.record_first_token(wait_s)
+        minute.record_tokens("a/b", 10)
+        minute.record_tokens("c/d", 20)
         clock.advance(7)
 
     assert MinuteRates(3 / 60, 1.0, {"a/b": 0.5, "c/d": 1.0}) == minute.rates()
@@ -41,7 +41,7 @@ def test_a_place_is_used_again_minute_after_minute():
     clock = FrozenClock()
     minute = LastMinute(clock)
     for _ in range(3600):
-        minute.saw_tokens("a/b", 1)
+        minute.record_tokens("a/b", 1)
         clock.advance(1)
 
     assert {"a/b": 1.0} == minute.rates().tokens_per_s

@@ -59,7 +59,7 @@ def test_llama3_refuses_roles_that_do_not_alternate(tmp_path, tokenizer):
     model = load(write_checkpoint(tmp_path, tokenizer, template=LLAMA3), dialect="plain")
 
     with pytest.raises(InvalidRequestError, match="roles must alternate") as caught:
-        model.encode(chat(user("a"), user("b")))
+        model.encode_prompt(chat(user("a"), user("b")))
 
     assert "messages" == caught.value.param
 
@@ -70,7 +70,7 @@ def test_text_next_to_the_templates_own_text_makes_no_token(tmp_path, tokenizer,
     template = f"{{{{ bos_token }}}}{mark[:2]}{{{{ messages[0].content }}}}"
     model = load(write_checkpoint(tmp_path, tokenizer, template=template))
 
-    prompt = model.encode(chat(user(mark[2:])))
+    prompt = model.encode_prompt(chat(user(mark[2:])))
 
     assert [tokenizer.token_to_id(BOS)] == added_ids(model, prompt)
     assert BOS + mark == tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
@@ -81,7 +81,9 @@ def test_text_next_to_the_templates_own_text_makes_no_token(tmp_path, tokenizer,
 def test_harmless_text_is_tokenised_as_in_one_piece(r1_model, tokenizer, texts):
     """Without added tokens in it, a conversation gives what the whole tokenizer gives."""
     first, answer, second = texts
-    prompt = r1_model.encode(chat(system(first), user(second), assistant(answer), user(first)))
+    prompt = r1_model.encode_prompt(
+        chat(system(first), user(second), assistant(answer), user(first))
+    )
 
     whole = f"{BOS}{first}{USER}{second}{ASSISTANT}{answer}{EOS}{USER}{first}{ASSISTANT}{THINK}\n"
     assert tokenizer.encode(whole, add_special_tokens=False).ids == prompt.token_ids
@@ -92,7 +94,7 @@ def test_text_joins_with_the_templates_plain_text(tmp_path, tokenizer):
     template = "{{ bos_token }}The la{{ messages[0].content }}sts"
     model = load(write_checkpoint(tmp_path, tokenizer, template=template))
 
-    prompt = model.encode(chat(user("mb re")))
+    prompt = model.encode_prompt(chat(user("mb re")))
 
     whole = f"{BOS}The lamb rests"
     assert tokenizer.encode(whole, add_special_tokens=False).ids == prompt.token_ids
@@ -101,10 +103,10 @@ def test_text_joins_with_the_templates_plain_text(tmp_path, tokenizer):
 def test_over_long_prompt_names_both_numbers(tmp_path, tokenizer):
     """A prompt that leaves no room for an answer is refused with its length and the limit."""
     model = load(write_checkpoint(tmp_path, tokenizer), context_length=20)
-    longest = model.encode(chat(user("!" * 14)))
+    longest = model.encode_prompt(chat(user("!" * 14)))
 
     with pytest.raises(ContextLengthError) as caught:
-        model.encode(chat(user("!" * 15)))
+        model.encode_prompt(chat(user("!" * 15)))
 
     assert model.max_prompt_tokens == len(longest.token_ids)
     assert (20, 19) == (caught.value.prompt_tokens, caught.value.max_prompt_tokens)
@@ -135,12 +137,12 @@ def test_what_fits_is_never_refused_for_its_pieces(short_model, texts):
     model = short_model
     with patch.object(type(model), "_check_in_pieces"):
         try:
-            expected = model.encode(chat(*messages))
+            expected = model.encode_prompt(chat(*messages))
         except ContextLengthError as error:
             expected = error.max_prompt_tokens
     with patch.multiple(chat_model, _PIECE_CHARS=100, _USUAL_CHARS_PER_TOKEN=0):
         try:
-            actual = model.encode(chat(*messages))
+            actual = model.encode_prompt(chat(*messages))
         except ContextLengthError as error:
             actual = error.max_prompt_tokens
 
@@ -169,7 +171,7 @@ def test_of_what_is_far_too_long_a_part_is_tokenised(short_model, is_chat):
         patch.object(OurTokenizer, "encode", counted),
         pytest.raises(ContextLengthError, match=r"at least \d+ exceeds maximum") as caught,
     ):
-        short_model.encode(request)
+        short_model.encode_prompt(request)
 
     assert caught.value.param == ("messages" if is_chat else "prompt")
     assert sum(map(len, tokenised)) <= 1 << 16
@@ -185,7 +187,7 @@ def test_far_too_much_is_refused_before_tokenising(tmp_path, tokenizer, messages
     model = load(write_checkpoint(tmp_path, tokenizer), context_length=20)
 
     with pytest.raises(ContextLengthError, match=r"at least \d+ exceeds maximum input length 19"):
-        model.encode(chat(*messages))
+        model.encode_prompt(chat(*messages))
 
 
 def test_context_length_is_the_smaller_of_entry_and_checkpoint(tmp_path, tokenizer):
@@ -209,13 +211,13 @@ def test_context_length_is_the_smaller_of_entry_and_checkpoint(tmp_path, tokeniz
 def test_conversations_that_cannot_be_continued_are_refused(r1_model, messages, fault):
     """The message says what is wrong with the conversation."""
     with pytest.raises(InvalidRequestError, match=fault):
-        r1_model.encode(chat(*messages))
+        r1_model.encode_prompt(chat(*messages))
 
 
 def test_system_text_that_the_template_would_drop_is_refused(r1_model):
     """R1's template has room for one system text; a second is refused, not silently left out."""
     with pytest.raises(InvalidRequestError, match=r"no place for messages\[0\] \(role system\)"):
-        r1_model.encode(chat(system("one"), system("two"), user("Hello!")))
+        r1_model.encode_prompt(chat(system("one"), system("two"), user("Hello!")))
 
 
 def test_end_tokens_come_from_the_checkpoint(r1_model, tokenizer):
@@ -273,7 +275,7 @@ def test_relative_checkpoint_starts_at_the_given_folder(tmp_path, tokenizer):
 def test_reply_starts_where_the_prompt_ends(r1_model, tokenizer):
     """R1's prompt has opened the reasoning, so the reply's first tokens are reasoning."""
     request = chat(user("Hello!"), stop=("friend",))
-    prompt = r1_model.encode(request)
+    prompt = r1_model.encode_prompt(request)
     reply = r1_model.reply(prompt, request, request_id="r")
 
     ids = tokenizer.encode(
@@ -290,7 +292,7 @@ def test_reasoning_can_be_told_in_the_content(tmp_path, tokenizer):
     entry = replace(spec(write_checkpoint(tmp_path, tokenizer)), reasoning_in_content=True)
     model = ChatModel.load(entry)
     request = chat(user("Hello!"))
-    reply = model.reply(model.encode(request), request, request_id="r")
+    reply = model.reply(model.encode_prompt(request), request, request_id="r")
     ids = tokenizer.encode(f"Let me think.{CLOSE_THINK}Hello!", add_special_tokens=False).ids
 
     deltas = [reply.opening(), reply.push(ids), reply.finish()]
@@ -314,7 +316,7 @@ def test_models_without_tools_say_so(r1_model, fields, param):
     request = replace(chat(user("x")), **fields)
 
     with pytest.raises(UnsupportedFeatureError) as caught:
-        r1_model.encode(request)
+        r1_model.encode_prompt(request)
 
     assert (param, "Tool calling is not supported for model: test/model") == (
         caught.value.param,
@@ -346,10 +348,10 @@ def test_tools_need_a_dialect_and_a_template_that_know_them(tmp_path, dialect, t
 def test_models_that_shall_not_call_tools_are_told_of_none(qwen25_model, r1_model):
     """With tool_choice none the prompt is that of a request without tools, on any model."""
     for model in (qwen25_model, r1_model):
-        unasked = model.encode(chat(user("a")))
+        unasked = model.encode_prompt(chat(user("a")))
         forbidden = chat(user("a"), tools=(WEATHER,), tool_choice=ToolChoice(ToolMode.NONE))
 
-        assert unasked == model.encode(forbidden)
+        assert unasked == model.encode_prompt(forbidden)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +397,7 @@ def test_answers_are_bound_after_their_reasoning(request, model, fields, expecte
     model = request.getfixturevalue(model)
     asked = chat(user("a"), **fields)
 
-    constraint = model.constraint(asked, model.encode(asked))
+    constraint = model.constraint(asked, model.encode_prompt(asked))
 
     assert expected == (constraint and (constraint.param, _token(model, constraint)))
 
@@ -404,7 +406,7 @@ def test_text_that_is_continued_can_be_bound(llama_model):
     """A raw prompt's answer may be held to a form as well."""
     asked = TextRequest("m", "Once", response_format=JsonObjectFormat())
 
-    constraint = llama_model.constraint(asked, llama_model.encode(asked))
+    constraint = llama_model.constraint(asked, llama_model.encode_prompt(asked))
 
     assert constraint
     assert ("response_format", None) == (constraint.param, constraint.after_token_id)
@@ -415,7 +417,7 @@ def test_forms_of_half_an_answer_are_refused(qwen25_model):
     request = chat(user("a"), assistant("{"), response_format=JsonObjectFormat())
 
     with pytest.raises(InvalidRequestError, match="is for whole answers") as caught:
-        qwen25_model.encode(request)
+        qwen25_model.encode_prompt(request)
 
     assert "response_format" == caught.value.param
 
@@ -423,7 +425,7 @@ def test_forms_of_half_an_answer_are_refused(qwen25_model):
 def test_calls_have_ids_that_a_replay_repeats(qwen25_model):
     """Ids of calls come from the request's id and the answer's number, and from nothing else."""
     request = chat(user("a"), tools=(WEATHER,))
-    prompt = qwen25_model.encode(request)
+    prompt = qwen25_model.encode_prompt(request)
     ids = [
         _first_call(qwen25_model, prompt, request, request_id, choice).id
         for request_id, choice in (("r", 0), ("r", 0), ("r", 1), ("s", 0))
@@ -437,7 +439,7 @@ def test_calls_have_ids_that_a_replay_repeats(qwen25_model):
 def test_calls_are_content_where_no_tools_are_offered(qwen25_model):
     """Without tools in the request, an answer that looks like a call is shown as it stands."""
     request = chat(user("a"))
-    reply = qwen25_model.reply(qwen25_model.encode(request), request, request_id="r")
+    reply = qwen25_model.reply(qwen25_model.encode_prompt(request), request, request_id="r")
     token_ids = Tokenizer.from_str(qwen_tokenizer().to_str()).encode(CALL).ids
 
     text = reply.push(token_ids).content + reply.finish().content
@@ -479,5 +481,5 @@ def test_long_lists_of_tools_are_rendered(llama_model, qwen25_model, v31_model):
 
     for model in (llama_model, qwen25_model, v31_model):
         with pytest.raises(ContextLengthError) as caught:
-            model.encode(request)  # the test's vocabulary makes long prompts
+            model.encode_prompt(request)  # the test's vocabulary makes long prompts
         assert caught.value.prompt_tokens > 4096

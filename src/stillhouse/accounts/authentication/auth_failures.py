@@ -10,7 +10,7 @@ import structlog
 
 from stillhouse.clock import Clock
 from stillhouse.errors import AuthenticationError, RateLimitError
-from stillhouse.fairness.bucket import Bucket
+from stillhouse.fairness.token_bucket import TokenBucket
 
 log = structlog.get_logger()
 
@@ -84,7 +84,7 @@ class _Buckets:
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._buckets: OrderedDict[Hashable, Bucket] = OrderedDict()
+        self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
     def wait_s(self, holder: Hashable, now_s: float) -> float:
         """Seconds until the holder's bucket has one more; 0 when it has."""
@@ -96,7 +96,7 @@ class _Buckets:
         wait_s = self.wait_s(holder, now_s)
         if wait_s == 0:
             if holder not in self._buckets:
-                self._buckets[holder] = Bucket.per_minute(self._per_minute)
+                self._buckets[holder] = TokenBucket.per_minute(self._per_minute)
             self._buckets[holder].take(1, now_s)
         self._buckets.move_to_end(holder)
         while len(self._buckets) > MAX_ENTRIES:

@@ -11,7 +11,7 @@ from typing import Self
 from stillhouse.api.bodies.budget import BudgetRules, FairBudget
 from stillhouse.clock import Clock
 from stillhouse.errors import RateLimitError
-from stillhouse.fairness.bucket import Bucket
+from stillhouse.fairness.token_bucket import TokenBucket
 from stillhouse.settings import MIB
 
 #: Read and parsed where it comes in, whoever sends it: that takes 3 ms at worst.
@@ -103,13 +103,13 @@ class BodyAdmission:
             await asyncio.sleep(wait_s)
             return await self._in_flight.take(account_id, num_bytes)
         except BaseException:
-            pace.give_back(num_bytes)
+            pace.refund(num_bytes)
             raise
 
     def give_back(self, account_id: int, taken: int, *, num_buffered: int) -> None:
         """Give back what `take` has taken, and what was not needed of the rate."""
         self._in_flight.give_back(account_id, taken)
-        self._rates_of(account_id).large.give_back(num_buffered)
+        self._rates_of(account_id).large.refund(num_buffered)
 
     def count_small(self, account_id: int, num_bytes: int) -> None:
         """Count a small body that was read, whatever becomes of it."""
@@ -126,8 +126,8 @@ class BodyAdmission:
         if rates is None:
             per_minute = self.rules.bytes_per_minute
             rates = self._rates[account_id] = _Rates(
-                Bucket.per_minute(per_minute),
-                Bucket(per_minute / _MINUTE_S, self.rules.burst_bytes),
+                TokenBucket.per_minute(per_minute),
+                TokenBucket(per_minute / _MINUTE_S, self.rules.burst_bytes),
             )
         return rates
 
@@ -142,8 +142,8 @@ class BodyAdmission:
 class _Rates:
     """What is left of one account's minute."""
 
-    small: Bucket
-    large: Bucket
+    small: TokenBucket
+    large: TokenBucket
 
     def is_at_rest(self, now_s: float) -> bool:
         return self.small.is_full(now_s) and self.large.is_full(now_s)

@@ -17,7 +17,7 @@ from stillhouse.api.bodies.frames import Work
 from stillhouse.api.bodies.pool import BodyPool, PoolRules
 from stillhouse.api.bodies.request_body import GZIP, is_packed, receive_body, unpack
 from stillhouse.clock import Clock
-from stillhouse.fairness.slots import FairSlots
+from stillhouse.fairness.semaphore import FairSemaphore
 from stillhouse.settings import MIB
 
 #: Parsed at once: that takes 0.3 ms at worst.
@@ -34,7 +34,7 @@ class BodyReader:
         self._admission = admission
         self._pool = pool
         self._max_bytes = admission.rules.max_bytes
-        self._here = FairSlots(
+        self._here = FairSemaphore(
             "request bodies to be read",
             max_running=1,
             max_waiting=_MAX_WAITING_HERE,

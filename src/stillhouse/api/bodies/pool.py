@@ -10,7 +10,7 @@ from stillhouse.api.bodies.child import BodyProcess, ChildDiedError
 from stillhouse.api.bodies.frames import Done, Work
 from stillhouse.clock import Clock
 from stillhouse.errors import BodyTooLargeError, EngineUnavailableError
-from stillhouse.fairness.slots import FairSlots
+from stillhouse.fairness.semaphore import FairSemaphore
 
 _TRIES = 2
 
@@ -49,7 +49,7 @@ class BodyPool:
 
     def __init__(self, rules: PoolRules, clock: Clock) -> None:
         self._rules = rules
-        self._slots = FairSlots(
+        self._slots = FairSemaphore(
             "large request bodies to be read",
             max_running=rules.num_processes,
             max_running_per_account=max(1, rules.num_processes - 1),

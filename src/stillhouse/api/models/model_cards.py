@@ -101,12 +101,12 @@ class ModelCards:
         """One model by name or alias; ModelNotFoundError when it or its version is not loaded."""
         version = request.query_params.get("version")
         name = request.path_params["model_name"]
-        model = self.models.resolve(f"{name}:{version}" if version else name)
+        model = self.models.resolve_model(f"{name}:{version}" if version else name)
         return answer_public(_info(model, base_url=str(request.base_url)))
 
     async def versions(self, request: Request) -> Response:
         """A model's versions: the one that is loaded, or none where the catalogue names none."""
-        spec = self.models.resolve(request.path_params["model_name"]).chat.spec
+        spec = self.models.resolve_model(request.path_params["model_name"]).chat.spec
         versions: list[VersionOut] = []
         if spec.version is not None:
             versions.append(

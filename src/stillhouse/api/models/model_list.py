@@ -88,7 +88,9 @@ class ModelList:
 
     async def show(self, request: Request) -> Response:
         """One model by id or alias; ModelNotFoundError when it is not loaded."""
-        return answer_public(self._model_out(self.models.resolve(request.path_params["model"])))
+        return answer_public(
+            self._model_out(self.models.resolve_model(request.path_params["model"]))
+        )
 
     def _model_out(self, model: ServedModel) -> ModelOut:
         spec = model.chat.spec

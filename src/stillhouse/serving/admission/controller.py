@@ -1,4 +1,4 @@
-"""Places for requests that are not settled yet: so many per model, per account and per key."""
+"""Admits requests while their model, account and key have free slots."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from stillhouse.clock import Clock
 from stillhouse.engines.base import Engine
 from stillhouse.errors import RateLimitError
-from stillhouse.fairness.shares import Shares
-from stillhouse.serving.admission.rate_limits import Limits
+from stillhouse.fairness.share_quota import ShareQuota
+from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.queue.config import QueueConfig
-from stillhouse.serving.queue.request_queue import Refusal, Turn, Turns
+from stillhouse.serving.queue.request_queue import QueueEntry, Refusal, RequestQueue
 from stillhouse.serving.queue.scheduler import Ticket
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.types.chat import ServiceTier
@@ -20,7 +20,7 @@ from stillhouse.types.chat import ServiceTier
 WORK_TOKENS_PER_S = 1000
 
 
-class Places:
+class AdmissionController:
     """
     Refuses what is too much before anything is held for it, so that nothing queues without end.
 
@@ -36,14 +36,14 @@ class Places:
     """
 
     def __init__(
-        self, rules: QueueConfig, *, limits: Limits, clock: Clock, metrics: Metrics
+        self, rules: QueueConfig, *, limits: RateLimiter, clock: Clock, metrics: Metrics
     ) -> None:
         self._rules = rules
         self._limits = limits
         self._clock = clock
         self._metrics = metrics
-        self._turns: dict[str, Turns] = {}
-        self._taken: dict[str, Shares] = {}  # by model
+        self._turns: dict[str, RequestQueue] = {}
+        self._taken: dict[str, ShareQuota] = {}  # by model
 
     def refuse_if_full(
         self, model_id: str, account_id: int, key_id: int, tier: ServiceTier
@@ -107,7 +107,7 @@ class Places:
         model_id: str,
         engine: Engine,
         is_fail_fast: bool = False,
-    ) -> Place:
+    ) -> Slot:
         """
         Take a place, which must be given back.
 
@@ -135,25 +135,25 @@ class Places:
             turns.count_refusal(Refusal.LIMIT)
             raise
         if model_id not in self._taken:
-            self._taken[model_id] = Shares(self._rules.max_outstanding)
-        self._taken[model_id].take(ticket.account_id, ticket.key_id)
+            self._taken[model_id] = ShareQuota(self._rules.max_outstanding)
+        self._taken[model_id].acquire(ticket.account_id, ticket.key_id)
         self._metrics.outstanding.labels(model_id).inc()
-        turn = Turn(turns, ticket, is_fail_fast=is_fail_fast)
-        return Place(self, model_id, turn)
+        turn = QueueEntry(turns, ticket, is_fail_fast=is_fail_fast)
+        return Slot(self, model_id, turn)
 
-    def give_back(self, place: Place, *, completion_tokens: int) -> None:
+    def give_back(self, place: Slot, *, completion_tokens: int) -> None:
         """Count what was generated in a place and let it go."""
         place.turn.end()  # whatever happened to the completion, it keeps nobody waiting
         ticket = place.turn.ticket
         self._limits.leave(
             ticket.account_id, ticket.key_id, place.model_id, completion_tokens=completion_tokens
         )
-        self._taken[place.model_id].give_back(ticket.account_id, ticket.key_id)
+        self._taken[place.model_id].release(ticket.account_id, ticket.key_id)
         self._metrics.outstanding.labels(place.model_id).dec()
 
-    def _turns_of(self, model_id: str, engine: Engine) -> Turns:
+    def _turns_of(self, model_id: str, engine: Engine) -> RequestQueue:
         if model_id not in self._turns:
-            self._turns[model_id] = Turns(
+            self._turns[model_id] = RequestQueue(
                 model_id,
                 engine=engine,
                 rules=self._rules,
@@ -164,12 +164,12 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Slot:
     """One request's right to be here, and its turn at the engine."""
 
-    _places: Places
+    _places: AdmissionController
     model_id: str
-    turn: Turn
+    turn: QueueEntry
 
     def give_back(self, *, completion_tokens: int = 0) -> None:
         """Let another request have it; called once."""

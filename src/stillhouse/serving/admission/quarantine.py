@@ -16,7 +16,7 @@ import structlog
 from stillhouse.clock import Clock
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.errors import OverloadedError, QuarantinedRequestError
-from stillhouse.fairness.slots import FairSlots
+from stillhouse.fairness.semaphore import FairSemaphore
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ class Quarantine:
         self._quarantine_s = quarantine_s
         self._records: OrderedDict[bytes, _Record] = OrderedDict()  # the latest crash last
         self._last_crashes: dict[str, _Crash] = {}  # by model
-        self._slots: dict[str, FairSlots] = {}  # by model, for its suspects
+        self._slots: dict[str, FairSemaphore] = {}  # by model, for its suspects
 
     def __len__(self) -> int:
         """How many requests are remembered; bounded."""
@@ -127,7 +127,7 @@ class Quarantine:
                 raise OverloadedError("Model busy, retry later", retry_after_s=1) from error
             yield
 
-    def saw_crash(self, fingerprint: Fingerprint, crash: int) -> None:
+    def record_crash(self, fingerprint: Fingerprint, crash: int) -> None:
         """
         Its engine crashed while it worked on this request.
 
@@ -165,9 +165,9 @@ class Quarantine:
             return None
         return record
 
-    def _slots_of(self, model_id: str) -> FairSlots:
+    def _slots_of(self, model_id: str) -> FairSemaphore:
         if model_id not in self._slots:
-            self._slots[model_id] = FairSlots(
+            self._slots[model_id] = FairSemaphore(
                 "the engine after its crashes",
                 max_running=1,
                 max_waiting=_MAX_WAITING,

@@ -8,7 +8,7 @@ from itertools import islice
 
 from stillhouse.clock import Clock
 from stillhouse.errors import RateLimitError
-from stillhouse.fairness.bucket import Bucket
+from stillhouse.fairness.token_bucket import TokenBucket
 from stillhouse.serving.admission.config import RateLimitsConfig
 
 #: Nobody can know when a request in flight will end.
@@ -18,7 +18,7 @@ _PLACE_RETRY_AFTER_S = 1.0
 _NUM_SWEPT = 2
 
 
-class Limits:
+class RateLimiter:
     """
     Keeps every account within the rules.
 
@@ -108,8 +108,8 @@ class Limits:
 class _Account:
     """What one account has in flight at one model, and what is left of its minute."""
 
-    requests: Bucket | None
-    tokens: Bucket | None
+    requests: TokenBucket | None
+    tokens: TokenBucket | None
     num_outstanding: int = 0
 
     @classmethod
@@ -127,5 +127,5 @@ class _Account:
         return self.num_outstanding == 0 and all(not b or b.is_full(now_s) for b in buckets)
 
 
-def _bucket(per_minute: int | None) -> Bucket | None:
-    return None if per_minute is None else Bucket.per_minute(per_minute)
+def _bucket(per_minute: int | None) -> TokenBucket | None:
+    return None if per_minute is None else TokenBucket.per_minute(per_minute)

@@ -10,8 +10,8 @@ from stillhouse.clock import Clock
 from stillhouse.engines.base import Engine
 from stillhouse.errors import EngineUnavailableError, OverloadedError
 from stillhouse.serving.queue.config import QueueConfig
-from stillhouse.serving.queue.pace import Pace
-from stillhouse.serving.queue.scheduler import Order, Ticket
+from stillhouse.serving.queue.retry_after import RetryAfter
+from stillhouse.serving.queue.scheduler import FairScheduler, Ticket
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.types.chat import ServiceTier
 
@@ -31,7 +31,7 @@ class Refusal(StrEnum):
     WAITED = "waited"
 
 
-class Turns:
+class RequestQueue:
     """
     The queue before one engine.
 
@@ -52,13 +52,13 @@ class Turns:
         self.max_wait_of = rules.max_wait_of
         self.clock = clock
         self._metrics = metrics
-        self._order = Order(
+        self._order = FairScheduler(
             max_sequences=engine.max_sequences, prompt_window_tokens=rules.prompt_window_tokens
         )
         self._engine = engine
         engine.on_serving(self._let_go)
-        self._pace = Pace(clock)
-        self._waiting: dict[Ticket, Turn] = {}
+        self._pace = RetryAfter(clock)
+        self._waiting: dict[Ticket, QueueEntry] = {}
 
     def would_wait(self, ticket: Ticket) -> bool:
         """Whether a request could not go to the engine at once."""
@@ -91,28 +91,28 @@ class Turns:
 
     # What follows is between the queue and its turns.
 
-    def join(self, turn: Turn) -> None:
+    def join(self, turn: QueueEntry) -> None:
         """Let a request wait, if only for a moment."""
         self._waiting[turn.ticket] = turn
         self._order.join(turn.ticket)
         self._metrics.waiting.labels(self.model_id, turn.ticket.tier).inc()
         self._let_go()
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, turn: QueueEntry) -> None:
         """Take out a request that waits."""
         del self._waiting[turn.ticket]
         self._order.leave(turn.ticket)
         self._metrics.waiting.labels(self.model_id, turn.ticket.tier).dec()
         self._let_go()
 
-    def requeue(self, turn: Turn) -> None:
+    def requeue(self, turn: QueueEntry) -> None:
         """Let a request for which nothing was made wait again, before its key's others."""
         self._waiting[turn.ticket] = turn
         self._order.requeue(turn.ticket)
         self._metrics.waiting.labels(self.model_id, turn.ticket.tier).inc()
         self._let_go()
 
-    def saw_tokens(self, ticket: Ticket, count: int) -> None:
+    def record_tokens(self, ticket: Ticket, count: int) -> None:
         """Charge what was generated for a request."""
         self._order.made(ticket, count)
 
@@ -148,7 +148,7 @@ class _State(Enum):
     OVER = auto()
 
 
-class Turn:
+class QueueEntry:
     """
     One request's way through the queue and its time at the engine.
 
@@ -157,7 +157,7 @@ class Turn:
 
     """
 
-    def __init__(self, turns: Turns, ticket: Ticket, *, is_fail_fast: bool) -> None:
+    def __init__(self, turns: RequestQueue, ticket: Ticket, *, is_fail_fast: bool) -> None:
         self.ticket = ticket
         self._turns = turns
         self._is_fail_fast = is_fail_fast
@@ -232,7 +232,7 @@ class Turn:
 
     def saw(self, num_tokens: int, *, cached_tokens: int) -> None:
         """Take an engine's next step into account, as far as it was for this request."""
-        self._turns.saw_tokens(self.ticket, num_tokens)
+        self._turns.record_tokens(self.ticket, num_tokens)
         if not self._is_prompt_done:
             self._is_prompt_done = True
             self._turns.saw_prompt_done(self.ticket, cached_tokens=cached_tokens)

@@ -39,7 +39,7 @@ class Ticket:
 
 
 @dataclass(slots=True)
-class _Going:
+class _InFlight:
     """
     A request at the engine.
 
@@ -53,7 +53,7 @@ class _Going:
     prompt_ahead: int
 
 
-class Order:
+class FairScheduler:
     """
     The queue before one engine, as a pure state: who waits, who is at the engine, who is next.
 
@@ -76,7 +76,7 @@ class Order:
             tier: FairQueue(credit=prompt_window_tokens) for tier in _TIERS
         }
         self._passes = dict.fromkeys(_TIERS, 0)  # sequences that went before what waits in a tier
-        self._going: dict[Ticket, _Going] = {}
+        self._going: dict[Ticket, _InFlight] = {}
         self._num_sequences = 0
         self._prompt_ahead = 0
 
@@ -112,7 +112,7 @@ class Order:
         queue.take(ticket)
         self._count_passes(ticket)
         queue.charge_item(ticket, ticket.prompt_tokens)
-        going = _Going(ticket.num_sequences, self._share(ticket))
+        going = _InFlight(ticket.num_sequences, self._share(ticket))
         self._going[ticket] = going
         self._num_sequences += going.num_sequences
         self._prompt_ahead += going.prompt_ahead

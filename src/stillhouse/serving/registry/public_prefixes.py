@@ -72,7 +72,7 @@ def _conversations(system: str) -> Iterable[tuple[Message, ...]]:
 
 def _token_ids(chat: ChatModel, messages: tuple[Message, ...]) -> list[int]:
     try:
-        return chat.encode(ChatRequest(chat.spec.id, messages)).token_ids
+        return chat.encode_prompt(ChatRequest(chat.spec.id, messages)).token_ids
     except RequestError as error:
         raise ConfigError(
             f"public_prefixes: {chat.spec.id} cannot take a system message: {error.message}"

@@ -42,7 +42,7 @@ class ServedModel:
         """Most tokens of one sequence: what both the model and the engine's memory allow."""
         return min(self.chat.context_length, self.engine.context_length)
 
-    def most_tokens(self, request: GenerationRequest, prompt: Prompt) -> int:
+    def max_new_tokens(self, request: GenerationRequest, prompt: Prompt) -> int:
         """How many tokens the request may generate: its own wish, within the context."""
         room = self.context_length - len(prompt.token_ids)
         wish = request.max_tokens
@@ -56,7 +56,7 @@ class ServedModels:
         self._catalogue = catalogue
         self._models = models
 
-    def resolve(self, name: str) -> ServedModel:
+    def resolve_model(self, name: str) -> ServedModel:
         """
         The model that answers to *name*.
 

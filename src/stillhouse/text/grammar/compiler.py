@@ -12,7 +12,7 @@ from pathlib import Path
 from stillhouse.clock import Clock, SystemClock
 from stillhouse.errors import EngineUnavailableError, InvalidRequestError, OverloadedError
 from stillhouse.fairness.recent_work import RecentWork
-from stillhouse.fairness.slots import FairSlots, HeldSlot
+from stillhouse.fairness.semaphore import FairSemaphore, Permit
 from stillhouse.text.grammar.config import GrammarsConfig
 from stillhouse.text.grammar.process import GrammarProcess, KilledError
 from stillhouse.text.grammar.verdicts import Verdicts
@@ -58,7 +58,7 @@ class GrammarCompiler:
         self._limits = limits = limits or GrammarsConfig()
         clock = clock or SystemClock()
         self._recent = RecentWork(half_life_s=_HALF_LIFE_S, clock=clock)
-        self._slots = FairSlots(
+        self._slots = FairSemaphore(
             "their grammars to be compiled",
             max_running=limits.processes,
             max_running_per_account=1,
@@ -145,7 +145,7 @@ class GrammarCompiler:
     async def _find_out(
         self, digest: bytes, grammar: str, owner: Owner, tokenizer_json: Path | None
     ) -> str | None:
-        slot: HeldSlot | None = None
+        slot: Permit | None = None
         try:
             async with (
                 asyncio.timeout(self._limits.max_wait_s) as waiting,

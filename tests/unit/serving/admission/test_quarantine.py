@@ -37,7 +37,7 @@ def is_refused(quarantine, asked):
 def test_what_the_same_account_asks_again_is_the_same(quarantine, same):
     """Whatever the gateway calls it."""
     for crash in (1, 2):
-        quarantine.saw_crash(fingerprint(), crash)
+        quarantine.record_crash(fingerprint(), crash)
 
     assert is_refused(quarantine, fingerprint(request=same))
 
@@ -55,7 +55,7 @@ def test_what_the_same_account_asks_again_is_the_same(quarantine, same):
 def test_what_differs_is_another_request(quarantine, other):
     """Another account's, another model's, another prompt, parameter or grammar."""
     for crash in (1, 2):
-        quarantine.saw_crash(fingerprint(), crash)
+        quarantine.record_crash(fingerprint(), crash)
 
     assert not is_refused(quarantine, other)
 
@@ -63,7 +63,7 @@ def test_what_differs_is_another_request(quarantine, other):
 def test_several_of_the_same_in_one_crash_are_one(quarantine):
     """Ten copies at once are one crash of one request."""
     for _ in range(10):
-        quarantine.saw_crash(fingerprint(), 1)
+        quarantine.record_crash(fingerprint(), 1)
 
     assert not is_refused(quarantine, fingerprint())
     assert not quarantine.is_suspect(fingerprint())
@@ -72,7 +72,7 @@ def test_several_of_the_same_in_one_crash_are_one(quarantine):
 def test_crashes_of_two_models_are_two(quarantine):
     """Each engine counts its own from one."""
     for model_id in (MODEL, "demo/b"):
-        quarantine.saw_crash(fingerprint(model_id=model_id), 1)
+        quarantine.record_crash(fingerprint(model_id=model_id), 1)
 
     assert not is_refused(quarantine, fingerprint())
 
@@ -82,9 +82,9 @@ def test_two_suspects_of_one_crash_are_not_refused(quarantine):
     others = [fingerprint(request=replace(REQUEST, prompt_token_ids=[n])) for n in range(2)]
     for crash in (1, 2):
         for each in others:
-            quarantine.saw_crash(each, crash)
+            quarantine.record_crash(each, crash)
     before = [is_refused(quarantine, each) for each in others]
-    quarantine.saw_crash(others[0], 3)
+    quarantine.record_crash(others[0], 3)
 
     assert [False, False] == before
     assert [True, False] == [is_refused(quarantine, each) for each in others]
@@ -95,7 +95,7 @@ def test_what_is_remembered_is_bounded(quarantine):
     """The latest crashes are; of three thousand requests about one."""
     for number in range(3000):
         request = replace(REQUEST, prompt_token_ids=[number])
-        quarantine.saw_crash(fingerprint(request=request), number)
+        quarantine.record_crash(fingerprint(request=request), number)
 
     assert 1024 == len(quarantine)
 
@@ -104,7 +104,7 @@ def test_it_can_be_turned_off():
     """With no time to remember anything, nothing is."""
     quarantine = Quarantine(FrozenClock(), quarantine_s=0)
     for crash in (1, 2, 3):
-        quarantine.saw_crash(fingerprint(), crash)
+        quarantine.record_crash(fingerprint(), crash)
 
     assert not is_refused(quarantine, fingerprint())
     assert 0 == len(quarantine)

@@ -5,7 +5,7 @@ import pytest
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import RateLimitError
 from stillhouse.serving.admission.config import RateLimitsConfig
-from stillhouse.serving.admission.rate_limits import Limits
+from stillhouse.serving.admission.rate_limits import RateLimiter
 
 MODEL, OTHER_MODEL = "demo/a", "demo/b"
 ACCOUNT, OTHER_ACCOUNT = 3, 4
@@ -36,7 +36,7 @@ def wait_s(limits) -> float:
 
 def test_so_many_in_flight_and_no_more(clock):
     """At the limit a request is refused until one has ended."""
-    limits = Limits(RateLimitsConfig(max_outstanding=3), clock)
+    limits = RateLimiter(RateLimitsConfig(max_outstanding=3), clock)
     for _ in range(3):
         enter(limits)
 
@@ -57,7 +57,7 @@ def test_so_many_in_flight_and_no_more(clock):
 )
 def test_a_check_says_what_entering_would(clock, rules):
     """Before any work is done; and it counts nothing itself."""
-    limits = Limits(rules, clock)
+    limits = RateLimiter(rules, clock)
     for _ in range(2):
         limits.check(ACCOUNT, KEY, MODEL)
         enter(limits)
@@ -73,7 +73,7 @@ def test_a_check_says_what_entering_would(clock, rules):
 
 def test_a_key_has_so_many_in_flight_of_its_accounts(clock):
     """One key at its limit is refused, another of the same account is not, nor another model."""
-    limits = Limits(RateLimitsConfig(max_outstanding=3, max_outstanding_per_key=2), clock)
+    limits = RateLimiter(RateLimitsConfig(max_outstanding=3, max_outstanding_per_key=2), clock)
     enter(limits)
     enter(limits)
 
@@ -89,7 +89,7 @@ def test_a_key_has_so_many_in_flight_of_its_accounts(clock):
 
 def test_accounts_and_models_are_apart(clock):
     """What one account does with one model takes nothing from others."""
-    limits = Limits(RateLimitsConfig(max_outstanding=1, requests_per_minute=1), clock)
+    limits = RateLimiter(RateLimitsConfig(max_outstanding=1, requests_per_minute=1), clock)
     enter(limits)
     enter(limits, OTHER_ACCOUNT)
     enter(limits, model=OTHER_MODEL)
@@ -100,7 +100,7 @@ def test_accounts_and_models_are_apart(clock):
 
 def test_a_minutes_requests_may_come_at_once(clock):
     """Sixty per minute are sixty at once, then one a second."""
-    limits = Limits(RateLimitsConfig(requests_per_minute=60), clock)
+    limits = RateLimiter(RateLimitsConfig(requests_per_minute=60), clock)
     waits_s = [wait_s(limits) for _ in range(60)]
 
     assert [0] * 60 == waits_s
@@ -112,7 +112,7 @@ def test_a_minutes_requests_may_come_at_once(clock):
 
 def test_no_minute_sees_more_than_burst_and_refill(clock):
     """Whoever asks ten times a second for two minutes gets a minute's worth and two refills."""
-    limits = Limits(RateLimitsConfig(requests_per_minute=7, max_outstanding=10_000), clock)
+    limits = RateLimiter(RateLimitsConfig(requests_per_minute=7, max_outstanding=10_000), clock)
     admitted = 0
     for _ in range(1200):
         admitted += wait_s(limits) == 0
@@ -123,7 +123,7 @@ def test_no_minute_sees_more_than_burst_and_refill(clock):
 
 def test_tokens_count_the_prompt_at_once_and_the_completion_when_it_ended(clock):
     """A bucket is overdrawn by what was not known before, and that is made up for."""
-    limits = Limits(RateLimitsConfig(tokens_per_minute=600), clock)
+    limits = RateLimiter(RateLimitsConfig(tokens_per_minute=600), clock)
     enter(limits, prompt_tokens=100)
     leave(limits, completion_tokens=800)  # 300 too many, at 10 a second
 
@@ -134,7 +134,7 @@ def test_tokens_count_the_prompt_at_once_and_the_completion_when_it_ended(clock)
 
 def test_a_prompt_longer_than_the_minute_is_let_in_and_paid_off(clock):
     """Nobody is locked out for ever: what is too much for one minute takes several."""
-    limits = Limits(RateLimitsConfig(tokens_per_minute=60), clock)
+    limits = RateLimiter(RateLimitsConfig(tokens_per_minute=60), clock)
     enter(limits, prompt_tokens=180)
 
     assert pytest.approx(121, abs=1e-3) == wait_s(limits)
@@ -142,7 +142,7 @@ def test_a_prompt_longer_than_the_minute_is_let_in_and_paid_off(clock):
 
 def test_refused_requests_cost_nothing(clock):
     """Asking again and again does not put off the moment of being let in."""
-    limits = Limits(RateLimitsConfig(requests_per_minute=1), clock)
+    limits = RateLimiter(RateLimitsConfig(requests_per_minute=1), clock)
     enter(limits)
     for _ in range(100):
         wait_s(limits)
@@ -152,7 +152,7 @@ def test_refused_requests_cost_nothing(clock):
 
 def test_who_rests_is_forgotten(clock):
     """Ten thousand accounts that have come and gone leave no trace but the last few."""
-    limits = Limits(RateLimitsConfig(requests_per_minute=60), clock)
+    limits = RateLimiter(RateLimitsConfig(requests_per_minute=60), clock)
     for account_id in range(10_000):
         enter(limits, account_id)
         leave(limits, account_id)
@@ -163,7 +163,7 @@ def test_who_rests_is_forgotten(clock):
 
 def test_who_owes_is_remembered(clock):
     """An overdrawn account is not forgotten with its debt, however many others come."""
-    limits = Limits(RateLimitsConfig(tokens_per_minute=60), clock)
+    limits = RateLimiter(RateLimitsConfig(tokens_per_minute=60), clock)
     enter(limits, prompt_tokens=10_000)
     leave(limits)
     for account_id in range(100, 200):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillhouse.serving.queue.scheduler import COMPLETION_WEIGHT, MOST_PASSES, Order, Ticket
+from stillhouse.serving.queue.scheduler import COMPLETION_WEIGHT, MOST_PASSES, FairScheduler, Ticket
 from stillhouse.types.chat import ServiceTier
 from tests.effort import examples
 
@@ -19,7 +19,7 @@ HEAVY, LIGHT = 1, 2
 
 
 def make_order(*, max_sequences=4, prompt_window_tokens=100):
-    return Order(max_sequences=max_sequences, prompt_window_tokens=prompt_window_tokens)
+    return FairScheduler(max_sequences=max_sequences, prompt_window_tokens=prompt_window_tokens)
 
 
 def ticket(account_id=HEAVY, tier=DEFAULT, *, key_id=0, n=1, prompt_tokens=10):
@@ -316,7 +316,7 @@ def test_two_accounts_that_always_wait_are_served_the_same(heavy, light, random)
     st.sampled_from(TIERS),
 )
 def test_the_number_of_its_keys_changes_nothing_for_an_account(num_keys, prompt_tokens, tier):
-    """Turns fall to accounts as if each of them had a single key."""
+    """Dispatches fall to accounts as if each of them had a single key."""
 
     def turns_with(num_keys):
         order = make_order(max_sequences=1)

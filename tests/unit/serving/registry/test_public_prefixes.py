@@ -25,7 +25,7 @@ LONG = SHORT + " You answer in one line, in the user's own language, and never g
 
 def prompt(chat, system, user="What is the capital of France?"):
     messages = (Message(Role.SYSTEM, system), Message(Role.USER, user))
-    return chat.encode(ChatRequest(DEMO_MODEL, messages)).token_ids
+    return chat.encode_prompt(ChatRequest(DEMO_MODEL, messages)).token_ids
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from tests.unit.text.templates import R1
 
 def test_conversation_reads_as_the_reference_says(r1_model):
     """R1: begin, system text, each turn behind its mark, ends after answers, `<think>` opened."""
-    prompt = r1_model.encode(
+    prompt = r1_model.encode_prompt(
         chat(
             system("Be brief."),
             user("Name two methods."),
@@ -40,7 +40,7 @@ def test_conversation_reads_as_the_reference_says(r1_model):
 @pytest.mark.parametrize("effort", [None, *Effort])
 def test_it_always_thinks_unless_told_not_to(r1_model, effort):
     """R1 has one way to think; effort none goes on behind an empty thought."""
-    prompt = r1_model.encode(chat(user("Hello!"), effort=effort))
+    prompt = r1_model.encode_prompt(chat(user("Hello!"), effort=effort))
     thinks = effort is not Effort.NONE
 
     end = "" if thinks else f"\n{CLOSE_THINK}\n\n"
@@ -53,8 +53,8 @@ def test_template_without_think_gets_an_empty_thought_where_none_is_wanted(tmp_p
     template = R1.replace("<think>\\n'}}", "'}}")
     model = load(write_checkpoint(tmp_path, tokenizer, template=template))
 
-    thinking = model.encode(chat(user("Hello!")))
-    hasty = model.encode(chat(user("Hello!"), effort=Effort.NONE))
+    thinking = model.encode_prompt(chat(user("Hello!")))
+    hasty = model.encode_prompt(chat(user("Hello!"), effort=Effort.NONE))
 
     assert f"{BOS}{USER}Hello!{ASSISTANT}" == read(model, thinking)
     assert f"{BOS}{USER}Hello!{ASSISTANT}{THINK}\n\n{CLOSE_THINK}\n\n" == read(model, hasty)

@@ -72,7 +72,7 @@ def tools_model(tmp_path_factory):
 )
 def test_conversation_reads_as_its_model_card_says(v31_model, effort, mark):
     """V3.1's golden example: earlier thoughts are cut, and any effort but none opens new ones."""
-    prompt = v31_model.encode(chat(*CARD, effort=effort))
+    prompt = v31_model.encode_prompt(chat(*CARD, effort=effort))
 
     assert (
         f"{BOS}You are a helpful assistant{USER}Who are you?{ASSISTANT}{CLOSE_THINK}"
@@ -83,7 +83,7 @@ def test_conversation_reads_as_its_model_card_says(v31_model, effort, mark):
 
 def test_what_follows_the_first_close_mark_is_kept(v31_model):
     """A second `</think>` in an earlier answer is plain text, cut by nobody."""
-    prompt = v31_model.encode(chat(user("a"), assistant("x</think>y</think>z"), user("b")))
+    prompt = v31_model.encode_prompt(chat(user("a"), assistant("x</think>y</think>z"), user("b")))
 
     assert (
         f"{BOS}{USER}a{ASSISTANT}{CLOSE_THINK}y</think>z{EOS}{USER}b{ASSISTANT}{CLOSE_THINK}"
@@ -96,7 +96,7 @@ def test_what_follows_the_first_close_mark_is_kept(v31_model):
 def test_tools_stand_behind_the_system_text(request, model, before):
     """The model card's text about tools, whether the template writes it or leaves it to us."""
     model = request.getfixturevalue(model)
-    prompt = model.encode(chat(*before, user("How is Oslo?"), tools=(WEATHER,)))
+    prompt = model.encode_prompt(chat(*before, user("How is Oslo?"), tools=(WEATHER,)))
 
     text = before[0].content if before else ""
     assert f"{BOS}{text}{TOOLS_TEXT}{USER}How is Oslo?{ASSISTANT}{CLOSE_THINK}" == read(
@@ -108,7 +108,7 @@ def test_tools_stand_behind_the_system_text(request, model, before):
 def test_calls_and_what_came_of_them(request, model):
     """Calls are chained in one pair of marks, results follow, and the answer comes right after."""
     model = request.getfixturevalue(model)
-    prompt = model.encode(
+    prompt = model.encode_prompt(
         chat(
             user("Oslo and Rome?"),
             called(
@@ -136,7 +136,7 @@ def test_calls_and_what_came_of_them(request, model):
 def test_a_tool_may_say_little_about_itself(request, model):
     """A tool without description or parameters takes none, and is described so."""
     model = request.getfixturevalue(model)
-    text = read(model, model.encode(chat(user("a"), tools=(WEATHER, Tool("now")))))
+    text = read(model, model.encode_prompt(chat(user("a"), tools=(WEATHER, Tool("now")))))
 
     assert (
         '\n### now\nDescription: \n\nParameters: {"type": "object", "properties": {}}\n\nIMPORTANT'
@@ -147,13 +147,13 @@ def test_a_tool_may_say_little_about_itself(request, model):
 def test_it_does_not_think_and_call_tools_at_once(v31_model, effort):
     """Upstream has tools without thoughts alone: asking for both is refused, not half done."""
     with pytest.raises(InvalidRequestError, match="only without reasoning") as caught:
-        v31_model.encode(chat(user("a"), tools=(WEATHER,), effort=effort))
+        v31_model.encode_prompt(chat(user("a"), tools=(WEATHER,), effort=effort))
 
     assert "reasoning_effort" == caught.value.param
 
 
 def test_system_texts_are_joined(v31_model):
     """Several system messages become one text, wherever they stand."""
-    prompt = v31_model.encode(chat(system("one"), user("a"), system("two")))
+    prompt = v31_model.encode_prompt(chat(system("one"), user("a"), system("two")))
 
     assert f"{BOS}one\n\ntwo{USER}a{ASSISTANT}{CLOSE_THINK}" == read(v31_model, prompt)

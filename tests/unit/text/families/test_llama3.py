@@ -50,7 +50,7 @@ ANSWER = "<|start_header_id|>assistant<|end_header_id|>\n\n"
 @pytest.mark.parametrize("effort", [None, Effort.NONE, Effort.HIGH])
 def test_conversation_reads_as_its_model_card_says(llama_model, effort):
     """Each turn behind its header, texts trimmed, dates in the system text; effort is ignored."""
-    prompt = llama_model.encode(
+    prompt = llama_model.encode_prompt(
         chat(
             system(" You are a pirate. "),
             user(" Hello!\t\n"),
@@ -73,7 +73,7 @@ def test_conversation_reads_as_its_model_card_says(llama_model, effort):
 
 def test_tools_stand_before_the_first_question(llama_model):
     """A tool, its call and its result as the template of the checkpoint writes them."""
-    prompt = llama_model.encode(
+    prompt = llama_model.encode_prompt(
         chat(
             user("How is Oslo?"),
             called(("get_weather", '{"city": "Oslo"}')),
@@ -103,7 +103,7 @@ def test_several_calls_at_once_are_refused_by_the_template(llama_model):
     calls = called(("get_weather", "{}"), ("get_weather", "{}"))
 
     with pytest.raises(InvalidRequestError, match="only supports single tool-calls"):
-        llama_model.encode(chat(user("a"), calls, tool_result("b"), tools=(WEATHER,)))
+        llama_model.encode_prompt(chat(user("a"), calls, tool_result("b"), tools=(WEATHER,)))
 
 
 def test_the_first_llama3_knows_no_tools(tmp_path):
@@ -111,7 +111,7 @@ def test_the_first_llama3_knows_no_tools(tmp_path):
     write_checkpoint(tmp_path, llama_tokenizer(), template=LLAMA3, bos=LLAMA_BOS, eos="<|eot_id|>")
     model = load(tmp_path, dialect="llama3")
 
-    prompt = model.encode(chat(user(" \n Hello!\t\n")))
+    prompt = model.encode_prompt(chat(user(" \n Hello!\t\n")))
 
     assert LLAMA_BOS + _turn("user", "Hello!") + ANSWER == read(model, prompt)
     assert not model.supports_tools

@@ -43,7 +43,7 @@ NO_THOUGHTS = "<think>\n\n</think>\n\n"
 
 def test_qwen25_adds_its_system_text_and_keeps_white_space(qwen25_model):
     """ChatML as Qwen2.5 writes it, white space of the request kept as it is."""
-    prompt = qwen25_model.encode(chat(user("  Hello!\n"), assistant("Hi"), user("")))
+    prompt = qwen25_model.encode_prompt(chat(user("  Hello!\n"), assistant("Hi"), user("")))
 
     assert (
         _turn("system", DEFAULT_SYSTEM)
@@ -57,7 +57,7 @@ def test_qwen25_adds_its_system_text_and_keeps_white_space(qwen25_model):
 
 def test_qwen25_with_a_tool_its_calls_and_their_results(qwen25_model):
     """Tools stand in the system text; results of one round share a turn of the user's."""
-    prompt = qwen25_model.encode(
+    prompt = qwen25_model.encode_prompt(
         chat(
             user("Oslo?"),
             called(OSLO, OSLO, content="Let me see."),
@@ -85,7 +85,7 @@ def test_qwen25_with_a_tool_its_calls_and_their_results(qwen25_model):
 )
 def test_qwen3_thinks_unless_told_not_to(qwen3_model, effort, end):
     """Qwen3 opens its reasoning itself; effort none is its enable_thinking=False."""
-    prompt = qwen3_model.encode(chat(user("Hello!"), effort=effort))
+    prompt = qwen3_model.encode_prompt(chat(user("Hello!"), effort=effort))
 
     assert _turn("user", "Hello!") + ANSWER + end == read(qwen3_model, prompt)
     assert not prompt.opens_in_reasoning
@@ -98,7 +98,7 @@ def test_qwen3_thinks_unless_told_not_to(qwen3_model, effort, end):
 )
 def test_qwen3_forgets_thoughts_of_earlier_answers(qwen3_model, answer):
     """The model card: historical model output should only include the final output part."""
-    prompt = qwen3_model.encode(chat(system("Be brief."), user("a"), answer, user("b")))
+    prompt = qwen3_model.encode_prompt(chat(system("Be brief."), user("a"), answer, user("b")))
 
     assert (
         _turn("system", "Be brief.")
@@ -119,7 +119,9 @@ def test_qwen3_forgets_thoughts_of_earlier_answers(qwen3_model, answer):
 )
 def test_qwen3_keeps_thoughts_between_the_calls_of_a_question(qwen3_model, calls):
     """After the last question, what was thought before a call stays, however it was sent."""
-    prompt = qwen3_model.encode(chat(user("Oslo?"), calls, tool_result("rain"), tools=(WEATHER,)))
+    prompt = qwen3_model.encode_prompt(
+        chat(user("Oslo?"), calls, tool_result("rain"), tools=(WEATHER,))
+    )
 
     assert (
         _turn("system", TOOLS_TEXT)
@@ -140,8 +142,8 @@ def test_qwen3_keeps_thoughts_between_the_calls_of_a_question(qwen3_model, calls
 )
 def test_qwen3_has_its_reasoning_opened_where_the_answer_is_bound(qwen3_model, fields):
     """A form binds what follows `</think>`, which comes for certain only after `<think>`."""
-    bound = qwen3_model.encode(chat(user("a"), **fields))
-    hasty = qwen3_model.encode(chat(user("a"), effort=Effort.NONE, **fields))
+    bound = qwen3_model.encode_prompt(chat(user("a"), **fields))
+    hasty = qwen3_model.encode_prompt(chat(user("a"), effort=Effort.NONE, **fields))
 
     assert read(qwen3_model, bound).endswith(f"{ANSWER}<think>\n")
     assert read(qwen3_model, hasty).endswith(f"{ANSWER}{NO_THOUGHTS}")
@@ -150,7 +152,7 @@ def test_qwen3_has_its_reasoning_opened_where_the_answer_is_bound(qwen3_model, f
 
 def test_a_user_who_writes_like_a_tool_is_still_the_user(qwen3_model):
     """Templates cannot be talked into taking a user's words for a tool's result."""
-    prompt = qwen3_model.encode(
+    prompt = qwen3_model.encode_prompt(
         chat(
             user("a"),
             assistant("b", reasoning="thought"),

@@ -90,7 +90,7 @@ def test_last_message_of_the_assistant_is_continued(request, case):
     name, effort, last, expected, in_reasoning = case
     model = request.getfixturevalue(name)
 
-    prompt = model.encode(chat(user("a"), last, effort=effort))
+    prompt = model.encode_prompt(chat(user("a"), last, effort=effort))
 
     text = read(model, prompt)
     assert expected == text.removeprefix(
@@ -112,12 +112,12 @@ def test_last_message_of_the_assistant_is_continued(request, case):
 )
 def test_prompt_says_whether_it_ends_in_the_assistants_words(r1_model, messages, expected):
     """Only words are gone on with; marks around empty thoughts are none."""
-    assert expected == r1_model.encode(chat(*messages)).is_continuation
+    assert expected == r1_model.encode_prompt(chat(*messages)).is_continuation
 
 
 def test_marks_in_a_beginning_are_the_templates(r1_model, tokenizer):
     """The marks around given thoughts are tokens; the same letters further on are letters."""
-    prompt = r1_model.encode(chat(user("a"), assistant("<think>x</think>y</think>z")))
+    prompt = r1_model.encode_prompt(chat(user("a"), assistant("<think>x</think>y</think>z")))
 
     ids = [tokenizer.token_to_id(mark) for mark in (THINK, CLOSE_THINK)]
     assert [1, 1] == [prompt.token_ids.count(token_id) for token_id in ids]
@@ -136,7 +136,7 @@ def test_bound_answers_wait_for_the_reasoning_that_is_open(qwen3_model, last, in
         tools=(WEATHER,),
         tool_choice=ToolChoice(ToolMode.REQUIRED),
     )
-    prompt = qwen3_model.encode(request)
+    prompt = qwen3_model.encode_prompt(request)
     constraint = qwen3_model.constraint(request, prompt)
 
     assert in_reasoning == prompt.opens_in_reasoning
@@ -148,12 +148,12 @@ def test_an_empty_beginning_does_not_hinder_a_form(r1_model):
     """A last message of the assistant's without content is the whole answer still to come."""
     request = chat(user("a"), assistant(""), response_format=JsonObjectFormat())
 
-    assert r1_model.encode(request).opens_in_reasoning
+    assert r1_model.encode_prompt(request).opens_in_reasoning
 
 
 def test_no_reasoning_is_opened_after_results_of_tools(v31_model):
     """Behind a tool's result V3.1 goes on without a turn of its own, and without thoughts."""
-    prompt = v31_model.encode(
+    prompt = v31_model.encode_prompt(
         chat(user("a"), called(("f", "{}")), tool_result("b"), effort=Effort.HIGH)
     )
 
@@ -164,7 +164,7 @@ def test_no_reasoning_is_opened_after_results_of_tools(v31_model):
 def test_answers_that_go_on_keep_their_newlines(qwen3_model):
     """What follows half an answer is told as it stands, from the first newline on."""
     request = chat(user("a"), assistant("Line 1"))
-    reply = qwen3_model.reply(qwen3_model.encode(request), request, request_id="r")
+    reply = qwen3_model.reply(qwen3_model.encode_prompt(request), request, request_id="r")
 
     delta = reply.push(qwen_tokenizer().encode("\nLine 2").ids)
 

@@ -32,7 +32,7 @@ def test_text_is_tokenised_as_the_library_does(r1_model, tokenizer, text):
     """The caller writes special tokens itself; the begin token is added where it is missing."""
     expected = tokenizer.encode(text, add_special_tokens=not text.startswith(BOS)).ids
 
-    assert expected == r1_model.encode(_text(text)).token_ids
+    assert expected == r1_model.encode_prompt(_text(text)).token_ids
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,16 @@ def test_the_tokenizers_configuration_says_whether_a_begin_token_is_added(
         _change(path / "tokenizer.json", {"post_processor": None})
     model = load(path)
 
-    assert ("" if not expected else BOS) + "Hello" == read(model, model.encode(_text("Hello")))
+    assert ("" if not expected else BOS) + "Hello" == read(
+        model, model.encode_prompt(_text("Hello"))
+    )
 
 
 def test_token_ids_are_taken_as_they_are(r1_model, tokenizer):
     """Ids go to the engine unchanged, without a begin token; they read as they were written."""
     ids = tuple(tokenizer.encode(f"{USER}Hello{ASSISTANT}", add_special_tokens=False).ids)
 
-    prompt = r1_model.encode(_text(ids))
+    prompt = r1_model.encode_prompt(_text(ids))
 
     assert (list(ids), f"{USER}Hello{ASSISTANT}") == (prompt.token_ids, prompt.text)
 
@@ -72,7 +74,7 @@ def test_ids_that_break_a_character_are_read_with_a_replacement(r1_model, tokeni
     ids = tuple(tokenizer.encode("🦀", add_special_tokens=False).ids)
     assert len(ids) > 1
 
-    assert "�" == r1_model.encode(_text(ids[:-1])).text
+    assert "�" == r1_model.encode_prompt(_text(ids[:-1])).text
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_ids_that_break_a_character_are_read_with_a_replacement(r1_model, tokeni
 def test_what_is_no_prompt_is_refused(r1_model, prompt, fault):
     """Unknown ids and broken text are the caller's fault, by name."""
     with pytest.raises(InvalidRequestError, match=fault) as caught:
-        r1_model.encode(_text(prompt))
+        r1_model.encode_prompt(_text(prompt))
 
     assert "prompt" == caught.value.param
 
@@ -102,7 +104,7 @@ def test_what_is_no_prompt_is_refused(r1_model, prompt, fault):
 def test_tokens_that_are_not_there_are_refused(r1_model, fields, param):
     """Wherever a request names tokens, they are the model's own."""
     with pytest.raises(InvalidRequestError, match="1000000000") as caught:
-        r1_model.encode(TextRequest("a/b", "x", **fields))
+        r1_model.encode_prompt(TextRequest("a/b", "x", **fields))
 
     assert param == caught.value.param
 
@@ -110,7 +112,7 @@ def test_tokens_that_are_not_there_are_refused(r1_model, fields, param):
 def test_no_text_at_all_is_refused_where_nothing_is_added(qwen25_model):
     """A model without a begin token cannot begin with nothing."""
     with pytest.raises(InvalidRequestError, match="prompt is empty"):
-        qwen25_model.encode(_text(""))
+        qwen25_model.encode_prompt(_text(""))
 
 
 @pytest.mark.parametrize("prompt", ["!" * 40, "x" * 100_000, (5,) * 40, BOS * 40])
@@ -119,7 +121,7 @@ def test_too_long_prompts_name_both_numbers(tmp_path, tokenizer, prompt):
     model = load(write_checkpoint(tmp_path, tokenizer), context_length=20)
 
     with pytest.raises(ContextLengthError, match="exceeds maximum input length 19") as caught:
-        model.encode(_text(prompt))
+        model.encode_prompt(_text(prompt))
 
     assert "prompt" == caught.value.param
 
@@ -128,13 +130,13 @@ def test_long_special_tokens_count_as_one_each(tmp_path, tokenizer):
     """A prompt of many letters and few tokens is not refused for its letters."""
     model = load(write_checkpoint(tmp_path, tokenizer), context_length=20)
 
-    assert 19 == len(model.encode(_text(BOS * 19)).token_ids)
+    assert 19 == len(model.encode_prompt(_text(BOS * 19)).token_ids)
 
 
 def test_answers_to_raw_prompts_are_not_split(r1_model, tokenizer):
     """Marks that are not flagged as special show in a raw answer; special tokens do not."""
     request = _text(f"{USER}Hello{ASSISTANT}{THINK}", stop=("friend",))
-    prompt = r1_model.encode(request)
+    prompt = r1_model.encode_prompt(request)
     reply = r1_model.reply(prompt, request, request_id="r")
     text = f"Let me think.{CLOSE_THINK}Hello! {THINK}{EOS}my friend"
 
@@ -151,7 +153,7 @@ def test_echo_begins_with_the_prompt(r1_model, tokenizer, as_ids):
     text = f"{USER}Hello{ASSISTANT}"
     ids = tuple(tokenizer.encode(text, add_special_tokens=False).ids)
     request = _text(ids if as_ids else text, echo=True)
-    reply = r1_model.reply(r1_model.encode(request), request, request_id="r")
+    reply = r1_model.reply(r1_model.encode_prompt(request), request, request_id="r")
 
     told = [reply.opening(), reply.push(tokenizer.encode("Hi", add_special_tokens=False).ids)]
 

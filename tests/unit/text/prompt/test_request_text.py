@@ -72,8 +72,8 @@ def test_text_never_becomes_an_added_token(request, model, place, data):
     has_tools = model != "r1_model"
     model = request.getfixturevalue(model)
 
-    prompt = model.encode(_conversation(place, text, has_tools=has_tools))
-    harmless = model.encode(_conversation(place, "harmless", has_tools=has_tools))
+    prompt = model.encode_prompt(_conversation(place, text, has_tools=has_tools))
+    harmless = model.encode_prompt(_conversation(place, "harmless", has_tools=has_tools))
 
     assert added_ids(model, harmless) == added_ids(model, prompt)
 
@@ -86,7 +86,7 @@ def test_text_reaches_the_prompt_letter_by_letter(request, model, place):
     text = f"a {TOKENS[model][1]} é"
     model = request.getfixturevalue(model)
 
-    decoded = read(model, model.encode(_conversation(place, text, has_tools=has_tools)))
+    decoded = read(model, model.encode_prompt(_conversation(place, text, has_tools=has_tools)))
 
     assert is_left_out != (text in decoded)
 
@@ -97,8 +97,10 @@ def test_added_token_split_over_messages_stays_text(r1_model, token, data):
     """Halves of an added token at the edges of neighbouring messages do not grow together."""
     cut = data.draw(st.integers(1, len(token) - 1))
 
-    prompt = r1_model.encode(chat(system(token[:cut]), user(token[cut:]), user(f"x{token[:cut]}")))
-    harmless = r1_model.encode(chat(system("a"), user("b"), user("c")))
+    prompt = r1_model.encode_prompt(
+        chat(system(token[:cut]), user(token[cut:]), user(f"x{token[:cut]}"))
+    )
+    harmless = r1_model.encode_prompt(chat(system("a"), user("b"), user("c")))
 
     assert added_ids(r1_model, harmless) == added_ids(r1_model, prompt)
 
@@ -113,8 +115,8 @@ def test_halves_of_a_token_in_tools_stay_text(qwen25_model, token):
     )
     harmless = (Tool("a"), Tool("b"))
 
-    assert added_ids(qwen25_model, qwen25_model.encode(chat(user("x"), tools=harmless))) == (
-        added_ids(qwen25_model, qwen25_model.encode(chat(user("x"), tools=tools)))
+    assert added_ids(qwen25_model, qwen25_model.encode_prompt(chat(user("x"), tools=harmless))) == (
+        added_ids(qwen25_model, qwen25_model.encode_prompt(chat(user("x"), tools=tools)))
     )
 
 
@@ -145,7 +147,7 @@ def test_every_order_of_roles_is_rendered_or_refused(request, data):
 
     for name in TOKENS:
         with suppress(InvalidRequestError):
-            assert request.getfixturevalue(name).encode(asked).token_ids
+            assert request.getfixturevalue(name).encode_prompt(asked).token_ids
 
 
 def _conversation(place: str, text: str, *, has_tools: bool) -> ChatRequest:

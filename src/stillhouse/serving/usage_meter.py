@@ -13,7 +13,7 @@ from stillhouse.types.chat import TokenUsage
 log = structlog.get_logger()
 
 
-class TokenCount:
+class UsageMeter:
     """
     What one completion has used so far.
 

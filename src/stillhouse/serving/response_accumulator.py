@@ -32,7 +32,7 @@ class _OpenChoice:
     end: ChoiceEnd | Finish | None = None
 
 
-class Transcript:
+class ResponseAccumulator:
     """
     Puts the events of a completion together.
 

@@ -12,7 +12,7 @@ _TOLERANCE_S = 1e-3
 
 
 @dataclass(slots=True)
-class Bucket:
+class TokenBucket:
     """
     Lets a burst through at once, and then a steady rate.
 
@@ -45,7 +45,7 @@ class Bucket:
         """Take *amount* out, even if it is not in it: whoever comes next waits for it."""
         self._full_at_s = max(self._full_at_s, now_s) + amount / self.per_s
 
-    def give_back(self, amount: float) -> None:
+    def refund(self, amount: float) -> None:
         """Put back what was taken and not needed."""
         self._full_at_s -= amount / self.per_s
 

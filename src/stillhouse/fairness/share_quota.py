@@ -8,7 +8,7 @@ from collections import Counter
 _LAST_PART = 8
 
 
-class Shares:
+class ShareQuota:
     """
     Slots that are taken, by account and by key inside it.
 
@@ -27,13 +27,13 @@ class Shares:
         self._keys: dict[int, Counter[int]] = {}  # by account
         self._num_taken = 0
 
-    def take(self, account_id: int, key_id: int) -> None:
+    def acquire(self, account_id: int, key_id: int) -> None:
         """Count a slot as taken; the caller has asked `is_full` and `has_share` first."""
         self._num_taken += 1
         self._accounts[account_id] += 1
         self._keys.setdefault(account_id, Counter())[key_id] += 1
 
-    def give_back(self, account_id: int, key_id: int) -> None:
+    def release(self, account_id: int, key_id: int) -> None:
         """Count a slot as free again."""
         self._num_taken -= 1
         _decrease(self._accounts, account_id)

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from stillhouse.clock import SystemClock
-from stillhouse.serving.admission.host_threads import HostThreads
+from stillhouse.serving.admission.thread_pool import FairThreadPool
 
 
 def uncharged(_seconds):
@@ -15,7 +15,7 @@ def uncharged(_seconds):
 
 async def test_one_account_leaves_a_thread_to_others():
     """However much it sends, and however long that takes."""
-    threads = HostThreads(2, SystemClock())
+    threads = FairThreadPool(2, SystemClock())
     may_end = threading.Event()
     slow = [
         asyncio.create_task(threads.run(may_end.wait, account_id=1, key_id=n, charge=uncharged))
@@ -32,7 +32,7 @@ async def test_one_account_leaves_a_thread_to_others():
 async def test_what_fails_is_charged():
     """A prompt that is refused took its time, too."""
     charged = []
-    threads = HostThreads(1, SystemClock())
+    threads = FairThreadPool(1, SystemClock())
     with pytest.raises(ZeroDivisionError):
         await threads.run(lambda: 1 / 0, account_id=1, key_id=1, charge=charged.append)
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from stillhouse.clock import Clock
-from stillhouse.fairness.slots import FairSlots, HeldSlot
+from stillhouse.fairness.semaphore import FairSemaphore, Permit
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ def _for_nothing(_seconds: float) -> None:
     """Charge nobody."""
 
 
-class HostThreads:
+class FairThreadPool:
     """
     Renders templates, tokenises, and writes long answers.
 
@@ -30,7 +30,7 @@ class HostThreads:
     """
 
     def __init__(self, num_threads: int, clock: Clock) -> None:
-        self._slots = FairSlots(
+        self._slots = FairSemaphore(
             "prompts to be tokenised",
             max_running=num_threads,
             max_running_per_account=max(1, num_threads - 1),
@@ -59,7 +59,7 @@ class HostThreads:
 
         """
         loop = asyncio.get_running_loop()
-        slot: HeldSlot | None = None
+        slot: Permit | None = None
         try:
             async with self._slots.acquire(account_id, key_id) as slot:
                 return await loop.run_in_executor(self._executor, work)

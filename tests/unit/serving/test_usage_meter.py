@@ -4,12 +4,12 @@ import pytest
 
 from stillhouse.billing.outcome import UsageSource
 from stillhouse.engines.base import GenerateRequest, GenerateStep
-from stillhouse.serving.token_count import TokenCount
+from stillhouse.serving.usage_meter import UsageMeter
 from stillhouse.types.chat import TokenUsage
 
 
 def count(*steps):
-    counted = TokenCount(GenerateRequest("a", [1] * 10, 100))
+    counted = UsageMeter(GenerateRequest("a", [1] * 10, 100))
     for step in steps:
         counted.saw(step)
     return counted

@@ -13,7 +13,7 @@ _NUM_ENDINGS = 32
 _SHORTEST_S, _LONGEST_S = 1.0, 60.0
 
 
-class Pace:
+class RetryAfter:
     """The endings of one engine's requests since it was last idle, the latest of them."""
 
     def __init__(self, clock: Clock) -> None:

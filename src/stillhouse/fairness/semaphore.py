@@ -17,7 +17,7 @@ _RETRY_AFTER_S = 1.0
 _FIRST_GUESS_S = 0.01
 
 
-class HeldSlot:
+class Permit:
     """
     One piece of work: it waits, runs, and is over.
 
@@ -42,7 +42,7 @@ class HeldSlot:
             self.granted.set_result(None)
 
 
-class FairSlots:
+class FairSemaphore:
     """
     Runs a bounded amount of work at once; next is a piece of the account that had least of it.
 
@@ -83,7 +83,7 @@ class FairSlots:
         self._clock = clock
         self._num_reserved = num_reserved
         self._is_heavy = is_heavy
-        self._queue: FairQueue[HeldSlot] = FairQueue(credit=_microseconds(credit_s))
+        self._queue: FairQueue[Permit] = FairQueue(credit=_microseconds(credit_s))
         self._running: Counter[int] = Counter()  # by account
         self._num_running = 0
         self._usual_us = _microseconds(_FIRST_GUESS_S)
@@ -104,7 +104,7 @@ class FairSlots:
         return self._queue.num_remembered
 
     @asynccontextmanager
-    async def acquire(self, account_id: int, key_id: int = 0) -> AsyncIterator[HeldSlot]:
+    async def acquire(self, account_id: int, key_id: int = 0) -> AsyncIterator[Permit]:
         """
         Hold a slot, once it is this account's turn.
 
@@ -112,7 +112,7 @@ class FairSlots:
             OverloadedError: Too much waits already, of this account or in all.
 
         """
-        slot = HeldSlot(account_id, key_id)
+        slot = Permit(account_id, key_id)
         self._queue.push(slot)
         self._dispatch()
         if not slot.is_running:
@@ -125,7 +125,7 @@ class FairSlots:
             self._learn(slot.held_s)
             self._release(slot, _microseconds(slot.held_s))
 
-    async def _wait(self, slot: HeldSlot) -> None:
+    async def _wait(self, slot: Permit) -> None:
         if (
             len(self._queue) > self._max_waiting
             or self._queue.num_waiting(slot.account_id) > self._max_waiting_per_account
@@ -162,7 +162,7 @@ class FairSlots:
         has_more = self._max_running - self._num_running > self._num_reserved
         return has_more or self._is_heavy is None or not self._is_heavy(account_id)
 
-    def _release(self, slot: HeldSlot, held_us: int) -> None:
+    def _release(self, slot: Permit, held_us: int) -> None:
         self._queue.charge(slot.account_id, slot.key_id, held_us - slot.charged_us)
         self._queue.end(slot)
         self._num_running -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.serving.admission.controller import Places
+from stillhouse.serving.admission.controller import AdmissionController
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.grammar.compiler import Owner
 from stillhouse.types.chat import ServiceTier
@@ -13,7 +13,7 @@ from stillhouse.types.chat import ServiceTier
 _MAX_REMEMBERED = 1000
 
 
-class GrammarWork:
+class GrammarCharges:
     """
     Charges what is compiled for accounts to their turns, and counts it.
 
@@ -21,7 +21,7 @@ class GrammarWork:
     remembered from their requests, the last thousand accounts with grammars.
     """
 
-    def __init__(self, places: Places, metrics: Metrics) -> None:
+    def __init__(self, places: AdmissionController, metrics: Metrics) -> None:
         self._places = places
         self._metrics = metrics
         self._owners: OrderedDict[str, tuple[int, int]] = OrderedDict()

@@ -7,7 +7,7 @@ import pytest
 
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import OverloadedError
-from stillhouse.fairness.slots import FairSlots
+from stillhouse.fairness.semaphore import FairSemaphore
 
 ATTACKER, VICTIM = 1, 2
 
@@ -18,7 +18,7 @@ def clock():
 
 
 def make_slots(clock, *, max_running=1, max_waiting=100, max_waiting_per_account=50, **fields):
-    return FairSlots(
+    return FairSemaphore(
         "compiling schemas",
         max_running=max_running,
         max_waiting=max_waiting,

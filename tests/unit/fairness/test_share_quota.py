@@ -3,28 +3,28 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillhouse.fairness.shares import Shares
+from stillhouse.fairness.share_quota import ShareQuota
 
 
-def try_to_take(shares, account_id, key_id):
-    if shares.is_full or shares.has_share(account_id, key_id):
+def try_to_take(quota, account_id, key_id):
+    if quota.is_full or quota.has_share(account_id, key_id):
         return False
-    shares.take(account_id, key_id)
+    quota.acquire(account_id, key_id)
     return True
 
 
-def fill(shares, account_id, key_id=0):
+def fill(quota, account_id, key_id=0):
     """Take all that it gets, and return how many these are."""
     count = 0
-    while try_to_take(shares, account_id, key_id):
+    while try_to_take(quota, account_id, key_id):
         count += 1
     return count
 
 
-def fill_with_keys(shares, account_id, num_keys):
+def fill_with_keys(quota, account_id, num_keys):
     """The same, by many keys in turn."""
     taken = []
-    while new := [key for key in range(num_keys) if try_to_take(shares, account_id, key)]:
+    while new := [key for key in range(num_keys) if try_to_take(quota, account_id, key)]:
         taken += new
     return taken
 
@@ -33,15 +33,15 @@ def fill_with_keys(shares, account_id, num_keys):
 @given(st.integers(8, 300), st.integers(1, 40))
 def test_an_account_has_no_more_slots_by_having_more_keys(num_slots, num_keys):
     """Another one always gets the last eighth, and a third of all that comes free."""
-    shares = Shares(num_slots)
-    heavy = fill_with_keys(shares, 1, num_keys)
-    light = fill(shares, 2)
+    quota = ShareQuota(num_slots)
+    heavy = fill_with_keys(quota, 1, num_keys)
+    light = fill(quota, 2)
     for key_id in heavy:
-        shares.give_back(1, key_id)
-        light += fill(shares, 2)
+        quota.release(1, key_id)
+        light += fill(quota, 2)
         if light >= num_slots // 3:
             break
-        fill_with_keys(shares, 1, num_keys)
+        fill_with_keys(quota, 1, num_keys)
 
     assert len(heavy) <= num_slots - num_slots // 8
     assert light >= num_slots // 3 - num_slots // 24 - 1  # but for the last eighth of its own
@@ -49,12 +49,12 @@ def test_an_account_has_no_more_slots_by_having_more_keys(num_slots, num_keys):
 
 def test_a_key_leaves_slots_for_its_accounts_other_keys():
     """The same rule inside what the account can have."""
-    shares = Shares(96)
-    first = fill(shares, 1, key_id=1)
-    second = fill(shares, 1, key_id=2)
+    quota = ShareQuota(96)
+    first = fill(quota, 1, key_id=1)
+    second = fill(quota, 1, key_id=2)
 
     assert (84 - 10, 10) == (first, second)
-    assert 12 == fill(shares, 2)  # less than its share, of which it keeps an eighth for others
+    assert 12 == fill(quota, 2)  # less than its share, of which it keeps an eighth for others
 
 
 @settings(deadline=None)
@@ -64,10 +64,10 @@ def test_a_key_leaves_slots_for_its_accounts_other_keys():
 )
 def test_whatever_others_do_an_account_has_its_part(num_slots, changes):
     """A key of an account below its share is refused for want of slots, or beside its siblings."""
-    shares, taken = Shares(num_slots), {}
+    quota, taken = ShareQuota(num_slots), {}
     for account_id, key_id, change in changes:
         for _ in range(min(-change, taken.get((account_id, key_id), 0))):
-            shares.give_back(account_id, key_id)
+            quota.release(account_id, key_id)
             taken[account_id, key_id] -= 1
         for _ in range(change):
             by_account = {
@@ -77,11 +77,11 @@ def test_whatever_others_do_an_account_has_its_part(num_slots, changes):
             mine = by_account.get(account_id, 0)
             share = num_slots / (len(by_account.keys() | {account_id}) + 1)
             num_free = num_slots - sum(by_account.values())
-            if try_to_take(shares, account_id, key_id):
+            if try_to_take(quota, account_id, key_id):
                 taken[account_id, key_id] = taken.get((account_id, key_id), 0) + 1
                 assert num_free > 0
             elif num_free == 0:
-                assert shares.is_full
+                assert quota.is_full
             elif mine < share:
                 assert taken.get((account_id, key_id), 0) > 0
                 assert mine >= share - share / 8 - 1

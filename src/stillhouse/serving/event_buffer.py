@@ -18,7 +18,7 @@ _LOGPROB_BYTES = 80
 _MOST_BYTES_OF_A_CHARACTER = 4
 
 
-class FreshLeases(Protocol):
+class LeaseGuard(Protocol):
     """Says, at the price of a look at the clock, whether what is served is still held."""
 
     @property
@@ -31,7 +31,7 @@ class FreshLeases(Protocol):
         ...
 
 
-class PendingEvents:
+class EventBuffer:
     """
     Events on their way from a completion to its client.
 
@@ -44,7 +44,7 @@ class PendingEvents:
 
     """
 
-    def __init__(self, leases: FreshLeases | None = None, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, leases: LeaseGuard | None = None, max_bytes: int = MAX_BYTES) -> None:
         self._leases = leases
         self._max_bytes = max_bytes
         self._events: list[ChatEvent] = []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stillhouse.billing.outcome import Outcome
 from stillhouse.errors import EngineCrashedError
-from stillhouse.serving.pending_events import MAX_BYTES, PendingEvents
+from stillhouse.serving.event_buffer import MAX_BYTES, EventBuffer
 from stillhouse.types.chat import (
     Finish,
     FinishReason,
@@ -43,7 +43,7 @@ async def settle_down():
 
 async def test_what_waits_comes_as_one_batch():
     """Events that were told before anybody asked are taken together, and the end behind them."""
-    pending = PendingEvents()
+    pending = EventBuffer()
     told = [TextDelta(content=text) for text in "abc"]
     for event in told:
         pending.tell(event)
@@ -54,7 +54,7 @@ async def test_what_waits_comes_as_one_batch():
 
 async def test_the_first_end_counts():
     """What is told or ended behind an end is not heard."""
-    pending = PendingEvents()
+    pending = EventBuffer()
     pending.tell(FINISH)
     pending.close()
     pending.tell(TextDelta(content="late"))
@@ -65,7 +65,7 @@ async def test_the_first_end_counts():
 
 async def test_an_error_comes_behind_the_last_event():
     """What was told before a failure is still read."""
-    pending = PendingEvents()
+    pending = EventBuffer()
     pending.tell(FINISH)
     pending.close(EngineCrashedError("It died."))
     batches = pending.batches()
@@ -87,7 +87,7 @@ async def test_an_error_comes_behind_the_last_event():
 )
 async def test_everything_in_an_event_counts(event):
     """Text, thoughts, calls and log probabilities all take their place."""
-    small, large = PendingEvents(), PendingEvents()
+    small, large = EventBuffer(), EventBuffer()
     small.tell(TextDelta(content="x"))
     large.tell(event)
 
@@ -96,7 +96,7 @@ async def test_everything_in_an_event_counts(event):
 
 async def test_there_is_room_when_a_batch_has_been_taken():
     """Not when it is handed out: until its reader asks for the next one, it still waits."""
-    pending = PendingEvents(max_bytes=1)
+    pending = EventBuffer(max_bytes=1)
     pending.tell(FINISH)
     batches = pending.batches()
     await anext(batches)
@@ -118,7 +118,7 @@ async def test_any_pace_reads_the_same(data):
     num_events = data.draw(st.integers(0, 30))
     told = [TextDelta(content=str(number)) for number in range(num_events)]
     pauses = data.draw(st.lists(st.booleans(), min_size=num_events, max_size=num_events))
-    pending = PendingEvents(max_bytes=data.draw(st.integers(1, 2000)))
+    pending = EventBuffer(max_bytes=data.draw(st.integers(1, 2000)))
 
     async def tell():
         for event, has_pause in zip(told, pauses, strict=True):

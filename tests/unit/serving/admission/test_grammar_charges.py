@@ -3,14 +3,14 @@ from typing import Any
 import pytest
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.serving.admission import grammar_work
-from stillhouse.serving.admission.controller import Places
-from stillhouse.serving.admission.grammar_work import GrammarWork
+from stillhouse.serving.admission import grammar_charges
+from stillhouse.serving.admission.controller import AdmissionController
+from stillhouse.serving.admission.grammar_charges import GrammarCharges
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.types.chat import ServiceTier
 
 
-class Charges(Places):
+class Charges(AdmissionController):
     def __init__(self) -> None:
         self.made: list[tuple[Any, ...]] = []
 
@@ -30,7 +30,7 @@ def metrics():
 
 @pytest.fixture
 def work(charges, metrics):
-    return GrammarWork(charges, metrics)
+    return GrammarCharges(charges, metrics)
 
 
 def principal(number: int) -> Principal:
@@ -53,7 +53,7 @@ def test_what_is_tried_is_charged_to_its_tier(work, charges, metrics):
 
 def test_what_an_engine_compiles_is_charged_to_whose_it_is(work, charges, metrics, monkeypatch):
     """By the cache salt of its requests; the accounts remembered are so many."""
-    monkeypatch.setattr(grammar_work, "_MAX_REMEMBERED", 2)
+    monkeypatch.setattr(grammar_charges, "_MAX_REMEMBERED", 2)
     for number in (1, 2, 1, 3):
         work.owner(principal(number), "model", ServiceTier.DEFAULT)
     for salt in ("salt 1", "salt 2", "salt 3", "", "unknown"):
