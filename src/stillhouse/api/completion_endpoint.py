@@ -16,7 +16,7 @@ from stillhouse.api.bodies.body_reader import BodyReader
 from stillhouse.api.bodies.parsed_request import ParsedRequest, ResponseWriter, parse_request
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.http import idempotency_header
-from stillhouse.api.http.event_stream import EventStream, Header
+from stillhouse.api.http.sse import EventStream, Header
 from stillhouse.api.server.exchange import STALLED
 from stillhouse.billing.outcome import Outcome
 from stillhouse.errors import StillhouseError

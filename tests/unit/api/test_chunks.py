@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.api.completion_endpoint import MAX_WRITE_BYTES, Chunks
-from stillhouse.api.http.event_stream import COMMENT, EventStream
+from stillhouse.api.http.sse import COMMENT, EventStream
 
 OPENING = b"data: opening\n\n"
 CHUNKS = st.lists(st.binary(min_size=1, max_size=50) | st.just(b"x" * 20_000), max_size=20)

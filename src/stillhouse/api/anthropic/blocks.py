@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from stillhouse.api.bodies.needed_fields import describe_required_fields
-from stillhouse.api.bodies.nested_json import json_text
+from stillhouse.api.bodies.json_body import json_text
+from stillhouse.api.http.schema_extras import describe_required_fields
 from stillhouse.api.http.validation import brief
 from stillhouse.api.openai.chat_message import MAX_PARTS
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stillhouse.api.anthropic.blocks import AnthropicMessageIn, Blocks, system_of
 from stillhouse.api.anthropic.system_messages import fold_system_messages
-from stillhouse.api.bodies.not_offered import describe_unsupported_fields
+from stillhouse.api.http.schema_extras import describe_unsupported_fields
 from stillhouse.api.http.validation import brief
 from stillhouse.api.openai.chat_message import NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.openai.chat_request import ENABLED, MAX_MESSAGES, MAX_TOOLS

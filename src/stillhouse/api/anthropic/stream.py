@@ -17,8 +17,7 @@ from stillhouse.api.anthropic.response import (
     stop_out,
 )
 from stillhouse.api.http import errors as http_errors
-from stillhouse.api.http.one_line import one_line
-from stillhouse.api.http.typed_event import typed_event
+from stillhouse.api.http.sse import escape_line_ends, typed_event
 from stillhouse.errors import StillhouseError
 from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
 from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
@@ -124,7 +123,7 @@ class MessageEncoder:
         """An error after the first byte; no ``message_stop`` follows it."""
         request_id = self._meta.request_id.removeprefix(ID_PREFIX)
         body = http_errors.anthropic_body_of(error, request_id=request_id, charged=charged)
-        return b"event: error\ndata: " + one_line(body) + b"\n\n"
+        return b"event: error\ndata: " + escape_line_ends(body) + b"\n\n"
 
     def _start(self, completion: ResponseProgress) -> bytes:
         if self._has_begun:

@@ -1,4 +1,4 @@
-"""JSON from outside: one value, without what parsers disagree about."""
+"""Parses JSON of request bodies strictly, and encodes parts of it again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NoReturn
+
+import msgspec
 
 from stillhouse.errors import InvalidRequestError
 
@@ -91,3 +93,40 @@ def _refuse_half_pairs(value: Any) -> None:
 
 def _invalid(reason: str) -> InvalidRequestError:
     return InvalidRequestError(f"The request body is not valid JSON: {reason}")
+
+
+def json_text(value: object, *, param: str) -> str:
+    """
+    *value* as it is commonly written.
+
+    Args:
+        param: Where it stands in the body, for messages.
+
+    Raises:
+        InvalidRequestError: It is nested too deeply to be written.
+
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError as error:
+        raise _too_deep(param) from error
+
+
+def raw_json(value: object, *, param: str) -> msgspec.Raw:
+    """
+    *value* written already, so that nothing about it can fail when an answer is written.
+
+    Raises:
+        InvalidRequestError: It is nested too deeply to be written.
+
+    """
+    try:
+        return msgspec.Raw(msgspec.json.encode(value))
+    except RecursionError as error:
+        raise _too_deep(param) from error
+
+
+def _too_deep(param: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{param} is nested too deeply; right would be at most some hundred levels", param=param
+    )

@@ -7,8 +7,7 @@ import json
 
 from stillhouse.api.deepinfra.response import InferenceEventOut, last_event, token_event
 from stillhouse.api.http import errors as http_errors
-from stillhouse.api.http.event_stream import COMMENT
-from stillhouse.api.http.one_line import one_line
+from stillhouse.api.http.sse import COMMENT, data_event
 from stillhouse.errors import StillhouseError
 from stillhouse.types.chat import ChatEvent, Finish, TextDelta, TokenLogprobs
 from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
@@ -47,7 +46,7 @@ class InferenceEvents:
 
     def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
         """An error after the first byte."""
-        return b"data: " + one_line(http_errors.body_of(error, charged=charged)) + b"\n\n"
+        return data_event(http_errors.body_of(error, charged=charged))
 
     def _token(self, token: TokenLogprobs) -> bytes:
         """A token with its part of the text."""
@@ -67,4 +66,4 @@ class InferenceEvents:
 
 
 def _encode(event: InferenceEventOut) -> bytes:
-    return one_line(f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode())
+    return data_event(json.dumps(event, ensure_ascii=False).encode())

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from stillhouse.api.bodies.needed_fields import describe_required_fields
+from stillhouse.api.http.schema_extras import describe_required_fields
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 from stillhouse.types.chat import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
 

@@ -10,8 +10,7 @@ import json
 from abc import ABC, abstractmethod
 
 from stillhouse.api.http import errors as http_errors
-from stillhouse.api.http.event_stream import COMMENT
-from stillhouse.api.http.one_line import one_line
+from stillhouse.api.http.sse import COMMENT, data_event, escape_line_ends
 from stillhouse.api.openai.chat_response import (
     UsageOut,
     logprobs_out,
@@ -85,11 +84,13 @@ class OpenAIEncoder(ABC):
 
     def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
         """An error after the first byte; no ``[DONE]`` follows it."""
-        return b"data: " + one_line(http_errors.body_of(error, charged=charged)) + b"\n\n"
+        return data_event(http_errors.body_of(error, charged=charged))
 
     def chunk(self, choices: str, usage: UsageOut | None) -> bytes:
         """One event; *choices* is JSON without its brackets."""
-        return one_line(f'{self._prefix}{choices}], "usage": {json.dumps(usage)}}}\n\n'.encode())
+        return escape_line_ends(
+            f'{self._prefix}{choices}], "usage": {json.dumps(usage)}}}\n\n'.encode()
+        )
 
     def _usage_so_far(self, completion: ResponseProgress) -> UsageOut | None:
         if not self._options.continuous_usage_stats:

@@ -15,8 +15,7 @@ from pydantic import (
 )
 
 from stillhouse.api.bodies.json_body import parse_json
-from stillhouse.api.bodies.needed_fields import describe_required_fields
-from stillhouse.api.bodies.not_offered import describe_unsupported_fields
+from stillhouse.api.http.schema_extras import describe_required_fields, describe_unsupported_fields
 from stillhouse.api.http.validation import brief, first_error
 from stillhouse.errors import InvalidRequestError
 from stillhouse.types.chat import (

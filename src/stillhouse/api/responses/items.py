@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from stillhouse.api.anthropic.system_messages import merge_leading_system_messages
-from stillhouse.api.bodies.needed_fields import describe_required_fields
+from stillhouse.api.http.schema_extras import describe_required_fields
 from stillhouse.api.http.validation import brief
 from stillhouse.api.openai.chat_message import MAX_PARTS
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError

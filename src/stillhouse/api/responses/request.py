@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from stillhouse.api.bodies.not_offered import describe_unsupported_fields
+from stillhouse.api.http.schema_extras import describe_unsupported_fields
 from stillhouse.api.http.validation import brief
 from stillhouse.api.openai.chat_message import TOOL_NAME, NamedIn, NamedToolIn, tool_choice_of
 from stillhouse.api.openai.chat_request import MAX_MESSAGES, MAX_TOOLS, MAX_TOP_LOGPROBS, EffortName

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from stillhouse.api.bodies.nested_json import raw_json
+from stillhouse.api.bodies.json_body import raw_json
 from stillhouse.api.openai.chat_response import TokenLogprobsOut, logprobs_out
 from stillhouse.api.responses.request import FormatIn, FunctionToolIn, ResponseIn
 from stillhouse.errors import RequestError, StillhouseError

@@ -7,8 +7,7 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from stillhouse.api.http.event_stream import COMMENT
-from stillhouse.api.http.typed_event import typed_event
+from stillhouse.api.http.sse import COMMENT, typed_event
 from stillhouse.api.openai.chat_response import TokenLogprobsOut
 from stillhouse.api.responses.response import (
     EchoOut,

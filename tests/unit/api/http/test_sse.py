@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stillhouse.api.http.event_stream import COMMENT, EventStream
+from stillhouse.api.http.sse import COMMENT, EventStream, escape_line_ends
 
 
 class Client:
@@ -120,3 +124,23 @@ async def test_a_status_that_was_not_sent_is_still_open():
     await asyncio.gather(write, return_exceptions=True)
 
     assert not stream.has_begun
+
+
+LINE_ENDS = [
+    char for char in map(chr, range(sys.maxunicode + 1)) if len(f"a{char}b".splitlines()) > 1
+]
+
+
+def test_json_is_one_line():
+    """Of all characters at which Python ends a line, none is left."""
+    line = escape_line_ends(json.dumps(LINE_ENDS, ensure_ascii=False).encode()).decode()
+
+    assert 10 == len(LINE_ENDS)
+    assert [line] == line.splitlines()
+    assert LINE_ENDS == json.loads(line)
+
+
+@given(st.text())
+def test_it_is_the_same_value(text):
+    """Whatever the text, it comes back."""
+    assert text == json.loads(escape_line_ends(json.dumps(text, ensure_ascii=False).encode()))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stillhouse.api.bodies.needed_fields import describe_required_fields
+from stillhouse.api.http.schema_extras import describe_required_fields
 
 TEXT = {"type": "string", "maxLength": 9}
 NUMBER = {"type": "integer"}
