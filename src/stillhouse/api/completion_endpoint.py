@@ -21,9 +21,8 @@ from stillhouse.api.server.exchange import STALLED
 from stillhouse.billing.outcome import Outcome
 from stillhouse.errors import StillhouseError
 from stillhouse.failpoint import failpoint
-from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
-from stillhouse.serving.replay import Replay
+from stillhouse.serving.response import CompletionResponse
 from stillhouse.serving.response_accumulator import ResponseAccumulator
 from stillhouse.types.chat import Finish
 
@@ -75,7 +74,7 @@ class CompletionEndpoint:
 
 async def _answer_whole(
     writer: ResponseWriter,
-    completion: Completion | Replay,
+    completion: CompletionResponse,
     send: Send,
     completions: Completions,
     principal: Principal,
@@ -100,7 +99,7 @@ async def _answer_whole(
 
 
 async def _stream(
-    writer: ResponseWriter, completion: Completion | Replay, send: Send, keep_alive_s: float
+    writer: ResponseWriter, completion: CompletionResponse, send: Send, keep_alive_s: float
 ) -> None:
     encoder = writer.event_encoder(completion.meta)
     stream = EventStream(send, _headers(completion), keep_alive=encoder.keep_alive)
@@ -161,7 +160,7 @@ class DisconnectWatcher:
     A server goes on accepting what is sent to a client that has left; only `receive` tells.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, completion: Completion | Replay) -> None:
+    def __init__(self, scope: Scope, receive: Receive, completion: CompletionResponse) -> None:
         self._scope = scope
         self._receive = receive
         self._completion = completion
@@ -184,5 +183,5 @@ class DisconnectWatcher:
         self._completion.stop(Outcome.SLOW_CLIENT if is_stalled else Outcome.CLIENT_DISCONNECT)
 
 
-def _headers(completion: Completion | Replay) -> list[Header]:
+def _headers(completion: CompletionResponse) -> list[Header]:
     return [idempotency_header.REPLAYED] if completion.is_replay else []

@@ -32,6 +32,7 @@ from stillhouse.serving.queue.scheduler import Ticket
 from stillhouse.serving.registry.served_model import ENGINE_PRIORITY, ServedModel, ServedModels
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.request_metrics import RequestMetrics
+from stillhouse.serving.response import CompletionResponse
 from stillhouse.serving.settlement import SettlementRetrier
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import Prompt
@@ -95,7 +96,7 @@ class Completions:
         principal: Principal,
         request: ChatRequest | TextRequest,
         claim: Claim | None = None,
-    ) -> Completion | Replay:
+    ) -> CompletionResponse:
         """
         Admit *request*: when this returns, its highest cost is held and it waits for its turn.
 

@@ -24,11 +24,10 @@ from stillhouse.serving.admission.controller import AdmissionController
 from stillhouse.serving.admission.quarantine import Quarantine
 from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.admission.thread_pool import FairThreadPool
-from stillhouse.serving.completion import Completion
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
-from stillhouse.serving.replay import Replay
+from stillhouse.serving.response import CompletionResponse
 from stillhouse.serving.settlement import SettlementRetrier
 from stillhouse.store.database import Database
 from stillhouse.telemetry.metrics import Metrics
@@ -129,7 +128,7 @@ class Serving:
 
     async def open(
         self, *, claim: Claim | None = None, principal: Principal | None = None, **fields: Any
-    ) -> Completion | Replay:
+    ) -> CompletionResponse:
         request = replace(ChatRequest(DEMO_MODEL, HELLO, max_tokens=3), **fields)
         return await self.completions.open(
             f"request-{next(self.numbers)}", principal or self.principal, request, claim
@@ -157,7 +156,7 @@ class Serving:
         )
 
 
-async def events_of(completion: Completion | Replay) -> list[ChatEvent]:
+async def events_of(completion: CompletionResponse) -> list[ChatEvent]:
     return [event async for event in completion.events()]
 
 
