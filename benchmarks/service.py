@@ -46,7 +46,7 @@ CHECKPOINT = Path(tempfile.gettempdir()) / "stillhouse-benchmark" / "chat-1b"
 CONFIG_1B = """
 [models."benchmark/random-1b"]
 checkpoint = "{checkpoint}"
-dialect = "plain"
+family = "plain"
 temperature = 0
 usd_per_million_tokens = {{ input = "0.20", output = "0.60" }}
 """

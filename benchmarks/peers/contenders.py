@@ -35,7 +35,7 @@ max_draft_tokens = 0
 
 [models."{model}"]
 checkpoint = "{checkpoint}"
-dialect = "plain"
+family = "plain"
 usd_per_million_tokens = {{ input = "0.20", output = "0.60" }}
 """
 

@@ -57,7 +57,7 @@ def tools_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSe
     config.write_text(
         f'[models."{MODEL}"]\n'
         f'checkpoint = "{write_model(home / "model")}"\n'
-        'dialect = "deepseek_v31"\n'
+        'family = "deepseek_v31"\n'
         'usd_per_million_tokens = { input = "0.10", output = "0.10" }\n'
         'tags = ["chat", "tools"]\n'
     )

@@ -9,7 +9,7 @@ from types import NoneType
 
 from stillhouse.errors import ConfigError
 from stillhouse.money import price_picousd_per_token
-from stillhouse.text.families import DIALECTS
+from stillhouse.text.families import FAMILIES
 from stillhouse.types.chat import SamplingParams
 from stillhouse.types.tariff import Tariff
 
@@ -25,7 +25,7 @@ class ModelSpec:
 
     Args:
         id: ``owner/name``, as clients ask for it.
-        dialect: Name of an entry of `DIALECTS`.
+        family: Name of an entry of `FAMILIES`.
         aliases: Other names for the same model.
         version: What may stand after ``id:``; None allows no version.
         checkpoint: Folder of the model's files, or the name of one that comes with stillhouse;
@@ -39,7 +39,7 @@ class ModelSpec:
     """
 
     id: str
-    dialect: str
+    family: str
     price: Tariff
     aliases: tuple[str, ...] = ()
     version: str | None = None
@@ -76,7 +76,7 @@ def read_model_spec(model_id: str, table: Table, *, source: str) -> ModelSpec:
         raise ConfigError(f'{source}: models."{model_id}": an id reads "owner/name", without ":"')
     spec = ModelSpec(
         id=model_id,
-        dialect=fields.one_of("dialect", DIALECTS),
+        family=fields.one_of("family", FAMILIES),
         price=_read_price(fields),
         aliases=fields.texts("aliases"),
         version=fields.text_or_none("version"),

@@ -15,7 +15,7 @@ from stillhouse.serving.event_buffer import EventBuffer
 from stillhouse.serving.queue.request_queue import QueueEntry
 from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.serving.usage_meter import UsageMeter
-from stillhouse.text.parsing.output_parser import Reply
+from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.types.chat import ChatEvent, FinishReason, TokenUsage
 
 log = structlog.get_logger()
@@ -39,17 +39,17 @@ class Choice:
         *,
         engine: Engine,
         generate: GenerateRequest,
-        reply: Reply,
+        parser: OutputParser,
         turn: QueueEntry,
         watch: RequestMetrics,
         tell: Callable[[ChatEvent], None],
         pending: EventBuffer,
         cancel_timeout_s: float,
     ) -> None:
-        self.index = reply.choice
+        self.index = parser.choice
         self._engine = engine
         self._generate = generate
-        self._reply = reply
+        self._parser = parser
         self._turn = turn
         self._watch = watch
         self._tell = tell
@@ -78,12 +78,12 @@ class Choice:
     @property
     def reasoning_tokens(self) -> int:
         """How many of its tokens were reasoning."""
-        return self._reply.reasoning_tokens
+        return self._parser.reasoning_tokens
 
     @property
     def stop_string(self) -> str | None:
         """The stop string that ended it."""
-        return self._reply.stop_string
+        return self._parser.stop_string
 
     @property
     def has_begun(self) -> bool:
@@ -99,12 +99,12 @@ class Choice:
     def reason(self) -> FinishReason:
         """Why it ended, as the client is told; asked for once it has."""
         # What was cancelled is cut off as well, and not at its end.
-        return self._reply.finish_reason(at_limit=self._finish is not EngineFinish.STOP)
+        return self._parser.finish_reason(at_limit=self._finish is not EngineFinish.STOP)
 
     @property
     def _is_over(self) -> bool:
         """Whether its client waits for no more of it: it was stopped, or a stop string was met."""
-        return self._is_stopped or self._reply.stopped
+        return self._is_stopped or self._parser.stopped
 
     def stop(self) -> None:
         """End the sequence within one engine step."""
@@ -133,7 +133,7 @@ class Choice:
             return
         if not self._has_begun:
             self._has_begun = True
-            self._push(self._reply.opening())
+            self._push(self._parser.opening())
         fault: RequestError | None = None
         try:
             async with asyncio.timeout(None) as self._patience:
@@ -159,7 +159,7 @@ class Choice:
         finally:
             self._patience = None
         await self._tell_rest()
-        self._push(self._reply.finish(at_limit=self._finish is not EngineFinish.STOP))
+        self._push(self._parser.finish(at_limit=self._finish is not EngineFinish.STOP))
         if fault is not None and not self._is_over:
             raise fault
 
@@ -184,8 +184,8 @@ class Choice:
             self._tell_step(self._untold.popleft())
 
     def _tell_step(self, step: GenerateStep) -> None:
-        self._push(self._reply.push(step.token_ids, step.logprobs))
-        if self._reply.stopped and step.finish is None and not self._is_stopped:
+        self._push(self._parser.push(step.token_ids, step.logprobs))
+        if self._parser.stopped and step.finish is None and not self._is_stopped:
             self._met_stop_string = True
             self.stop()
 

@@ -30,7 +30,7 @@ from stillhouse.serving.registry.served_model import ServedModel
 from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.serving.response_accumulator import ResponseAccumulator
 from stillhouse.serving.settlement import SettlementRetrier
-from stillhouse.text.parsing.output_parser import Reply
+from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, FinishReason, TokenUsage
 from stillhouse.types.response_meta import ResponseMeta
 
@@ -68,7 +68,7 @@ class Completion:
         self,
         *,
         model: ServedModel,
-        sequences: Sequence[tuple[GenerateRequest, Reply]],
+        sequences: Sequence[tuple[GenerateRequest, OutputParser]],
         hold: Hold,
         turn: QueueEntry,
         fingerprint: Fingerprint,
@@ -107,14 +107,14 @@ class Completion:
             Choice(
                 engine=model.engine,
                 generate=generate,
-                reply=reply,
+                parser=parser,
                 turn=turn,
                 watch=watch,
                 tell=self._tell,
                 pending=self._pending,
                 cancel_timeout_s=cancel_timeout_s,
             )
-            for generate, reply in sequences
+            for generate, parser in sequences
         ]
 
     async def events(self) -> AsyncIterator[ChatEvent]:

@@ -37,7 +37,7 @@ from stillhouse.serving.settlement import SettlementRetrier
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import Prompt
 from stillhouse.text.grammar.compiler import GrammarCompiler
-from stillhouse.text.parsing.output_parser import Reply
+from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.types.chat import ChatRequest, Message, TextRequest
 
 T = TypeVar("T")
@@ -325,7 +325,7 @@ class Completions:
         self,
         principal: Principal,
         price: Price,
-        sequences: list[tuple[GenerateRequest, Reply]],
+        sequences: list[tuple[GenerateRequest, OutputParser]],
         claim: Claim | None,
     ) -> Hold:
         first = sequences[0][0]
@@ -354,7 +354,7 @@ def _sequences(  # noqa: PLR0913  (all that makes up what an engine is asked)
     *,
     grammar: Grammar | None,
     cache_salt: str,
-) -> list[tuple[GenerateRequest, Reply]]:
+) -> list[tuple[GenerateRequest, OutputParser]]:
     """What the engine is asked for each answer, and what will read it."""
     sampling = request.sampling.over(model.chat.spec.recommended)
     first = GenerateRequest(
@@ -379,7 +379,7 @@ def _sequences(  # noqa: PLR0913  (all that makes up what an engine is asked)
         for choice in range(1, request.n)
     ]
     return [
-        (generate, model.chat.reply(prompt, request, request_id=request_id, choice=choice))
+        (generate, model.chat.output_parser(prompt, request, request_id=request_id, choice=choice))
         for choice, generate in enumerate([first, *others])
     ]
 

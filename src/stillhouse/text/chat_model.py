@@ -13,13 +13,13 @@ from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.checkpoints.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from stillhouse.clock import Clock
 from stillhouse.errors import ConfigError, ContextLengthError, InvalidRequestError
-from stillhouse.text.families import DIALECTS
+from stillhouse.text.families import FAMILIES
 from stillhouse.text.grammar.grammar import grammar_of, tools_grammar
-from stillhouse.text.known_tokens import bos, call_marks, mark_ids, stop_token_ids
-from stillhouse.text.parsing.output_parser import Reply
+from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
 from stillhouse.text.prompt.conversation import ConversationWriter, offered_tools
 from stillhouse.text.prompt.template import ChatTemplate
+from stillhouse.text.special_tokens import bos, call_tags, stop_token_ids, tag_ids
 from stillhouse.text.tokenizer import Segment, Tokenizer
 from stillhouse.types.chat import ChatRequest, Message, TextRequest, Tool
 
@@ -79,21 +79,21 @@ class ChatModel:
         self.context_length = min(
             checkpoint.context_length, spec.context_length or checkpoint.context_length
         )
-        self._dialect = DIALECTS[spec.dialect]
+        self._family = FAMILIES[spec.family]
         source = str(checkpoint.path / "tokenizer.json")
         self._tokenizer = Tokenizer(checkpoint.tokenizer_json, source=source)
         self._longest_token_bytes = max(map(len, self._tokenizer.token_bytes.values()))
         self._longest_raw_token = max(
             self._longest_token_bytes, *map(len, self._tokenizer.added_tokens)
         )
-        self._marks = mark_ids(self._dialect, self._tokenizer, source=source)
-        reasoning = self._dialect.reasoning
-        self._inline_marks = reasoning.marks if reasoning and spec.reasoning_in_content else None
-        self._call_marks = call_marks(self._dialect, self._tokenizer)
+        self._tags = tag_ids(self._family, self._tokenizer, source=source)
+        reasoning = self._family.reasoning
+        self._inline_tags = reasoning.tags if reasoning and spec.reasoning_in_content else None
+        self._call_tags = call_tags(self._family, self._tokenizer)
         # Without tools in a request, what looks like a call is content.
         self._shown_bytes = {
             **self._tokenizer.token_bytes,
-            **{token_id: mark.encode() for token_id, mark in self._call_marks.items()},
+            **{token_id: tag.encode() for token_id, tag in self._call_tags.items()},
         }
         self._added_bytes = {
             token.id: token.content.encode() for token in self._tokenizer.added_tokens.values()
@@ -106,7 +106,7 @@ class ChatModel:
             special_tokens=checkpoint.special_tokens,
             clock=clock,
         )
-        self._conversations = ConversationWriter(template, self._dialect, model_id=spec.id)
+        self._conversations = ConversationWriter(template, self._family, model_id=spec.id)
 
     @classmethod
     def load(
@@ -161,14 +161,14 @@ class ChatModel:
             return self._encode_text(request)
         self._conversations.check(request)
         self._check_least_tokens(self._least_tokens(request))
-        written = self._conversations.write(request)
-        self._check_in_pieces(written.segments)
-        token_ids = self._tokenizer.encode(written.segments)
+        rendered = self._conversations.write(request)
+        self._check_in_pieces(rendered.segments)
+        token_ids = self._tokenizer.encode(rendered.segments)
         self._check_length(len(token_ids))
         return Prompt(
             token_ids,
-            opens_in_reasoning=written.opens_in_reasoning,
-            is_continuation=written.is_continuation,
+            opens_in_reasoning=rendered.opens_in_reasoning,
+            is_continuation=rendered.is_continuation,
         )
 
     def constraint(self, request: ChatRequest | TextRequest, prompt: Prompt) -> Constraint | None:
@@ -190,7 +190,7 @@ class ChatModel:
         return None
 
     def _calls_grammar(self, request: ChatRequest) -> str | None:
-        form = self._dialect.call_form
+        form = self._family.call_form
         if form is None:
             return None
         tools = offered_tools(request)
@@ -203,17 +203,17 @@ class ChatModel:
         )
 
     def _constraint(self, grammar: str, prompt: Prompt, *, param: str) -> Constraint:
-        close_id = self._marks.close if self._marks and prompt.opens_in_reasoning else None
+        close_id = self._tags.close if self._tags and prompt.opens_in_reasoning else None
         return Constraint(grammar, after_token_id=close_id, param=param)
 
-    def reply(
+    def output_parser(
         self,
         prompt: Prompt,
         request: ChatRequest | TextRequest,
         *,
         request_id: str,
         choice: int = 0,
-    ) -> Reply:
+    ) -> OutputParser:
         """
         A decoder for one answer to *prompt*.
 
@@ -226,9 +226,9 @@ class ChatModel:
 
         """
         if isinstance(request, TextRequest):
-            return Reply(
+            return OutputParser(
                 self._tokenizer.raw_token_bytes,
-                marks=None,
+                tags=None,
                 in_reasoning=False,
                 stop=request.stop,
                 stop_token_ids=request.stop_token_ids,
@@ -236,28 +236,28 @@ class ChatModel:
                 added_bytes=self._added_bytes,
                 echo=prompt.text if request.echo else "",
             )
-        return Reply(
+        return OutputParser(
             self._shown_bytes,
-            marks=self._marks,
+            tags=self._tags,
             in_reasoning=prompt.opens_in_reasoning,
             is_continuation=prompt.is_continuation,
             stop=request.stop,
             stop_token_ids=request.stop_token_ids,
             choice=choice,
             added_bytes=self._added_bytes,
-            reasoning_in_content=self._inline_marks,
+            reasoning_in_content=self._inline_tags,
             calls=self._call_reader(request, f"{request_id}/{choice}"),
         )
 
-    def _call_reader(self, request: ChatRequest, reply_id: str) -> ToolCallReader | None:
-        form, tools = self._dialect.call_form, offered_tools(request)
+    def _call_reader(self, request: ChatRequest, answer_id: str) -> ToolCallReader | None:
+        form, tools = self._family.call_form, offered_tools(request)
         if form is None or not tools:
             return None
         return ToolCallReader(
             form,
-            marks=self._call_marks,
+            tags=self._call_tags,
             names=frozenset(tool.name for tool in tools),
-            call_id=partial(_call_id, reply_id),
+            call_id=partial(_call_id, answer_id),
             max_calls=None if request.tool_choice.is_parallel else 1,
         )
 
@@ -355,9 +355,9 @@ def _pieces(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
         yield piece
 
 
-def _call_id(reply_id: str, index: int) -> str:
+def _call_id(answer_id: str, index: int) -> str:
     """The same for a replay, and like no other: OpenAI's shape of 24 letters and digits."""
-    digest = hashlib.sha256(f"{reply_id}/{index}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{answer_id}/{index}".encode()).hexdigest()
     return f"call_{digest[:24]}"
 
 

@@ -16,7 +16,7 @@ from stillhouse.errors import CheckpointError
 @dataclass(frozen=True, slots=True)
 class Segment:
     """
-    A stretch of a rendered prompt.
+    A span of a rendered prompt.
 
     Args:
         is_template: Added tokens are recognised only where the template wrote them.
@@ -119,18 +119,18 @@ class Tokenizer:
         return token_ids
 
     def _split(self, segments: Iterable[Segment]) -> tuple[list[str], list[AddedToken]]:
-        """Plain stretches, and the added token after each but the last."""
-        stretches: list[list[str]] = [[]]
+        """Plain spans, and the added token after each but the last."""
+        spans: list[list[str]] = [[]]
         added: list[AddedToken] = []
         for segment in segments:
             end = 0
             for match in self._added_pattern.finditer(segment.text) if segment.is_template else ():
-                stretches[-1].append(segment.text[end : match.start()])
-                stretches.append([])
+                spans[-1].append(segment.text[end : match.start()])
+                spans.append([])
                 added.append(self.added_tokens[match.group()])
                 end = match.end()
-            stretches[-1].append(segment.text[end:])
-        return ["".join(parts) for parts in stretches], added
+            spans[-1].append(segment.text[end:])
+        return ["".join(parts) for parts in spans], added
 
     def _encode_plain(self, text: str) -> list[int]:
         if not text:

@@ -163,7 +163,7 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingWishes:
+class SamplingOverrides:
     """What a request says of sampling; None leaves the choice to the model's recommendation."""
 
     temperature: float | None = None
@@ -177,7 +177,7 @@ class SamplingWishes:
     logit_bias: tuple[tuple[int, float], ...] = ()
 
     def over(self, recommended: SamplingParams) -> SamplingParams:
-        """The wishes, with *recommended* wherever nothing was said."""
+        """The overrides, with *recommended* wherever nothing was said."""
         return SamplingParams(
             temperature=_first(self.temperature, recommended.temperature),
             top_p=_first(self.top_p, recommended.top_p),
@@ -191,8 +191,8 @@ class SamplingWishes:
         )
 
 
-def _first(wish: Number | None, recommended: Number) -> Number:
-    return recommended if wish is None else wish
+def _first(override: Number | None, recommended: Number) -> Number:
+    return recommended if override is None else override
 
 
 class ServiceTier(StrEnum):
@@ -223,7 +223,7 @@ class GenerationRequest:
 
     model: str
     _: KW_ONLY
-    sampling: SamplingWishes = SamplingWishes()
+    sampling: SamplingOverrides = SamplingOverrides()
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -333,7 +333,7 @@ class Logprob:
 class TokenLogprobs:
     """A token of an answer's content, and the likeliest ones at its place, likeliest first."""
 
-    drawn: Logprob
+    sampled: Logprob
     top: tuple[Logprob, ...] = ()
 
 

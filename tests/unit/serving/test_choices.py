@@ -13,7 +13,7 @@ from stillhouse.errors import (
     InsufficientFundsError,
     OverloadedError,
 )
-from stillhouse.types.chat import ChoiceEnd, Finish, FinishReason, SamplingWishes, TextDelta
+from stillhouse.types.chat import ChoiceEnd, Finish, FinishReason, SamplingOverrides, TextDelta
 from tests.unit.serving.conftest import TARIFF, events_of
 
 
@@ -65,7 +65,7 @@ async def test_every_answer_has_its_end(serving):
 
 async def test_a_seed_makes_different_answers(serving):
     """The first has the request's own seed, and each other one of its own."""
-    sampling = SamplingWishes(seed=7)
+    sampling = SamplingOverrides(seed=7)
     await serving.answer(n=3, sampling=sampling)
     await serving.answer(n=2)
 

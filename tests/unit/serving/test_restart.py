@@ -15,7 +15,7 @@ from stillhouse.errors import (
     QuarantinedRequestError,
 )
 from stillhouse.serving.queue.config import QueueConfig
-from stillhouse.types.chat import SamplingWishes
+from stillhouse.types.chat import SamplingOverrides
 from tests.unit.serving.conftest import events_of
 
 impatient = pytest.mark.parametrize("max_wait_s", [0])
@@ -64,7 +64,7 @@ async def start(serving, number, *, first_seed=0, **fields):
 
 
 def seeded(seed):
-    return SamplingWishes(seed=seed)
+    return SamplingOverrides(seed=seed)
 
 
 async def outcome_of(completion):

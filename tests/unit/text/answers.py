@@ -1,32 +1,32 @@
-"""Answers token by token: a vocabulary of single bytes and marks, and replies read to their end."""
+"""Answers token by token: a vocabulary of single bytes and tags, and replies read to their end."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from stillhouse.text.families.base import MarkIds
+from stillhouse.text.families.base import ReasoningTagIds
 from stillhouse.text.families.tool_call_form import (
     DEEPSEEK_V31_CALLS,
     HERMES_CALLS,
     LLAMA3_CALLS,
     ToolCallForm,
 )
-from stillhouse.text.parsing.output_parser import Reply
+from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
 from stillhouse.types.chat import FinishReason, StepLogprobs, TextDelta
 
 DEEPSEEK, HERMES, LLAMA = DEEPSEEK_V31_CALLS, HERMES_CALLS, LLAMA3_CALLS
 OPEN, CLOSE, END = 256, 257, 258
-THINK = MarkIds(open=OPEN, close=CLOSE)
-MARKS = {"<think>": OPEN, "</think>": CLOSE, "<end>": END} | {
-    mark: 300 + index for index, mark in enumerate((*DEEPSEEK.marks, *HERMES.marks))
+THINK = ReasoningTagIds(open=OPEN, close=CLOSE)
+TAGS = {"<think>": OPEN, "</think>": CLOSE, "<end>": END} | {
+    tag: 300 + index for index, tag in enumerate((*DEEPSEEK.tags, *HERMES.tags))
 }
-ADDED_BYTES = {token_id: mark.encode() for mark, token_id in MARKS.items()}
+ADDED_BYTES = {token_id: tag.encode() for tag, token_id in TAGS.items()}
 TOKEN_BYTES = {byte: bytes([byte]) for byte in range(256)} | dict.fromkeys(ADDED_BYTES, b"")
 NAMES = ("cook", "roast")
 
-_THINK_MARKS = ("<think>", "</think>", "<end>")
+_THINK_TAGS = ("<think>", "</think>", "<end>")
 
 
 class Answer(NamedTuple):
@@ -42,12 +42,12 @@ class Answer(NamedTuple):
 
 
 def token_ids(text: str, *, in_vocabulary: bool | Collection[str] = True) -> list[int]:
-    """Bytes; marks are one token each, calls' marks only where they are in the vocabulary."""
+    """Bytes; tags are one token each, calls' tags only where they are in the vocabulary."""
     if isinstance(in_vocabulary, bool):
-        in_vocabulary = MARKS if in_vocabulary else ()
-    marks = {*_THINK_MARKS, *in_vocabulary}
-    parts = re.split("(" + "|".join(map(re.escape, marks)) + ")", text)
-    return [i for part in parts for i in ([MARKS[part]] if part in marks else part.encode())]
+        in_vocabulary = TAGS if in_vocabulary else ()
+    tags = {*_THINK_TAGS, *in_vocabulary}
+    parts = re.split("(" + "|".join(map(re.escape, tags)) + ")", text)
+    return [i for part in parts for i in ([TAGS[part]] if part in tags else part.encode())]
 
 
 def reader(
@@ -59,24 +59,24 @@ def reader(
 ) -> ToolCallReader:
     """Reads calls of `NAMES`, whose ids are ``id0``, ``id1`` and so on."""
     if isinstance(in_vocabulary, bool):
-        in_vocabulary = form.marks if in_vocabulary else ()
-    marks = {MARKS[mark]: mark for mark in in_vocabulary}
+        in_vocabulary = form.tags if in_vocabulary else ()
+    tags = {TAGS[tag]: tag for tag in in_vocabulary}
     return ToolCallReader(
-        form, marks=marks, names=names, call_id=lambda i: f"id{i}", max_calls=max_calls
+        form, tags=tags, names=names, call_id=lambda i: f"id{i}", max_calls=max_calls
     )
 
 
-def reply(
+def parser(
     *,
     calls: ToolCallReader | None = None,
-    marks: MarkIds | None = THINK,
+    tags: ReasoningTagIds | None = THINK,
     in_reasoning: bool = False,
     stop: Sequence[str] = (),
-) -> Reply:
-    """A reply in that vocabulary."""
-    return Reply(
+) -> OutputParser:
+    """A parser in that vocabulary."""
+    return OutputParser(
         TOKEN_BYTES,
-        marks=marks,
+        tags=tags,
         in_reasoning=in_reasoning,
         stop=stop,
         calls=calls,
@@ -85,26 +85,26 @@ def reply(
 
 
 def read(
-    reply: Reply,
+    parser: OutputParser,
     pieces: Iterable[Sequence[int]],
     *,
     at_limit: bool = False,
     has_logprobs: bool = False,
 ) -> Answer:
-    """What a client is told when a reply gets these pieces."""
+    """What a client is told when a parser gets these pieces."""
     deltas = [
-        reply.push(piece, [StepLogprobs(-0.5)] * len(piece) if has_logprobs else ())
+        parser.push(piece, [StepLogprobs(-0.5)] * len(piece) if has_logprobs else ())
         for piece in pieces
     ]
-    deltas = [reply.opening(), *deltas, reply.finish(at_limit=at_limit)]
+    deltas = [parser.opening(), *deltas, parser.finish(at_limit=at_limit)]
     return Answer(
         "".join(delta.reasoning for delta in deltas),
         "".join(delta.content for delta in deltas),
         joined_calls(deltas),
-        tuple(token.drawn.token_id for delta in deltas for token in delta.logprobs),
-        reply.finish_reason(at_limit=at_limit),
-        reply.stop_string,
-        reply.stopped,
+        tuple(token.sampled.token_id for delta in deltas for token in delta.logprobs),
+        parser.finish_reason(at_limit=at_limit),
+        parser.stop_string,
+        parser.stopped,
     )
 
 

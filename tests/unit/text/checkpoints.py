@@ -84,17 +84,17 @@ def trained_tokenizer(
 
 
 def deepseek_tokenizer() -> Tokenizer:
-    """With V3.1's marks of tool calls."""
+    """With V3.1's tags of tool calls."""
     return trained_tokenizer(added=(*ADDED_TOKENS[3:], *DEEPSEEK_TOOL_TOKENS))
 
 
 def qwen_tokenizer() -> Tokenizer:
-    """With Qwen3's marks; nothing stands before a text."""
+    """With Qwen3's tags; nothing stands before a text."""
     return trained_tokenizer(QWEN_SPECIAL, QWEN_ADDED)
 
 
 def llama_tokenizer() -> Tokenizer:
-    """With Llama 3.1's marks."""
+    """With Llama 3.1's tags."""
     return trained_tokenizer(LLAMA_SPECIAL, (), bos=LLAMA_BOS)
 
 
@@ -125,12 +125,12 @@ def write_checkpoint(
 
 
 def spec(
-    path: Path, *, dialect: str = "deepseek_r1", context_length: int | None = None
+    path: Path, *, family: str = "deepseek_r1", context_length: int | None = None
 ) -> ModelSpec:
     """A catalogue entry for that folder."""
     return ModelSpec(
         id="test/model",
-        dialect=dialect,
+        family=family,
         price=tariff(1, 1, 1),
         checkpoint=str(path),
         context_length=context_length,
@@ -138,10 +138,10 @@ def spec(
 
 
 def load(
-    path: Path, *, dialect: str = "deepseek_r1", context_length: int | None = None
+    path: Path, *, family: str = "deepseek_r1", context_length: int | None = None
 ) -> ChatModel:
     """The model of that folder."""
-    return ChatModel.load(spec(path, dialect=dialect, context_length=context_length))
+    return ChatModel.load(spec(path, family=family, context_length=context_length))
 
 
 def system(text: str) -> Message:

@@ -5,7 +5,7 @@ import pytest
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.demo_models import DEMO_FALLBACKS
 from stillhouse.errors import ConfigError, ModelNotFoundError
-from stillhouse.text.families import DIALECTS
+from stillhouse.text.families import FAMILIES
 from stillhouse.types.chat import SamplingParams
 from tests.unit.text.checkpoints import tariff
 
@@ -13,7 +13,7 @@ DEMO = "stillhouse/demo-r1"
 R1_70B = "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"
 V31 = "deepseek-ai/DeepSeek-V3.1"
 OWN = {
-    "dialect": "plain",
+    "family": "plain",
     "checkpoint": "models/own",
     "usd_per_million_tokens": {"input": "0.1", "output": "0.2"},
 }
@@ -55,13 +55,13 @@ def test_built_in_models_have_their_published_price_and_context(model_id, price,
     assert (model_id, price, context_length) == (spec.id, spec.price, spec.context_length)
 
 
-def test_tags_say_what_a_models_dialect_can():
+def test_tags_say_what_a_models_family_can():
     """Clients read from the tags whether tools can be offered and reasoning turned off."""
     for spec in Catalogue.load().specs:
-        dialect = DIALECTS[spec.dialect]
-        thinks = dialect.reasoning is not None
+        family = FAMILIES[spec.family]
+        thinks = family.reasoning is not None
 
-        assert (dialect.call_form is not None) == ("tools" in spec.tags)
+        assert (family.call_form is not None) == ("tools" in spec.tags)
         assert [thinks, thinks, not thinks] == [
             tag in spec.tags for tag in ("reasoning", "can-disable-reasoning", "non-reasoning")
         ]
@@ -145,7 +145,7 @@ def test_own_entry_stands_beside_the_built_in_ones(tmp_path):
     path = tmp_path / "models.toml"
     path.write_text(
         '[models."me/own"]\n'
-        'aliases = ["own"]\ndialect = "plain"\ncheckpoint = "models/own"\ntop_k = 40\n'
+        'aliases = ["own"]\nfamily = "plain"\ncheckpoint = "models/own"\ntop_k = 40\n'
         'usd_per_million_tokens = { input = 0.123456, cached_input = 0, output = "0.7" }\n',
         encoding="utf-8",
     )
@@ -172,7 +172,7 @@ def test_own_entry_replaces_only_the_keys_it_gives():
 
     assert ("/models/r1", "deepseek_r1", 131_072) == (
         spec.checkpoint,
-        spec.dialect,
+        spec.family,
         spec.context_length,
     )
 
@@ -189,8 +189,8 @@ def test_prices_are_exact_however_they_are_written(price):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dialect": "klingon"}, ".dialect is 'klingon'; right would be one of deepseek_r1, "),
-        ({"dialect": None}, ".dialect is missing; right would be one of "),
+        ({"family": "klingon"}, ".family is 'klingon'; right would be one of deepseek_r1, "),
+        ({"family": None}, ".family is missing; right would be one of "),
         ({"usd_per_million_tokens": None}, ".usd_per_million_tokens is missing; right would be a "),
         (
             {"usd_per_million_tokens": {"input": "0.1"}},

@@ -56,7 +56,7 @@ HARMLESS = st.text(st.characters(codec="utf-8", exclude_characters="<>｜"), min
 
 def test_llama3_refuses_roles_that_do_not_alternate(tmp_path, tokenizer):
     """What a template says with `raise_exception` reaches the caller as an invalid request."""
-    model = load(write_checkpoint(tmp_path, tokenizer, template=LLAMA3), dialect="plain")
+    model = load(write_checkpoint(tmp_path, tokenizer, template=LLAMA3), family="plain")
 
     with pytest.raises(InvalidRequestError, match="roles must alternate") as caught:
         model.encode_prompt(chat(user("a"), user("b")))
@@ -64,16 +64,16 @@ def test_llama3_refuses_roles_that_do_not_alternate(tmp_path, tokenizer):
     assert "messages" == caught.value.param
 
 
-@pytest.mark.parametrize("mark", [THINK, CLOSE_THINK, USER, EOS])
-def test_text_next_to_the_templates_own_text_makes_no_token(tmp_path, tokenizer, mark):
+@pytest.mark.parametrize("tag", [THINK, CLOSE_THINK, USER, EOS])
+def test_text_next_to_the_templates_own_text_makes_no_token(tmp_path, tokenizer, tag):
     """A template that writes one half of a token cannot be completed by a request."""
-    template = f"{{{{ bos_token }}}}{mark[:2]}{{{{ messages[0].content }}}}"
+    template = f"{{{{ bos_token }}}}{tag[:2]}{{{{ messages[0].content }}}}"
     model = load(write_checkpoint(tmp_path, tokenizer, template=template))
 
-    prompt = model.encode_prompt(chat(user(mark[2:])))
+    prompt = model.encode_prompt(chat(user(tag[2:])))
 
     assert [tokenizer.token_to_id(BOS)] == added_ids(model, prompt)
-    assert BOS + mark == tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
+    assert BOS + tag == tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
 
 
 @settings(max_examples=examples(60), deadline=None)
@@ -150,8 +150,8 @@ def test_what_fits_is_never_refused_for_its_pieces(short_model, texts):
 
 
 @given(st.lists(st.sampled_from(["", "a", "Hi", "!"]), min_size=50, max_size=120))
-def test_short_messages_count_with_the_marks_around_them(short_model, texts):
-    """Many messages of a word each are not taken for too long by the letters of their marks."""
+def test_short_messages_count_with_the_tags_around_them(short_model, texts):
+    """Many messages of a word each are not taken for too long by the letters of their tags."""
     test_what_fits_is_never_refused_for_its_pieces.hypothesis.inner_test(short_model, texts)
 
 
@@ -241,8 +241,8 @@ def test_checkpoint_without_any_end_token_is_refused(tmp_path, tokenizer):
         load(tmp_path)
 
 
-def test_reasoning_dialect_needs_its_marks(tmp_path):
-    """A checkpoint without `<think>` cannot be served in R1's dialect."""
+def test_reasoning_family_needs_its_tags(tmp_path):
+    """A checkpoint without `<think>` cannot be served in R1's family."""
     plain = Tokenizer.from_str(trained_tokenizer().to_str().replace(THINK, "<other>"))
     write_checkpoint(tmp_path, plain)
 
@@ -254,7 +254,7 @@ def test_entry_without_a_checkpoint_is_refused():
     """A catalogue entry that only names a model cannot be loaded, and says what is missing."""
     entry = ModelSpec(
         id="a/b",
-        dialect="plain",
+        family="plain",
         price=tariff(1, 1, 1),
     )
 
@@ -273,29 +273,29 @@ def test_relative_checkpoint_starts_at_the_given_folder(tmp_path, tokenizer):
 
 
 def test_reply_starts_where_the_prompt_ends(r1_model, tokenizer):
-    """R1's prompt has opened the reasoning, so the reply's first tokens are reasoning."""
+    """R1's prompt has opened the reasoning, so the parser's first tokens are reasoning."""
     request = chat(user("Hello!"), stop=("friend",))
     prompt = r1_model.encode_prompt(request)
-    reply = r1_model.reply(prompt, request, request_id="r")
+    parser = r1_model.output_parser(prompt, request, request_id="r")
 
     ids = tokenizer.encode(
         f"Let me think.{CLOSE_THINK}\n\nHello! my friend", add_special_tokens=False
     )
-    delta = reply.push(ids.ids)
+    delta = parser.push(ids.ids)
 
     assert ("Let me think.", "Hello! my ") == (delta.reasoning, delta.content)
-    assert reply.stopped
+    assert parser.stopped
 
 
 def test_reasoning_can_be_told_in_the_content(tmp_path, tokenizer):
-    """A catalogue entry can ask for DeepInfra's older way, with the marks in the content."""
+    """A catalogue entry can ask for DeepInfra's older way, with the tags in the content."""
     entry = replace(spec(write_checkpoint(tmp_path, tokenizer)), reasoning_in_content=True)
     model = ChatModel.load(entry)
     request = chat(user("Hello!"))
-    reply = model.reply(model.encode_prompt(request), request, request_id="r")
+    parser = model.output_parser(model.encode_prompt(request), request, request_id="r")
     ids = tokenizer.encode(f"Let me think.{CLOSE_THINK}Hello!", add_special_tokens=False).ids
 
-    deltas = [reply.opening(), reply.push(ids), reply.finish()]
+    deltas = [parser.opening(), parser.push(ids), parser.finish()]
 
     assert "" == "".join(delta.reasoning for delta in deltas)
     text = "".join(delta.content for delta in deltas)
@@ -312,7 +312,7 @@ def test_reasoning_can_be_told_in_the_content(tmp_path, tokenizer):
     ids=["tools", "calls", "results"],
 )
 def test_models_without_tools_say_so(r1_model, fields, param):
-    """A dialect without calls of its own refuses them, as DeepInfra words it."""
+    """A family without calls of its own refuses them, as DeepInfra words it."""
     request = replace(chat(user("x")), **fields)
 
     with pytest.raises(UnsupportedFeatureError) as caught:
@@ -325,7 +325,7 @@ def test_models_without_tools_say_so(r1_model, fields, param):
 
 
 @pytest.mark.parametrize(
-    ("dialect", "template", "expected"),
+    ("family", "template", "expected"),
     [
         ("qwen25", QWEN25, True),
         ("qwen25", LLAMA3, False),
@@ -337,12 +337,12 @@ def test_models_without_tools_say_so(r1_model, fields, param):
         ("deepseek_r1", V31, False),
     ],
 )
-def test_tools_need_a_dialect_and_a_template_that_know_them(tmp_path, dialect, template, expected):
+def test_tools_need_a_family_and_a_template_that_know_them(tmp_path, family, template, expected):
     """Whether tools can be offered is found out when a model is loaded, by trying its template."""
     tokenizer = qwen_tokenizer()
     write_checkpoint(tmp_path, tokenizer, template=template, bos="", eos="<|im_end|>")
 
-    assert expected == load(tmp_path, dialect=dialect).supports_tools
+    assert expected == load(tmp_path, family=family).supports_tools
 
 
 def test_models_that_shall_not_call_tools_are_told_of_none(qwen25_model, r1_model):
@@ -393,7 +393,7 @@ def test_models_that_shall_not_call_tools_are_told_of_none(qwen25_model, r1_mode
     ],
 )
 def test_answers_are_bound_after_their_reasoning(request, model, fields, expected):
-    """What binds an answer, and whether it waits for the mark that closes the reasoning."""
+    """What binds an answer, and whether it waits for the tag that closes the reasoning."""
     model = request.getfixturevalue(model)
     asked = chat(user("a"), **fields)
 
@@ -439,10 +439,12 @@ def test_calls_have_ids_that_a_replay_repeats(qwen25_model):
 def test_calls_are_content_where_no_tools_are_offered(qwen25_model):
     """Without tools in the request, an answer that looks like a call is shown as it stands."""
     request = chat(user("a"))
-    reply = qwen25_model.reply(qwen25_model.encode_prompt(request), request, request_id="r")
+    parser = qwen25_model.output_parser(
+        qwen25_model.encode_prompt(request), request, request_id="r"
+    )
     token_ids = Tokenizer.from_str(qwen_tokenizer().to_str()).encode(CALL).ids
 
-    text = reply.push(token_ids).content + reply.finish().content
+    text = parser.push(token_ids).content + parser.finish().content
 
     assert CALL == text
 
@@ -451,8 +453,8 @@ CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</t
 
 
 def _first_call(model, prompt, request, request_id, choice):
-    reply = model.reply(prompt, request, request_id=request_id, choice=choice)
-    delta = reply.push(qwen_tokenizer().encode(CALL).ids)
+    parser = model.output_parser(prompt, request, request_id=request_id, choice=choice)
+    delta = parser.push(qwen_tokenizer().encode(CALL).ids)
     assert ("get_weather", '{"city": "Oslo"}') == (
         delta.tool_calls[0].name,
         "".join(call.arguments for call in delta.tool_calls),

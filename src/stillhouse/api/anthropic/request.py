@@ -20,7 +20,7 @@ from stillhouse.types.chat import (
     Effort,
     JsonSchemaFormat,
     ResponseFormat,
-    SamplingWishes,
+    SamplingOverrides,
     Tool,
     ToolChoice,
     ToolMode,
@@ -297,7 +297,7 @@ class MessagesIn(PromptIn):
 
     def _generation(self) -> dict[str, Any]:
         return {
-            "sampling": SamplingWishes(
+            "sampling": SamplingOverrides(
                 temperature=self.temperature, top_p=self.top_p, top_k=self.top_k
             ),
             "max_tokens": self.max_tokens,

@@ -50,9 +50,9 @@ class InferenceEvents:
 
     def _token(self, token: TokenLogprobs) -> bytes:
         """A token with its part of the text."""
-        drawn = token.drawn
-        text = self._tell(len(self._decoder.decode(drawn.token_bytes)))
-        return _encode(token_event(drawn.token_id, text, drawn.logprob))
+        sampled = token.sampled
+        text = self._tell(len(self._decoder.decode(sampled.token_bytes)))
+        return _encode(token_event(sampled.token_id, text, sampled.logprob))
 
     def _end(self, finish: Finish) -> bytes:
         rest = self._tell(len(self._pending))

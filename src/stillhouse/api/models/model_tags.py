@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stillhouse.catalogue.model_spec import ModelSpec
-from stillhouse.text.families import DIALECTS
+from stillhouse.text.families import FAMILIES
 
 # What every model has here, whatever it is: the doors, constrained decoding, the prefix cache and
 # the service tiers are the server's.
@@ -17,10 +17,10 @@ def tags_of(spec: ModelSpec) -> list[str]:
 
     The catalogue may add to them, but claim nothing about reasoning and tools that does not hold.
     """
-    dialect = DIALECTS[spec.dialect]
+    family = FAMILIES[spec.family]
     held = list(_SERVED)
-    held += ["reasoning", "can-disable-reasoning"] if dialect.reasoning else ["non-reasoning"]
-    if dialect.call_form:
+    held += ["reasoning", "can-disable-reasoning"] if family.reasoning else ["non-reasoning"]
+    if family.call_form:
         held.append("tools")
     added = [tag for tag in spec.tags if tag not in _OF_MODELS]
     return list(dict.fromkeys([*held, *added]))

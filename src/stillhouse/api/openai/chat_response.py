@@ -246,7 +246,7 @@ def logprobs_out(logprobs: tuple[TokenLogprobs, ...]) -> LogprobsOut:
 
 
 def _token_logprobs_out(token: TokenLogprobs) -> TokenLogprobsOut:
-    return {**_logprob_out(token.drawn), "top_logprobs": [_logprob_out(t) for t in token.top]}
+    return {**_logprob_out(token.sampled), "top_logprobs": [_logprob_out(t) for t in token.top]}
 
 
 def _logprob_out(logprob: Logprob) -> LogprobOut:

@@ -23,7 +23,7 @@ from stillhouse.types.chat import (
     JsonSchemaFormat,
     RegexFormat,
     ResponseFormat,
-    SamplingWishes,
+    SamplingOverrides,
     ServiceTier,
 )
 
@@ -205,8 +205,8 @@ class GenerationIn(BaseModel):
             "fail_fast": bool(self.fail_fast),
         }
 
-    def _sampling(self) -> SamplingWishes:
-        return SamplingWishes(
+    def _sampling(self) -> SamplingOverrides:
+        return SamplingOverrides(
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,

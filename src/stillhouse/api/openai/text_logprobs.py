@@ -41,15 +41,15 @@ class TextLogprobs:
         be a part of.
         """
         return {
-            "tokens": [self._name(token.drawn) for token in logprobs],
-            "token_logprobs": [token.drawn.logprob for token in logprobs],
+            "tokens": [self._name(token.sampled) for token in logprobs],
+            "token_logprobs": [token.sampled.logprob for token in logprobs],
             "top_logprobs": [self._top(token) for token in logprobs],
-            "text_offset": [self._next_offset(token.drawn) for token in logprobs],
+            "text_offset": [self._next_offset(token.sampled) for token in logprobs],
         }
 
     def _top(self, token: TokenLogprobs) -> dict[str, float]:
         """The likeliest tokens, and the one that was drawn, which may not be among them."""
-        return {self._name(logprob): logprob.logprob for logprob in (*token.top, token.drawn)}
+        return {self._name(logprob): logprob.logprob for logprob in (*token.top, token.sampled)}
 
     def _next_offset(self, drawn: Logprob) -> int:
         offset = self._offset

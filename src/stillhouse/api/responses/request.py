@@ -19,7 +19,7 @@ from stillhouse.types.chat import (
     JsonObjectFormat,
     JsonSchemaFormat,
     ResponseFormat,
-    SamplingWishes,
+    SamplingOverrides,
     ServiceTier,
     Tool,
     ToolChoice,
@@ -250,7 +250,7 @@ class ResponseIn(BaseModel):
         return ChatRequest(
             self.model,
             messages=conversation(self.instructions, self.input, self.model),
-            sampling=SamplingWishes(temperature=self.temperature, top_p=self.top_p),
+            sampling=SamplingOverrides(temperature=self.temperature, top_p=self.top_p),
             max_tokens=self.max_output_tokens,
             top_logprobs=(self.top_logprobs or 0) if self.has_logprobs else None,
             response_format=self.output_format.to_format(),

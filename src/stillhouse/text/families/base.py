@@ -11,7 +11,7 @@ from stillhouse.types.chat import Message, Tool
 
 
 @dataclass(frozen=True, slots=True)
-class ReasoningMarks:
+class ReasoningTags:
     """The tokens between which a model thinks, each a single token of its vocabulary."""
 
     open: str = "<think>"
@@ -24,7 +24,7 @@ class Reasoning:
     How a model thinks, and how it is told to, or not to.
 
     Args:
-        begin: What opens the reasoning where a prompt is to open it: the mark with its white space.
+        begin: What opens the reasoning where a prompt is to open it: the tag with its white space.
         end: What ends it in the same way.
         is_on: It thinks where a request does not say.
         variable: The chat template's variable that turns thinking on and off; None: there is none,
@@ -40,12 +40,12 @@ class Reasoning:
     variable: str | None = None
     is_opened_by_template: bool = False
     goes_with_tools: bool = True
-    marks: ReasoningMarks = ReasoningMarks()
+    tags: ReasoningTags = ReasoningTags()
 
 
 @dataclass(frozen=True, slots=True)
-class MarkIds:
-    """The ids of `ReasoningMarks` in one checkpoint's vocabulary."""
+class ReasoningTagIds:
+    """The ids of `ReasoningTags` in one checkpoint's vocabulary."""
 
     open: int
     close: int
@@ -57,7 +57,7 @@ def unchanged(message: Message) -> Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class ModelFamily:
     """
     How one family of models takes conversations and writes its answers.
 
@@ -77,10 +77,10 @@ class Dialect:
     describe_tools: Callable[[Sequence[Tool]], list[Segment]] | None = None
 
 
-def opens_in_reasoning(rendered: Sequence[Segment], marks: ReasoningMarks) -> bool:
-    """Whether an answer starts inside the reasoning: the template's last mark opens one."""
+def opens_in_reasoning(rendered: Sequence[Segment], tags: ReasoningTags) -> bool:
+    """Whether an answer starts inside the reasoning: the template's last tag opens one."""
     for segment in reversed(rendered):
-        opened, closed = segment.text.rfind(marks.open), segment.text.rfind(marks.close)
+        opened, closed = segment.text.rfind(tags.open), segment.text.rfind(tags.close)
         if segment.is_template and opened != closed:
             return opened > closed
     return False

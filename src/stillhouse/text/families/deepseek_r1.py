@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stillhouse.text.families.base import Dialect, Reasoning
+from stillhouse.text.families.base import ModelFamily, Reasoning
 from stillhouse.types.chat import Message
 
 REASONING = Reasoning(begin="<think>\n", end="\n</think>\n\n", is_on=True)
@@ -13,8 +13,8 @@ REASONING = Reasoning(begin="<think>\n", end="\n</think>\n\n", is_on=True)
 def after_last_close(message: Message) -> Message:
     """What follows the last ``</think>``, as R1's own template cuts earlier answers."""
     return replace(
-        message, content=message.content.rpartition(REASONING.marks.close)[2], reasoning=""
+        message, content=message.content.rpartition(REASONING.tags.close)[2], reasoning=""
     )
 
 
-DEEPSEEK_R1 = Dialect("deepseek_r1", history=after_last_close, reasoning=REASONING)
+DEEPSEEK_R1 = ModelFamily("deepseek_r1", history=after_last_close, reasoning=REASONING)

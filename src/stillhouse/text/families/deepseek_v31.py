@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stillhouse.text.families.base import Dialect, Reasoning
+from stillhouse.text.families.base import ModelFamily, Reasoning
 from stillhouse.text.families.tool_call_form import DEEPSEEK_V31_CALLS
 from stillhouse.text.prompt.template import NO_PARAMETERS
 from stillhouse.text.tokenizer import Segment
@@ -36,8 +36,8 @@ Where:
 
 def after_first_close(message: Message) -> Message:
     """What follows the first ``</think>``, as V3.1's own template cuts earlier answers."""
-    before, mark, after = message.content.partition(REASONING.marks.close)
-    return replace(message, content=after if mark else before, reasoning="")
+    before, tag, after = message.content.partition(REASONING.tags.close)
+    return replace(message, content=after if tag else before, reasoning="")
 
 
 def describe_tools(tools: Sequence[Tool]) -> list[Segment]:
@@ -63,7 +63,7 @@ def describe_tools(tools: Sequence[Tool]) -> list[Segment]:
     return [*segments, Segment(AFTER_TOOLS, is_template=True)]
 
 
-DEEPSEEK_V31 = Dialect(
+DEEPSEEK_V31 = ModelFamily(
     "deepseek_v31",
     history=after_first_close,
     reasoning=REASONING,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stillhouse.text.families.base import Dialect
+from stillhouse.text.families.base import ModelFamily
 from stillhouse.text.families.tool_call_form import LLAMA3_CALLS
 
-LLAMA3 = Dialect("llama3", call_form=LLAMA3_CALLS)
+LLAMA3 = ModelFamily("llama3", call_form=LLAMA3_CALLS)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from stillhouse.text.families.base import Dialect
+from stillhouse.text.families.base import ModelFamily
 
-PLAIN = Dialect("plain")
+PLAIN = ModelFamily("plain")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stillhouse.text.families.base import Dialect, Reasoning
+from stillhouse.text.families.base import ModelFamily, Reasoning
 from stillhouse.text.families.tool_call_form import HERMES_CALLS
 from stillhouse.types.chat import Message
 
@@ -20,12 +20,12 @@ def split_thoughts(message: Message) -> Message:
     The template itself drops the thoughts of answers before the last question, and keeps those
     between the calls that it led to.
     """
-    before, mark, after = message.content.rpartition(REASONING.marks.close)
-    if message.reasoning or not mark:
+    before, tag, after = message.content.rpartition(REASONING.tags.close)
+    if message.reasoning or not tag:
         return message
-    thoughts = before.partition(REASONING.marks.close)[0].rpartition(REASONING.marks.open)[2]
+    thoughts = before.partition(REASONING.tags.close)[0].rpartition(REASONING.tags.open)[2]
     return replace(message, content=after.lstrip("\n"), reasoning=thoughts.strip("\n"))
 
 
-QWEN25 = Dialect("qwen25", call_form=HERMES_CALLS)
-QWEN3 = Dialect("qwen3", history=split_thoughts, reasoning=REASONING, call_form=HERMES_CALLS)
+QWEN25 = ModelFamily("qwen25", call_form=HERMES_CALLS)
+QWEN3 = ModelFamily("qwen3", history=split_thoughts, reasoning=REASONING, call_form=HERMES_CALLS)

@@ -29,7 +29,7 @@ class ToolCallForm:
         call_end: After each call's arguments.
         separator: Between two calls.
         end: After the last call.
-        marks: The pieces of all those texts that are one token each, where the vocabulary has such
+        tags: The pieces of all those texts that are one token each, where the vocabulary has such
             an added token; where it has none, they are written as ordinary text.
         max_calls: Most calls in one answer.
 
@@ -41,7 +41,7 @@ class ToolCallForm:
     begin: str = ""
     separator: str = ""
     end: str = ""
-    marks: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     max_calls: int = MAX_CALLS
 
     @property
@@ -50,11 +50,11 @@ class ToolCallForm:
         return self.begin + self.call_begin
 
     def pieces(self, text: str) -> list[tuple[str, bool]]:
-        """*text* (one of the form's own) cut at the marks; each piece with whether it is one."""
-        if not self.marks:
+        """*text* (one of the form's own) cut at the tags; each piece with whether it is one."""
+        if not self.tags:
             return [(text, False)] if text else []
-        parts = re.split("(" + "|".join(map(re.escape, self.marks)) + ")", text)
-        return [(part, part in self.marks) for part in parts if part]
+        parts = re.split("(" + "|".join(map(re.escape, self.tags)) + ")", text)
+        return [(part, part in self.tags) for part in parts if part]
 
 
 #: DeepSeek-V3.1, as its chat template writes earlier calls.
@@ -64,7 +64,7 @@ DEEPSEEK_V31_CALLS = ToolCallForm(
     before_arguments="<｜tool▁sep｜>",
     call_end="<｜tool▁call▁end｜>",
     end="<｜tool▁calls▁end｜>",
-    marks=(
+    tags=(
         "<｜tool▁calls▁begin｜>",
         "<｜tool▁call▁begin｜>",
         "<｜tool▁sep｜>",
@@ -79,10 +79,10 @@ HERMES_CALLS = ToolCallForm(
     before_arguments='", "arguments": ',
     call_end="}\n</tool_call>",
     separator="\n",
-    marks=("<tool_call>", "</tool_call>"),
+    tags=("<tool_call>", "</tool_call>"),
 )
 
-#: Llama 3.1 and later: the whole answer is one call, without any mark.
+#: Llama 3.1 and later: the whole answer is one call, without any tag.
 LLAMA3_CALLS = ToolCallForm(
     call_begin='{"name": "',
     before_arguments='", "parameters": ',

@@ -72,7 +72,7 @@ def tools_grammar(
     The grammar of answers that call *tools* as *choice* says; None where any answer will do.
 
     Where a call is required, the answer is nothing but calls. Where it is the model's choice, and
-    some tool is strict, the answer is text, then calls, if any; a form without marks has either
+    some tool is strict, the answer is text, then calls, if any; a form without tags has either
     text or calls, and what begins as a call does is one. Arguments fit the parameters of their
     tool. Where it is not strict, keywords that cannot be enforced are left to the model.
 
@@ -202,7 +202,7 @@ class _Lark:
     def format_or(self, calls: str, tools: Sequence[Tool]) -> str:
         """The answer is what the grammar *text* says, or calls."""
         form = self._form
-        if form.marks:
+        if form.tags:
             return f"start: @text | {self._written(form.opening)} calls\n{calls}"
         # Both are JSON perhaps, and a lexer that has begun a long lexeme does not go back to a
         # brace; so the call is written in JSON's own lexemes.
@@ -215,8 +215,8 @@ class _Lark:
 
     def text_or(self, calls: str) -> str:
         """The answer is text, then calls, if any."""
-        (first, is_mark), *_ = self._form.pieces(self._form.opening)
-        if not is_mark:
+        (first, is_tag), *_ = self._form.pieces(self._form.opening)
+        if not is_tag:
             return self._plain_or(calls)
         if self._token_id(first) is None:
             return self._text_until(first, calls)
@@ -229,21 +229,21 @@ class _Lark:
         text = rf"/[^\s{re.escape(opening[0])}](?s:.*)/"
         return f'start: "" | TEXT | {self._written(opening)} calls\nTEXT: {text}\n{calls}'
 
-    def _text_until(self, mark: str, calls: str) -> str:
-        """Lazily, the text ends where the mark, here of ordinary letters, first stands in it."""
-        rest = self._written(self._form.opening.removeprefix(mark))
+    def _text_until(self, tag: str, calls: str) -> str:
+        """Lazily, the text ends where the tag, here of ordinary letters, first stands in it."""
+        rest = self._written(self._form.opening.removeprefix(tag))
         return (
             f"start: TEXT | opening {rest} calls\n"
-            f"opening[lazy]: TEXT {_quoted(mark)}\nTEXT: /(?s:.*)/\n{calls}"
+            f"opening[lazy]: TEXT {_quoted(tag)}\nTEXT: /(?s:.*)/\n{calls}"
         )
 
     def _written(self, text: str) -> str:
-        """One of the form's texts: its marks by token id, where the vocabulary has them."""
+        """One of the form's texts: its tags by token id, where the vocabulary has them."""
         return " ".join(
             _quoted(piece)
-            if not is_mark or (token_id := self._token_id(piece)) is None
+            if not is_tag or (token_id := self._token_id(piece)) is None
             else f"<[{token_id}]>"
-            for piece, is_mark in self._form.pieces(text)
+            for piece, is_tag in self._form.pieces(text)
         )
 
 

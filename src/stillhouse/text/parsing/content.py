@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from stillhouse.text.parsing.delta_buffer import Told
+from stillhouse.text.parsing.delta_buffer import DeltaBuffer
 from stillhouse.text.parsing.stop_strings import StopStrings
-from stillhouse.text.parsing.text_span import EMPTY, Stretch
+from stillhouse.text.parsing.text_span import EMPTY, TextSpan
 from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
 from stillhouse.text.parsing.tool_calls.syntax import CallEnd, CallEvent
 from stillhouse.types.chat import TokenLogprobs
@@ -28,12 +28,17 @@ class Content:
     """
 
     def __init__(
-        self, told: Told, *, trims_start: bool, stop: Sequence[str], calls: ToolCallReader | None
+        self,
+        buffer: DeltaBuffer,
+        *,
+        trims_start: bool,
+        stop: Sequence[str],
+        calls: ToolCallReader | None,
     ) -> None:
         self.has_begun = False  # something but white space that is no part of it
         self.has_ended = False
         self.num_calls = 0  # those that are complete
-        self._told = told
+        self._buffer = buffer
         self._trims_start = trims_start
         self._stop = StopStrings(stop)
         self._calls = calls
@@ -48,30 +53,30 @@ class Content:
         """Go on with *text*, where neither calls nor tokens are looked for."""
         if not self.has_begun:
             text = self._begin(text)
-        self._told.content += self._stop.push(text)
+        self._buffer.content += self._stop.push(text)
         self.has_ended = self._stop.met_string is not None
 
-    def push_stretch(self, text: Stretch) -> None:
+    def push_span(self, text: TextSpan) -> None:
         """Go on with *text*; behind the end it is ignored."""
         if self.has_ended:
             return
         if not self.has_begun:
             text = text.cut(len(text.text) - len(self._begin(text.text)))
         if text.text:
-            self._tell([text] if self._calls is None else self._calls.push(text))
+            self._emit([text] if self._calls is None else self._calls.push(text))
 
-    def push_mark(self, mark: Stretch) -> None:
+    def push_tag(self, tag: TextSpan) -> None:
         """Go on with a token of the calls' syntax; behind the end it is ignored."""
         if self.has_ended:
             return
         self.has_begun = True
-        assert self._calls is not None, "marks are those of the calls' reader. This is a bug."
-        self._tell(self._calls.push_mark(mark))
+        assert self._calls is not None, "tags are those of the calls' reader. This is a bug."
+        self._emit(self._calls.push_tag(tag))
 
     def finish(self) -> None:
         """Tell what was held back."""
         if self._calls is not None and not self.has_ended:
-            self._tell(self._calls.finish())
+            self._emit(self._calls.finish())
         self._show(EMPTY, self._stop.flush())
 
     def _begin(self, text: str) -> str:
@@ -79,22 +84,22 @@ class Content:
         self.has_begun = bool(visible)
         return visible
 
-    def _tell(self, events: Iterable[CallEvent]) -> None:
+    def _emit(self, events: Iterable[CallEvent]) -> None:
         for event in events:
-            if isinstance(event, Stretch):
+            if isinstance(event, TextSpan):
                 self._show(event, self._stop.push(event.text))
                 self.has_ended = self._stop.met
             elif isinstance(event, CallEnd):
                 self.num_calls += 1
                 self.has_ended = self._calls is not None and self.num_calls == self._calls.max_calls
             else:
-                self._told.tool_calls.append(event)
+                self._buffer.tool_calls.append(event)
             if self.has_ended:
                 return
 
-    def _show(self, text: Stretch, shown: str) -> None:
-        self._told.content += shown
-        self._told.logprobs += self._unshown.shown(text, len(shown))
+    def _show(self, text: TextSpan, shown: str) -> None:
+        self._buffer.content += shown
+        self._buffer.logprobs += self._unshown.shown(text, len(shown))
 
 
 class _UnshownTokens:
@@ -106,7 +111,7 @@ class _UnshownTokens:
         self._num_shown = 0
         self._last: TokenLogprobs | None = None
 
-    def shown(self, text: Stretch, num_shown: int) -> list[TokenLogprobs]:
+    def shown(self, text: TextSpan, num_shown: int) -> list[TokenLogprobs]:
         """The tokens that are shown now that *text* has come and so many more characters show."""
         for token in text.tokens:
             self._tokens.append((self._num_chars + token.start, token.logprobs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stillhouse.types.chat import TextDelta, TokenLogprobs, ToolCallDelta
 
 
-class Told:
+class DeltaBuffer:
     """What a client is to be told next of an answer, gathered while it is decoded."""
 
     __slots__ = ("content", "logprobs", "reasoning", "tool_calls")

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
 
-from stillhouse.text.families.base import MarkIds, ReasoningMarks
+from stillhouse.text.families.base import ReasoningTagIds, ReasoningTags
 from stillhouse.text.parsing.content import Content
-from stillhouse.text.parsing.delta_buffer import Told
+from stillhouse.text.parsing.delta_buffer import DeltaBuffer
 from stillhouse.text.parsing.reasoning import Reasoning
-from stillhouse.text.parsing.text_span import Span, Stretch
+from stillhouse.text.parsing.text_span import TextSpan, TokenSpan
 from stillhouse.text.parsing.text_stream import TextStream
 from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
 from stillhouse.types.chat import FinishReason, Logprob, StepLogprobs, TextDelta, TokenLogprobs
@@ -19,7 +19,7 @@ _NO_TOKEN = -1
 _NO_BYTES: Mapping[int, bytes] = MappingProxyType({})
 
 
-class Reply:
+class OutputParser:
     """
     Decodes one completion as its tokens come: reasoning, content, tool calls, stop strings.
 
@@ -27,18 +27,18 @@ class Reply:
     reasoning and content goes by token ids, never by text, so an answer that merely writes
     ``</think>`` letter by letter stays whole.
 
-    An answer that ends by itself while it is still reasoning has skipped its closing mark, which
+    An answer that ends by itself while it is still reasoning has skipped its closing tag, which
     R1 and its distills do: nobody can tell where the answer began, and what was told as reasoning
     cannot be taken back. So that no client is left with an empty answer, `finish` tells the text
     of that reasoning once more, as content. An answer that was cut off in its reasoning has no
     content yet, and is told none; its finish reason says why.
 
     Log probabilities are told of each token that wrote a character of the content, together with
-    that character; reasoning, calls, marks and what a stop string cuts off have none.
+    that character; reasoning, calls, tags and what a stop string cuts off have none.
 
     Args:
         token_bytes: What is shown of each token id; nothing of control tokens.
-        marks: Ids of the reasoning marks; None where the model has none.
+        tags: Ids of the reasoning tags; None where the model has none.
         in_reasoning: The prompt has opened the reasoning.
         is_continuation: The prompt ends amid the reasoning or the content, so that newlines with
             which the answer starts are a part of it.
@@ -48,7 +48,7 @@ class Reply:
         choice: Which of the request's answers it is, from 0.
         added_bytes: The text of each added token, which names it among log probabilities.
         echo: What the answer begins with, before anything is generated.
-        reasoning_in_content: The marks between which the reasoning is told in the content, as
+        reasoning_in_content: The tags between which the reasoning is told in the content, as
             DeepInfra did before August 2025; None tells it apart.
         calls: Reads the answer's tool calls; None takes their syntax for content.
 
@@ -57,11 +57,11 @@ class Reply:
 
     """
 
-    def __init__(  # noqa: PLR0913  (given once, by ChatModel.reply)
+    def __init__(  # noqa: PLR0913  (given once, by ChatModel.output_parser)
         self,
         token_bytes: Mapping[int, bytes],
         *,
-        marks: MarkIds | None,
+        tags: ReasoningTagIds | None,
         in_reasoning: bool,
         is_continuation: bool = False,
         stop: Sequence[str],
@@ -69,7 +69,7 @@ class Reply:
         choice: int = 0,
         added_bytes: Mapping[int, bytes] = _NO_BYTES,
         echo: str = "",
-        reasoning_in_content: ReasoningMarks | None = None,
+        reasoning_in_content: ReasoningTags | None = None,
         calls: ToolCallReader | None = None,
     ) -> None:
         self.choice = choice
@@ -77,27 +77,27 @@ class Reply:
         self._token_bytes = token_bytes
         self._added_bytes = added_bytes
         self._stream = TextStream(token_bytes)
-        self._told = Told()
+        self._buffer = DeltaBuffer()
         # Only after reasoning are newlines an artefact; a plain model's are its own.
-        self._content = Content(self._told, trims_start=marks is not None, stop=stop, calls=calls)
-        self._call_marks = calls.marks if calls else {}
+        self._content = Content(self._buffer, trims_start=tags is not None, stop=stop, calls=calls)
+        self._call_tags = calls.tags if calls else {}
         self._reads_calls = calls is not None
         self._amid_character: list[TokenLogprobs] = []
         self._stop_token_ids = frozenset(stop_token_ids)
-        self._marks = marks
+        self._tags = tags
         self._reasoning = Reasoning(
-            self._told, inline_marks=reasoning_in_content, is_continuation=is_continuation
+            self._buffer, inline_tags=reasoning_in_content, is_continuation=is_continuation
         )
         self._thought: list[tuple[int, StepLogprobs | None]] = []  # since the reasoning was opened
         self._in_reasoning = in_reasoning
         self._turning_id = _NO_TOKEN
-        if marks:
-            self._turning_id = marks.close if in_reasoning else marks.open
+        if tags:
+            self._turning_id = tags.close if in_reasoning else tags.open
         if in_reasoning and not is_continuation:
             self._reasoning.open()
         self._content.has_begun = is_continuation and not in_reasoning
-        self._told.content += echo
-        self._opening = self._told.take(choice)
+        self._buffer.content += echo
+        self._opening = self._buffer.take(choice)
 
     @property
     def stopped(self) -> bool:
@@ -150,7 +150,7 @@ class Reply:
                     self._content.push(text)
             else:
                 self._answer(token_id, logprobs[position] if logprobs else None)
-        return self._told.take(self.choice)
+        return self._buffer.take(self.choice)
 
     def finish(self, *, at_limit: bool = False) -> TextDelta:
         """
@@ -166,24 +166,24 @@ class Reply:
                 self._answer_with_reasoning()
         self._flush_content()
         self._content.finish()
-        return self._told.take(self.choice)
+        return self._buffer.take(self.choice)
 
     def _turns(self) -> bool:
         # A model that opens a second reasoning amid its answer would hide the rest of it.
         return self._in_reasoning or not self._content.has_begun
 
     def _turn(self) -> None:
-        self.reasoning_tokens += 1  # either mark is one
-        assert self._marks is not None, "only marks turn an answer. This is a bug."
+        self.reasoning_tokens += 1  # either tag is one
+        assert self._tags is not None, "only tags turn an answer. This is a bug."
         if self._in_reasoning:
             self._reasoning.push(self._stream.flush())
             self._reasoning.close()
             self._thought.clear()
-            self._turning_id = self._marks.open
+            self._turning_id = self._tags.open
         else:
             self._flush_content()
             self._reasoning.open()
-            self._turning_id = self._marks.close
+            self._turning_id = self._tags.close
         self._in_reasoning = not self._in_reasoning
 
     def _think(self, token_id: int, step: StepLogprobs | None) -> None:
@@ -197,48 +197,48 @@ class Reply:
         for is_plain, tokens in groupby(self._thought, self._is_plain):
             if is_plain:
                 text = "".join([self._stream.push(token_id) for token_id, _ in tokens])
-                self._content.push_stretch(Stretch(text))
+                self._content.push_span(TextSpan(text))
                 continue
             for token_id, step in tokens:
                 self._answer(token_id, step)
 
     def _is_plain(self, token: tuple[int, StepLogprobs | None]) -> bool:
         token_id, step = token
-        return step is None and token_id not in self._call_marks
+        return step is None and token_id not in self._call_tags
 
     def _answer(self, token_id: int, step: StepLogprobs | None) -> None:
-        mark = self._call_marks.get(token_id)
-        if mark is not None:
+        tag = self._call_tags.get(token_id)
+        if tag is not None:
             self._flush_content()
             self._amid_character += self._token_logprobs(token_id, step)
-            self._content.push_mark(self._stretch(mark))
+            self._content.push_tag(self._span(tag))
             return
         text = self._stream.push(token_id)
         if self._token_bytes.get(token_id):
             self._amid_character += self._token_logprobs(token_id, step)
         if text:
-            self._content.push_stretch(self._stretch(text))
+            self._content.push_span(self._span(text))
 
     def _flush_content(self) -> None:
         text = self._stream.flush()
         if text:
-            self._content.push_stretch(self._stretch(text))
+            self._content.push_span(self._span(text))
 
-    def _stretch(self, text: str) -> Stretch:
+    def _span(self, text: str) -> TextSpan:
         """The text that tokens up to this one have completed."""
         if not self._amid_character:
-            return Stretch(text)
+            return TextSpan(text)
         # All but the last have written a part of the first character, and nothing behind it.
         *earlier, last = self._amid_character
         self._amid_character.clear()
-        spans = [*(Span(0, 1, token) for token in earlier), Span(0, len(text), last)]
-        return Stretch(text, tuple(spans))
+        spans = [*(TokenSpan(0, 1, token) for token in earlier), TokenSpan(0, len(text), last)]
+        return TextSpan(text, tuple(spans))
 
     def _token_logprobs(self, token_id: int, step: StepLogprobs | None) -> list[TokenLogprobs]:
         if step is None:
             return []
-        drawn = self._logprob(token_id, step.logprob)
-        return [TokenLogprobs(drawn, tuple(self._logprob(*likely) for likely in step.top))]
+        sampled = self._logprob(token_id, step.logprob)
+        return [TokenLogprobs(sampled, tuple(self._logprob(*likely) for likely in step.top))]
 
     def _logprob(self, token_id: int, logprob: float) -> Logprob:
         text = self._token_bytes.get(token_id) or self._added_bytes.get(token_id, b"")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stillhouse.text.families.base import ReasoningMarks
-from stillhouse.text.parsing.delta_buffer import Told
+from stillhouse.text.families.base import ReasoningTags
+from stillhouse.text.parsing.delta_buffer import DeltaBuffer
 
 
 class Reasoning:
@@ -13,29 +13,29 @@ class Reasoning:
     Newlines at its start and at its end are no part of it.
 
     Args:
-        inline_marks: Between these, each on a line of its own, it is told in the content; None
+        inline_tags: Between these, each on a line of its own, it is told in the content; None
             tells it apart.
         is_continuation: It goes on amid what the prompt has begun.
 
     """
 
     def __init__(
-        self, told: Told, *, inline_marks: ReasoningMarks | None, is_continuation: bool
+        self, buffer: DeltaBuffer, *, inline_tags: ReasoningTags | None, is_continuation: bool
     ) -> None:
-        self._told = told
-        self._inline_marks = inline_marks
+        self._buffer = buffer
+        self._inline_tags = inline_tags
         self._has_begun = is_continuation
         self._held: list[str] = []
 
     def open(self) -> None:
         """The model, or its prompt, begins to think."""
-        if self._inline_marks:
-            self._told.content += f"{self._inline_marks.open}\n"
+        if self._inline_tags:
+            self._buffer.content += f"{self._inline_tags.open}\n"
 
     def close(self) -> None:
         """The model has thought."""
-        if self._inline_marks:
-            self._told.content += f"\n{self._inline_marks.close}\n\n"
+        if self._inline_tags:
+            self._buffer.content += f"\n{self._inline_tags.close}\n\n"
             self._has_begun, self._held = False, []
 
     def push(self, text: str) -> None:
@@ -45,13 +45,13 @@ class Reasoning:
             self._has_begun = bool(text)
         certain = text.rstrip("\n")
         if certain:
-            self._tell("".join([*self._held, certain]) if self._held else certain)
+            self._emit("".join([*self._held, certain]) if self._held else certain)
             self._held.clear()
         if certain != text:
             self._held.append(text[len(certain) :])
 
-    def _tell(self, text: str) -> None:
-        if self._inline_marks:
-            self._told.content += text
+    def _emit(self, text: str) -> None:
+        if self._inline_tags:
+            self._buffer.content += text
         else:
-            self._told.reasoning += text
+            self._buffer.reasoning += text

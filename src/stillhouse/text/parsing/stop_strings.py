@@ -64,7 +64,7 @@ class StopStrings:
         return min(found)[1:] if found else None
 
     def _certain_end(self, text: str) -> int:
-        """Where the first stretch begins that may, with what follows, become a stop string."""
+        """Where the first span begins that may, with what follows, become a stop string."""
         for match in self._beginning.finditer(text, max(0, len(text) - self._max_held)):
             if any(string.startswith(text[match.start() :]) for string in self._strings):
                 return match.start()

@@ -1,4 +1,4 @@
-"""A stretch of an answer's text, together with the tokens that wrote it."""
+"""A span of an answer's text, together with the tokens that wrote it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 from stillhouse.types.chat import TokenLogprobs
 
 
-class Span(NamedTuple):
-    """A token, and which characters of a stretch are its own."""
+class TokenSpan(NamedTuple):
+    """A token, and which characters of a span are its own."""
 
     start: int
     end: int
@@ -18,9 +18,9 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class TextSpan:
     """
-    A stretch of an answer's text, together with the tokens that wrote it.
+    A span of an answer's text, together with the tokens that wrote it.
 
     Args:
         tokens: In order, each with one character at least; empty where nobody asks for them.
@@ -28,29 +28,31 @@ class Stretch:
     """
 
     text: str
-    tokens: tuple[Span, ...] = ()
+    tokens: tuple[TokenSpan, ...] = ()
 
-    def cut(self, start: int, end: int | None = None) -> Stretch:
+    def cut(self, start: int, end: int | None = None) -> TextSpan:
         """The characters from *start* to *end*; a token that lies across a cut is on both sides."""
         stop = len(self.text) if end is None else end
-        return Stretch(
+        return TextSpan(
             self.text[start:stop],
             tuple(
-                Span(max(token.start, start) - start, min(token.end, stop) - start, token.logprobs)
+                TokenSpan(
+                    max(token.start, start) - start, min(token.end, stop) - start, token.logprobs
+                )
                 for token in self.tokens
                 if token.start < stop and token.end > start
             ),
         )
 
 
-EMPTY = Stretch("")
+EMPTY = TextSpan("")
 
 
-def joined(stretches: Sequence[Stretch]) -> Stretch:
-    """One stretch of several."""
-    tokens: list[Span] = []
+def joined(spans: Sequence[TextSpan]) -> TextSpan:
+    """One span of several."""
+    tokens: list[TokenSpan] = []
     offset = 0
-    for stretch in stretches:
-        tokens += [Span(s + offset, e + offset, logprobs) for s, e, logprobs in stretch.tokens]
-        offset += len(stretch.text)
-    return Stretch("".join([stretch.text for stretch in stretches]), tuple(tokens))
+    for span in spans:
+        tokens += [TokenSpan(s + offset, e + offset, logprobs) for s, e, logprobs in span.tokens]
+        offset += len(span.text)
+    return TextSpan("".join([span.text for span in spans]), tuple(tokens))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stillhouse.text.families.base import Reasoning, ReasoningMarks, opens_in_reasoning
+from stillhouse.text.families.base import Reasoning, ReasoningTags, opens_in_reasoning
 from stillhouse.text.tokenizer import Segment
 from stillhouse.types.chat import Message
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class AssistantPrefill:
     """
     What an answer begins with, where it is to be continued.
 
@@ -25,23 +25,23 @@ class Beginning:
     is_thought_out: bool = False
 
 
-def beginning_of(message: Message, marks: ReasoningMarks) -> Beginning:
+def prefill_of(message: Message, tags: ReasoningTags) -> AssistantPrefill:
     """
     Thoughts and content of an answer that was cut off, or of words put into the model's mouth.
 
     Some clients write thoughts into the content, as the model does: ``<think>…</think>Hello``.
     """
     content = message.content.lstrip()
-    if message.reasoning or not content.startswith(marks.open):
-        return Beginning(message.reasoning, message.content, bool(message.content))
-    thoughts, mark, rest = content.removeprefix(marks.open).partition(marks.close)
-    return Beginning(thoughts, rest.lstrip("\n"), bool(mark))
+    if message.reasoning or not content.startswith(tags.open):
+        return AssistantPrefill(message.reasoning, message.content, bool(message.content))
+    thoughts, tag, rest = content.removeprefix(tags.open).partition(tags.close)
+    return AssistantPrefill(thoughts, rest.lstrip("\n"), bool(tag))
 
 
 def continuation(
     rendered: Sequence[Segment],
     reasoning: Reasoning,
-    beginning: Beginning,
+    prefill: AssistantPrefill,
     *,
     thinks: bool,
     must_open: bool,
@@ -54,17 +54,17 @@ def continuation(
         must_open: Its reasoning must not be left for the model to open, or not to.
 
     """
-    is_open = opens_in_reasoning(rendered, reasoning.marks)
+    is_open = opens_in_reasoning(rendered, reasoning.tags)
     if not thinks:
-        return [*_no_thoughts(reasoning, is_open=is_open), _said(beginning.content)]
+        return [*_no_thoughts(reasoning, is_open=is_open), _said(prefill.content)]
     segments: list[Segment] = []
-    begins = bool(beginning.thoughts) or beginning.is_thought_out
+    begins = bool(prefill.thoughts) or prefill.is_thought_out
     if not is_open and (begins or must_open) and not reasoning.is_opened_by_template:
         segments.append(_written(reasoning.begin))
         is_open = True
     if is_open:
-        segments += _thoughts(reasoning, beginning)
-    return [*segments, _said(beginning.content)]
+        segments += _thoughts(reasoning, prefill)
+    return [*segments, _said(prefill.content)]
 
 
 def _no_thoughts(reasoning: Reasoning, *, is_open: bool) -> list[Segment]:
@@ -75,10 +75,10 @@ def _no_thoughts(reasoning: Reasoning, *, is_open: bool) -> list[Segment]:
     return []
 
 
-def _thoughts(reasoning: Reasoning, beginning: Beginning) -> list[Segment]:
-    """The thoughts in an open reasoning; the white space around them is the dialect's."""
-    thoughts = beginning.thoughts.lstrip("\n")
-    if not beginning.is_thought_out:
+def _thoughts(reasoning: Reasoning, prefill: AssistantPrefill) -> list[Segment]:
+    """The thoughts in an open reasoning; the white space around them is the family's."""
+    thoughts = prefill.thoughts.lstrip("\n")
+    if not prefill.is_thought_out:
         return [_said(thoughts)]
     return [_said(thoughts.rstrip("\n")), _written(reasoning.end)]
 

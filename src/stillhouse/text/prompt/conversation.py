@@ -1,4 +1,4 @@
-"""Conversations as one model takes them: its chat template in the hands of its dialect."""
+"""Conversations as one model takes them: its chat template in the hands of its family."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.text.families.base import Dialect, opens_in_reasoning
-from stillhouse.text.prompt.continuation import Beginning, beginning_of, continuation
+from stillhouse.text.families.base import ModelFamily, opens_in_reasoning
+from stillhouse.text.prompt.continuation import AssistantPrefill, continuation, prefill_of
 from stillhouse.text.prompt.template import ChatTemplate
 from stillhouse.text.tokenizer import Segment
 from stillhouse.types.chat import ChatRequest, Effort, Message, Role, Tool, ToolMode
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class RenderedPrompt:
     """
     A conversation up to where the model goes on by itself.
 
@@ -31,9 +31,9 @@ class Written:
 
 class ConversationWriter:
     """
-    Writes conversations as one model takes them: its chat template in the hands of its dialect.
+    Writes conversations as one model takes them: its chat template in the hands of its family.
 
-    Tools can be offered to the model where `supports_tools` says so: its dialect knows how it
+    Tools can be offered to the model where `supports_tools` says so: its family knows how it
     calls them, and its template renders calls and what came of them.
 
     Args:
@@ -41,13 +41,13 @@ class ConversationWriter:
 
     """
 
-    def __init__(self, template: ChatTemplate, dialect: Dialect, *, model_id: str) -> None:
+    def __init__(self, template: ChatTemplate, family: ModelFamily, *, model_id: str) -> None:
         self._template = template
-        self._dialect = dialect
+        self._family = family
         self._model_id = model_id
-        can_describe = template.writes_tools or dialect.describe_tools is not None
+        can_describe = template.writes_tools or family.describe_tools is not None
         self.supports_tools = (
-            dialect.call_form is not None and template.writes_calls and can_describe
+            family.call_form is not None and template.writes_calls and can_describe
         )
 
     def check(self, request: ChatRequest) -> None:
@@ -69,7 +69,7 @@ class ConversationWriter:
         if not self.supports_tools:
             self._refuse_tools(request)
 
-    def write(self, request: ChatRequest) -> Written:
+    def write(self, request: ChatRequest) -> RenderedPrompt:
         """
         The conversation, up to where the model goes on by itself.
 
@@ -79,21 +79,21 @@ class ConversationWriter:
 
         """
         earlier, last = _final(request.messages)
-        beginning = self._beginning(last) if last else Beginning()
-        _check_whole(request, beginning)
-        thinks = self._thinks(request, beginning)
+        prefill = self._prefill(last) if last else AssistantPrefill()
+        _check_whole(request, prefill)
+        thinks = self._thinks(request, prefill)
         segments = self._render(earlier, offered_tools(request), thinks=thinks)
-        reasoning = self._dialect.reasoning
+        reasoning = self._family.reasoning
         if reasoning is None:
-            segments.append(Segment(beginning.content, is_template=False))
+            segments.append(Segment(prefill.content, is_template=False))
         else:
             segments += continuation(
-                segments, reasoning, beginning, thinks=thinks, must_open=_is_bound(request)
+                segments, reasoning, prefill, thinks=thinks, must_open=_is_bound(request)
             )
-        return Written(
+        return RenderedPrompt(
             segments,
             opens_in_reasoning=(
-                reasoning is not None and opens_in_reasoning(segments, reasoning.marks)
+                reasoning is not None and opens_in_reasoning(segments, reasoning.tags)
             ),
             is_continuation=last is not None and _ends_in_request_text(segments),
         )
@@ -107,13 +107,13 @@ class ConversationWriter:
                 param="tools" if has_tools else "messages",
             )
 
-    def _beginning(self, last: Message) -> Beginning:
-        if self._dialect.reasoning is None:
-            return Beginning(content=last.content)
-        return beginning_of(last, self._dialect.reasoning.marks)
+    def _prefill(self, last: Message) -> AssistantPrefill:
+        if self._family.reasoning is None:
+            return AssistantPrefill(content=last.content)
+        return prefill_of(last, self._family.reasoning.tags)
 
-    def _thinks(self, request: ChatRequest, beginning: Beginning) -> bool:
-        reasoning = self._dialect.reasoning
+    def _thinks(self, request: ChatRequest, prefill: AssistantPrefill) -> bool:
+        reasoning = self._family.reasoning
         if reasoning is None:  # and whatever effort is asked for: DeepInfra ignores it then
             return False
         is_asked = request.effort not in (None, Effort.NONE)
@@ -127,21 +127,21 @@ class ConversationWriter:
             return False
         if request.effort is not None:
             return is_asked
-        return reasoning.is_on or bool(beginning.thoughts)
+        return reasoning.is_on or bool(prefill.thoughts)
 
     def _render(
         self, messages: Sequence[Message], tools: Sequence[Tool], *, thinks: bool
     ) -> list[Segment]:
         history = [
-            self._dialect.history(message) if message.role is Role.ASSISTANT else message
+            self._family.history(message) if message.role is Role.ASSISTANT else message
             for message in messages
         ]
-        variable = self._dialect.reasoning.variable if self._dialect.reasoning else None
+        variable = self._family.reasoning.variable if self._family.reasoning else None
         variables = {variable: thinks} if variable else {}
         if not tools or self._template.writes_tools:
             return self._template.render(history, tools=tools, variables=variables)
-        assert self._dialect.describe_tools is not None
-        preface = self._dialect.describe_tools(tools)
+        assert self._family.describe_tools is not None
+        preface = self._family.describe_tools(tools)
         return self._template.render(history, preface=preface, variables=variables)
 
 
@@ -164,8 +164,8 @@ def _check_final(earlier: Sequence[Message], last: Message) -> None:
         )
 
 
-def _check_whole(request: ChatRequest, beginning: Beginning) -> None:
-    if beginning.content and request.response_format is not None:
+def _check_whole(request: ChatRequest, prefill: AssistantPrefill) -> None:
+    if prefill.content and request.response_format is not None:
         raise InvalidRequestError(
             "response_format is for whole answers, and the last message is the beginning of "
             "one; leave either out",

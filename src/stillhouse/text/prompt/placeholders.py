@@ -18,7 +18,7 @@ MAX_JSON_CHARS = 1 << 22  # in one rendering; the JSON of 128 long tools has som
 MAX_JSON_NODES = 1 << 18
 
 # Words of JSON Schema that templates look for by name. No vocabulary has a special token that is
-# one of them between marks of a template's own, so they need not be hidden.
+# one of them between tags of a template's own, so they need not be hidden.
 VISIBLE_WORDS = frozenset(
     """
     $defs $ref additionalProperties allOf anyOf array boolean const default definitions description
@@ -88,7 +88,7 @@ class HiddenJson(str):
 
 
 @dataclass(slots=True)
-class HiddenTexts:
+class PlaceholderMap:
     """
     The texts of one request that stand behind placeholders; owned by one rendering.
 

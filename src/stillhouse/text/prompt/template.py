@@ -11,7 +11,7 @@ from jinja2.exceptions import SecurityError
 
 from stillhouse.clock import Clock
 from stillhouse.errors import CheckpointError, InvalidRequestError
-from stillhouse.text.prompt.placeholders import HiddenTexts, Place
+from stillhouse.text.prompt.placeholders import Place, PlaceholderMap
 from stillhouse.text.prompt.sandbox import BUDGET_KEY, JSON_KEY, Budget, TemplateSandbox, bounded
 from stillhouse.text.tokenizer import Segment
 from stillhouse.types.chat import Message, Role, Tool, ToolCall
@@ -99,7 +99,7 @@ class ChatTemplate:
             CheckpointError: The template does something else to a text than write it, or too much.
 
         """
-        texts = HiddenTexts()
+        texts = PlaceholderMap()
         context = self._special_tokens | {
             **(variables or {}),
             "messages": _hidden_messages(messages, preface, texts),
@@ -195,7 +195,7 @@ def _raise_exception(message: object) -> NoReturn:
 
 
 def _hidden_messages(
-    messages: Sequence[Message], preface: Sequence[Segment], texts: HiddenTexts
+    messages: Sequence[Message], preface: Sequence[Segment], texts: PlaceholderMap
 ) -> list[dict[str, Any]]:
     """The conversation in OpenAI's shape, as the template sees it."""
     hidden = [_hidden_message(message, index, texts) for index, message in enumerate(messages)]
@@ -211,7 +211,7 @@ def _hidden_messages(
     return hidden
 
 
-def _hidden_message(message: Message, index: int, texts: HiddenTexts) -> dict[str, Any]:
+def _hidden_message(message: Message, index: int, texts: PlaceholderMap) -> dict[str, Any]:
     name = f"messages[{index}]"
     hidden: dict[str, Any] = {
         "role": message.role.value,
@@ -231,7 +231,7 @@ def _hidden_message(message: Message, index: int, texts: HiddenTexts) -> dict[st
     return hidden
 
 
-def _hidden_call(call: ToolCall, name: str, texts: HiddenTexts) -> dict[str, Any]:
+def _hidden_call(call: ToolCall, name: str, texts: PlaceholderMap) -> dict[str, Any]:
     arguments = call.arguments.strip() or "{}"
     return {
         "id": texts.hide(call.id, Place(f"{name}.id", is_needed=False)),
@@ -243,7 +243,7 @@ def _hidden_call(call: ToolCall, name: str, texts: HiddenTexts) -> dict[str, Any
     }
 
 
-def _hidden_tool(tool: Tool, index: int, texts: HiddenTexts) -> dict[str, Any]:
+def _hidden_tool(tool: Tool, index: int, texts: PlaceholderMap) -> dict[str, Any]:
     name = f"tools[{index}].function"
     parameters = NO_PARAMETERS if tool.parameters is None else tool.parameters
     return {

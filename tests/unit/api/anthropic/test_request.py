@@ -14,7 +14,7 @@ from stillhouse.types.chat import (
     JsonSchemaFormat,
     Message,
     Role,
-    SamplingWishes,
+    SamplingOverrides,
     Tool,
     ToolCall,
     ToolChoice,
@@ -41,7 +41,7 @@ def test_the_least_that_is_asked():
     request = read()
 
     assert ("m", (Message(Role.USER, "Hi"),)) == (request.model, request.messages)
-    assert (None, (), SamplingWishes(), None, 1) == (
+    assert (None, (), SamplingOverrides(), None, 1) == (
         request.max_tokens,
         request.stop,
         request.sampling,
@@ -68,7 +68,7 @@ def test_everything_that_is_honoured():
     )
 
     assert Message(Role.SYSTEM, "Be brief.") == request.messages[0]
-    assert SamplingWishes(temperature=0.5, top_p=0.9, top_k=40) == request.sampling
+    assert SamplingOverrides(temperature=0.5, top_p=0.9, top_k=40) == request.sampling
     assert (7, ("\n\n",)) == (request.max_tokens, request.stop)
     assert (
         Tool("look_up", "Looks.", SCHEMA),

@@ -6,20 +6,20 @@ from stillhouse.catalogue.model_spec import read_model_spec
 PRICE = {"input": "1", "output": "1"}
 
 
-def tags(dialect, *added):
-    table = {"dialect": dialect, "usd_per_million_tokens": PRICE, "tags": list(added)}
+def tags(family, *added):
+    table = {"family": family, "usd_per_million_tokens": PRICE, "tags": list(added)}
     return tags_of(read_model_spec("a/b", table, source="here"))
 
 
 def test_what_the_server_can_do_is_said_of_every_model():
     """Formats, cache and tiers are the server's own."""
-    for dialect in ("plain", "deepseek_r1"):
+    for family in ("plain", "deepseek_r1"):
         assert {"openai", "chat", "json", "structured-output", "prompt_cache", "flex"} < set(
-            tags(dialect)
+            tags(family)
         )
 
 
-def test_reasoning_and_tools_are_what_the_dialect_knows():
+def test_reasoning_and_tools_are_what_the_family_knows():
     """A model that reasons can be told not to; one that does not is said not to."""
     assert {"reasoning", "can-disable-reasoning", "tools"} < set(tags("deepseek_v31"))
     assert "tools" not in tags("deepseek_r1")

@@ -14,7 +14,7 @@ from stillhouse.types.chat import (
     JsonSchemaFormat,
     Message,
     Role,
-    SamplingWishes,
+    SamplingOverrides,
     ServiceTier,
     Tool,
     ToolCall,
@@ -48,7 +48,7 @@ def test_the_least_that_is_asked():
     request = read()
 
     assert ("m", (Message(Role.USER, "Hi"),)) == (request.model, request.messages)
-    assert (None, SamplingWishes(), None, None, ServiceTier.DEFAULT) == (
+    assert (None, SamplingOverrides(), None, None, ServiceTier.DEFAULT) == (
         request.max_tokens,
         request.sampling,
         request.effort,
@@ -79,7 +79,7 @@ def test_everything_that_is_honoured():
     )
 
     assert (Message(Role.SYSTEM, "Be brief."), Message(Role.USER, "Hi")) == request.messages
-    assert SamplingWishes(temperature=0.5, top_p=0.9) == request.sampling
+    assert SamplingOverrides(temperature=0.5, top_p=0.9) == request.sampling
     assert (7, 3, Effort.LOW) == (request.max_tokens, request.top_logprobs, request.effort)
     assert (Tool("look_up", "Looks.", SCHEMA), Tool("b", is_strict=True)) == request.tools
     assert ToolChoice(ToolMode.REQUIRED, "b", is_parallel=False) == request.tool_choice

@@ -90,7 +90,7 @@ def test_a_model_without_a_system_message_at_its_beginning(catalogue, chat, temp
     checkpoint = read_checkpoint(chat.checkpoint_path)
     spec = catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL])
     plain = ChatModel(
-        replace(spec, dialect="plain"), replace(checkpoint, chat_template=template), None
+        replace(spec, family="plain"), replace(checkpoint, chat_template=template), None
     )
     with pytest.raises(ConfigError, match="public_prefixes"):
         PublicPrefixes.render(plain, [SHORT])

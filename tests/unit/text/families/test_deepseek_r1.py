@@ -20,7 +20,7 @@ from tests.unit.text.templates import R1
 
 
 def test_conversation_reads_as_the_reference_says(r1_model):
-    """R1: begin, system text, each turn behind its mark, ends after answers, `<think>` opened."""
+    """R1: begin, system text, each turn behind its tag, ends after answers, `<think>` opened."""
     prompt = r1_model.encode_prompt(
         chat(
             system("Be brief."),

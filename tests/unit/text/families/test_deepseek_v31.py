@@ -56,11 +56,11 @@ def tools_model(tmp_path_factory):
     """A model whose template describes tools itself, as that of vLLM's examples."""
     path = tmp_path_factory.mktemp("v31-tools")
     write_checkpoint(path, deepseek_tokenizer(), template=V31_TOOLS)
-    return load(path, dialect="deepseek_v31")
+    return load(path, family="deepseek_v31")
 
 
 @pytest.mark.parametrize(
-    ("effort", "mark"),
+    ("effort", "tag"),
     [
         (None, CLOSE_THINK),
         (Effort.NONE, CLOSE_THINK),
@@ -70,18 +70,18 @@ def tools_model(tmp_path_factory):
         (Effort.MAX, THINK),
     ],
 )
-def test_conversation_reads_as_its_model_card_says(v31_model, effort, mark):
+def test_conversation_reads_as_its_model_card_says(v31_model, effort, tag):
     """V3.1's golden example: earlier thoughts are cut, and any effort but none opens new ones."""
     prompt = v31_model.encode_prompt(chat(*CARD, effort=effort))
 
     assert (
         f"{BOS}You are a helpful assistant{USER}Who are you?{ASSISTANT}{CLOSE_THINK}"
-        f"I am DeepSeek{EOS}{USER}1+1=?{ASSISTANT}{mark}"
+        f"I am DeepSeek{EOS}{USER}1+1=?{ASSISTANT}{tag}"
     ) == read(v31_model, prompt)
-    assert (mark == THINK) == prompt.opens_in_reasoning
+    assert (tag == THINK) == prompt.opens_in_reasoning
 
 
-def test_what_follows_the_first_close_mark_is_kept(v31_model):
+def test_what_follows_the_first_close_tag_is_kept(v31_model):
     """A second `</think>` in an earlier answer is plain text, cut by nobody."""
     prompt = v31_model.encode_prompt(chat(user("a"), assistant("x</think>y</think>z"), user("b")))
 
@@ -106,7 +106,7 @@ def test_tools_stand_behind_the_system_text(request, model, before):
 
 @pytest.mark.parametrize("model", ["v31_model", "tools_model"])
 def test_calls_and_what_came_of_them(request, model):
-    """Calls are chained in one pair of marks, results follow, and the answer comes right after."""
+    """Calls are chained in one pair of tags, results follow, and the answer comes right after."""
     model = request.getfixturevalue(model)
     prompt = model.encode_prompt(
         chat(

@@ -109,7 +109,7 @@ def test_several_calls_at_once_are_refused_by_the_template(llama_model):
 def test_the_first_llama3_knows_no_tools(tmp_path):
     """Llama 3's first template has no place for tools, and trims texts all the same."""
     write_checkpoint(tmp_path, llama_tokenizer(), template=LLAMA3, bos=LLAMA_BOS, eos="<|eot_id|>")
-    model = load(tmp_path, dialect="llama3")
+    model = load(tmp_path, family="llama3")
 
     prompt = model.encode_prompt(chat(user(" \n Hello!\t\n")))
 

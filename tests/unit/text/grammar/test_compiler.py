@@ -383,7 +383,7 @@ async def test_what_was_not_used_for_longest_is_forgotten_first(make_compiler):
     assert {pid}.isdisjoint(compiler.worker_pids)
 
 
-async def test_marks_have_to_be_tokens_of_the_model(compiler, tmp_path):
+async def test_tags_have_to_be_tokens_of_the_model(compiler, tmp_path):
     """With the model's tokenizer its token ids can be named, and no others."""
     tokenizer = trained_tokenizer()
     path = tmp_path / "tokenizer.json"
@@ -391,14 +391,14 @@ async def test_marks_have_to_be_tokens_of_the_model(compiler, tmp_path):
     choice = ToolChoice(ToolMode.REQUIRED)
     known = tokenizer.get_vocab_size() - 1
 
-    async def check_marks(token_id: int) -> None:
+    async def check_tags(token_id: int) -> None:
         grammar = tools_grammar([Tool("f")], choice, HERMES_CALLS, lambda _: token_id)
         assert grammar is not None
         await compiler.check(grammar, param="tools", owner=OWNER, tokenizer_json=path)
 
-    await check_marks(known)
+    await check_tags(known)
     with pytest.raises(InvalidRequestError, match=r"tools cannot be compiled: .* range") as caught:
-        await check_marks(known + 1)
+        await check_tags(known + 1)
     assert "tools" == caught.value.param
 
 

@@ -27,27 +27,27 @@ from stillhouse.types.chat import (
 
 BYTES = LLTokenizer("byte")
 FORMS = (DEEPSEEK_V31_CALLS, HERMES_CALLS, LLAMA3_CALLS)
-MARKS = [mark for form in FORMS for mark in form.marks]
+TAGS = [tag for form in FORMS for tag in form.tags]
 
 
-class MarkedBytes:
-    """A vocabulary of all bytes, an end token and the marks of all forms, as llguidance asks."""
+class TaggedBytes:
+    """A vocabulary of all bytes, an end token and the tags of all forms, as llguidance asks."""
 
     eos_token_id = 256
     bos_token_id = None
-    tokens = [bytes([byte]) for byte in range(256)] + [b"<end>"] + [m.encode() for m in MARKS]
-    special_token_ids = list(range(256, 257 + len(MARKS)))  # noqa: RUF012 (llguidance reads it so)
+    tokens = [bytes([byte]) for byte in range(256)] + [b"<end>"] + [m.encode() for m in TAGS]
+    special_token_ids = list(range(256, 257 + len(TAGS)))  # noqa: RUF012 (llguidance reads it so)
     is_tokenizer_wrapper = True
 
     def __call__(self, text: bytes) -> list[int]:
         return list(text)
 
 
-MARKED = LLTokenizer(MarkedBytes())  # type: ignore[arg-type]
+TAGGED = LLTokenizer(TaggedBytes())  # type: ignore[arg-type]
 
 
-def mark_id(text: str) -> int | None:
-    return 257 + MARKS.index(text) if text in MARKS else None
+def tag_id(text: str) -> int | None:
+    return 257 + TAGS.index(text) if text in TAGS else None
 
 
 def no_id(text: str) -> int | None:
@@ -317,7 +317,7 @@ WRONG = [
     ("ge", '{"a": 1}'),
 ]
 
-with_and_without_ids = pytest.mark.parametrize("token_id", [mark_id, no_id])
+with_and_without_ids = pytest.mark.parametrize("token_id", [tag_id, no_id])
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
@@ -335,19 +335,19 @@ def written(form: ToolCallForm, *calls: tuple[str, str]) -> str:
 def calls_accepted(
     grammar: str | None, form: ToolCallForm, text: str, token_id: Callable[[str], int | None]
 ) -> bool:
-    """Whether the answer is accepted, its marks as tokens where they have ids."""
+    """Whether the answer is accepted, its tags as tokens where they have ids."""
     assert grammar is not None
     token_ids: list[int] = []
     for piece, _ in form.pieces(text):
-        mark = token_id(piece)
-        token_ids += list(piece.encode()) if mark is None else [mark]
-    return accepts_tokens(grammar, token_ids, MARKED)
+        tag = token_id(piece)
+        token_ids += list(piece.encode()) if tag is None else [tag]
+    return accepts_tokens(grammar, token_ids, TAGGED)
 
 
 def required(
     tools: list[Tool],
     form: ToolCallForm,
-    token_id: Callable[[str], int | None] = mark_id,
+    token_id: Callable[[str], int | None] = tag_id,
     *,
     name: str | None = None,
     is_parallel: bool = True,
@@ -399,7 +399,7 @@ def test_a_form_may_have_one_call_only():
     """Llama's, as several are not told apart."""
     grammar = required(TOOLS, LLAMA3_CALLS)
 
-    assert not calls_accepted(grammar, LLAMA3_CALLS, written(LLAMA3_CALLS, *RIGHT[:2]), mark_id)
+    assert not calls_accepted(grammar, LLAMA3_CALLS, written(LLAMA3_CALLS, *RIGHT[:2]), tag_id)
 
 
 @with_and_without_ids
@@ -418,19 +418,19 @@ def test_with_a_strict_tool_the_model_may_choose_and_its_calls_fit(form, token_i
 @with_and_without_ids
 @pytest.mark.parametrize("form", [DEEPSEEK_V31_CALLS, HERMES_CALLS])
 def test_text_may_stand_before_calls(form, token_id):
-    """Where marks tell where it ends."""
+    """Where tags tell where it ends."""
     grammar = tools_grammar(TOOLS, ToolChoice(ToolMode.AUTO), form, token_id)
 
     assert calls_accepted(grammar, form, "I look.\n" + written(form, *RIGHT[:2]), token_id)
     assert not calls_accepted(grammar, form, "I look.\n" + written(form, WRONG[0]), token_id)
 
 
-def test_without_marks_no_call_hides_behind_spaces():
+def test_without_tags_no_call_hides_behind_spaces():
     """What begins as a call is one."""
-    grammar = tools_grammar(TOOLS, ToolChoice(ToolMode.AUTO), LLAMA3_CALLS, mark_id)
+    grammar = tools_grammar(TOOLS, ToolChoice(ToolMode.AUTO), LLAMA3_CALLS, tag_id)
 
     for text in ("\n" + written(LLAMA3_CALLS, WRONG[0]), '{"name": "other"}', "{}"):
-        assert not calls_accepted(grammar, LLAMA3_CALLS, text, mark_id)
+        assert not calls_accepted(grammar, LLAMA3_CALLS, text, tag_id)
 
 
 @pytest.mark.parametrize(
@@ -443,7 +443,7 @@ def test_without_marks_no_call_hides_behind_spaces():
 )
 def test_otherwise_any_answer_will_do(tools, choice):
     """No tool may be called, or none is strict and none has to be."""
-    assert tools_grammar(tools, choice, HERMES_CALLS, mark_id) is None
+    assert tools_grammar(tools, choice, HERMES_CALLS, tag_id) is None
 
 
 def test_a_tool_that_is_not_strict_may_have_keywords_that_cannot_be_enforced():
@@ -451,8 +451,8 @@ def test_a_tool_that_is_not_strict_may_have_keywords_that_cannot_be_enforced():
     parameters = NUMBER | {"not": {"required": ["b"]}, "oneOf": [{"required": ["a"]}, {}]}
     grammar = required([Tool("f", parameters=parameters)], HERMES_CALLS)
 
-    assert calls_accepted(grammar, HERMES_CALLS, written(HERMES_CALLS, ("f", '{"a": 1}')), mark_id)
-    assert not calls_accepted(grammar, HERMES_CALLS, written(HERMES_CALLS, ("f", "{}")), mark_id)
+    assert calls_accepted(grammar, HERMES_CALLS, written(HERMES_CALLS, ("f", '{"a": 1}')), tag_id)
+    assert not calls_accepted(grammar, HERMES_CALLS, written(HERMES_CALLS, ("f", "{}")), tag_id)
 
 
 def test_a_strict_tools_alternatives_have_to_exclude_each_other():
@@ -460,7 +460,7 @@ def test_a_strict_tools_alternatives_have_to_exclude_each_other():
     parameters = {"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}
     grammar = required([Tool("f", parameters=parameters, is_strict=True)], HERMES_CALLS)
 
-    assert "oneOf" in LLMatcher(MARKED, grammar or "", log_level=0).get_error()
+    assert "oneOf" in LLMatcher(TAGGED, grammar or "", log_level=0).get_error()
 
 
 @pytest.mark.parametrize(
@@ -513,7 +513,7 @@ def test_where_text_has_a_form_the_answer_is_such_text_or_calls(form, token_id):
         assert not calls_accepted(grammar, form, written(form, call), token_id)
 
 
-def test_a_forms_texts_are_cut_at_its_marks():
+def test_a_forms_texts_are_cut_at_its_tags():
     """Into pieces that are one token each, and ordinary text."""
     assert [("<tool_call>", True), ('\n{"name": "', False)] == HERMES_CALLS.pieces(
         HERMES_CALLS.opening

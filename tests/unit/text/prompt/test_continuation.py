@@ -111,15 +111,15 @@ def test_last_message_of_the_assistant_is_continued(request, case):
     ],
 )
 def test_prompt_says_whether_it_ends_in_the_assistants_words(r1_model, messages, expected):
-    """Only words are gone on with; marks around empty thoughts are none."""
+    """Only words are gone on with; tags around empty thoughts are none."""
     assert expected == r1_model.encode_prompt(chat(*messages)).is_continuation
 
 
-def test_marks_in_a_beginning_are_the_templates(r1_model, tokenizer):
-    """The marks around given thoughts are tokens; the same letters further on are letters."""
+def test_tags_in_a_beginning_are_the_templates(r1_model, tokenizer):
+    """The tags around given thoughts are tokens; the same letters further on are letters."""
     prompt = r1_model.encode_prompt(chat(user("a"), assistant("<think>x</think>y</think>z")))
 
-    ids = [tokenizer.token_to_id(mark) for mark in (THINK, CLOSE_THINK)]
+    ids = [tokenizer.token_to_id(tag) for tag in (THINK, CLOSE_THINK)]
     assert [1, 1] == [prompt.token_ids.count(token_id) for token_id in ids]
     assert read(r1_model, prompt).endswith("<think>\nx\n</think>\n\ny</think>z")
 
@@ -129,7 +129,7 @@ def test_marks_in_a_beginning_are_the_templates(r1_model, tokenizer):
     [(assistant("So"), False), (assistant("", reasoning="Hm"), True), (assistant(""), True)],
 )
 def test_bound_answers_wait_for_the_reasoning_that_is_open(qwen3_model, last, in_reasoning):
-    """What binds an answer waits for the closing mark exactly where it is still to come."""
+    """What binds an answer waits for the closing tag exactly where it is still to come."""
     request = chat(
         user("a"),
         last,
@@ -164,8 +164,8 @@ def test_no_reasoning_is_opened_after_results_of_tools(v31_model):
 def test_answers_that_go_on_keep_their_newlines(qwen3_model):
     """What follows half an answer is told as it stands, from the first newline on."""
     request = chat(user("a"), assistant("Line 1"))
-    reply = qwen3_model.reply(qwen3_model.encode_prompt(request), request, request_id="r")
+    parser = qwen3_model.output_parser(qwen3_model.encode_prompt(request), request, request_id="r")
 
-    delta = reply.push(qwen_tokenizer().encode("\nLine 2").ids)
+    delta = parser.push(qwen_tokenizer().encode("\nLine 2").ids)
 
-    assert "\nLine 2" == delta.content + reply.finish().content
+    assert "\nLine 2" == delta.content + parser.finish().content

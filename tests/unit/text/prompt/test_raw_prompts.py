@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.errors import ContextLengthError, InvalidRequestError
-from stillhouse.types.chat import SamplingWishes, TextRequest
+from stillhouse.types.chat import SamplingOverrides, TextRequest
 from tests.effort import examples
 from tests.unit.text.checkpoints import (
     ADDED_TOKENS,
@@ -97,7 +97,7 @@ def test_what_is_no_prompt_is_refused(r1_model, prompt, fault):
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"sampling": SamplingWishes(logit_bias=((5, 1.0), (10**9, 1.0)))}, "logit_bias"),
+        ({"sampling": SamplingOverrides(logit_bias=((5, 1.0), (10**9, 1.0)))}, "logit_bias"),
         ({"stop_token_ids": (10**9,)}, "stop_token_ids"),
     ],
 )
@@ -134,16 +134,16 @@ def test_long_special_tokens_count_as_one_each(tmp_path, tokenizer):
 
 
 def test_answers_to_raw_prompts_are_not_split(r1_model, tokenizer):
-    """Marks that are not flagged as special show in a raw answer; special tokens do not."""
+    """Tags that are not flagged as special show in a raw answer; special tokens do not."""
     request = _text(f"{USER}Hello{ASSISTANT}{THINK}", stop=("friend",))
     prompt = r1_model.encode_prompt(request)
-    reply = r1_model.reply(prompt, request, request_id="r")
+    parser = r1_model.output_parser(prompt, request, request_id="r")
     text = f"Let me think.{CLOSE_THINK}Hello! {THINK}{EOS}my friend"
 
-    delta = reply.push(tokenizer.encode(text, add_special_tokens=False).ids)
+    delta = parser.push(tokenizer.encode(text, add_special_tokens=False).ids)
 
     assert ("", f"Let me think.{CLOSE_THINK}Hello! {THINK}my ") == (delta.reasoning, delta.content)
-    assert reply.stopped
+    assert parser.stopped
     assert prompt.is_raw
 
 
@@ -153,11 +153,11 @@ def test_echo_begins_with_the_prompt(r1_model, tokenizer, as_ids):
     text = f"{USER}Hello{ASSISTANT}"
     ids = tuple(tokenizer.encode(text, add_special_tokens=False).ids)
     request = _text(ids if as_ids else text, echo=True)
-    reply = r1_model.reply(r1_model.encode_prompt(request), request, request_id="r")
+    parser = r1_model.output_parser(r1_model.encode_prompt(request), request, request_id="r")
 
-    told = [reply.opening(), reply.push(tokenizer.encode("Hi", add_special_tokens=False).ids)]
+    told = [parser.opening(), parser.push(tokenizer.encode("Hi", add_special_tokens=False).ids)]
 
-    assert f"{text}Hi" == "".join(delta.content for delta in [*told, reply.finish()])
+    assert f"{text}Hi" == "".join(delta.content for delta in [*told, parser.finish()])
 
 
 def _change(path, changes) -> None:

@@ -341,7 +341,7 @@ def test_reasoning_and_ids_need_no_place():
 
 
 def test_variables_reach_the_template():
-    """A dialect can tell the template more, such as whether to think."""
+    """A family can tell the template more, such as whether to think."""
     template = _template("{{ messages[0].content }}{{ thinking is defined and thinking }}")
 
     segments = template.render([user("x")], variables={"thinking": True, "messages": "mine"})
@@ -358,7 +358,7 @@ def test_variables_reach_the_template():
     ],
 )
 def test_a_preface_is_a_further_system_text(messages, expected):
-    """It stands behind the request's own system texts, its marks the template's."""
+    """It stands behind the request's own system texts, its tags the template's."""
     preface = [Segment("<b>", is_template=True), Segment("T", is_template=False)]
     segments = _template(ECHO).render(messages, preface=preface)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from stillhouse.text.parsing.text_span import Stretch, joined
+from stillhouse.text.parsing.text_span import TextSpan, joined
 from stillhouse.text.parsing.tool_calls.call_json import ARGUMENT_KEYS, read_call
 from stillhouse.text.parsing.tool_calls.syntax import CallEnd, CallEvent, CallNumbers
 
@@ -24,15 +24,15 @@ class BareJson:
 
     """
 
-    is_in_string = False  # there are no marks
+    is_in_string = False  # there are no tags
 
     def __init__(self, names: Collection[str], numbers: CallNumbers) -> None:
         self._names = names
         self._numbers = numbers
-        self._held: list[Stretch] = []
+        self._held: list[TextSpan] = []
         self._may_be_call: bool | None = None
 
-    def read(self, text: Stretch) -> list[CallEvent]:
+    def read(self, text: TextSpan) -> list[CallEvent]:
         """What this text makes certain."""
         if self._may_be_call is False:
             return [text]
@@ -44,9 +44,9 @@ class BareJson:
             return [] if self._held else [held]
         return []
 
-    def read_mark(self, mark: Stretch) -> list[CallEvent]:
-        """What this mark, whole, makes certain."""
-        return self.read(mark)
+    def read_tag(self, tag: TextSpan) -> list[CallEvent]:
+        """What this tag, whole, makes certain."""
+        return self.read(tag)
 
     def finish(self) -> list[CallEvent]:
         """What was held back, at the end of the answer."""

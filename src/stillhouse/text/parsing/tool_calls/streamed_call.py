@@ -1,18 +1,18 @@
-"""Tool calls whose parts stand between marks, so that arguments can be told as they are written."""
+"""Tool calls whose parts stand between tags, so that arguments can be told as they are written."""
 
 from __future__ import annotations
 
 from enum import Enum, auto
 
 from stillhouse.text.families.tool_call_form import ToolCallForm
-from stillhouse.text.parsing.text_span import Stretch, joined
+from stillhouse.text.parsing.text_span import TextSpan, joined
 from stillhouse.text.parsing.tool_calls.call_json import NAME, NO_ARGUMENTS, JsonQuotes, is_object
 from stillhouse.text.parsing.tool_calls.syntax import CallEnd, CallEvent, CallNumbers
 
 
 class _At(Enum):
     CONTENT = auto()
-    LIST = auto()  # behind the mark that opens the list of calls
+    LIST = auto()  # behind the tag that opens the list of calls
     NAME = auto()
     BEFORE_ARGUMENTS = auto()
     ARGUMENTS = auto()
@@ -21,18 +21,18 @@ class _At(Enum):
 
 class StreamedCall:
     """
-    Reads DeepSeek's calls: a name and JSON arguments, with marks before, between and after.
+    Reads DeepSeek's calls: a name and JSON arguments, with tags before, between and after.
 
     A call is told once its arguments have begun; from then on they are told as they come, without
     the white space around them, and stay told if they turn out to be broken. What is no call up to
-    there is content, marks and all.
+    there is content, tags and all.
     """
 
     def __init__(self, form: ToolCallForm, numbers: CallNumbers) -> None:
         self._form = form
         self._numbers = numbers
         self._at = _At.CONTENT
-        self._raw: list[Stretch] = []  # of what may still turn out to be no call
+        self._raw: list[TextSpan] = []  # of what may still turn out to be no call
         self._name = ""
         self._arguments: list[str] = []
         self._space: list[str] = []
@@ -43,7 +43,7 @@ class StreamedCall:
         """Whether the text so far ends inside a JSON string of a call."""
         return self._at is _At.ARGUMENTS and self._quotes.is_open
 
-    def read(self, text: Stretch) -> list[CallEvent]:
+    def read(self, text: TextSpan) -> list[CallEvent]:
         """What this text makes certain."""
         if self._at is _At.ARGUMENTS:
             return self._go_on(text.text)
@@ -56,21 +56,21 @@ class StreamedCall:
             return self._begin(text.text.lstrip())
         return self._give_up(text)
 
-    def read_mark(self, mark: Stretch) -> list[CallEvent]:
-        """What this mark, whole, makes certain."""
+    def read_tag(self, tag: TextSpan) -> list[CallEvent]:
+        """What this tag, whole, makes certain."""
         form = self._form
         if self._at is _At.ARGUMENTS:
-            return self._end_arguments(mark)
-        if mark.text in {form.begin, form.call_begin}:
-            return self._open(mark)
-        if self._at is _At.NAME and mark.text == form.before_arguments:
-            return self._end_name(mark)
-        if self._at is _At.BEFORE_ARGUMENTS and mark.text == form.call_end:
-            return [*self._begin(NO_ARGUMENTS), *self._end_arguments(mark)]
-        if self._at is _At.BETWEEN_CALLS and mark.text == form.end:
+            return self._end_arguments(tag)
+        if tag.text in {form.begin, form.call_begin}:
+            return self._open(tag)
+        if self._at is _At.NAME and tag.text == form.before_arguments:
+            return self._end_name(tag)
+        if self._at is _At.BEFORE_ARGUMENTS and tag.text == form.call_end:
+            return [*self._begin(NO_ARGUMENTS), *self._end_arguments(tag)]
+        if self._at is _At.BETWEEN_CALLS and tag.text == form.end:
             self._at = _At.CONTENT
             return []
-        return self._give_up(mark)
+        return self._give_up(tag)
 
     def finish(self) -> list[CallEvent]:
         """What was held back, at the end of the answer."""
@@ -79,19 +79,19 @@ class StreamedCall:
         self._at = _At.CONTENT
         return [CallEnd()] if is_object("".join(self._arguments)) else []
 
-    def _open(self, mark: Stretch) -> list[CallEvent]:
+    def _open(self, tag: TextSpan) -> list[CallEvent]:
         """Begin a list of calls, or a call, which may be the first of the list just begun."""
-        is_list = mark.text == self._form.begin
+        is_list = tag.text == self._form.begin
         events = [] if self._at is _At.LIST and not is_list else self._give_up()
-        self._raw.append(mark)
+        self._raw.append(tag)
         self._at = _At.LIST if is_list else _At.NAME
         return events
 
-    def _end_name(self, mark: Stretch) -> list[CallEvent]:
+    def _end_name(self, tag: TextSpan) -> list[CallEvent]:
         _, _, name = joined(self._raw).text.rpartition(self._form.call_begin)
         if not NAME.fullmatch(name.strip()):
-            return self._give_up(mark)
-        self._raw.append(mark)
+            return self._give_up(tag)
+        self._raw.append(tag)
         self._name = name.strip()
         self._at = _At.BEFORE_ARGUMENTS
         return []
@@ -106,12 +106,12 @@ class StreamedCall:
         certain = self._certain(text)
         return [self._numbers.go_on(certain)] if certain else []
 
-    def _end_arguments(self, mark: Stretch) -> list[CallEvent]:
-        if mark.text == self._form.before_arguments:
-            return self._go_on(mark.text)
+    def _end_arguments(self, tag: TextSpan) -> list[CallEvent]:
+        if tag.text == self._form.before_arguments:
+            return self._go_on(tag.text)
         self._at = _At.BETWEEN_CALLS
-        # A mark that stands where the call's own end should be, ends the call all the same.
-        return [CallEnd(), *([] if mark.text == self._form.call_end else self.read_mark(mark))]
+        # A tag that stands where the call's own end should be, ends the call all the same.
+        return [CallEnd(), *([] if tag.text == self._form.call_end else self.read_tag(tag))]
 
     def _certain(self, text: str) -> str:
         """What of the arguments cannot be the white space behind them."""
@@ -125,7 +125,7 @@ class StreamedCall:
             self._space.append(text[len(written) :])
         return certain
 
-    def _give_up(self, *last: Stretch) -> list[CallEvent]:
+    def _give_up(self, *last: TextSpan) -> list[CallEvent]:
         raw, self._raw = joined([*self._raw, *last]), []
         self._at = _At.CONTENT
         return [raw] if raw.text else []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from stillhouse.text.parsing.text_span import Stretch
+from stillhouse.text.parsing.text_span import TextSpan
 from stillhouse.types.chat import ToolCallDelta
 
 
@@ -16,7 +16,7 @@ class CallEnd:
 
 
 #: Content, a piece of a call, or a call's end.
-CallEvent = Stretch | ToolCallDelta | CallEnd
+CallEvent = TextSpan | ToolCallDelta | CallEnd
 
 
 class CallSyntax(Protocol):
@@ -24,15 +24,15 @@ class CallSyntax(Protocol):
 
     @property
     def is_in_string(self) -> bool:
-        """Whether the text so far ends in a JSON string of a call, where no text is a mark."""
+        """Whether the text so far ends in a JSON string of a call, where no text is a tag."""
         ...
 
-    def read(self, text: Stretch) -> list[CallEvent]:
+    def read(self, text: TextSpan) -> list[CallEvent]:
         """What this text makes certain."""
         ...
 
-    def read_mark(self, mark: Stretch) -> list[CallEvent]:
-        """What this mark, whole, makes certain."""
+    def read_tag(self, tag: TextSpan) -> list[CallEvent]:
+        """What this tag, whole, makes certain."""
         ...
 
     def finish(self) -> list[CallEvent]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.text.families.tool_call_form import ToolCallForm
-from stillhouse.text.parsing.output_parser import Reply
+from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.types.chat import FinishReason, ToolCallDelta
 from tests.effort import examples
 from tests.unit.text.answers import (
@@ -14,23 +14,23 @@ from tests.unit.text.answers import (
     DEEPSEEK,
     HERMES,
     LLAMA,
-    MARKS,
+    TAGS,
     THINK,
     TOKEN_BYTES,
     cut,
+    parser,
     read,
     reader,
-    reply,
     token_ids,
 )
 
 STOP, LENGTH, TOOL_CALLS = FinishReason.STOP, FinishReason.LENGTH, FinishReason.TOOL_CALLS
-LIST, CALL, SEP, CALL_END, LIST_END = DEEPSEEK.marks
+LIST, CALL, SEP, CALL_END, LIST_END = DEEPSEEK.tags
 
 
 def _read(form: ToolCallForm, text: str, *, in_vocabulary: bool = True, at_limit: bool = False):
     ids = token_ids(text, in_vocabulary=in_vocabulary)
-    answer = read(reply(calls=reader(form, in_vocabulary=in_vocabulary)), [ids], at_limit=at_limit)
+    answer = read(parser(calls=reader(form, in_vocabulary=in_vocabulary)), [ids], at_limit=at_limit)
     return answer.content, [call[1:] for call in answer.calls], answer.reason
 
 
@@ -68,7 +68,7 @@ ROAST = '{"name": "roast", "arguments": {}}'
     ],
 )  # fmt: skip
 def test_deepseek_calls(in_vocabulary, text, content, calls):
-    """Names and arguments between DeepSeek's marks are calls; what is around them is content."""
+    """Names and arguments between DeepSeek's tags are calls; what is around them is content."""
     expected = (content, calls, TOOL_CALLS)
 
     assert expected == _read(DEEPSEEK, text, in_vocabulary=in_vocabulary)
@@ -95,13 +95,13 @@ def test_deepseek_calls(in_vocabulary, text, content, calls):
     ],
 )
 def test_what_is_no_deepseek_call_is_content(in_vocabulary, text):
-    """Nothing that a model writes is lost: marks that hold no call are told with their text."""
+    """Nothing that a model writes is lost: tags that hold no call are told with their text."""
     assert (text, [], STOP) == _read(DEEPSEEK, text, in_vocabulary=in_vocabulary)
 
 
 def test_deepseek_arguments_are_streamed():
     """The name comes with the first piece of the arguments, then each piece as it is written."""
-    answer = reply(calls=reader(DEEPSEEK))
+    answer = parser(calls=reader(DEEPSEEK))
 
     deltas = [
         answer.push(token_ids(text)).tool_calls
@@ -109,10 +109,10 @@ def test_deepseek_arguments_are_streamed():
     ]
 
     first = ToolCallDelta(0, id="id0", name="cook", arguments="{")
-    told = [call for delta in deltas for call in delta]
+    answer = [call for delta in deltas for call in delta]
     assert [0, 0, 0, 0, 0, 0, 3, 2, 2, 0, 0] == [len(delta) for delta in deltas]
-    assert first == told[0]
-    assert [ToolCallDelta(0, arguments=text) for text in ('"', "a", '"', ":", " 1", "}")] == told[
+    assert first == answer[0]
+    assert [ToolCallDelta(0, arguments=text) for text in ('"', "a", '"', ":", " 1", "}")] == answer[
         1:
     ]
 
@@ -142,7 +142,7 @@ def test_deepseek_arguments_that_are_cut_off_stay():
     ],
 )  # fmt: skip
 def test_hermes_calls(in_vocabulary, text, content, calls):
-    """JSON between Hermes's marks is a call, its arguments unchanged to the letter."""
+    """JSON between Hermes's tags is a call, its arguments unchanged to the letter."""
     expected = (content, calls, TOOL_CALLS)
 
     assert expected == _read(HERMES, text, in_vocabulary=in_vocabulary)
@@ -163,13 +163,13 @@ def test_hermes_calls(in_vocabulary, text, content, calls):
     ],
 )
 def test_what_is_no_hermes_call_is_content(in_vocabulary, text):
-    """Broken and cut-off calls are told as they were written, marks and all."""
+    """Broken and cut-off calls are told as they were written, tags and all."""
     assert (text, [], STOP) == _read(HERMES, text, in_vocabulary=in_vocabulary)
 
 
 def test_hermes_call_is_told_when_it_is_whole():
-    """Nothing of a call is told before its closing mark."""
-    answer = reply(calls=reader(HERMES))
+    """Nothing of a call is told before its closing tag."""
+    answer = parser(calls=reader(HERMES))
 
     assert not answer.push(token_ids(f"<tool_call>{COOK}"))
     assert (ToolCallDelta(0, "id0", "cook", '{"a": 1}'),) == (
@@ -221,7 +221,7 @@ def test_llama_calls(text, content, calls):
 )
 def test_llama_answer_is_held_back_only_while_it_may_be_a_call(text, shown):
     """JSON for the user is streamed as soon as it can be no call."""
-    answer = reply(calls=reader(LLAMA), marks=None)
+    answer = parser(calls=reader(LLAMA), tags=None)
 
     assert shown == answer.push(token_ids(text)).content
     assert text == shown + answer.finish().content
@@ -238,8 +238,8 @@ def test_llama_answer_is_held_back_only_while_it_may_be_a_call(text, shown):
         ),
     ],
 )
-def test_marks_that_are_no_tokens_may_stand_in_strings(form, text, arguments):
-    """Where marks are found in the text, those in a string of JSON are a part of it."""
+def test_tags_that_are_no_tokens_may_stand_in_strings(form, text, arguments):
+    """Where tags are found in the text, those in a string of JSON are a part of it."""
     assert ("", [("cook", arguments)], TOOL_CALLS) == _read(form, text, in_vocabulary=False)
 
 
@@ -255,23 +255,23 @@ def test_marks_that_are_no_tokens_may_stand_in_strings(form, text, arguments):
          CALL, [("cook", '{"a'), ("roast", f'{{"b": "{CALL}"}}')]),
     ],
 )  # fmt: skip
-def test_vocabulary_that_has_some_of_the_marks(form, in_vocabulary, text, content, calls):
-    """Marks that are tokens and marks that are text may go together."""
-    told = read(
-        reply(calls=reader(form, in_vocabulary=in_vocabulary)),
+def test_vocabulary_that_has_some_of_the_tags(form, in_vocabulary, text, content, calls):
+    """Tags that are tokens and tags that are text may go together."""
+    answer = read(
+        parser(calls=reader(form, in_vocabulary=in_vocabulary)),
         [token_ids(text, in_vocabulary=in_vocabulary)],
     )
 
-    assert (content, calls) == (told.content, [call[1:] for call in told.calls])
+    assert (content, calls) == (answer.content, [call[1:] for call in answer.calls])
 
 
-def test_character_cut_by_a_mark_is_content():
+def test_character_cut_by_a_tag_is_content():
     """What was begun before a call is told before it."""
     ids = [0xC3, *token_ids(f"<tool_call>{ROAST}</tool_call>")]
 
-    told = read(reply(calls=reader(HERMES)), [ids])
+    answer = read(parser(calls=reader(HERMES)), [ids])
 
-    assert ("\ufffd", [("id0", "roast", "{}")]) == (told.content, [*told.calls])
+    assert ("\ufffd", [("id0", "roast", "{}")]) == (answer.content, [*answer.calls])
 
 
 @pytest.mark.parametrize(
@@ -285,17 +285,17 @@ def test_character_cut_by_a_mark_is_content():
 def test_nothing_is_told_behind_the_end(text, stop, max_calls, content, num_calls):
     """A token that goes on behind the end of the answer is told up to there."""
     calls = reader(HERMES, in_vocabulary=False, max_calls=max_calls)
-    answer = Reply({0: text.encode()}, marks=None, in_reasoning=False, stop=stop, calls=calls)
+    answer = OutputParser({0: text.encode()}, tags=None, in_reasoning=False, stop=stop, calls=calls)
 
-    told = read(answer, [[0]])
+    answer = read(answer, [[0]])
 
-    assert (content, num_calls, True) == (told.content, len(told.calls), told.is_stopped)
+    assert (content, num_calls, True) == (answer.content, len(answer.calls), answer.is_stopped)
 
 
-def test_marks_are_known_by_their_tokens_alone():
-    """What a model merely spells, letter by letter, is no mark where the vocabulary has one."""
+def test_tags_are_known_by_their_tokens_alone():
+    """What a model merely spells, letter by letter, is no tag where the vocabulary has one."""
     text = f"<tool_call>{COOK}</tool_call>"
-    answer = reply(calls=reader(HERMES))
+    answer = parser(calls=reader(HERMES))
 
     assert text == read(answer, [list(text.encode())]).content
 
@@ -303,28 +303,28 @@ def test_marks_are_known_by_their_tokens_alone():
 @pytest.mark.parametrize("in_vocabulary", [True, False])
 @pytest.mark.parametrize("form", [DEEPSEEK, HERMES])
 def test_enough_calls_end_the_answer(form, in_vocabulary):
-    """The call that was one too many is never told, and the engine can be stopped."""
+    """The call that was one too many is never answer, and the engine can be stopped."""
     call = {DEEPSEEK: f"{CALL}cook{SEP}{{}}{CALL_END}", HERMES: f"<tool_call>{ROAST}</tool_call>"}
-    answer = reply(calls=reader(form, in_vocabulary=in_vocabulary, max_calls=1))
+    answer = parser(calls=reader(form, in_vocabulary=in_vocabulary, max_calls=1))
 
-    told = read(answer, [token_ids(call[form] * 2 + "Hi", in_vocabulary=in_vocabulary)])
+    answer = read(answer, [token_ids(call[form] * 2 + "Hi", in_vocabulary=in_vocabulary)])
 
     assert (1, "", True, TOOL_CALLS) == (
-        len(told.calls), told.content, told.is_stopped, told.reason
+        len(answer.calls), answer.content, answer.is_stopped, answer.reason
     )  # fmt: skip
 
 
 def test_calls_have_a_bound():
     """A model that calls without end is stopped."""
-    answer = reply(calls=reader(HERMES))
+    answer = parser(calls=reader(HERMES))
 
-    told = read(answer, [token_ids(f"<tool_call>{ROAST}</tool_call>" * 20)], at_limit=True)
+    answer = read(answer, [token_ids(f"<tool_call>{ROAST}</tool_call>" * 20)], at_limit=True)
 
-    assert (16, True, TOOL_CALLS) == (len(told.calls), told.is_stopped, told.reason)
+    assert (16, True, TOOL_CALLS) == (len(answer.calls), answer.is_stopped, answer.reason)
 
 
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text('a"\\ é🚀\n') | st.sampled_from([*MARKS]),
+    st.none() | st.booleans() | st.integers() | st.text('a"\\ é🚀\n') | st.sampled_from([*TAGS]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("ab"), inner, max_size=2),
     max_leaves=4,
 )
@@ -346,7 +346,7 @@ ARGUMENTS = st.builds(
 def test_calls_are_read_back_as_the_form_writes_them(*, form, in_vocabulary, content, calls, data):
     """What grammar and template write, the reader reads, whatever the arguments hold."""
     calls = calls[: form.max_calls]
-    content = content if form.marks or not calls else ""
+    content = content if form.tags or not calls else ""
     ids = list(content.encode())
     if calls:
         ids += _written(form.begin, in_vocabulary=in_vocabulary)
@@ -354,15 +354,15 @@ def test_calls_are_read_back_as_the_form_writes_them(*, form, in_vocabulary, con
             ids += _written(form.separator if index else "", in_vocabulary=in_vocabulary)
             ids += [*_written(form.call_begin, in_vocabulary=in_vocabulary), *name.encode()]
             ids += _written(form.before_arguments, in_vocabulary=in_vocabulary)
-            ids += [*arguments.encode()]  # letter by letter, whatever marks stand in its strings
+            ids += [*arguments.encode()]  # letter by letter, whatever tags stand in its strings
             ids += _written(form.call_end, in_vocabulary=in_vocabulary)
         ids += _written(form.end, in_vocabulary=in_vocabulary)
     pieces = cut(ids, data.draw(st.sets(st.integers(0, len(ids)), max_size=5)))
 
-    told = read(reply(calls=reader(form, in_vocabulary=in_vocabulary)), pieces)
+    answer = read(parser(calls=reader(form, in_vocabulary=in_vocabulary)), pieces)
 
-    assert (content, TOOL_CALLS if calls else STOP) == (told.content, told.reason)
-    assert [(f"id{i}", *call) for i, call in enumerate(calls)] == [*told.calls]
+    assert (content, TOOL_CALLS if calls else STOP) == (answer.content, answer.reason)
+    assert [(f"id{i}", *call) for i, call in enumerate(calls)] == [*answer.calls]
 
 
 def _written(text: str, *, in_vocabulary: bool) -> list[int]:
@@ -371,7 +371,7 @@ def _written(text: str, *, in_vocabulary: bool) -> list[int]:
 
 PIECES = st.lists(
     st.sampled_from([
-        *MARKS, COOK, ROAST, "cook", "{", "}", '{"a": "', '"', "\\", " ", "\n", "Hi", "é", "🚀",
+        *TAGS, COOK, ROAST, "cook", "{", "}", '{"a": "', '"', "\\", " ", "\n", "Hi", "é", "🚀",
         "STOP", "ST", "{}", '{"name": "', '", "arguments": ',
     ]),
     max_size=10,
@@ -402,7 +402,7 @@ def test_any_split_of_the_tokens_tells_the_same(
 
     def told(pieces: Sequence[Sequence[int]]):
         calls = None if form is None else reader(form, in_vocabulary=in_vocabulary)
-        answer = reply(calls=calls, in_reasoning=in_reasoning, stop=stop)
+        answer = parser(calls=calls, in_reasoning=in_reasoning, stop=stop)
         return read(answer, pieces, at_limit=at_limit, has_logprobs=has_logprobs)
 
     assert told([ids]) == told(cut(ids, cuts)) == told([[i] for i in ids])
@@ -419,15 +419,15 @@ def test_any_split_of_the_tokens_tells_the_same(
 def test_log_probabilities_are_those_of_the_content(
     *, form, in_vocabulary, in_reasoning, parts, stop
 ):
-    """The tokens that are told, put together, are the content: not a letter more or less."""
+    """The tokens that are answer, put together, are the content: not a letter more or less."""
     calls = None if form is None else reader(form, in_vocabulary=in_vocabulary)
-    answer = reply(calls=calls, in_reasoning=in_reasoning, stop=stop)
+    answer = parser(calls=calls, in_reasoning=in_reasoning, stop=stop)
     ids = token_ids("".join(parts), in_vocabulary=in_vocabulary)
 
-    told = read(answer, [ids], has_logprobs=True)
+    answer = read(answer, [ids], has_logprobs=True)
 
-    shown = b"".join(bytes([i]) if i < 256 else ADDED_BYTES[i] for i in told.logprob_ids)
-    assert told.content == shown.decode()
+    shown = b"".join(bytes([i]) if i < 256 else ADDED_BYTES[i] for i in answer.logprob_ids)
+    assert answer.content == shown.decode()
 
 
 @settings(max_examples=examples(300), deadline=None)
@@ -442,13 +442,15 @@ def test_log_probabilities_are_those_of_the_content(
 def test_any_tokens_that_write_the_same_text_tell_the_same(
     *, form, in_vocabulary, in_reasoning, parts, stop, data
 ):
-    """Tokens of several letters, parts of characters and parts of marks tell what bytes tell."""
+    """Tokens of several letters, parts of characters and parts of tags tell what bytes tell."""
     ids = token_ids("".join(parts), in_vocabulary=in_vocabulary)
     long_ids, token_bytes = _merged(ids, data.draw(st.sets(st.integers(0, len(ids)))))
 
     def told(ids: Sequence[int], token_bytes: Mapping[int, bytes]):
         calls = None if form is None else reader(form, in_vocabulary=in_vocabulary)
-        answer = Reply(token_bytes, marks=THINK, in_reasoning=in_reasoning, stop=stop, calls=calls)
+        answer = OutputParser(
+            token_bytes, tags=THINK, in_reasoning=in_reasoning, stop=stop, calls=calls
+        )
         return read(answer, [ids], has_logprobs=True)
 
     long = told(long_ids, token_bytes)
@@ -458,7 +460,7 @@ def test_any_tokens_that_write_the_same_text_tell_the_same(
 
 
 def _merged(ids: list[int], cuts: set[int]) -> tuple[list[int], Mapping[int, bytes]]:
-    """The bytes between two cuts, or beside marks, made one token each."""
+    """The bytes between two cuts, or beside tags, made one token each."""
     token_bytes = dict(TOKEN_BYTES)
     merged: list[int] = []
     is_open = False

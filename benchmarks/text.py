@@ -1,8 +1,8 @@
 """
-What turning words into tokens and back costs: ``python benchmarks/words.py [CHECKPOINT]``.
+Times encoding and decoding: ``python benchmarks/text.py [CHECKPOINT]``.
 
-Prints microseconds per token of `Reply.push` (token by token, as an engine delivers them) and
-milliseconds per thousand tokens of `ChatModel.encode`; medians of repeated runs on one core.
+Prints microseconds per token of `OutputParser.push` (token by token, as an engine delivers them)
+and milliseconds per thousand tokens of `ChatModel.encode`; medians of repeated runs on one core.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
     """Measure the demo model, or the checkpoint that is named."""
     checkpoint = sys.argv[1] if len(sys.argv) > 1 else "demo-r1"
     price = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
-    spec = ModelSpec(id="bench/model", dialect="deepseek_r1", price=price, checkpoint=checkpoint)
+    spec = ModelSpec(id="bench/model", family="deepseek_r1", price=price, checkpoint=checkpoint)
     model = ChatModel.load(spec)
     print(f"load: {_median_s(lambda: ChatModel.load(spec)) * 1e3:.1f} ms")
     _measure_encode(model, "one short message", [Message(Role.USER, "Hello!")])
@@ -58,10 +58,10 @@ def _measure_push(model: ChatModel, name: str, stop: tuple[str, ...]) -> None:
     prompt = Prompt([], opens_in_reasoning=False)
 
     def push_all() -> None:
-        reply = model.reply(prompt, request, request_id="bench")
+        parser = model.output_parser(prompt, request, request_id="bench")
         for token_id in token_ids:
-            reply.push((token_id,))
-        reply.finish()
+            parser.push((token_id,))
+        parser.finish()
 
     print(f"push, {name}: {_median_s(push_all) * 1e6 / len(token_ids):.2f} us per token")
 

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from stillhouse.checkpoints.checkpoint import Checkpoint
 from stillhouse.errors import CheckpointError
-from stillhouse.text.families.base import Dialect, MarkIds
+from stillhouse.text.families.base import ModelFamily, ReasoningTagIds
 from stillhouse.text.tokenizer import Tokenizer
 
 
-def mark_ids(dialect: Dialect, tokenizer: Tokenizer, *, source: str) -> MarkIds | None:
-    """The ids of the dialect's reasoning marks; CheckpointError where the vocabulary has none."""
-    if dialect.reasoning is None:
+def tag_ids(family: ModelFamily, tokenizer: Tokenizer, *, source: str) -> ReasoningTagIds | None:
+    """The ids of the family's reasoning tags; CheckpointError where the vocabulary has none."""
+    if family.reasoning is None:
         return None
-    marks = dialect.reasoning.marks
-    open_id, close_id = tokenizer.id_of(marks.open), tokenizer.id_of(marks.close)
+    tags = family.reasoning.tags
+    open_id, close_id = tokenizer.id_of(tags.open), tokenizer.id_of(tags.close)
     if open_id is None or close_id is None:
         raise CheckpointError(
-            f"{source}: dialect {dialect.name} needs the added tokens {marks.open} and "
-            f"{marks.close}"
+            f"{source}: family {family.name} needs the added tokens {tags.open} and {tags.close}"
         )
-    return MarkIds(open=open_id, close=close_id)
+    return ReasoningTagIds(open=open_id, close=close_id)
 
 
-def call_marks(dialect: Dialect, tokenizer: Tokenizer) -> dict[int, str]:
-    """Those marks of the dialect's tool calls that are one token each, by their ids."""
-    marks = dialect.call_form.marks if dialect.call_form else ()
-    ids = ((tokenizer.id_of(mark), mark) for mark in marks)
-    return {token_id: mark for token_id, mark in ids if token_id is not None}
+def call_tags(family: ModelFamily, tokenizer: Tokenizer) -> dict[int, str]:
+    """Those tags of the family's tool calls that are one token each, by their ids."""
+    tags = family.call_form.tags if family.call_form else ()
+    ids = ((tokenizer.id_of(tag), tag) for tag in tags)
+    return {token_id: tag for token_id, tag in ids if token_id is not None}
 
 
 def bos(checkpoint: Checkpoint, tokenizer: Tokenizer) -> str:

@@ -1,26 +1,26 @@
-"""Tool calls that are JSON objects between two marks, as Hermes and Qwen write them."""
+"""Tool calls that are JSON objects between two tags, as Hermes and Qwen write them."""
 
 from __future__ import annotations
 
 from stillhouse.text.families.tool_call_form import ToolCallForm
-from stillhouse.text.parsing.text_span import Stretch, joined
+from stillhouse.text.parsing.text_span import TextSpan, joined
 from stillhouse.text.parsing.tool_calls.call_json import JsonQuotes, read_call
 from stillhouse.text.parsing.tool_calls.syntax import CallEnd, CallEvent, CallNumbers
 
 
-class MarkedJson:
+class TaggedJson:
     """
     Reads ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``.
 
-    Each call is told once it is whole. What stands between two marks and is no call is content,
-    marks and all. A call that lacks its closing mark counts where its JSON is whole.
+    Each call is told once it is whole. What stands between two tags and is no call is content,
+    tags and all. A call that lacks its closing tag counts where its JSON is whole.
     """
 
     def __init__(self, form: ToolCallForm, numbers: CallNumbers) -> None:
-        self._open = next(piece for piece, is_mark in form.pieces(form.call_begin) if is_mark)
+        self._open = next(piece for piece, is_tag in form.pieces(form.call_begin) if is_tag)
         self._numbers = numbers
-        self._opening: Stretch | None = None
-        self._body: list[Stretch] = []
+        self._opening: TextSpan | None = None
+        self._body: list[TextSpan] = []
         self._quotes = JsonQuotes()
 
     @property
@@ -28,7 +28,7 @@ class MarkedJson:
         """Whether the text so far ends inside a JSON string of a call."""
         return self._opening is not None and self._quotes.is_open
 
-    def read(self, text: Stretch) -> list[CallEvent]:
+    def read(self, text: TextSpan) -> list[CallEvent]:
         """What this text makes certain."""
         if self._opening is None:
             return [text]
@@ -36,24 +36,24 @@ class MarkedJson:
         self._quotes.push(text.text)
         return []
 
-    def read_mark(self, mark: Stretch) -> list[CallEvent]:
-        """What this mark, whole, makes certain."""
-        if mark.text == self._open:
+    def read_tag(self, tag: TextSpan) -> list[CallEvent]:
+        """What this tag, whole, makes certain."""
+        if tag.text == self._open:
             events = self._close([])
-            self._opening = mark
+            self._opening = tag
             return events
-        return [mark] if self._opening is None else self._close([mark])
+        return [tag] if self._opening is None else self._close([tag])
 
     def finish(self) -> list[CallEvent]:
         """What was held back, at the end of the answer."""
         return self._close([])
 
-    def _close(self, closing: list[Stretch]) -> list[CallEvent]:
+    def _close(self, closing: list[TextSpan]) -> list[CallEvent]:
         opening, body = self._opening, self._body
         self._opening, self._body, self._quotes = None, [], JsonQuotes()
         if opening is None:
             return []
-        call = read_call("".join([stretch.text for stretch in body]))
+        call = read_call("".join([span.text for span in body]))
         if call is None:
             return [joined([opening, *body, *closing])]
         return [self._numbers.begin(*call), CallEnd()]
