@@ -17,7 +17,7 @@ from stillhouse.api.bodies.request_body import unpack
 from stillhouse.api.deepinfra import inference
 from stillhouse.api.openai import chat_completions, text_completions
 from stillhouse.api.responses import responses
-from stillhouse.engines.worker.channel import live_and_die_with_parent
+from stillhouse.engines.worker.channel import die_with_parent
 from stillhouse.errors import BodyTooLargeError, StillhouseError
 from stillhouse.settings import MIB
 
@@ -34,7 +34,7 @@ def main() -> None:
     `MIB` of memory may be taken beyond what the process has at its start. A process that runs
     out of it says so, and ends.
     """
-    live_and_die_with_parent()
+    die_with_parent()
     if os.getppid() != int(sys.argv[1]):
         return  # it died before the line above
     with contextlib.suppress(OSError):

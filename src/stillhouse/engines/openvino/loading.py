@@ -15,7 +15,7 @@ from stillhouse.engines.openvino.graph.weights_cache import (
     checkpoint_fingerprint,
     load_weights,
 )
-from stillhouse.engines.openvino.kv.disk_tier import PrefixSpill, forget_spilled
+from stillhouse.engines.openvino.kv.disk_tier import DiskTier, remove_disk_tiers
 from stillhouse.engines.openvino.machine import available_memory_bytes, num_physical_cores
 from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
@@ -72,7 +72,7 @@ def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]
         vocab_size=architecture.vocab_size,
         context_length=min(context_length, decoder.num_blocks * decoder.block_size),
         vocabulary=vocabulary,
-        spill=_prefix_spill(settings, decoder),
+        disk_tier=_open_disk_tier(settings, decoder),
     )
 
 
@@ -91,19 +91,19 @@ def default_kv_cache_bytes(free_bytes: int, num_models: int) -> int:
     return int(max(0, free_bytes) * min(KV_CACHE_SHARE, KV_CACHE_SHARE_OF_ALL / num_models))
 
 
-def _prefix_spill(settings: EngineSettings, decoder: Decoder) -> PrefixSpill | None:
-    parent = settings.prefix_spill_dir
+def _open_disk_tier(settings: EngineSettings, decoder: Decoder) -> DiskTier | None:
+    parent = settings.prefix_disk_dir
     if parent is None:
         return None
     family = checkpoint_family(settings)
-    if not settings.prefix_spill_bytes:
-        forget_spilled(parent, family)
+    if not settings.prefix_disk_bytes:
+        remove_disk_tiers(parent, family)
         return None
     text = f"{checkpoint_fingerprint(settings)} {decoder.block_format}"
     identity = hashlib.sha256(text.encode()).digest()
     folder = parent / f"{family}-{identity.hex()[:16]}"
-    forget_spilled(parent, family, but=folder)
-    return PrefixSpill(folder, decoder, identity=identity, max_bytes=settings.prefix_spill_bytes)
+    remove_disk_tiers(parent, family, but=folder)
+    return DiskTier(folder, decoder, identity=identity, max_bytes=settings.prefix_disk_bytes)
 
 
 def _first_that_runs(make_decoder: Callable[[Precision], Decoder], precision: Precision) -> Decoder:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from stillhouse.clock import SystemClock
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep
 from stillhouse.engines.openvino.kv.blocks import KVBlocks
-from stillhouse.engines.openvino.kv.prefix_cache import Prefixes
+from stillhouse.engines.openvino.kv.prefix_cache import PrefixCache
 from stillhouse.engines.openvino.sampling.grammar import Grammars
 from stillhouse.engines.openvino.sampling.logit_rules import make_logit_rules
 from stillhouse.engines.openvino.sampling.sampler import make_generator
 from stillhouse.engines.openvino.scheduling.prompt_budget import PromptBudget, unbounded
 from stillhouse.engines.openvino.scheduling.scheduler import BatchLimits, Scheduler
 from stillhouse.engines.openvino.scheduling.sequence import Sequence
-from stillhouse.engines.openvino.speculation.acceptance import Drawn, draw_tokens
+from stillhouse.engines.openvino.speculation.acceptance import SamplerOutput, sample_tokens
 from stillhouse.engines.openvino.speculation.speculation import Speculation
 from stillhouse.engines.request_check import check_request
 from stillhouse.errors import InvalidRequestError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stillhouse.engines.base import GenerateRequest
     from stillhouse.engines.openvino.graph.decoder import Decoder
-    from stillhouse.engines.openvino.kv.disk_tier import PrefixSpill
+    from stillhouse.engines.openvino.kv.disk_tier import DiskTier
     from stillhouse.engines.openvino.sampling.grammar import GrammarMatcher
     from stillhouse.engines.openvino.scheduling.scheduler import Slice
     from stillhouse.engines.openvino.settings import EngineSettings
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 #: A thread that compiles grammars and has not come back is looked for so often.
-_PATIENCE_S = 1.0
+_COMPILE_CHECK_S = 1.0
 CLOSE_TIMEOUT_S = 3.0  # a supervisor kills a worker that takes longer than five
 
 
@@ -49,7 +49,7 @@ class Runner:
         vocab_size: Token ids of prompts are below it.
         context_length: Most tokens of one sequence.
         vocabulary: What grammars are matched with; None where there is none.
-        spill: Where prefixes are kept on disk; None keeps none.
+        disk_tier: Where prefixes are kept on disk; None keeps none.
 
     """
 
@@ -61,10 +61,10 @@ class Runner:
         vocab_size: int,
         context_length: int,
         vocabulary: LLTokenizer | None,
-        spill: PrefixSpill | None = None,
+        disk_tier: DiskTier | None = None,
     ) -> None:
         self._decoder = decoder
-        self._spill = spill
+        self._disk_tier = disk_tier
         self._vocab_size = vocab_size
         self._grammars = Grammars(vocabulary, SystemClock())
         self.max_sequences = settings.max_sequences
@@ -75,7 +75,7 @@ class Runner:
         )
         self._scheduler = Scheduler(
             self._blocks,
-            Prefixes(self._blocks, decoder, block_size=decoder.block_size, spill=spill),
+            PrefixCache(self._blocks, decoder, block_size=decoder.block_size, disk_tier=disk_tier),
             BatchLimits(
                 max_sequences=settings.max_sequences,
                 max_tokens=settings.max_batch_tokens,
@@ -109,7 +109,7 @@ class Runner:
         """So long there is nothing to do unless a request comes; None is for ever."""
         if len(self._sequences) > len(self._awaiting_grammar):
             return 0.0
-        return _PATIENCE_S if self._awaiting_grammar else None
+        return _COMPILE_CHECK_S if self._awaiting_grammar else None
 
     @property
     def health(self) -> EngineHealth:
@@ -124,8 +124,8 @@ class Runner:
 
     def close(self) -> None:
         """Write to the disk what was to be kept there; may be called on another thread."""
-        if self._spill is not None:
-            self._spill.close(CLOSE_TIMEOUT_S)
+        if self._disk_tier is not None:
+            self._disk_tier.close(CLOSE_TIMEOUT_S)
 
     @property
     def wake(self) -> Callable[[], None]:
@@ -187,7 +187,7 @@ class Runner:
         if sequence is None:
             return []
         sequence.finish = EngineFinish.CANCELLED
-        return [self._report(sequence, Drawn())]
+        return [self._report(sequence, SamplerOutput())]
 
     def step(self, receive: Callable[[], None]) -> SequenceSteps:
         """
@@ -245,20 +245,20 @@ class Runner:
 
     def _sample(self, part: Slice, rows: NDArray[float32]) -> SequenceSteps:
         sequence = part.sequence
-        drawn = Drawn()
+        output = SamplerOutput()
         if sequence.request.max_tokens == 0:
             sequence.finish = EngineFinish.LENGTH
         else:
-            drawn = draw_tokens(sequence, rows, part.draft)
-        self._scheduler.advance(part, num_accepted=drawn.num_accepted)
-        self._speculation.saw(sequence, part.draft, num_accepted=drawn.num_accepted)
-        if drawn.error is None:
-            return [self._report(sequence, drawn)]
-        steps: SequenceSteps = [self._report(sequence, drawn)] if drawn.token_ids else []
+            output = sample_tokens(sequence, rows, part.draft)
+        self._scheduler.advance(part, num_accepted=output.num_accepted)
+        self._speculation.record(sequence, part.draft, num_accepted=output.num_accepted)
+        if output.error is None:
+            return [self._report(sequence, output)]
+        steps: SequenceSteps = [self._report(sequence, output)] if output.token_ids else []
         if self._has_another_try(sequence):
             return steps
         self._forget(sequence)
-        return [*steps, (sequence.sequence_id, drawn.error)]
+        return [*steps, (sequence.sequence_id, output.error)]
 
     def _has_another_try(self, sequence: Sequence) -> bool:
         """
@@ -277,12 +277,12 @@ class Runner:
         )
         return True
 
-    def _report(self, sequence: Sequence, drawn: Drawn) -> tuple[int, GenerateStep]:
+    def _report(self, sequence: Sequence, output: SamplerOutput) -> tuple[int, GenerateStep]:
         """Return the step to be told, and forget the sequence if it is the last one."""
         if sequence.finish is not None:
             self._forget(sequence)
         step = GenerateStep(
-            tuple(drawn.token_ids), sequence.usage, sequence.finish, tuple(drawn.logprobs)
+            tuple(output.token_ids), sequence.usage, sequence.finish, tuple(output.logprobs)
         )
         return sequence.sequence_id, step
 

@@ -48,10 +48,10 @@ class EngineSettings:
             but no more than a quarter of the memory that is free beside the weights, and of many
             models together no more than half.
         num_models: So many engines are to have room on this machine.
-        prefix_spill_bytes: So much of prefixes that many prompts share is kept on disk for the
+        prefix_disk_bytes: So much of prefixes that many prompts share is kept on disk for the
             next start; it is derived from what users wrote. 0 keeps none, and removes what is
             there.
-        prefix_spill_dir: Where that is; may be shared by engines.
+        prefix_disk_dir: Where that is; may be shared by engines.
         max_sequences: Most sequences computed in one step.
         max_batch_tokens: Most tokens computed in one step.
         target_pause_s: So long may running sequences wait for their next token while prompts are
@@ -73,8 +73,8 @@ class EngineSettings:
     context_length: int | None = None
     kv_cache_bytes: int | None = None
     num_models: int = 1
-    prefix_spill_bytes: int = 0
-    prefix_spill_dir: Path | None = None
+    prefix_disk_bytes: int = 0
+    prefix_disk_dir: Path | None = None
     max_sequences: int = 64
     max_batch_tokens: int = 1024
     target_pause_s: float = 0.2
@@ -95,13 +95,13 @@ class EngineSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 1.")
-        if self.prefix_spill_bytes < 0:
+        if self.prefix_disk_bytes < 0:
             raise ConfigError(
-                f"prefix_spill_bytes is {self.prefix_spill_bytes}; it must be 0, which is off, "
+                f"prefix_disk_bytes is {self.prefix_disk_bytes}; it must be 0, which is off, "
                 "or more."
             )
-        if self.prefix_spill_bytes and self.prefix_spill_dir is None:
-            raise ConfigError("prefix_spill_bytes needs a prefix_spill_dir; there is none.")
+        if self.prefix_disk_bytes and self.prefix_disk_dir is None:
+            raise ConfigError("prefix_disk_bytes needs a prefix_disk_dir; there is none.")
         if self.max_draft_tokens < 0:
             raise ConfigError(f"max_draft_tokens is {self.max_draft_tokens}; it must be 0 or more.")
         if not self.target_pause_s > 0:

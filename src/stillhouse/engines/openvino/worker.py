@@ -6,13 +6,13 @@ import sys
 
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.settings import EngineSettings
-from stillhouse.engines.worker.loop import live
+from stillhouse.engines.worker.loop import run_worker
 
 
 def main(settings_json: str, socket_number: str) -> None:
     """Serve what the settings name."""
     settings = EngineSettings.from_json(settings_json)
-    live(lambda on_progress: load_runner(settings, on_progress), socket_number)
+    run_worker(lambda on_progress: load_runner(settings, on_progress), socket_number)
 
 
 if __name__ == "__main__":

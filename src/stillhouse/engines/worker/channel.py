@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def live_and_die_with_parent() -> None:
+def die_with_parent() -> None:
     """
     Tie this process to the one that spawned it, whatever its own loop is doing.
 
@@ -42,7 +42,7 @@ def live_and_die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-class GatewayLink:
+class WorkerChannel:
     """
     Messages from and to the gateway.
 
@@ -65,7 +65,7 @@ class GatewayLink:
         self._arrived: list[ToWorker] = []
         self._has_arrived = threading.Condition()
         self._is_woken = False
-        threading.Thread(target=self._read, name="gateway-link", daemon=True).start()
+        threading.Thread(target=self._read, name="worker-channel", daemon=True).start()
 
     def receive(self, timeout_s: float | None) -> list[ToWorker]:
         """

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
-from stillhouse.engines.worker.channel import GatewayLink, live_and_die_with_parent
+from stillhouse.engines.worker.channel import WorkerChannel, die_with_parent
 from stillhouse.engines.worker.frames import (
     Cancel,
     Compiled,
@@ -114,8 +114,8 @@ class Runner(Protocol):
 class EngineLoop:
     """Takes what the gateway sends, steps while there is work, and sleeps when there is none."""
 
-    def __init__(self, link: GatewayLink, runner: Runner) -> None:
-        self._link = link
+    def __init__(self, channel: WorkerChannel, runner: Runner) -> None:
+        self._channel = channel
         self._runner = runner
         self._steps: SequenceSteps = []
 
@@ -127,20 +127,20 @@ class EngineLoop:
             self._tell()
 
     def _receive(self, timeout_s: float | None = 0.0) -> None:
-        for message in self._link.receive(timeout_s):
+        for message in self._channel.receive(timeout_s):
             match message:
                 case Generate():
                     self._add(message)
                 case Cancel():
                     self._steps += self._runner.cancel(message.sequence_id)
                 case Ping():
-                    self._link.send(Pong(message.ping_id, self._runner.health))
+                    self._channel.send(Pong(message.ping_id, self._runner.health))
 
     def _add(self, message: Generate) -> None:
         try:
             self._runner.add(message.sequence_id, message.request)
         except InvalidRequestError as error:
-            self._link.send(refusal(message.sequence_id, error))
+            self._channel.send(refusal(message.sequence_id, error))
 
     def _tell(self) -> None:
         steps = [
@@ -149,13 +149,13 @@ class EngineLoop:
             if not isinstance(step, InvalidRequestError)
         ]
         if steps:
-            self._link.send(Steps(steps))
+            self._channel.send(Steps(steps))
         for sequence_id, step in self._steps:
             if isinstance(step, InvalidRequestError):
-                self._link.send(refusal(sequence_id, step))
+                self._channel.send(refusal(sequence_id, step))
         self._steps.clear()
         for cache_salt, seconds in self._runner.take_compile_times():
-            self._link.send(Compiled(cache_salt, seconds))
+            self._channel.send(Compiled(cache_salt, seconds))
 
 
 def refusal(sequence_id: int, error: InvalidRequestError) -> Refused:
@@ -165,7 +165,7 @@ def refusal(sequence_id: int, error: InvalidRequestError) -> Refused:
     return Refused(sequence_id, code, error.message)
 
 
-def live(load: Callable[[Callable[[Loading], None]], Runner], socket_number: str) -> None:
+def run_worker(load: Callable[[Callable[[Loading], None]], Runner], socket_number: str) -> None:
     """
     Be a worker, until the process ends with its gateway.
 
@@ -174,20 +174,20 @@ def live(load: Callable[[Callable[[Loading], None]], Runner], socket_number: str
         socket_number: The last argument of the command line.
 
     """
-    live_and_die_with_parent()
-    link = GatewayLink(socket.socket(fileno=int(socket_number)))
+    die_with_parent()
+    channel = WorkerChannel(socket.socket(fileno=int(socket_number)))
     try:
-        runner = load(link.send)
+        runner = load(channel.send)
     except CheckpointError as error:
-        link.send(LoadFailed(LoadFailure.CHECKPOINT, error.message))
+        channel.send(LoadFailed(LoadFailure.CHECKPOINT, error.message))
         return
     except ConfigError as error:
-        link.send(LoadFailed(LoadFailure.CONFIG, error.message))
+        channel.send(LoadFailed(LoadFailure.CONFIG, error.message))
         return
-    runner.wake = link.wake
-    link.prepare = runner.prepare
-    link.close = runner.close
-    link.send(
+    runner.wake = channel.wake
+    channel.prepare = runner.prepare
+    channel.close = runner.close
+    channel.send(
         Ready(
             runner.context_length,
             runner.health.num_blocks,
@@ -196,4 +196,4 @@ def live(load: Callable[[Callable[[Loading], None]], Runner], socket_number: str
             runner.block_bytes,
         )
     )
-    EngineLoop(link, runner).run_forever()
+    EngineLoop(channel, runner).run_forever()

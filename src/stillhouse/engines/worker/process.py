@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _STDERR = 2
 
 
-class Line(asyncio.Protocol):
+class FrameReader(asyncio.Protocol):
     """
     What comes over a worker's socket, frame by frame; read by one task.
 
@@ -91,10 +91,10 @@ class WorkerProcess:
     """The gateway's end of the line to one worker."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, line: Line, transport: asyncio.Transport
+        self, process: asyncio.subprocess.Process, reader: FrameReader, transport: asyncio.Transport
     ) -> None:
         self._process = process
-        self._line = line
+        self._reader = reader
         self._transport = transport
 
     @classmethod
@@ -120,9 +120,9 @@ class WorkerProcess:
                     stdout=_STDERR,
                 )
             loop = asyncio.get_running_loop()
-            transport, line = await loop.create_unix_connection(Line, sock=ours)
+            transport, reader = await loop.create_unix_connection(FrameReader, sock=ours)
             on_failure.pop_all()
-        return cls(process, line, transport)
+        return cls(process, reader, transport)
 
     @property
     def pid(self) -> int:
@@ -154,7 +154,7 @@ class WorkerProcess:
             FrameError: It sent what is no message.
 
         """
-        arrived = await self._line.arrived()
+        arrived = await self._reader.arrived()
         return arrived.popleft() if arrived else None
 
     async def receive_all(self) -> list[ToGateway]:
@@ -165,7 +165,7 @@ class WorkerProcess:
             FrameError: It sent what is no message; what came before is returned first.
 
         """
-        arrived = await self._line.arrived()
+        arrived = await self._reader.arrived()
         messages = list(arrived)
         arrived.clear()
         return messages
@@ -184,4 +184,4 @@ class WorkerProcess:
                 self._process.kill()
         self._transport.close()
         await self._process.wait()
-        await self._line.is_closed.wait()
+        await self._reader.is_closed.wait()

@@ -6,7 +6,7 @@ import sys
 
 from stillhouse.checkpoints.config_json import ConfigJson
 from stillhouse.clock import SystemClock
-from stillhouse.engines.worker.loop import live
+from stillhouse.engines.worker.loop import run_worker
 from stillhouse.errors import ConfigError
 from stillhouse.testing.fake_engine.runner import FakeRunner
 from stillhouse.testing.fake_engine.settings import FakeSettings
@@ -50,7 +50,7 @@ def load_runner(settings: FakeSettings) -> FakeRunner:
 def main(settings_json: str, socket_number: str) -> None:
     """Serve what the settings ask for."""
     settings = FakeSettings.from_json(settings_json)
-    live(lambda _: load_runner(settings), socket_number)
+    run_worker(lambda _: load_runner(settings), socket_number)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main() -> None:
     answer is a line with ``loaded``, once the tokenizer is there, and one with the ``reason`` why
     the grammar is not good, null where it is.
     """
-    _live_and_die_with_parent(int(sys.argv[1]))
+    _die_with_parent(int(sys.argv[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold what customers wrote
     tokenizers = _Tokenizers()
     for line in sys.stdin.buffer:
@@ -80,7 +80,7 @@ def _answer(stream: IO[bytes], answer: dict[str, object]) -> None:
     stream.flush()
 
 
-def _live_and_die_with_parent(parent_pid: int) -> None:
+def _die_with_parent(parent_pid: int) -> None:
     """A terminal's Ctrl-C and a service manager's SIGTERM reach the group; the parent decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

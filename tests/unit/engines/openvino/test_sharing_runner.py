@@ -42,8 +42,8 @@ def settings_of(checkpoint: Path, **options: Any) -> EngineSettings:
     )
 
 
-def spilling(checkpoint: Path, spill_dir: Path, **options: Any) -> EngineSettings:
-    options = {"prefix_spill_bytes": MIB, "prefix_spill_dir": spill_dir, **options}
+def with_disk_tier(checkpoint: Path, disk_dir: Path, **options: Any) -> EngineSettings:
+    options = {"prefix_disk_bytes": MIB, "prefix_disk_dir": disk_dir, **options}
     return settings_of(checkpoint, **options)
 
 
@@ -126,7 +126,7 @@ async def collect(settings: EngineSettings, *requests: GenerateRequest) -> list[
 
 async def test_a_restart_finds_the_prefix_that_two_requests_had(checkpoint, tmp_path):
     """A sound end writes all that was to be kept; the next life reads it and says the same."""
-    settings = spilling(checkpoint, tmp_path)
+    settings = with_disk_tier(checkpoint, tmp_path)
     (tokens, cold), _ = await collect(settings, REQUEST, REQUEST)
     other = replace(REQUEST, cache_salt="b")
     (warm_tokens, warm), (other_tokens, others) = await collect(settings, REQUEST, other)
@@ -139,7 +139,7 @@ async def test_a_restart_finds_the_prefix_that_two_requests_had(checkpoint, tmp_
 async def test_a_public_prefix_is_kept_from_its_first_request_on(checkpoint, tmp_path):
     """Whoever comes after the restart finds it."""
     public = replace(REQUEST, num_public_tokens=2 * BLOCK_SIZE)
-    settings = spilling(checkpoint, tmp_path)
+    settings = with_disk_tier(checkpoint, tmp_path)
     await collect(settings, public)
     ((_, usage),) = await collect(settings, replace(public, cache_salt="b"))
     assert 2 * BLOCK_SIZE == usage.cached_tokens
@@ -147,7 +147,7 @@ async def test_a_public_prefix_is_kept_from_its_first_request_on(checkpoint, tmp
 
 async def test_a_crash_loses_no_prefix_that_was_written(checkpoint, tmp_path):
     """Blocks are written when they prove worth it, not when the process ends."""
-    settings = spilling(checkpoint, tmp_path)
+    settings = with_disk_tier(checkpoint, tmp_path)
     runner = load(settings)
     runner.add(1, REQUEST)
     runner.add(2, REQUEST)
@@ -160,7 +160,7 @@ async def test_a_crash_loses_no_prefix_that_was_written(checkpoint, tmp_path):
 
 def test_nothing_is_written_unless_it_is_asked_for(checkpoint, tmp_path):
     """The default keeps nothing, with or without a folder."""
-    for options in ({}, {"prefix_spill_dir": tmp_path}):
+    for options in ({}, {"prefix_disk_dir": tmp_path}):
         runner = load(settings_of(checkpoint, **options))
         answer_alone(runner, REQUEST)
         answer_alone(runner, REQUEST)
@@ -170,11 +170,11 @@ def test_nothing_is_written_unless_it_is_asked_for(checkpoint, tmp_path):
 
 def test_turning_it_off_removes_what_was_kept(checkpoint, tmp_path):
     """Who no longer wants users' prompts on the disk does not have to look for them."""
-    runner = load(spilling(checkpoint, tmp_path))
+    runner = load(with_disk_tier(checkpoint, tmp_path))
     answer_alone(runner, replace(REQUEST, num_public_tokens=len(PROMPT)))
     runner.close()
     assert files_in(tmp_path)
-    load(settings_of(checkpoint, prefix_spill_dir=tmp_path))
+    load(settings_of(checkpoint, prefix_disk_dir=tmp_path))
     assert [] == [*tmp_path.iterdir()]
 
 
@@ -183,10 +183,10 @@ def test_turning_it_off_removes_what_was_kept(checkpoint, tmp_path):
 )
 def test_blocks_of_another_format_are_not_used(options, checkpoint, tmp_path):
     """Bytes that mean something else are in another folder."""
-    runner = load(spilling(checkpoint, tmp_path))
+    runner = load(with_disk_tier(checkpoint, tmp_path))
     answer_alone(runner, replace(REQUEST, num_public_tokens=len(PROMPT)))
     runner.close()
-    other = load(spilling(checkpoint, tmp_path, **options))
+    other = load(with_disk_tier(checkpoint, tmp_path, **options))
     other.add(1, replace(REQUEST, num_public_tokens=len(PROMPT)))
     ((_, step),) = finish(other).values()
     other.close()
@@ -199,7 +199,7 @@ def test_blocks_of_another_openvino_are_not_used(checkpoint, tmp_path, monkeypat
     cached = []
     for version in ("2026.4.1", "2026.4.1", "2027.0.0"):
         monkeypatch.setattr("openvino.__version__", version)
-        runner = load(spilling(checkpoint, tmp_path))
+        runner = load(with_disk_tier(checkpoint, tmp_path))
         runner.add(1, request)
         ((_, step),) = finish(runner).values()
         runner.close()
@@ -211,7 +211,7 @@ def test_a_changed_checkpoint_uses_and_keeps_nothing_of_the_old(checkpoint, tmp_
     """What was computed with other weights is removed."""
     write_checkpoint(tmp_path / "checkpoint", LLAMA_CONFIG)
     public = replace(REQUEST, num_public_tokens=len(PROMPT))
-    settings = spilling(tmp_path, tmp_path / "prefixes")
+    settings = with_disk_tier(tmp_path, tmp_path / "prefixes")
     runner = load(settings)
     answer_alone(runner, public)
     runner.close()
@@ -230,8 +230,8 @@ def test_a_changed_checkpoint_uses_and_keeps_nothing_of_the_old(checkpoint, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prefix_spill_bytes": -1}, "prefix_spill_bytes is -1"),
-        ({"prefix_spill_bytes": 1}, "needs a prefix_spill_dir"),
+        ({"prefix_disk_bytes": -1}, "prefix_disk_bytes is -1"),
+        ({"prefix_disk_bytes": 1}, "needs a prefix_disk_dir"),
         ({"num_models": 0}, "num_models is 0"),
     ],
 )
@@ -243,7 +243,7 @@ def test_settings_that_cannot_work_are_refused(options, message):
 
 def test_settings_with_a_spill_survive_the_command_line():
     """A worker reads the folder that its gateway wrote."""
-    settings = spilling(Path("a"), Path("b c"))
+    settings = with_disk_tier(Path("a"), Path("b c"))
     assert settings == EngineSettings.from_json(settings.to_json())
 
 
@@ -271,11 +271,11 @@ def test_whatever_arrives_gets_the_tokens_of_running_alone(seed, checkpoint, tmp
     num_cached = 0
     for _ in range(2):
         runner = load(
-            spilling(
+            with_disk_tier(
                 checkpoint,
                 tmp_path,
                 kv_cache_bytes=num_blocks * BLOCK_BYTES,
-                prefix_spill_bytes=int(rng.integers(2, 9)) * (BLOCK_BYTES + 1024),
+                prefix_disk_bytes=int(rng.integers(2, 9)) * (BLOCK_BYTES + 1024),
                 prefill_chunk_tokens=int(rng.integers(1, 100)),
                 max_sequences=int(rng.integers(1, 8)),
             )

@@ -1,4 +1,4 @@
-"""The engine with guesses and without: the same tokens, in fewer steps."""
+"""The engine with draft tokens and without: the same tokens, in fewer steps."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class Answer:
 
 
 class ConstantTimes(StepTimes):
-    """A machine on which guesses cost nothing."""
+    """A machine on which draft tokens cost nothing."""
 
     def predict_s(self, _num_tokens: int) -> float:
         return 1.0
 
 
-class Guesses(Speculation):
+class ScriptedSpeculation(Speculation):
     """
-    Guesses of all kinds: right ones, ones that are right up to some place, and nonsense.
+    Draft tokens of all kinds: right ones, ones that are right up to some place, and nonsense.
 
     Args:
         known: What each request is going to be answered.
@@ -72,10 +72,10 @@ class Guesses(Speculation):
             most -= num_wanted
             num_made = sequence.num_tokens - sequence.num_prompt_tokens
             rest = self._known[sequence.request.request_id].token_ids[num_made:]
-            guess = [*rest, *self._rng.integers(0, VOCAB_SIZE, num_wanted).tolist()][:num_wanted]
+            draft_id = [*rest, *self._rng.integers(0, VOCAB_SIZE, num_wanted).tolist()][:num_wanted]
             if self._rng.random() < 0.6:
-                guess[int(self._rng.integers(0, num_wanted))] = 5
-            drafts[sequence.sequence_id] = Draft(tuple(guess), 2)
+                draft_id[int(self._rng.integers(0, num_wanted))] = 5
+            drafts[sequence.sequence_id] = Draft(tuple(draft_id), 2)
         return drafts
 
 
@@ -114,7 +114,7 @@ def make_cycling_runner(make_runner, tmp_path):
     return make_runner
 
 
-def guess(runner: Runner, speculation: Speculation) -> None:
+def use_speculation(runner: Runner, speculation: Speculation) -> None:
     """Let *speculation* take the place of the runner's own."""
     runner._speculation = runner._scheduler._speculation = speculation
 
@@ -183,28 +183,28 @@ def requests_of_all_kinds(sampling: SamplingParams) -> list[GenerateRequest]:
         {"max_sequences": 3, "max_batch_tokens": 9},
     ],
 )
-def test_whatever_is_guessed_the_tokens_are_the_same(make_runner, sampling, options):
+def test_whatever_is_drafted_the_tokens_are_the_same(make_runner, sampling, options):
     """Right, half right or nonsense, at every place: no token, end or count differs."""
     requests = requests_of_all_kinds(sampling)
     plain = answers(make_runner(), requests)
     runner = make_runner(**options)
     for seed in range(3):
-        guess(runner, Guesses(plain, seed))
+        use_speculation(runner, ScriptedSpeculation(plain, seed))
         fresh = [replace(r, cache_salt=f"{seed} {r.cache_salt}") for r in requests]
-        guessed = answers(runner, fresh)
-        assert without_sizes(plain) == without_sizes(guessed)
-        assert any(size > 3 for answer in guessed.values() for size in answer.sizes)
+        speculated = answers(runner, fresh)
+        assert without_sizes(plain) == without_sizes(speculated)
+        assert any(size > 3 for answer in speculated.values() for size in answer.sizes)
 
 
-def test_a_stop_token_among_right_guesses_ends_the_answer(make_runner):
-    """It is the last that is told and counted, though more had been guessed and computed."""
+def test_a_stop_token_among_right_draft_tokens_ends_the_answer(make_runner):
+    """It is the last that is told and counted, though more had been drafted and computed."""
     (request, *_) = requests_of_all_kinds(GREEDY)
     known = answers(make_runner(), [request])
     token_ids = known[request.request_id].token_ids
     stop = next(t for t in token_ids[6:] if token_ids.index(t) >= 6)
     runner = make_runner()
     for seed in range(20):
-        guess(runner, Guesses(known, seed))
+        use_speculation(runner, ScriptedSpeculation(known, seed))
         stopping = replace(request, stop_token_ids=(stop,))
         answer = answers(runner, [stopping])[request.request_id]
         assert token_ids[: token_ids.index(stop) + 1] == answer.token_ids
@@ -228,15 +228,15 @@ def test_a_stop_token_among_right_guesses_ends_the_answer(make_runner):
     ],
 )
 def test_rules_and_log_probabilities_are_those_of_each_token(make_runner, fields):
-    """Penalties and grammars follow the tokens that were taken, not those that were guessed."""
+    """Penalties and grammars follow the tokens that were taken, not those that were drafted."""
     requests = [replace(r, **fields) for r in requests_of_all_kinds(GREEDY)]
     plain = answers(make_runner(), requests)
     runner = make_runner()
     for seed in range(3):
-        guess(runner, Guesses(plain, seed))
-        guessed = answers(runner, [replace(r, cache_salt=f"{seed} {r}") for r in requests])
-        assert without_sizes(plain) == without_sizes(guessed)
-        for name, answer in guessed.items():
+        use_speculation(runner, ScriptedSpeculation(plain, seed))
+        speculated = answers(runner, [replace(r, cache_salt=f"{seed} {r}") for r in requests])
+        assert without_sizes(plain) == without_sizes(speculated)
+        for name, answer in speculated.items():
             assert [p.logprob for p in plain[name].logprobs] == pytest.approx(
                 [p.logprob for p in answer.logprobs], abs=1e-4
             )
@@ -249,7 +249,7 @@ def test_rules_and_log_probabilities_are_those_of_each_token(make_runner, fields
 
 
 def test_a_grammar_that_fails_in_a_step_takes_no_token_with_it(make_runner):
-    """What was drawn before it failed is told first, as it is without guesses."""
+    """What was drawn before it failed is told first, as it is without draft tokens."""
     few = Grammar('{"grammars": [{"lark_grammar": "start: \\"12\\" \\"abc\\" /[^ -~]/"}]}')
     request = replace(requests_of_all_kinds(GREEDY)[0], grammar=few, stop_token_ids=(END_ID,))
     plain = answers(make_runner(), [request])
@@ -259,20 +259,20 @@ def test_a_grammar_that_fails_in_a_step_takes_no_token_with_it(make_runner):
     runner = make_runner()
     largest = 0
     for seed in range(10):
-        guess(runner, Guesses(plain, seed))
+        use_speculation(runner, ScriptedSpeculation(plain, seed))
         (answer,) = answers(runner, [request]).values()
         assert (expected.token_ids, expected.error) == (answer.token_ids, answer.error)
         largest = max(largest, *answer.sizes)
     assert largest >= 2
 
 
-def test_a_cancel_while_guesses_are_computed_is_honoured(make_runner):
+def test_a_cancel_while_draft_tokens_are_computed_is_honoured(make_runner):
     """Nothing of the step is told of who left; the others get what they would have got."""
     requests = requests_of_all_kinds(GREEDY)[:3]
     plain = answers(make_runner(), requests)
     for seed in range(5):
         runner = make_runner()
-        guess(runner, Guesses(plain, seed))
+        use_speculation(runner, ScriptedSpeculation(plain, seed))
         for number, request in enumerate(requests):
             runner.add(number, request)
         told: dict[int, list[int]] = {0: [], 1: [], 2: []}
@@ -293,28 +293,28 @@ def test_a_cancel_while_guesses_are_computed_is_honoured(make_runner):
 
 
 def test_a_text_that_repeats_takes_few_steps(make_cycling_runner):
-    """The engine's own guesses make a long answer in a third of the steps, token for token."""
+    """The engine's own draft tokens make a long answer in a third of the steps, token for token."""
     requests = [
         GenerateRequest(str(n), [n, n + 1, n + 2], 300, cache_salt=str(n)) for n in range(4)
     ]
     plain = answers(make_cycling_runner(), requests)
     runner = make_cycling_runner(max_draft_tokens=8)
-    guess(runner, Speculation(ConstantTimes(), max_draft_tokens=8))
-    guessed = answers(runner, requests)
-    assert without_sizes(plain) == without_sizes(guessed)
+    use_speculation(runner, Speculation(ConstantTimes(), max_draft_tokens=8))
+    speculated = answers(runner, requests)
+    assert without_sizes(plain) == without_sizes(speculated)
     assert runner.health.num_steps < 100
-    assert 9 == max(guessed["0"].sizes)
+    assert 9 == max(speculated["0"].sizes)
 
 
-def test_whether_the_engine_guesses_by_itself_changes_nothing(make_cycling_runner):
-    """As it is configured by default, it may guess or not; the tokens are those without."""
+def test_whether_the_engine_draft_tokens_by_itself_changes_nothing(make_cycling_runner):
+    """As it is configured by default, it may draft token or not; the tokens are those without."""
     request = GenerateRequest("r", [1, 2, 3] * 20, 400)
     plain = answers(make_cycling_runner(), [request])
-    guessed = answers(make_cycling_runner(max_draft_tokens=8), [request])
-    assert without_sizes(plain) == without_sizes(guessed)
+    speculated = answers(make_cycling_runner(max_draft_tokens=8), [request])
+    assert without_sizes(plain) == without_sizes(speculated)
 
 
-def test_an_answer_with_guesses_is_cached_as_one_without(make_runner):
+def test_an_answer_with_draft_tokens_is_cached_as_one_without(make_runner):
     """The next turn finds every whole block, whose content is that of the tokens taken."""
     request = requests_of_all_kinds(GREEDY)[2]
     plain = make_runner()
@@ -326,9 +326,9 @@ def test_an_answer_with_guesses_is_cached_as_one_without(make_runner):
     expected = answers(plain, [turn])
     for seed in range(5):
         runner = make_runner()
-        guess(runner, Guesses(known, seed))
+        use_speculation(runner, ScriptedSpeculation(known, seed))
         answers(runner, [request])
-        guess(runner, Guesses(expected, seed))
+        use_speculation(runner, ScriptedSpeculation(expected, seed))
         next_turn = answers(runner, [turn])
         assert expected[turn.request_id].usage == next_turn[turn.request_id].usage
         assert without_sizes(expected) == without_sizes(next_turn)

@@ -69,7 +69,7 @@ class KVBlocks:
     one is left, least recently released first.
 
     A block can also be known by the end of a prompt that fills only a part of it. That gives it
-    no place in the cache: others can copy the part for a moment, until `forget_parts`.
+    no place in the cache: others can copy the part for a moment, until `forget_partials`.
     """
 
     def __init__(self, num_blocks: int) -> None:
@@ -79,8 +79,8 @@ class KVBlocks:
         self._hashes: list[bytes | None] = [None] * num_blocks
         self._block_by_hash: dict[bytes, int] = {}
         self._cached: OrderedDict[int, None] = OrderedDict()
-        self._parts: list[bytes | None] = [None] * num_blocks
-        self._block_by_part: dict[bytes, int] = {}
+        self._partials: list[bytes | None] = [None] * num_blocks
+        self._block_by_partial: dict[bytes, int] = {}
 
     @property
     def num_free(self) -> int:
@@ -102,7 +102,7 @@ class KVBlocks:
             self._forget(block)
         else:
             raise IndexError("No block is free. This is a bug: num_free was not asked.")
-        self._forget_part(block)
+        self._forget_partial(block)
         self._num_users[block] = 1
         return block
 
@@ -136,27 +136,27 @@ class KVBlocks:
             self._hashes[block] = prefix
             self._block_by_hash[prefix] = block
 
-    def find_part(self, part: bytes) -> int | None:
+    def find_partial(self, partial: bytes) -> int | None:
         """Return a block that holds this end of a prompt, until the next `allocate`."""
-        return self._block_by_part.get(part)
+        return self._block_by_partial.get(partial)
 
-    def publish_part(self, block: int, part: bytes) -> None:
+    def publish_partial(self, block: int, partial: bytes) -> None:
         """Let others copy *block*, in which a prompt ends."""
-        if self._parts[block] is None and part not in self._block_by_part:
-            self._parts[block] = part
-            self._block_by_part[part] = block
+        if self._partials[block] is None and partial not in self._block_by_partial:
+            self._partials[block] = partial
+            self._block_by_partial[partial] = block
 
-    def forget_parts(self) -> None:
+    def forget_partials(self) -> None:
         """Let nobody copy ends of prompts any more."""
-        for block in self._block_by_part.values():
-            self._parts[block] = None
-        self._block_by_part.clear()
+        for block in self._block_by_partial.values():
+            self._partials[block] = None
+        self._block_by_partial.clear()
 
-    def _forget_part(self, block: int) -> None:
-        part = self._parts[block]
-        if part is not None:
-            del self._block_by_part[part]
-            self._parts[block] = None
+    def _forget_partial(self, block: int) -> None:
+        partial = self._partials[block]
+        if partial is not None:
+            del self._block_by_partial[partial]
+            self._partials[block] = None
 
     def _forget(self, block: int) -> None:
         prefix = self._hashes[block]

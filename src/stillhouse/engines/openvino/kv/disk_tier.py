@@ -34,7 +34,7 @@ _BLOCK_FILE = re.compile(rf"([0-9a-f]{{{2 * HASH_BYTES}}})\.kv")
 _PART_SUFFIX = ".part"
 
 
-class PrefixSpill:
+class DiskTier:
     """
     A folder with a file per block, the least recently used of which are removed.
 
@@ -66,7 +66,7 @@ class PrefixSpill:
         self._max_files = max_bytes // len(self._buffer)
         if not self._max_files:
             raise ConfigError(
-                f"prefix_spill_bytes is {max_bytes}; one block takes {len(self._buffer)}."
+                f"prefix_disk_bytes is {max_bytes}; one block takes {len(self._buffer)}."
             )
         self._max_queued = max(1, QUEUE_BYTES // memory.block_bytes)
         self._index: OrderedDict[bytes, None] = OrderedDict()  # least recently used first
@@ -80,9 +80,9 @@ class PrefixSpill:
             self._take_stock()
         except OSError as error:
             raise ConfigError(
-                f"prefix_spill_dir: {folder} cannot be written: {error.strerror}."
+                f"prefix_disk_dir: {folder} cannot be written: {error.strerror}."
             ) from error
-        self._writer = threading.Thread(target=self._write_all, name="prefix-spill", daemon=True)
+        self._writer = threading.Thread(target=self._write_all, name="disk-tier", daemon=True)
         self._writer.start()
 
     @property
@@ -110,7 +110,7 @@ class PrefixSpill:
             return False
         content = self._read(name)
         if content is None:
-            structlog.get_logger().warning("prefix_spill_file_removed", name=name.hex())
+            structlog.get_logger().warning("prefix_disk_file_removed", name=name.hex())
             self._remove(name)
             return False
         self._memory.write_block(block, content)
@@ -187,7 +187,9 @@ class PrefixSpill:
             except OSError as error:
                 if not self._is_failing:
                     with contextlib.suppress(OSError):  # the log may be on the same full disk
-                        structlog.get_logger().warning("prefix_spill_fails", reason=error.strerror)
+                        structlog.get_logger().warning(
+                            "prefix_disk_write_failed", reason=error.strerror
+                        )
                 self._is_failing = True
             with self._changed:
                 del self._queue[name]
@@ -224,7 +226,7 @@ class PrefixSpill:
             self._path(name).unlink(missing_ok=True)
 
 
-def forget_spilled(parent: Path, family: str, *, but: Path | None = None) -> None:
+def remove_disk_tiers(parent: Path, family: str, *, but: Path | None = None) -> None:
     """
     Remove the folders of *family* under *parent*, which are of no use or no longer wanted.
 
@@ -240,4 +242,4 @@ def forget_spilled(parent: Path, family: str, *, but: Path | None = None) -> Non
                 if _BLOCK_FILE.fullmatch(path.name) or path.suffix == _PART_SUFFIX:
                     path.unlink()
             folder.rmdir()
-            structlog.get_logger().info("prefix_spill_removed", path=str(folder))
+            structlog.get_logger().info("prefix_disk_removed", path=str(folder))

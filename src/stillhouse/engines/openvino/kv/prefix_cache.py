@@ -8,13 +8,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from stillhouse.engines.openvino.kv.blocks import BlockMemory, KVBlocks
-    from stillhouse.engines.openvino.kv.disk_tier import PrefixSpill
+    from stillhouse.engines.openvino.kv.disk_tier import DiskTier
     from stillhouse.engines.openvino.scheduling.sequence import Sequence
 
 MAX_RESTORED_BYTES = 16 * 1024 * 1024  # in one step: 20 ms where the files are in memory
 
 
-class Prefixes:
+class PrefixCache:
     """
     Lets sequences begin with what others have computed.
 
@@ -27,7 +27,7 @@ class Prefixes:
 
     Args:
         memory: Where the blocks' bytes are.
-        spill: Where blocks are kept on disk; None keeps none.
+        disk_tier: Where blocks are kept on disk; None keeps none.
 
     """
 
@@ -37,15 +37,15 @@ class Prefixes:
         memory: BlockMemory,
         *,
         block_size: int,
-        spill: PrefixSpill | None = None,
+        disk_tier: DiskTier | None = None,
     ) -> None:
         self._blocks = blocks
         self._memory = memory
         self._block_size = block_size
-        self._spill = spill
+        self._disk_tier = disk_tier
         self._max_restored = max(1, MAX_RESTORED_BYTES // memory.block_bytes)
         # What a running sequence is about to compute.
-        self._claims: dict[bytes, Sequence] = {}
+        self._in_flight: dict[bytes, Sequence] = {}
 
     def cached(self, sequence: Sequence) -> Iterator[int]:
         """Yield the blocks that *sequence* can start with; one token at least stays to compute."""
@@ -55,18 +55,18 @@ class Prefixes:
                 return
             yield block
 
-    def is_awaited(self, sequence: Sequence) -> bool:
+    def has_prefix_in_flight(self, sequence: Sequence) -> bool:
         """Return whether another, no less important by priority, is computing what comes next."""
         index = sum(1 for _ in self.cached(sequence))
         if index < self._num_shareable_blocks(sequence):
-            producer = self._claims.get(sequence.prefix_hash(index))
-        elif part := _part_ahead(sequence):
-            producer = self._claims.get(part)
+            producer = self._in_flight.get(sequence.prefix_hash(index))
+        elif partial := _partial_ahead(sequence):
+            producer = self._in_flight.get(partial)
         else:
             return False
         return producer is not None and producer.request.priority <= sequence.request.priority
 
-    def adopt(self, sequence: Sequence) -> None:
+    def reuse(self, sequence: Sequence) -> None:
         """Give *sequence*, which owns nothing yet, all that others have computed of it."""
         for block in list(self.cached(sequence)):
             self._blocks.share(block)
@@ -75,20 +75,20 @@ class Prefixes:
         is_new = sequence.num_cached is None
         if sequence.num_cached is None:
             sequence.num_cached = sequence.num_computed
-        if self._spill is not None:
-            self._consult(self._spill, sequence, is_new=is_new)
+        if self._disk_tier is not None:
+            self._consult(self._disk_tier, sequence, is_new=is_new)
         if len(sequence.block_ids) == self._num_shareable_blocks(sequence):
-            self._copy_part(sequence)
+            self._copy_partial(sequence)
 
-    def claim(self, sequence: Sequence) -> None:
+    def mark_in_flight(self, sequence: Sequence) -> None:
         """Let others wait for what *sequence* is about to compute, unless they wait already."""
         for prefix in self._ahead(sequence):
-            self._claims.setdefault(prefix, sequence)
+            self._in_flight.setdefault(prefix, sequence)
 
-    def abandon(self, sequence: Sequence) -> None:
+    def release(self, sequence: Sequence) -> None:
         """Let nobody wait for *sequence* any more."""
         for prefix in self._ahead(sequence):
-            self._end_claim(sequence, prefix)
+            self._end_in_flight(sequence, prefix)
 
     def publish(self, sequence: Sequence, *, since: int) -> None:
         """Let others find the blocks that *sequence* filled after its first *since* tokens."""
@@ -96,9 +96,9 @@ class Prefixes:
             self._publish_block(sequence, index)
         last = sequence.num_prompt_tokens - 1
         if since < last <= sequence.num_computed:
-            self._publish_part(sequence)
+            self._publish_partial(sequence)
 
-    def forget_parts(self) -> None:
+    def forget_partials(self) -> None:
         """
         Let nobody copy what stands behind whole blocks any more.
 
@@ -106,7 +106,7 @@ class Prefixes:
         quantised together with their neighbours in a block, a copy would then be another one: the
         same request would be answered otherwise for having been asked before.
         """
-        self._blocks.forget_parts()
+        self._blocks.forget_partials()
 
     def restore(self, sequences: Iterable[Sequence]) -> None:
         """Bring blocks of *sequences* back from disk, in their order, but not too many at once."""
@@ -125,30 +125,30 @@ class Prefixes:
         first = sequence.num_computed // self._block_size
         for index in range(first, sequence.num_tokens // self._block_size):
             yield sequence.prefix_hash(index)
-        if sequence.part_hash and sequence.num_computed < sequence.num_prompt_tokens - 1:
-            yield sequence.part_hash
+        if sequence.partial_hash and sequence.num_computed < sequence.num_prompt_tokens - 1:
+            yield sequence.partial_hash
 
-    def _end_claim(self, sequence: Sequence, prefix: bytes) -> None:
-        if self._claims.get(prefix) is sequence:
-            del self._claims[prefix]
+    def _end_in_flight(self, sequence: Sequence, prefix: bytes) -> None:
+        if self._in_flight.get(prefix) is sequence:
+            del self._in_flight[prefix]
 
     def _publish_block(self, sequence: Sequence, index: int) -> None:
         prefix, block = sequence.prefix_hash(index), sequence.block_ids[index]
         self._blocks.publish(block, prefix)
-        self._end_claim(sequence, prefix)
-        spill = self._spill
-        if spill is not None and index < min(sequence.num_public_blocks, spill.max_blocks):
-            spill.save(prefix, block)
+        self._end_in_flight(sequence, prefix)
+        disk_tier = self._disk_tier
+        if disk_tier is not None and index < min(sequence.num_public_blocks, disk_tier.max_blocks):
+            disk_tier.save(prefix, block)
 
-    def _publish_part(self, sequence: Sequence) -> None:
-        if sequence.part_hash is not None:
+    def _publish_partial(self, sequence: Sequence) -> None:
+        if sequence.partial_hash is not None:
             index = (sequence.num_prompt_tokens - 1) // self._block_size
-            self._blocks.publish_part(sequence.block_ids[index], sequence.part_hash)
-            self._end_claim(sequence, sequence.part_hash)
+            self._blocks.publish_partial(sequence.block_ids[index], sequence.partial_hash)
+            self._end_in_flight(sequence, sequence.partial_hash)
 
-    def _copy_part(self, sequence: Sequence) -> None:
-        part = _part_ahead(sequence)
-        source = self._blocks.find_part(part) if part else None
+    def _copy_partial(self, sequence: Sequence) -> None:
+        partial = _partial_ahead(sequence)
+        source = self._blocks.find_partial(partial) if partial else None
         if source is None:
             return
         block = self._blocks.allocate()
@@ -156,31 +156,33 @@ class Prefixes:
             self._memory.copy_block(source, block)
         sequence.block_ids.append(block)
         sequence.num_computed = sequence.num_tokens - 1
-        self._publish_part(sequence)
+        self._publish_partial(sequence)
 
     # On disk.
 
-    def _consult(self, spill: PrefixSpill, sequence: Sequence, *, is_new: bool) -> None:
+    def _consult(self, disk_tier: DiskTier, sequence: Sequence, *, is_new: bool) -> None:
         """Keep what *sequence* has in common with an earlier one, and see how much more is kept."""
         num_found = len(sequence.block_ids)
         if is_new:
             found = [sequence.prefix_hash(index) for index in range(num_found)]
             # The end of a prefix is of use only with its beginning, so it shall be removed first,
             # and not written where it would take the beginning's place.
-            spill.touch(reversed(found))
-            for prefix, block in zip(found[: spill.max_blocks], sequence.block_ids, strict=False):
-                spill.save(prefix, block)
+            disk_tier.touch(reversed(found))
+            for prefix, block in zip(
+                found[: disk_tier.max_blocks], sequence.block_ids, strict=False
+            ):
+                disk_tier.save(prefix, block)
         index, last = num_found, self._num_shareable_blocks(sequence)
-        while index < last and spill.holds(sequence.prefix_hash(index)):
+        while index < last and disk_tier.holds(sequence.prefix_hash(index)):
             index += 1
-        sequence.num_spilled_blocks = index
+        sequence.num_disk_blocks = index
 
     def _restore_block(self, sequence: Sequence) -> None:
-        assert self._spill is not None
+        assert self._disk_tier is not None
         begin = sequence.num_computed
         index = begin // self._block_size
-        if not self._spill.restore(sequence.prefix_hash(index), sequence.block_ids[index]):
-            sequence.num_spilled_blocks = index  # from here on it is computed
+        if not self._disk_tier.restore(sequence.prefix_hash(index), sequence.block_ids[index]):
+            sequence.num_disk_blocks = index  # from here on it is computed
             return
         if sequence.num_cached == begin and not sequence.was_preempted:
             sequence.num_cached += self._block_size
@@ -188,6 +190,6 @@ class Prefixes:
         self.publish(sequence, since=begin)
 
 
-def _part_ahead(sequence: Sequence) -> bytes | None:
+def _partial_ahead(sequence: Sequence) -> bytes | None:
     """Return the part of a block that *sequence* needs behind its whole blocks."""
-    return sequence.part_hash if sequence.num_tokens == sequence.num_prompt_tokens else None
+    return sequence.partial_hash if sequence.num_tokens == sequence.num_prompt_tokens else None

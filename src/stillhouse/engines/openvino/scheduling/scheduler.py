@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stillhouse.engines.openvino.kv.blocks import KVBlocks
-    from stillhouse.engines.openvino.kv.prefix_cache import Prefixes
+    from stillhouse.engines.openvino.kv.prefix_cache import PrefixCache
     from stillhouse.engines.openvino.scheduling.sequence import Sequence
     from stillhouse.engines.openvino.speculation.speculation import Speculation
 
@@ -94,7 +94,7 @@ class Scheduler:
     The most important sequence always advances, so everything is served in the end.
 
     Args:
-        prefixes: What sequences share of their prompts, in the same *blocks*.
+        prefix_cache: The prefixes that sequences share, held in the same *blocks*.
         speculation: Guesses at what decoding sequences say next; None where nobody does.
 
     """
@@ -102,14 +102,14 @@ class Scheduler:
     def __init__(
         self,
         blocks: KVBlocks,
-        prefixes: Prefixes,
+        prefix_cache: PrefixCache,
         limits: BatchLimits,
         *,
         block_size: int,
         speculation: Speculation | None = None,
     ) -> None:
         self._blocks = blocks
-        self._prefixes = prefixes
+        self._prefix_cache = prefix_cache
         self._limits = limits
         self._block_size = block_size
         self._speculation = speculation
@@ -139,8 +139,8 @@ class Scheduler:
         """Return the next step's batch, the most important sequence first."""
         self._grow_running()
         self._admit_waiting()
-        self._prefixes.forget_parts()
-        self._prefixes.restore(sorted(self._running, key=_importance))
+        self._prefix_cache.forget_partials()
+        self._prefix_cache.restore(sorted(self._running, key=_importance))
         return self._with_drafts(self._fill_batch())
 
     def advance(self, part: Slice, *, num_accepted: int = 0) -> None:
@@ -154,7 +154,7 @@ class Scheduler:
         sequence = part.sequence
         begin = sequence.num_computed
         sequence.num_computed += part.num_tokens + num_accepted
-        self._prefixes.publish(sequence, since=begin)
+        self._prefix_cache.publish(sequence, since=begin)
         # What was taken for guesses alone is free for others before anybody is preempted for it.
         while len(sequence.block_ids) > sequence.num_blocks_for(sequence.num_tokens):
             self._blocks.release(sequence.block_ids.pop())
@@ -168,7 +168,7 @@ class Scheduler:
             heapq.heapify(self._waiting)
         sequence.state = SequenceState.FINISHED
         if not self._waiting:
-            self._prefixes.forget_parts()
+            self._prefix_cache.forget_partials()
 
     def put_off(self, sequence: Sequence) -> None:
         """Take everything back from a running *sequence*, which waits elsewhere to be added."""
@@ -193,7 +193,7 @@ class Scheduler:
         while self._waiting:
             entry = heapq.heappop(self._waiting)
             sequence = entry[1]
-            if self._prefixes.is_awaited(sequence):
+            if self._prefix_cache.has_prefix_in_flight(sequence):
                 put_back.append(entry)
             elif self._make_room(sequence):
                 self._start_running(sequence)
@@ -284,22 +284,24 @@ class Scheduler:
         """
         if len(self._running) >= self._limits.max_sequences:
             return False
-        num_shared = sum(self._blocks.is_used(block) for block in self._prefixes.cached(sequence))
+        num_shared = sum(
+            self._blocks.is_used(block) for block in self._prefix_cache.cached(sequence)
+        )
         num_needed = sequence.num_blocks_for(sequence.num_tokens) - num_shared
         return num_needed + len(self._running) <= self._blocks.num_free
 
     # Changes of state.
 
     def _start_running(self, sequence: Sequence) -> None:
-        self._prefixes.adopt(sequence)
+        self._prefix_cache.reuse(sequence)
         while self._lacks_block(sequence):
             sequence.block_ids.append(self._blocks.allocate())
-        self._prefixes.claim(sequence)
+        self._prefix_cache.mark_in_flight(sequence)
         sequence.state = SequenceState.RUNNING
         self._running.append(sequence)
 
     def _stop_running(self, sequence: Sequence) -> None:
-        self._prefixes.abandon(sequence)
+        self._prefix_cache.release(sequence)
         # The end of a prefix is of use only with its beginning, so it shall be reused first.
         for block in reversed(sequence.block_ids):
             self._blocks.release(block)

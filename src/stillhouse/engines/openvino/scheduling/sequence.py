@@ -44,7 +44,7 @@ class Sequence:
         num_cached: Prompt tokens in whole blocks found in the prefix cache, in memory or on disk,
             when the sequence first ran; None before that.
         num_public_blocks: So many blocks at the beginning are everybody's.
-        num_spilled_blocks: The blocks up to here are to be brought back from disk.
+        num_disk_blocks: The blocks up to here are to be brought back from disk.
         was_preempted: Whether it ran before and had to give everything back.
 
     """
@@ -72,7 +72,7 @@ class Sequence:
         self._block_size = block_size
         self._stop_token_ids = frozenset(request.stop_token_ids)
         self.num_public_blocks = request.num_public_tokens // block_size
-        self.num_spilled_blocks = 0
+        self.num_disk_blocks = 0
         self.was_preempted = False
         self._hashes: list[bytes] = []
 
@@ -113,7 +113,7 @@ class Sequence:
     @property
     def is_restoring(self) -> bool:
         """Whether blocks of it are still to be brought back from disk."""
-        return self.num_computed < self.num_spilled_blocks * self._block_size
+        return self.num_computed < self.num_disk_blocks * self._block_size
 
     def num_blocks_for(self, num_tokens: int) -> int:
         """Return how many blocks hold *num_tokens*."""
@@ -128,7 +128,7 @@ class Sequence:
         return self._hashes[index]
 
     @cached_property
-    def part_hash(self) -> bytes | None:
+    def partial_hash(self) -> bytes | None:
         """The name of what lies between the prompt's last shared block and its last token."""
         last = self.num_prompt_tokens - 1
         index = last // self._block_size

@@ -1,5 +1,5 @@
 """
-The tokens that a step's logits give a sequence: guesses only where they are what is drawn.
+The tokens that a step's logits give a sequence: guesses only where they are what is sampled.
 
 Source:
     With a draft that is certain of its tokens, to draw from the model and go on only where the
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Drawn:
+class SamplerOutput:
     """
     What was drawn in one step.
 
@@ -46,7 +46,7 @@ class Drawn:
         return max(0, len(self.token_ids) - 1)
 
 
-def draw_tokens(sequence: Sequence, logits: NDArray[float32], draft: Draft) -> Drawn:
+def sample_tokens(sequence: Sequence, logits: NDArray[float32], draft: Draft) -> SamplerOutput:
     """
     Draw the sequence's next tokens and append them: one, and one more for each guess that is right.
 
@@ -56,19 +56,19 @@ def draw_tokens(sequence: Sequence, logits: NDArray[float32], draft: Draft) -> D
         draft: What was guessed; may be empty.
 
     """
-    drawn = Drawn()
-    for row, guess in zip(logits, (*draft.token_ids, None), strict=True):
+    output = SamplerOutput()
+    for row, draft_token_id in zip(logits, (*draft.token_ids, None), strict=True):
         try:
             token_id = _draw(sequence, row)
         except InvalidRequestError as error:
-            drawn.error = error
+            output.error = error
             break
-        drawn.token_ids.append(token_id)
+        output.token_ids.append(token_id)
         if sequence.request.top_logprobs is not None:
-            drawn.logprobs.append(step_logprobs(row, token_id, sequence.request.top_logprobs))
-        if token_id != guess or sequence.finish is not None:
+            output.logprobs.append(step_logprobs(row, token_id, sequence.request.top_logprobs))
+        if token_id != draft_token_id or sequence.finish is not None:
             break
-    return drawn
+    return output
 
 
 def _draw(sequence: Sequence, logits: NDArray[float32]) -> int:

@@ -36,7 +36,7 @@ COMMON_STEP = 0.1  # by which that of all sequences does
 FIRST_CREDIT = 1.5  # tokens
 MAX_CREDIT = 4.0
 EARNED_PER_TOKEN = 0.01
-GUESSES_PER_CREDIT = 2.0
+DRAFT_TOKENS_PER_CREDIT = 2.0
 #: Tokens for a guess, however little or much longer a step seems to take for it.
 PRICES = (0.25, 1.0)
 MAX_PROBE_CREDIT = 2.0  # for guesses against all odds, to find out when odds have changed
@@ -126,7 +126,7 @@ class Speculation:
             if candidate.num_chosen
         }
 
-    def saw(self, sequence: Sequence, draft: Draft, *, num_accepted: int) -> None:
+    def record(self, sequence: Sequence, draft: Draft, *, num_accepted: int) -> None:
         """
         Learn from a step of *sequence*.
 
@@ -159,7 +159,7 @@ class Speculation:
             # The step draws one token more than it guesses.
             num_wanted = min(
                 self.max_draft_tokens,
-                int(GUESSES_PER_CREDIT * record.credit),
+                int(DRAFT_TOKENS_PER_CREDIT * record.credit),
                 sequence.num_tokens_left - 1,
             )
             if num_wanted < 1:
@@ -173,7 +173,7 @@ class Speculation:
         self, candidates: list[_Candidate], num_sequences: int, num_tokens: int, most: int
     ) -> int:
         """Choose the likeliest guesses, as many as make the most of a second; return how many."""
-        guesses = sorted(
+        likeliest = sorted(
             (
                 (probability, place)
                 for place, candidate in enumerate(candidates)
@@ -183,22 +183,22 @@ class Speculation:
         )[:most]
         expected = float(num_sequences)
         best_speed, num_chosen = MIN_GAIN * expected / self._predict_s(num_tokens), 0
-        for count, (probability, _) in enumerate(guesses, 1):
+        for count, (probability, _) in enumerate(likeliest, 1):
             expected += probability
             # Every size up to 8, then in steps of an eighth.
-            if count < len(guesses) and count % (1 + count // 8):
+            if count < len(likeliest) and count % (1 + count // 8):
                 continue
             speed = expected / self._expect_s(num_tokens, count)
             if speed > best_speed:
                 best_speed, num_chosen = speed, count
-        for _, place in guesses[:num_chosen]:
+        for _, place in likeliest[:num_chosen]:
             candidates[place].num_chosen += 1
         return num_chosen
 
-    def _price(self, num_sequences: int, num_tokens: int, num_guesses: int) -> float:
+    def _price(self, num_sequences: int, num_tokens: int, num_draft_tokens: int) -> float:
         """Return what each of so many guesses costs, in tokens that its time would have given."""
-        longer = self._expect_s(num_tokens, num_guesses) / self._predict_s(num_tokens) - 1
-        return min(max(PRICES[0], longer * num_sequences / num_guesses), PRICES[1])
+        longer = self._expect_s(num_tokens, num_draft_tokens) / self._predict_s(num_tokens) - 1
+        return min(max(PRICES[0], longer * num_sequences / num_draft_tokens), PRICES[1])
 
     def _probe(self, candidates: list[_Candidate], most: int, price: float) -> None:
         """
@@ -213,11 +213,13 @@ class Speculation:
                 candidate.num_chosen = 1
                 self._probe_credit -= price
 
-    def _expect_s(self, num_tokens: int, num_guesses: int) -> float:
+    def _expect_s(self, num_tokens: int, num_draft_tokens: int) -> float:
         """Return how long a step takes with guesses: no less than their share of a larger one."""
         base_s = self._predict_s(num_tokens)
-        per_guess_s = (self._predict_s(num_tokens + SMALLEST_SPAN) - base_s) / SMALLEST_SPAN
-        return max(self._predict_s(num_tokens + num_guesses), base_s + per_guess_s * num_guesses)
+        per_token_s = (self._predict_s(num_tokens + SMALLEST_SPAN) - base_s) / SMALLEST_SPAN
+        return max(
+            self._predict_s(num_tokens + num_draft_tokens), base_s + per_token_s * num_draft_tokens
+        )
 
     def _predict_s(self, num_tokens: int) -> float:
         predicted_s = self._step_times.predict_s(num_tokens)

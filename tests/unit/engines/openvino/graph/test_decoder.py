@@ -145,7 +145,7 @@ def test_the_warm_up_knows_what_steps_take(tmp_path):
 
 
 def test_every_run_teaches_what_its_size_takes(tmp_path):
-    """A run counts with all its tokens, guesses among them."""
+    """A run counts with all its tokens, draft tokens among them."""
     write_checkpoint(tmp_path, LLAMA_CONFIG)
     decoder = make_decoder(tmp_path, WeightFormat.INT8, Precision.F32)
     sequence = make_sequence(decoder, list(range(10)), [3])

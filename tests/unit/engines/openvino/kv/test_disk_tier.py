@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from stillhouse.engines.openvino.kv.disk_tier import HEADER_BYTES, PrefixSpill, forget_spilled
+from stillhouse.engines.openvino.kv.disk_tier import HEADER_BYTES, DiskTier, remove_disk_tiers
 from stillhouse.errors import ConfigError
 from tests.effort import examples
 from tests.unit.engines.openvino.block_memory import BlockMemory
 
 FILE_BYTES = HEADER_BYTES + BlockMemory.block_bytes
-PATIENCE_S = 10.0
+TIMEOUT_S = 10.0
 
 
 def name_of(number: int) -> bytes:
@@ -35,25 +35,25 @@ class Disk:
     def __init__(self, folder: Path, max_files: int = 8, identity: bytes = b"model") -> None:
         self.folder = folder
         self.memory = BlockMemory(2)
-        self.spill = PrefixSpill(
+        self.disk_tier = DiskTier(
             folder, self.memory, identity=identity, max_bytes=max_files * FILE_BYTES + 1
         )
 
     def save(self, *numbers: int) -> None:
         for number in numbers:
             self.memory.slots[0] = number
-            self.spill.save(name_of(number), 0)
+            self.disk_tier.save(name_of(number), 0)
 
     def restore(self, number: int) -> bool:
         """Return whether block *number* came back, and check that it did so with its content."""
         self.memory.slots[1] = -1
-        is_back = self.spill.restore(name_of(number), 1)
+        is_back = self.disk_tier.restore(name_of(number), 1)
         expected = number if is_back else -1
         assert (expected == self.memory.slots[1]).all()
         return is_back
 
     def close(self) -> None:
-        self.spill.close(PATIENCE_S)
+        self.disk_tier.close(TIMEOUT_S)
 
 
 def path_of(folder: Path, number: int) -> Path:
@@ -153,7 +153,7 @@ def test_a_wrong_file_is_removed_and_never_served(
     assert not disk.restore(1)
     assert not path_of(tmp_path, 1).is_symlink()
     assert not path_of(tmp_path, 1).exists()
-    assert not disk.spill.holds(name_of(1))
+    assert not disk.disk_tier.holds(name_of(1))
     assert disk.restore(2)
 
 
@@ -186,7 +186,7 @@ def test_a_file_that_goes_while_a_process_starts_is_no_error(tmp_path, monkeypat
     """Another engine on the same folder may remove what has just been listed."""
     gone = path_of(tmp_path, 1)
     monkeypatch.setattr(Path, "iterdir", lambda _: iter([gone, gone.with_suffix(".part")]))
-    assert not Disk(tmp_path).spill.holds(name_of(1))
+    assert not Disk(tmp_path).disk_tier.holds(name_of(1))
 
 
 def test_the_least_recently_used_goes_first_also_after_a_restart(tmp_path):
@@ -197,7 +197,7 @@ def test_the_least_recently_used_goes_first_also_after_a_restart(tmp_path):
     for seconds, number in enumerate((2, 3, 1)):
         os.utime(path_of(tmp_path, number), (1000 + seconds, 1000 + seconds))
     disk = Disk(tmp_path, max_files=3)
-    disk.spill.touch([name_of(2)])
+    disk.disk_tier.touch([name_of(2)])
     disk.save(4)
     disk.close()
     assert [True, True, False, True] == [disk.restore(number) for number in (1, 2, 3, 4)]
@@ -230,7 +230,7 @@ def test_the_bound_holds_and_content_is_right_whatever_happens(max_files, lives)
                 if action == "save":
                     disk.save(number)
                 elif action == "touch":
-                    disk.spill.touch([name_of(number)])
+                    disk.disk_tier.touch([name_of(number)])
                 else:
                     disk.restore(number)
                 assert num_bytes_in(directory) <= max_files * FILE_BYTES
@@ -250,16 +250,14 @@ def num_bytes_in(directory: str) -> int:
 
 def test_less_than_one_block_is_refused(tmp_path):
     """The error names the setting, its value and what a block takes."""
-    with pytest.raises(
-        ConfigError, match=rf"prefix_spill_bytes is 1; one block takes {FILE_BYTES}"
-    ):
-        PrefixSpill(tmp_path, BlockMemory(1), identity=b"", max_bytes=1)
+    with pytest.raises(ConfigError, match=rf"prefix_disk_bytes is 1; one block takes {FILE_BYTES}"):
+        DiskTier(tmp_path, BlockMemory(1), identity=b"", max_bytes=1)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     """The operator is told at the start, not when the first block is lost."""
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ConfigError, match=r"prefix_spill_dir: .*file/model cannot be written"):
+    with pytest.raises(ConfigError, match=r"prefix_disk_dir: .*file/model cannot be written"):
         Disk(tmp_path / "file" / "model")
 
 
@@ -288,8 +286,8 @@ def test_a_disk_that_becomes_full_leaves_no_half_of_a_file(tmp_path):
             disk.close()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-    assert ["prefix_spill_fails"] == [log["event"] for log in logs]
-    assert not disk.spill.holds(name_of(1))
+    assert ["prefix_disk_write_failed"] == [log["event"] for log in logs]
+    assert not disk.disk_tier.holds(name_of(1))
     assert [] == [*tmp_path.iterdir()]
 
 
@@ -308,7 +306,7 @@ def test_a_log_that_fails_with_the_disk_harms_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdout", FullLog())
     disk.save(1)
     disk.close()
-    assert not disk.spill._queue
+    assert not disk.disk_tier._queue
 
 
 def test_forgetting_takes_a_name_as_it_is(tmp_path):
@@ -316,7 +314,7 @@ def test_forgetting_takes_a_name_as_it_is(tmp_path):
     disk = Disk(tmp_path / "m[1]-int8-1")
     disk.save(1)
     disk.close()
-    forget_spilled(tmp_path, "m[1]-int8")
+    remove_disk_tiers(tmp_path, "m[1]-int8")
     assert [] == [*tmp_path.iterdir()]
 
 
@@ -327,10 +325,10 @@ def test_forgetting_removes_what_earlier_versions_left(tmp_path):
         disk = Disk(folder)
         disk.save(1)
         disk.close()
-    forget_spilled(tmp_path, "m-int8", but=kept)
+    remove_disk_tiers(tmp_path, "m-int8", but=kept)
     assert {kept, other} == {*tmp_path.iterdir()}
     (kept / "notes.txt").write_text("mine")
-    forget_spilled(tmp_path, "m-int8")
+    remove_disk_tiers(tmp_path, "m-int8")
     assert ["notes.txt"] == [path.name for path in kept.iterdir()]
     assert not (tmp_path / "never made").exists()
-    forget_spilled(tmp_path / "never made", "m-int8")
+    remove_disk_tiers(tmp_path / "never made", "m-int8")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.openvino.kv.blocks import KVBlocks
-from stillhouse.engines.openvino.kv.disk_tier import HEADER_BYTES, PrefixSpill
-from stillhouse.engines.openvino.kv.prefix_cache import MAX_RESTORED_BYTES, Prefixes
+from stillhouse.engines.openvino.kv.disk_tier import HEADER_BYTES, DiskTier
+from stillhouse.engines.openvino.kv.prefix_cache import MAX_RESTORED_BYTES, PrefixCache
 from stillhouse.engines.openvino.scheduling.prompt_budget import unbounded
 from stillhouse.engines.openvino.scheduling.scheduler import BatchLimits, Scheduler, Slice
 from stillhouse.engines.openvino.scheduling.sequence import Sequence, SequenceState
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FILE_BYTES = HEADER_BYTES + BlockMemory.block_bytes
 MAX_STEPS = 5000
-PATIENCE_S = 10.0
+TIMEOUT_S = 10.0
 
 
 class Bench:
@@ -41,19 +41,19 @@ class Bench:
         *,
         max_sequences: int = 8,
         chunk: int | None = None,
-        spill_dir: Path | None = None,
+        disk_dir: Path | None = None,
         max_files: int = 64,
     ) -> None:
         self.memory = BlockMemory(num_blocks)
         self.blocks = KVBlocks(num_blocks)
-        self.spill: PrefixSpill | None = None
-        if spill_dir:
-            self.spill = PrefixSpill(
-                spill_dir, self.memory, identity=b"bench", max_bytes=max_files * FILE_BYTES
+        self.disk_tier: DiskTier | None = None
+        if disk_dir:
+            self.disk_tier = DiskTier(
+                disk_dir, self.memory, identity=b"bench", max_bytes=max_files * FILE_BYTES
             )
         self.scheduler = Scheduler(
             self.blocks,
-            Prefixes(self.blocks, self.memory, block_size=BLOCK_SIZE, spill=self.spill),
+            PrefixCache(self.blocks, self.memory, block_size=BLOCK_SIZE, disk_tier=self.disk_tier),
             BatchLimits(max_sequences, 40, unbounded, chunk),
             block_size=BLOCK_SIZE,
         )
@@ -98,13 +98,13 @@ class Bench:
 
     def close(self) -> None:
         """End as a sound process does: what was to be kept is on the disk."""
-        if self.spill is not None:
-            self.spill.close(PATIENCE_S)
+        if self.disk_tier is not None:
+            self.disk_tier.close(TIMEOUT_S)
 
 
 @contextmanager
 def bench_on(directory: Path, **options) -> Iterator[Bench]:
-    bench = Bench(spill_dir=directory, **options)
+    bench = Bench(disk_dir=directory, **options)
     try:
         yield bench
     finally:

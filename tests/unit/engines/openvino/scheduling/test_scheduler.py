@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.openvino.kv.blocks import KVBlocks
-from stillhouse.engines.openvino.kv.prefix_cache import Prefixes
+from stillhouse.engines.openvino.kv.prefix_cache import PrefixCache
 from stillhouse.engines.openvino.scheduling.prompt_budget import unbounded
 from stillhouse.engines.openvino.scheduling.scheduler import BatchLimits, Scheduler, Slice
 from stillhouse.engines.openvino.scheduling.sequence import Sequence, SequenceState
@@ -57,8 +57,8 @@ def next_token(sequence: Sequence) -> int:
     return 1000 + sequence.num_tokens % 3
 
 
-class Guesses(Speculation):
-    """Guesses of any length, the first of which, up to so many, are right."""
+class ScriptedSpeculation(Speculation):
+    """Draft tokens of any length, the first of which, up to so many, are right."""
 
     def __init__(self, most: int, most_right: int = 11) -> None:
         super().__init__(StepTimes(), max_draft_tokens=most)
@@ -72,10 +72,10 @@ class Guesses(Speculation):
         for sequence in sequences:
             size = min(self._random.randint(0, self._most), sequence.num_tokens_left - 1, most)
             num_right = self._random.randint(0, self._most_right)
-            guesses = [1000 + (sequence.num_tokens + place) % 3 for place in range(num_right)]
+            draft_ids = [1000 + (sequence.num_tokens + place) % 3 for place in range(num_right)]
             if size > 0:
                 most -= size
-                drafts[sequence.sequence_id] = Draft((*guesses, *[-1] * size)[:size], 2)
+                drafts[sequence.sequence_id] = Draft((*draft_ids, *[-1] * size)[:size], 2)
         return drafts
 
 
@@ -98,7 +98,7 @@ class Bench:
         self.max_batch_tokens = max_batch_tokens
         self.scheduler = Scheduler(
             self.blocks,
-            Prefixes(self.blocks, Parts(self.memory), block_size=BLOCK_SIZE),
+            PrefixCache(self.blocks, Parts(self.memory), block_size=BLOCK_SIZE),
             BatchLimits(max_sequences, max_batch_tokens, prompt_budget, prefill_chunk_tokens),
             block_size=BLOCK_SIZE,
             speculation=speculation,
@@ -133,10 +133,10 @@ class Bench:
     def draw(self, part: Slice) -> int:
         """Append what the step gives, and return how many tokens it is."""
         sequence, before = part.sequence, part.sequence.num_tokens
-        for guess in (*part.draft.token_ids, None):
+        for draft_id in (*part.draft.token_ids, None):
             token_id = next_token(sequence)
             sequence.append(token_id)
-            if sequence.finish is not None or token_id != guess:
+            if sequence.finish is not None or token_id != draft_id:
                 break
         return sequence.num_tokens - before
 
@@ -204,12 +204,12 @@ arrivals = st.builds(
     max_sequences=st.integers(1, 6),
     num_spare_tokens=st.integers(1, 20),
     chunks=st.integers(1, 20) | st.lists(st.integers(1, 30), min_size=1),
-    most_guesses=st.integers(0, 11),
+    most_draft_tokens=st.integers(0, 11),
 )
 def test_whatever_arrives_is_served_from_its_own_history(
-    *, plan, num_blocks, max_sequences, num_spare_tokens, chunks, most_guesses
+    *, plan, num_blocks, max_sequences, num_spare_tokens, chunks, most_draft_tokens
 ):
-    """Shared prefixes, priorities, preemption, cancels and guesses never mix up two sequences."""
+    """Prefixes, priorities, preemption, cancels and draft tokens never mix up two sequences."""
     is_fixed = isinstance(chunks, int)
     left = cycle([chunks] if is_fixed else chunks)
     bench = Bench(
@@ -218,7 +218,7 @@ def test_whatever_arrives_is_served_from_its_own_history(
         max_batch_tokens=max_sequences + num_spare_tokens,
         prompt_budget=unbounded if is_fixed else lambda _, most: min(most, next(left)),
         prefill_chunk_tokens=chunks if is_fixed else None,
-        speculation=Guesses(most_guesses),
+        speculation=ScriptedSpeculation(most_draft_tokens),
     )
     cancels = {}
     for step in range(31):
@@ -411,30 +411,30 @@ def test_four_answers_compute_their_prompt_once():
     assert [0, *3 * [4 * BLOCK_SIZE]] == [sequence.num_cached for sequence in sequences]
 
 
-def test_guesses_take_no_block_that_another_needs():
-    """Beside guesses that always fail, nobody is preempted who would not be without them."""
-    bench = Bench(7, speculation=Guesses(11, most_right=0))
+def test_draft_tokens_take_no_block_that_another_needs():
+    """Beside draft tokens that always fail, nobody is preempted who would not be without them."""
+    bench = Bench(7, speculation=ScriptedSpeculation(11, most_right=0))
     sequences = [bench.add([1] * 5, 20), bench.add([2] * 5, 7, salt="other")]
     bench.run()
     assert not any(sequence.was_preempted for sequence in sequences)
 
 
-def test_guesses_use_blocks_for_a_step_only():
-    """A block that was taken for guesses that failed is free again when the step is done."""
-    bench = Bench(8, speculation=Guesses(0))
+def test_draft_tokens_use_blocks_for_a_step_only():
+    """A block that was taken for draft tokens that failed is free again when the step is done."""
+    bench = Bench(8, speculation=ScriptedSpeculation(0))
     sequence = bench.add([1] * 6, 9)
     bench.step()
     (part,) = bench.scheduler.schedule()
-    guessed = bench.scheduler._with_draft(part, Draft((-1,) * 6, 2))
-    assert (7, 4) == (guessed.num_rows, len(sequence.block_ids))
+    speculated = bench.scheduler._with_draft(part, Draft((-1,) * 6, 2))
+    assert (7, 4) == (speculated.num_rows, len(sequence.block_ids))
     sequence.append(1)
-    bench.scheduler.advance(guessed)
+    bench.scheduler.advance(speculated)
     assert 2 == len(sequence.block_ids)
 
 
-def test_guesses_are_cut_to_the_blocks_that_are_free():
+def test_draft_tokens_are_cut_to_the_blocks_that_are_free():
     """Where no further block is free, as many are computed as the sequence has places for."""
-    bench = Bench(2, speculation=Guesses(0))
+    bench = Bench(2, speculation=ScriptedSpeculation(0))
     sequence = bench.add([1] * 5, 3)
     bench.step()
     (part,) = bench.scheduler.schedule()

@@ -1,4 +1,4 @@
-"""Guesses from what a sequence has said, beside a search without any cleverness."""
+"""Draft tokens from what a sequence has said, beside a search without any cleverness."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def searched(token_ids: list[int], num_tokens: int) -> Draft:
     num_tokens=st.integers(0, 20),
 )
 def test_the_latest_of_the_longest_matches_is_copied(token_ids, num_tokens):
-    """However often parts of the end stood before, the guess is that of a plain search."""
+    """However often parts of the end stood before, the draft token is that of a plain search."""
     assert searched(token_ids, num_tokens) == find_draft(array("q", token_ids), num_tokens)
 
 
 @pytest.mark.parametrize("token_ids", [[1], [1, 1], [1, 2, 3, 4], [5, 1, 7, 1]])
-def test_nothing_is_guessed_where_nothing_repeats(token_ids):
+def test_nothing_is_drafted_where_nothing_repeats(token_ids):
     """A single token that stood before is not enough."""
     assert NO_DRAFT == find_draft(array("q", token_ids), 8)
 
@@ -61,6 +61,6 @@ def test_a_text_can_grow_after_it_was_looked_through():
 
 
 def test_a_draft_is_cut_from_its_end():
-    """Where there is room for fewer guesses, the first of them are left; for none, none at all."""
+    """A draft is cut to its first tokens, and to nothing where there is room for none."""
     draft = Draft((1, 2, 3), 4)
     assert [NO_DRAFT, NO_DRAFT, Draft((1, 2), 4), draft] == [draft.cut(n) for n in (-1, 0, 2, 9)]

@@ -1,4 +1,4 @@
-"""How many guesses are made, in texts and on machines that are made up."""
+"""How many draft tokens are made, in texts and on machines that are made up."""
 
 from __future__ import annotations
 
@@ -90,16 +90,16 @@ class Talk:
         self.time += self.speculation._predict_s(num_sequences + num_rows)
         for sequence in self.sequences:
             draft = drafts.get(sequence.sequence_id)
-            guesses = draft.token_ids if draft else ()
+            draft_ids = draft.token_ids if draft else ()
             num_accepted = 0
-            for guess in (*guesses, None):
+            for draft_id in (*draft_ids, None):
                 token_id = author(sequence)
                 sequence.append(token_id)
                 self.num_tokens += 1
-                if guess != token_id:
+                if draft_id != token_id:
                     break
                 num_accepted += 1
-            self.speculation.saw(sequence, draft or NO_DRAFT, num_accepted=num_accepted)
+            self.speculation.record(sequence, draft or NO_DRAFT, num_accepted=num_accepted)
 
     def go_on(self, author: Author, num_tokens: int) -> Talk:
         """Say so much more, and forget what was counted before."""
@@ -130,7 +130,7 @@ def edited_song(sequence: Sequence) -> int:
 @pytest.mark.parametrize("vocab_size", [8, 30])
 @pytest.mark.parametrize("num_sequences", [1, 8])
 @pytest.mark.parametrize("step_s", [wide, usual, affine, narrow])
-def test_where_nothing_repeats_next_to_nothing_is_guessed(step_s, num_sequences, vocab_size):
+def test_where_nothing_repeats_next_to_nothing_is_drafted(step_s, num_sequences, vocab_size):
     """At most 3 % of the time is lost, and few rows however cheap they seem."""
     talk = Talk.on(step_s, num_sequences).go_on(noise(vocab_size), 1000 * num_sequences)
     num_right = talk.num_tokens - talk.num_steps * num_sequences
@@ -158,8 +158,8 @@ def test_where_all_repeats_a_step_gives_several_tokens(author):
     assert talk.num_steps < talk.num_tokens / 3
 
 
-def test_the_machine_decides_how_much_is_guessed():
-    """On a machine that gains nothing from larger steps, the same text makes nobody guess."""
+def test_the_machine_decides_how_much_is_drafted():
+    """On a machine that gains nothing from larger steps, the same text drafts nothing."""
     num_rows = {
         step_s: Talk.on(step_s).go_on(song, 60).go_on(song, 1000).num_rows
         for step_s in (wide, usual, narrow)
@@ -168,7 +168,7 @@ def test_the_machine_decides_how_much_is_guessed():
     assert num_rows[narrow] <= 30
 
 
-def test_many_guess_less_than_one():
+def test_many_sequences_draft_less_than_one():
     """The rows that one sequence has almost for nothing, sixteen sequences have to pay for."""
     rng = np.random.default_rng(0)
     prompt = [*range(600)]
@@ -177,17 +177,17 @@ def test_many_guess_less_than_one():
         is_edited = rng.random() < 0.5
         return sequence.num_tokens + 1000 * int(is_edited) - len(prompt)
 
-    def guesses_per_token(num_sequences: int) -> float:
+    def drafts_per_token(num_sequences: int) -> float:
         talk = Talk.on(usual, num_sequences, prompt)
         talk.go_on(half, 100 * num_sequences).go_on(half, 400 * num_sequences)
         return talk.num_rows / talk.num_tokens
 
-    assert guesses_per_token(16) < guesses_per_token(1) / 2
+    assert drafts_per_token(16) < drafts_per_token(1) / 2
 
 
 @pytest.mark.parametrize("num_sequences", [1, 16])
 def test_it_is_noticed_when_fortune_changes(num_sequences):
-    """After a thousand tokens without luck, a text that repeats is guessed within 150."""
+    """After a thousand tokens without luck, a text that repeats is drafted within 150."""
     prompt = [*range(100, 130)]
     talk = Talk.on(usual, num_sequences, prompt)
     talk.go_on(noise(30), 1000 * num_sequences)
@@ -196,13 +196,13 @@ def test_it_is_noticed_when_fortune_changes(num_sequences):
 
 
 def test_the_end_of_luck_costs_little():
-    """When a copy ends, a few steps of guesses fail and no more."""
+    """When a copy ends, a few steps of draft tokens fail and no more."""
     talk = Talk.on(usual).go_on(song, 500)
     talk.go_on(noise(30), 200)
     assert talk.num_rows < 60
 
 
-def test_guesses_keep_to_what_there_is_room_for():
+def test_draft_tokens_keep_to_what_there_is_room_for():
     """Neither the step nor the answer becomes longer than it may."""
     talk = Talk.on(wide, 20).go_on(song, 4000)
     drafts = talk.speculation.draft(talk.sequences, num_tokens=20, most=7)
@@ -217,7 +217,7 @@ def test_guesses_keep_to_what_there_is_room_for():
     assert {} == talk.speculation.draft([ending], num_tokens=1, most=10_000)
 
 
-def test_the_surest_guesses_come_first():
+def test_the_surest_draft_tokens_come_first():
     """Where there is room for some only, they are those of the sequence that has had luck."""
     talk = Talk.on(wide)
     talk.join([0])
@@ -234,7 +234,7 @@ def test_the_surest_guesses_come_first():
     assert {lucky.sequence_id: (6, 7, 8)} == {key: d.token_ids for key, d in drafts.items()}
 
 
-def test_nothing_is_guessed_before_the_first_step_is_timed():
+def test_nothing_is_drafted_before_the_first_step_is_timed():
     """Who knows nothing of the machine takes no chances."""
     speculation = Speculation(StepTimes(), max_draft_tokens=8)
     talk = Talk(speculation, [])
@@ -246,7 +246,7 @@ def test_nothing_is_guessed_before_the_first_step_is_timed():
 
 
 def test_it_can_be_switched_off():
-    """With no guesses allowed there are none, in whatever text."""
+    """With no draft tokens allowed there are none, in whatever text."""
     speculation = Speculation(Machine(wide), max_draft_tokens=0)
     talk = Talk(speculation, [])
     talk.join([1, 2, 3] * 5)
@@ -254,8 +254,8 @@ def test_it_can_be_switched_off():
     assert (0, 500) == (talk.num_rows, talk.num_steps)
 
 
-@pytest.mark.parametrize(("step_s", "is_guessed"), [(0.0039, False), (0.0041, True)])
-def test_nothing_is_guessed_where_steps_are_shorter_than_the_search(step_s, is_guessed):
-    """A model so small that two sequences take less than 4 ms loses no time with guesses."""
+@pytest.mark.parametrize(("step_s", "is_drafted"), [(0.0039, False), (0.0041, True)])
+def test_nothing_is_drafted_where_steps_are_shorter_than_the_search(step_s, is_drafted):
+    """A model so small that two sequences take less than 4 ms loses no time with draft tokens."""
     talk = Talk.on(lambda _: step_s, 2, [1, 2, 3] * 5)
-    assert is_guessed == bool(talk.speculation.draft(talk.sequences, num_tokens=2, most=100))
+    assert is_drafted == bool(talk.speculation.draft(talk.sequences, num_tokens=2, most=100))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stillhouse.engines.base import EngineFinish, GenerateStep
 from stillhouse.engines.worker.frames import FrameError, Loading, Steps, ToGateway, encode
-from stillhouse.engines.worker.process import Line
+from stillhouse.engines.worker.process import FrameReader
 from stillhouse.engines.worker.streams import Stream
 from stillhouse.errors import EngineCrashedError
 from stillhouse.types.chat import TokenUsage
@@ -31,11 +31,11 @@ def test_messages_come_however_they_are_cut(cuts: list[int]) -> None:
     """The same messages come in the same order, each as soon as it is whole."""
 
     async def received() -> list[ToGateway]:
-        line, messages = Line(), []
+        reader, messages = FrameReader(), []
         for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(FRAMES)], strict=True):
-            line.data_received(FRAMES[begin:end])
-        line.connection_lost(None)
-        while arrived := await line.arrived():
+            reader.data_received(FRAMES[begin:end])
+        reader.connection_lost(None)
+        while arrived := await reader.arrived():
             messages.append(arrived.popleft())
         return messages
 
@@ -44,45 +44,45 @@ def test_messages_come_however_they_are_cut(cuts: list[int]) -> None:
 
 async def test_all_that_is_there_comes_at_once() -> None:
     """Who waits is woken by the first frame and finds the others beside it."""
-    line = Line()
-    waiting = asyncio.create_task(line.arrived())
+    reader = FrameReader()
+    waiting = asyncio.create_task(reader.arrived())
     await asyncio.sleep(0)
-    line.data_received(FRAMES)
+    reader.data_received(FRAMES)
     assert MESSAGES == list(await waiting)
 
 
 async def test_a_frame_that_is_cut_short_by_the_end_is_none() -> None:
     """What a dying worker did not finish is not told, and the end is."""
-    line = Line()
-    line.data_received(FRAMES[:-1])
-    line.connection_lost(ConnectionResetError())
-    arrived = await line.arrived()
+    reader = FrameReader()
+    reader.data_received(FRAMES[:-1])
+    reader.connection_lost(ConnectionResetError())
+    arrived = await reader.arrived()
     assert MESSAGES[:-1] == list(arrived)
     arrived.clear()
-    assert not await line.arrived()
+    assert not await reader.arrived()
 
 
 @pytest.mark.parametrize("noise", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1"])
 async def test_noise_is_told_behind_what_came_before_it(noise: bytes) -> None:
     """Sound messages are not lost to the nonsense that follows, behind which nothing is read."""
-    line = Line()
-    line.data_received(FRAMES + noise)
-    line.data_received(FRAMES)
-    arrived = await line.arrived()
+    reader = FrameReader()
+    reader.data_received(FRAMES + noise)
+    reader.data_received(FRAMES)
+    arrived = await reader.arrived()
     assert MESSAGES == list(arrived)
     arrived.clear()
     with pytest.raises(FrameError):
-        await line.arrived()
+        await reader.arrived()
 
 
 async def test_a_wait_that_is_given_up_loses_nothing() -> None:
     """A message that comes when a wait has been cancelled is there for the next one."""
-    line = Line()
-    waiting = asyncio.create_task(line.arrived())
+    reader = FrameReader()
+    waiting = asyncio.create_task(reader.arrived())
     await asyncio.sleep(0)
     waiting.cancel()
-    line.data_received(FRAMES)
-    assert MESSAGES == list(await line.arrived())
+    reader.data_received(FRAMES)
+    assert MESSAGES == list(await reader.arrived())
 
 
 async def put_all(stream: Stream) -> None:
