@@ -35,7 +35,7 @@ from chat_checkpoint import add_words
 from engine_checkpoint import make_checkpoint
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.demo_models import DEMO_MODEL
-from stillhouse.engines.base import Engine, GenerateRequest
+from stillhouse.engines.base import GenerateRequest, TokenEngine
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings
 from stillhouse.text.chat_model import ChatModel
@@ -69,7 +69,7 @@ class Sides:
     key: str
     model: str
     chat: ChatModel
-    engine: Engine
+    engine: TokenEngine
 
     async def over_http(self, prompt: str, max_tokens: int) -> Timing:
         """Ask the server, on a connection of its own, as cheaply as a client can."""

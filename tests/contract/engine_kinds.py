@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
-from stillhouse.engines.worker.supervisor import ChildEngine
+from stillhouse.engines.worker.supervisor import WorkerEngine
 from stillhouse.testing.fake_engine.engine import fake_engine
 from stillhouse.testing.fake_engine.settings import FakeSettings
 from tests.ascii_tokenizer import write_ascii_tokenizer
@@ -33,15 +33,15 @@ class EngineShape:
     max_sequences: int = 64
 
 
-RunningEngine = Callable[[EngineShape], contextlib.AbstractAsyncContextManager[ChildEngine]]
+RunningEngine = Callable[[EngineShape], contextlib.AbstractAsyncContextManager[WorkerEngine]]
 
 
-def openvino_on_random_weights(directory: Path) -> Callable[[EngineShape], ChildEngine]:
+def openvino_on_random_weights(directory: Path) -> Callable[[EngineShape], WorkerEngine]:
     """Return a maker of embedded engines in float32, in which no batch can change a token."""
     write_checkpoint(directory / "checkpoint", LLAMA_CONFIG)
     write_ascii_tokenizer(directory / "checkpoint")
 
-    def make(shape: EngineShape) -> ChildEngine:
+    def make(shape: EngineShape) -> WorkerEngine:
         settings = EngineSettings(
             checkpoint_dir=directory / "checkpoint",
             cache_dir=directory / "cache",
@@ -57,11 +57,11 @@ def openvino_on_random_weights(directory: Path) -> Callable[[EngineShape], Child
     return make
 
 
-def fake(directory: Path) -> Callable[[EngineShape], ChildEngine]:
+def fake(directory: Path) -> Callable[[EngineShape], WorkerEngine]:
     """Return a maker of fake engines with the same vocabulary and context."""
     write_checkpoint(directory / "checkpoint", LLAMA_CONFIG)
 
-    def make(shape: EngineShape) -> ChildEngine:
+    def make(shape: EngineShape) -> WorkerEngine:
         settings = FakeSettings(
             checkpoint_dir=directory / "checkpoint",
             word_ids=(0, LLAMA_CONFIG["vocab_size"] - 1),
@@ -79,11 +79,11 @@ ENGINE_KINDS = {"openvino": openvino_on_random_weights, "fake": fake}
 KINDS_WITH_GRAMMARS = ("openvino",)
 
 
-def running(make: Callable[[EngineShape], ChildEngine]) -> RunningEngine:
+def running(make: Callable[[EngineShape], WorkerEngine]) -> RunningEngine:
     """Return *make* as a context in which the engine runs."""
 
     @contextlib.asynccontextmanager
-    async def context(shape: EngineShape) -> AsyncIterator[ChildEngine]:
+    async def context(shape: EngineShape) -> AsyncIterator[WorkerEngine]:
         engine = make(shape)
         await engine.start()
         try:

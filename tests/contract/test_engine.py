@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 from llguidance import LLMatcher
 
-from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest, Grammar
+from stillhouse.engines.base import EngineFinish, GenerateRequest, Grammar, TokenEngine
 from stillhouse.errors import (
     EngineCrashedError,
     EngineUnavailableError,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stillhouse.engines.base import GenerateStep
-    from stillhouse.engines.worker.supervisor import ChildEngine
+    from stillhouse.engines.worker.supervisor import WorkerEngine
 
 GREEDY = SamplingParams(temperature=0)
 DEFAULT = EngineShape()
@@ -112,7 +112,7 @@ def make_prompt(seed: int, length: int) -> list[int]:
     return [int(t) for t in np.random.default_rng(seed).integers(0, VOCAB_SIZE, length)]
 
 
-async def collect(engine: Engine, request: GenerateRequest) -> Answer:
+async def collect(engine: TokenEngine, request: GenerateRequest) -> Answer:
     token_ids: list[int] = []
     logprobs: list[StepLogprobs] = []
     usage, finish = TokenUsage(), None
@@ -126,11 +126,11 @@ async def collect(engine: Engine, request: GenerateRequest) -> Answer:
     return Answer(token_ids, usage, finish, logprobs)
 
 
-async def collect_all(engine: Engine, requests: list[GenerateRequest]) -> list[Answer]:
+async def collect_all(engine: TokenEngine, requests: list[GenerateRequest]) -> list[Answer]:
     return list(await asyncio.gather(*(collect(engine, request) for request in requests)))
 
 
-async def collect_each_alone(engine: Engine, requests: list[GenerateRequest]) -> list[Answer]:
+async def collect_each_alone(engine: TokenEngine, requests: list[GenerateRequest]) -> list[Answer]:
     return [
         await collect(engine, replace(request, cache_salt=f"alone {next(_request_numbers)}"))
         for request in requests
@@ -858,7 +858,7 @@ async def test_health_is_the_loops_own(engine):
     assert 5 == after.num_steps - before.num_steps
 
 
-async def crash(engine: ChildEngine, requests: list[GenerateRequest]) -> None:
+async def crash(engine: WorkerEngine, requests: list[GenerateRequest]) -> None:
     """Kill the worker while it works on *requests*, and check that each is told so."""
     streams = [engine.generate(request) for request in requests]
     for stream in streams:

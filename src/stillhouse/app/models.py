@@ -12,7 +12,7 @@ from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
 from stillhouse.engines.worker.frames import Loading
-from stillhouse.engines.worker.supervisor import ChildEngine
+from stillhouse.engines.worker.supervisor import WorkerEngine
 from stillhouse.errors import ConfigError
 from stillhouse.serving.registry.config import PublicPrefixConfig
 from stillhouse.serving.registry.public_prefixes import PublicPrefixes
@@ -43,7 +43,7 @@ async def running_models(
     home: Path,
     source: Path | None,
     on_progress: Progress | None,
-) -> AsyncIterator[tuple[ServedModels, Mapping[str, ChildEngine]]]:
+) -> AsyncIterator[tuple[ServedModels, Mapping[str, WorkerEngine]]]:
     """
     Load the models that *config* names, publish their prices and run their engines.
 
@@ -109,7 +109,7 @@ def _system_text(declared: PublicPrefixConfig, source: Path | None) -> str:
 
 
 @asynccontextmanager
-async def _running(engine: ChildEngine) -> AsyncIterator[ChildEngine]:
+async def _running(engine: WorkerEngine) -> AsyncIterator[WorkerEngine]:
     await engine.start()
     try:
         yield engine
@@ -119,10 +119,10 @@ async def _running(engine: ChildEngine) -> AsyncIterator[ChildEngine]:
 
 def _make_engine(
     config: Config, home: Path, chat: ChatModel, on_progress: Progress | None
-) -> ChildEngine:
+) -> WorkerEngine:
     times = config.engine.supervision
     if config.engine.kind == "fake":
-        return fake_engine(_fake_settings(config, home, chat), model=chat.spec.id, times=times)
+        return fake_engine(_fake_settings(config, home, chat), model=chat.spec.id, timeouts=times)
     settings = EngineSettings(
         checkpoint_dir=chat.checkpoint_path,
         cache_dir=home / WEIGHTS_FOLDER,
@@ -131,14 +131,14 @@ def _make_engine(
         precision=Precision(config.engine.precision),
         kv_cache_bytes=config.engine.kv_cache_mib and config.engine.kv_cache_mib * MIB,
         num_models=len(config.models),
-        prefix_spill_bytes=config.engine.prefix_spill_mib * MIB,
-        prefix_spill_dir=home / PREFIXES_FOLDER,
+        prefix_disk_bytes=config.engine.prefix_disk_mib * MIB,
+        prefix_disk_dir=home / PREFIXES_FOLDER,
         max_sequences=config.engine.max_sequences,
         target_pause_s=config.engine.target_pause_ms / 1000,
         max_draft_tokens=config.engine.max_draft_tokens,
         num_threads=config.engine.threads,
     )
-    return openvino_engine(settings, model=chat.spec.id, on_progress=on_progress, times=times)
+    return openvino_engine(settings, model=chat.spec.id, on_progress=on_progress, timeouts=times)
 
 
 def _fake_settings(config: Config, home: Path, chat: ChatModel) -> FakeSettings:

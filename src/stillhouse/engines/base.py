@@ -101,7 +101,7 @@ class EngineHealth:
     num_steps: int
 
 
-class Engine(Protocol):
+class TokenEngine(Protocol):
     """
     Generates tokens for many sequences at once.
 

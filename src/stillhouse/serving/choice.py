@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from stillhouse.billing.outcome import UsageSource
-from stillhouse.engines.base import Engine, EngineFinish, GenerateRequest, GenerateStep
+from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep, TokenEngine
 from stillhouse.errors import RequestError
 from stillhouse.serving.event_buffer import EventBuffer
 from stillhouse.serving.queue.request_queue import QueueEntry
@@ -37,7 +37,7 @@ class Choice:
     def __init__(  # noqa: PLR0913  (given once, by Completion)
         self,
         *,
-        engine: Engine,
+        engine: TokenEngine,
         generate: GenerateRequest,
         parser: OutputParser,
         turn: QueueEntry,

@@ -15,7 +15,7 @@ class OpenVinoConfig(Section):
 
     Args:
         kv_cache_mib: Memory for keys and values; None lets the engine choose from what is free.
-        prefix_spill_mib: Size of the disk tier per model, which keeps prefixes that many prompts
+        prefix_disk_mib: Size of the disk tier per model, which keeps prefixes that many prompts
             share; 0 keeps none.
         threads: None takes every core.
         target_pause_ms: Longest wait of an answer for its next token while prompts are computed
@@ -27,7 +27,7 @@ class OpenVinoConfig(Section):
 
     weights: Literal["f16", "int8", "int4"] = "int8"
     kv_cache_mib: int | None = Field(default=None, ge=1)
-    prefix_spill_mib: int = Field(default=0, ge=0)
+    prefix_disk_mib: int = Field(default=0, ge=0)
     max_sequences: int = Field(default=64, ge=1, le=1024)
     target_pause_ms: int = Field(default=200, ge=1, le=60_000)
     max_draft_tokens: int = Field(default=8, ge=0, le=16)

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from stillhouse.engines.worker.config import SupervisionConfig
-from stillhouse.engines.worker.supervisor import ChildEngine
+from stillhouse.engines.worker.supervisor import WorkerEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,16 +22,16 @@ def openvino_engine(
     *,
     model: str = "",
     on_progress: Callable[[Loading], None] | None = None,
-    times: SupervisionConfig | None = None,
-) -> ChildEngine:
+    timeouts: SupervisionConfig | None = None,
+) -> WorkerEngine:
     """
     Return the embedded engine, not started, for the checkpoint that *settings* name.
 
     Args:
         model: What the log calls it.
         on_progress: Told how far the worker has loaded, also at every restart.
-        times: How patient the supervisor is.
+        timeouts: The timeouts of the supervisor.
 
     """
     command = [sys.executable, "-m", WORKER_MODULE, settings.to_json()]
-    return ChildEngine(command, model=model, on_progress=on_progress, times=times)
+    return WorkerEngine(command, model=model, on_progress=on_progress, timeouts=timeouts)

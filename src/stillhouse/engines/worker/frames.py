@@ -2,7 +2,7 @@
 The words between gateway and worker: typed messages, each in one frame.
 
 A frame is a length of four bytes, big-endian, and that many bytes of msgpack. Any worker that
-speaks these messages over its socket can stand behind `child.ChildEngine`.
+speaks these messages over its socket can stand behind `child.WorkerEngine`.
 """
 
 from __future__ import annotations

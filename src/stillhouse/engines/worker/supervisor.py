@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
 
-class ChildEngine:
+class WorkerEngine:
     """
-    The `Engine` protocol over a supervised worker process that speaks `frames`.
+    The `TokenEngine` protocol over a supervised worker process that speaks `frames`.
 
     One task, the supervisor, owns the worker: it launches it, hands its messages to the waiting
     streams, and launches the next one when it dies. Everything runs on one event loop.
@@ -68,12 +68,12 @@ class ChildEngine:
         *,
         model: str = "",
         on_progress: Callable[[Loading], None] | None = None,
-        times: SupervisionConfig | None = None,
+        timeouts: SupervisionConfig | None = None,
     ) -> None:
         self._command = tuple(command)
         self._on_progress = on_progress
         self.on_compiled: Callable[[str, float], None] | None = None
-        self._times = times or SupervisionConfig()
+        self._timeouts = timeouts or SupervisionConfig()
         self._log = structlog.get_logger(model=model)
         self._supervisor: asyncio.Task[None] | None = None
         self._worker: WorkerProcess | None = None  # set exactly while requests are served
@@ -132,7 +132,7 @@ class ChildEngine:
         if self._worker is not None:  # the supervisor was cancelled before its first step
             worker = self._worker
             self._end_serving()
-            await worker.stop(timeout_s=self._times.stop_timeout_s)
+            await worker.stop(timeout_s=self._timeouts.stop_timeout_s)
         self._streams.fail_all(lambda: EngineUnavailableError("The engine was stopped."))
 
     @property
@@ -197,10 +197,10 @@ class ChildEngine:
 
         """
         try:
-            return await self._ping(timeout_s=self._times.health_timeout_s)
+            return await self._ping(timeout_s=self._timeouts.health_timeout_s)
         except TimeoutError as error:
             raise EngineUnavailableError(
-                f"The engine did not answer within {self._times.health_timeout_s:g} s."
+                f"The engine did not answer within {self._timeouts.health_timeout_s:g} s."
             ) from error
 
     def _open(self, request: GenerateRequest) -> Stream:
@@ -223,14 +223,14 @@ class ChildEngine:
 
     async def _supervise(self, worker: WorkerProcess) -> None:
         loop = asyncio.get_running_loop()
-        delay_s = self._times.first_restart_delay_s
+        delay_s = self._timeouts.first_restart_delay_s
         try:
             while True:
                 serving_since_s = loop.time()
                 await self._serve(worker)
                 await worker.kill()
-                if loop.time() - serving_since_s >= self._times.stable_after_s:
-                    delay_s = self._times.first_restart_delay_s
+                if loop.time() - serving_since_s >= self._timeouts.stable_after_s:
+                    delay_s = self._timeouts.first_restart_delay_s
                 self._log.error(
                     "engine_worker_died",
                     exit_code=worker.exit_code,
@@ -243,7 +243,7 @@ class ChildEngine:
         finally:
             self._worker = None
             self._is_serving.clear()
-            await worker.stop(timeout_s=self._times.stop_timeout_s)
+            await worker.stop(timeout_s=self._timeouts.stop_timeout_s)
 
     async def _serve(self, worker: WorkerProcess) -> None:
         """Hand the worker's messages on until it dies."""
@@ -261,13 +261,13 @@ class ChildEngine:
     async def _watch(self, worker: WorkerProcess) -> None:
         """Kill a worker whose loop has stopped turning; `_serve` then sees it die."""
         while True:
-            await asyncio.sleep(self._times.ping_interval_s)
+            await asyncio.sleep(self._timeouts.ping_interval_s)
             try:
-                await self._ping(timeout_s=self._times.hang_timeout_s)
+                await self._ping(timeout_s=self._timeouts.hang_timeout_s)
             except EngineUnavailableError:
                 return  # it died by itself
             except TimeoutError:
-                self._log.error("engine_worker_hangs", silent_s=self._times.hang_timeout_s)
+                self._log.error("engine_worker_hangs", silent_s=self._timeouts.hang_timeout_s)
                 await worker.kill()
                 return
 
@@ -289,7 +289,7 @@ class ChildEngine:
         """Try until a worker serves; return it and the delay to use if it dies too soon."""
         while True:
             await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, self._times.max_restart_delay_s)
+            delay_s = min(2 * delay_s, self._timeouts.max_restart_delay_s)
             try:
                 return await self._launch(), delay_s
             except (OperatorError, EngineUnavailableError) as error:
@@ -310,7 +310,7 @@ class ChildEngine:
         return worker
 
     async def _load(self, worker: WorkerProcess) -> Ready:
-        timeout_s = self._times.load_silence_timeout_s
+        timeout_s = self._timeouts.load_silence_timeout_s
         while True:
             try:
                 message = await asyncio.wait_for(worker.receive(), timeout_s)
@@ -332,7 +332,7 @@ class ChildEngine:
                     raise ConfigError(message.message)
                 case _:
                     # Its own exit code is told, so it is not overtaken by a kill.
-                    await worker.stop(timeout_s=self._times.stop_timeout_s)
+                    await worker.stop(timeout_s=self._timeouts.stop_timeout_s)
                     raise EngineUnavailableError(
                         f"The engine worker died while it loaded (exit code {worker.exit_code}); "
                         "its own words are on standard error."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stillhouse.clock import Clock
-from stillhouse.engines.base import Engine
+from stillhouse.engines.base import TokenEngine
 from stillhouse.errors import RateLimitError
 from stillhouse.fairness.share_quota import ShareQuota
 from stillhouse.serving.admission.rate_limits import RateLimiter
@@ -105,7 +105,7 @@ class AdmissionController:
         ticket: Ticket,
         *,
         model_id: str,
-        engine: Engine,
+        engine: TokenEngine,
         is_fail_fast: bool = False,
     ) -> Slot:
         """
@@ -151,7 +151,7 @@ class AdmissionController:
         self._taken[place.model_id].release(ticket.account_id, ticket.key_id)
         self._metrics.outstanding.labels(place.model_id).dec()
 
-    def _turns_of(self, model_id: str, engine: Engine) -> RequestQueue:
+    def _turns_of(self, model_id: str, engine: TokenEngine) -> RequestQueue:
         if model_id not in self._turns:
             self._turns[model_id] = RequestQueue(
                 model_id,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from enum import Enum, StrEnum, auto
 
 from stillhouse.clock import Clock
-from stillhouse.engines.base import Engine
+from stillhouse.engines.base import TokenEngine
 from stillhouse.errors import EngineUnavailableError, OverloadedError
 from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.queue.retry_after import RetryAfter
@@ -43,7 +43,7 @@ class RequestQueue:
         self,
         model_id: str,
         *,
-        engine: Engine,
+        engine: TokenEngine,
         rules: QueueConfig,
         clock: Clock,
         metrics: Metrics,

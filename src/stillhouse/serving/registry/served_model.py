@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stillhouse.billing.price import Price
 from stillhouse.catalogue.catalogue import Catalogue
-from stillhouse.engines.base import Engine
+from stillhouse.engines.base import TokenEngine
 from stillhouse.serving.registry.public_prefixes import NO_PUBLIC_PREFIXES, PublicPrefixes
 from stillhouse.text.chat_model import ChatModel, Prompt
 from stillhouse.types.chat import GenerationRequest, ServiceTier
@@ -28,7 +28,7 @@ class ServedModel:
     """
 
     chat: ChatModel
-    engine: Engine
+    engine: TokenEngine
     prices: Mapping[ServiceTier, Price]
     public_prefixes: PublicPrefixes = NO_PUBLIC_PREFIXES
 

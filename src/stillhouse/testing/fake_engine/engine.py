@@ -17,23 +17,23 @@ import sys
 import structlog
 
 from stillhouse.engines.worker.config import SupervisionConfig
-from stillhouse.engines.worker.supervisor import ChildEngine
+from stillhouse.engines.worker.supervisor import WorkerEngine
 from stillhouse.testing.fake_engine.settings import FakeSettings
 
 WORKER_MODULE = "stillhouse.testing.fake_engine.worker"
 
 
 def fake_engine(
-    settings: FakeSettings, *, model: str = "", times: SupervisionConfig | None = None
-) -> ChildEngine:
+    settings: FakeSettings, *, model: str = "", timeouts: SupervisionConfig | None = None
+) -> WorkerEngine:
     """
     Return the fake engine, not started, with the faults that *settings* name.
 
     Args:
         model: What the log calls it.
-        times: How patient the supervisor is.
+        timeouts: The timeouts of the supervisor.
 
     """
     structlog.get_logger().warning("fake_engine", meaning="answers are noise, not a model's")
     command = [sys.executable, "-m", WORKER_MODULE, settings.to_json()]
-    return ChildEngine(command, model=model, times=times)
+    return WorkerEngine(command, model=model, timeouts=timeouts)

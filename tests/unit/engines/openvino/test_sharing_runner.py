@@ -241,7 +241,7 @@ def test_settings_that_cannot_work_are_refused(options, message):
         EngineSettings(checkpoint_dir=Path("a"), cache_dir=Path("b"), **options)
 
 
-def test_settings_with_a_spill_survive_the_command_line():
+def test_settings_with_a_disk_tier_survive_the_command_line():
     """A worker reads the folder that its gateway wrote."""
     settings = with_disk_tier(Path("a"), Path("b c"))
     assert settings == EngineSettings.from_json(settings.to_json())

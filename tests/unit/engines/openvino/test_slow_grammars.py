@@ -15,7 +15,7 @@ import pytest_asyncio
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep, Grammar
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
 from stillhouse.engines.worker.config import SupervisionConfig
-from stillhouse.engines.worker.supervisor import ChildEngine
+from stillhouse.engines.worker.supervisor import WorkerEngine
 from stillhouse.types.chat import SamplingParams
 from tests.ascii_tokenizer import END_ID, text_of, write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
@@ -31,7 +31,7 @@ TIMES = SupervisionConfig(ping_interval_s=0.05, hang_timeout_s=5)
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[ChildEngine]:
+async def engine(tmp_path: Path) -> AsyncIterator[WorkerEngine]:
     write_checkpoint(tmp_path / "checkpoint", LLAMA_CONFIG)
     write_ascii_tokenizer(tmp_path / "checkpoint")
     settings = EngineSettings(
@@ -42,7 +42,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[ChildEngine]:
         kv_cache_bytes=2**20,
     )
     command = [sys.executable, SLOW_WORKER, str(tmp_path / "go"), settings.to_json()]
-    engine = ChildEngine(command, times=TIMES)
+    engine = WorkerEngine(command, timeouts=TIMES)
     await engine.start()
     yield engine
     await engine.stop()
@@ -52,7 +52,7 @@ def constrained(number: int) -> GenerateRequest:
     return replace(PLAIN, request_id=f"r{number}", grammar=GRAMMAR, stop_token_ids=(END_ID,))
 
 
-async def collect(engine: ChildEngine, request: GenerateRequest) -> list[GenerateStep]:
+async def collect(engine: WorkerEngine, request: GenerateRequest) -> list[GenerateStep]:
     return [step async for step in engine.generate(request)]
 
 

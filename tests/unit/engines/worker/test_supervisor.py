@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.worker.config import SupervisionConfig
 from stillhouse.engines.worker.frames import Loading
-from stillhouse.engines.worker.supervisor import ChildEngine
+from stillhouse.engines.worker.supervisor import WorkerEngine
 from stillhouse.errors import (
     CheckpointError,
     ConfigError,
@@ -34,14 +34,14 @@ REQUEST = GenerateRequest("r", [1], 1)
 
 def make_engine(
     behaviour: str, directory: Path, on_progress=None, *, model: str = "", **times: float
-) -> ChildEngine:
+) -> WorkerEngine:
     command = [sys.executable, ODD_WORKER, behaviour, str(directory / "marker")]
     quick = SupervisionConfig(**{"first_restart_delay_s": 0.01, **times})
-    return ChildEngine(command, model=model, on_progress=on_progress, times=quick)
+    return WorkerEngine(command, model=model, on_progress=on_progress, timeouts=quick)
 
 
 @asynccontextmanager
-async def running(engine: ChildEngine) -> AsyncIterator[ChildEngine]:
+async def running(engine: WorkerEngine) -> AsyncIterator[WorkerEngine]:
     await engine.start()
     try:
         yield engine
@@ -49,7 +49,7 @@ async def running(engine: ChildEngine) -> AsyncIterator[ChildEngine]:
         await engine.stop()
 
 
-async def collect(engine: ChildEngine) -> list[int]:
+async def collect(engine: WorkerEngine) -> list[int]:
     return [
         token for step in [s async for s in engine.generate(REQUEST)] for token in step.token_ids
     ]
@@ -90,7 +90,7 @@ async def test_a_worker_can_finish_what_it_does_when_it_is_stopped(tmp_path: Pat
     assert "closed" == (tmp_path / "marker").read_text()
 
 
-async def kill_and_wait(engine: ChildEngine) -> None:
+async def kill_and_wait(engine: WorkerEngine) -> None:
     assert engine.worker_pid is not None
     os.kill(engine.worker_pid, signal.SIGKILL)
     with pytest.raises(EngineUnavailableError, match="died"):
@@ -118,7 +118,7 @@ async def test_a_first_start_that_fails_says_why(behaviour, error, message, tmp_
 async def test_a_program_that_cannot_be_run_is_no_engine():
     """A worker that does not exist is an engine that is unavailable."""
     with pytest.raises(EngineUnavailableError, match="cannot be run"):
-        await ChildEngine(["/no/such/program"]).start()
+        await WorkerEngine(["/no/such/program"]).start()
 
 
 async def test_a_worker_that_says_nothing_is_given_up(tmp_path):
