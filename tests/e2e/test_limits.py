@@ -21,7 +21,7 @@ from tests.faults.fault_server import (
     rows,
     run_fault_server,
 )
-from tests.ledger_place import locked
+from tests.ledger_storage import locked
 
 MAX_OUTSTANDING, PER_MINUTE = 3, 20
 CONFIG = f"""

@@ -74,20 +74,22 @@ class GatewaysMachine(LedgerMachine):
         self.accounts = self.do(
             Accounts.open(self.database, self.clock, self.folder, NOBODY_GUESSES)
         )
-        assert self.naive.sweep(self.clock.now_ms()) == self.do(self.ledger.sweep())
+        assert self.reference.sweep(self.clock.now_ms()) == self.do(self.ledger.sweep())
 
     @rule()
     def lapse(self) -> None:
         """Both gateways are away for a lease's time, and this one is the first to come back."""
         self.clock.advance(LEASE_MS / 1000)
-        assert self.naive.sweep(self.clock.now_ms()) == self.do(self.ledger.sweep())
+        assert self.reference.sweep(self.clock.now_ms()) == self.do(self.ledger.sweep())
 
     # These are about a file.
     crash_and_restart = None  # type: ignore[assignment]
     fill_disk = None  # type: ignore[assignment]
 
 
-def test_two_gateways_with_any_history_agree_with_a_naive_ledger(postgresql: PostgreSQL) -> None:
+def test_two_gateways_with_any_history_agree_with_a_reference_ledger(
+    postgresql: PostgreSQL,
+) -> None:
     """Whatever happens, in whatever order, on whichever gateway, every sum is what it must be."""
     run_state_machine_as_test(
         partial(GatewaysMachine, postgresql),  # type: ignore[arg-type]  # any factory will do

@@ -55,12 +55,15 @@ class CompletionEndpoint:
         principal: Principal = scope["principal"]
         head = RequestHead.of(request, token=principal.token_id)
         read = partial(parse_request, self.read, head)
-        async with self.bodies.read(request, principal, read) as (parsed, claim):
+        async with self.bodies.read(request, principal, read) as (parsed, idempotency_key):
             completion = await self.completions.open(
-                f"{self.id_prefix}{scope['request_id']}", principal, parsed.request, claim
+                f"{self.id_prefix}{scope['request_id']}", principal, parsed.request, idempotency_key
             )
         writer = parsed.writer
-        del parsed, claim  # what was asked may be megabytes, and the answer takes its time
+        del (
+            parsed,
+            idempotency_key,
+        )  # what was asked may be megabytes, and the answer takes its time
         with DisconnectWatcher(scope, receive, completion):
             try:
                 if writer.is_stream:

@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.clock import Clock
 from stillhouse.errors import (
     IdempotencyConflictError,
@@ -70,7 +70,7 @@ class PastRequests:
         self._database = database
         self._clock = clock
 
-    async def find(self, account_id: int, claim: Claim) -> PastRequest | None:
+    async def find(self, account_id: int, idempotency_key: IdempotencyKey) -> PastRequest | None:
         """
         What the account was answered when it made this request before; None when it never has.
 
@@ -82,13 +82,16 @@ class PastRequests:
 
         """
         fetch = partial(
-            rows.fetch, account_id=account_id, key=claim.key, now_ms=self._clock.now_ms()
+            rows.fetch,
+            account_id=account_id,
+            key=idempotency_key.value,
+            now_ms=self._clock.now_ms(),
         )
         found = await self._database.read(fetch)
         if found is None:
             return None
-        if found.fingerprint != claim.fingerprint:
-            raise _mismatch(claim)
+        if found.fingerprint != idempotency_key.fingerprint:
+            raise _mismatch(idempotency_key)
         if found.answer is None:
             raise _conflict()
         if not found.answer:
@@ -119,8 +122,13 @@ class PastRequests:
                 return num_purged
 
 
-def claim_in(
-    connection: Connection, claim: Claim, *, account_id: int, request_number: int, now_ms: int
+def register_key(
+    connection: Connection,
+    idempotency_key: IdempotencyKey,
+    *,
+    account_id: int,
+    request_number: int,
+    now_ms: int,
 ) -> None:
     """
     Name a request, in the transaction that holds its cost.
@@ -133,16 +141,18 @@ def claim_in(
     is_first = rows.insert_key(
         connection,
         account_id=account_id,
-        key=claim.key,
-        fingerprint=claim.fingerprint,
+        key=idempotency_key.value,
+        fingerprint=idempotency_key.fingerprint,
         request_number=request_number,
         expires_at_ms=now_ms + LIFETIME_MS,
         now_ms=now_ms,
     )
     if not is_first:
-        first = rows.fetch(connection, account_id=account_id, key=claim.key, now_ms=now_ms)
-        is_same = first is None or first.fingerprint == claim.fingerprint
-        raise _conflict() if is_same else _mismatch(claim)
+        first = rows.fetch(
+            connection, account_id=account_id, key=idempotency_key.value, now_ms=now_ms
+        )
+        is_same = first is None or first.fingerprint == idempotency_key.fingerprint
+        raise _conflict() if is_same else _mismatch(idempotency_key)
 
 
 def _conflict() -> IdempotencyConflictError:
@@ -152,9 +162,9 @@ def _conflict() -> IdempotencyConflictError:
     )
 
 
-def _mismatch(claim: Claim) -> IdempotencyMismatchError:
+def _mismatch(idempotency_key: IdempotencyKey) -> IdempotencyMismatchError:
     return IdempotencyMismatchError(
-        f"The Idempotency-Key {claim.key!r} belongs to a request with another body, path or scope; "
-        "use a new key for a new request",
+        f"The Idempotency-Key {idempotency_key.value!r} belongs to a request with another body, "
+        "path or scope; use a new key for a new request",
         param="Idempotency-Key",
     )

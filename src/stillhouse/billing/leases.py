@@ -10,8 +10,8 @@ from functools import partial
 
 import structlog
 
-from stillhouse.billing import lost_holds, transactions
-from stillhouse.billing.claim import Claim
+from stillhouse.billing import expired_holds, transactions
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.clock import Clock
 from stillhouse.errors import RequestError, StillhouseError, StoreUnavailableError
@@ -35,7 +35,7 @@ class _Lease:
     """One of this gateway's holds, and who is told when it is lost for good."""
 
     held: HeldRequest
-    claim: Claim | None
+    idempotency_key: IdempotencyKey | None
     on_lost: Callable[[StillhouseError], None] | None = None
 
 
@@ -69,11 +69,11 @@ class Leases:
         """Whether nobody can have voided a hold of this gateway: renewed within a lease's time."""
         return self._clock.monotonic_s() < self._fresh_until_s
 
-    def begin(self, held: HeldRequest, claim: Claim | None = None) -> None:
+    def begin(self, held: HeldRequest, idempotency_key: IdempotencyKey | None = None) -> None:
         """From now on answer for the hold of a request."""
-        self._leases[held.number] = _Lease(held, claim)
+        self._leases[held.number] = _Lease(held, idempotency_key)
 
-    def tell_when_lost(self, number: int, on_lost: Callable[[StillhouseError], None]) -> None:
+    def notify_if_lost(self, number: int, on_lost: Callable[[StillhouseError], None]) -> None:
         """Call *on_lost*, once, if a hold is given back and cannot be taken back."""
         if lease := self._leases.get(number):
             lease.on_lost = on_lost
@@ -129,7 +129,7 @@ class Leases:
         )
         for number in lost:
             if lease := self._leases.get(number):
-                await self._take_back(lease)
+                await self._reacquire(lease)
         if self._database.is_shared:
             self._fresh_until_s = begin_s + LEASE_MS / 1000
 
@@ -147,17 +147,17 @@ class Leases:
             total += num_voided
         return total
 
-    async def _take_back(self, lease: _Lease) -> None:
+    async def _reacquire(self, lease: _Lease) -> None:
         now_ms, number = self._clock.now_ms(), lease.held.number
-        take_back = partial(
-            lost_holds.take_back,
+        reacquire = partial(
+            expired_holds.reacquire,
             held=lease.held,
-            claim=lease.claim,
+            idempotency_key=lease.idempotency_key,
             now_ms=now_ms,
             lease_until_ms=now_ms + LEASE_MS,
         )
         try:
-            is_held_again = await self._database.write(take_back)
+            is_held_again = await self._database.write(reacquire)
         except RequestError as error:
             log.error("hold_lost", number=number, reason=error.message)  # noqa: TRY400  (an alarm)
             on_lost, lease.on_lost = lease.on_lost, None
@@ -165,7 +165,7 @@ class Leases:
                 on_lost(error)
         else:
             if is_held_again:
-                log.warning("hold_taken_back", number=number)
+                log.warning("hold_reacquired", number=number)
 
     async def _refresh(self) -> None:
         try:

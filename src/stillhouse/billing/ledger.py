@@ -15,8 +15,8 @@ from stillhouse.billing import transactions
 from stillhouse.billing.archive.archive import Archived, archive
 from stillhouse.billing.audit.rebuild import Rebuilt, rebuild
 from stillhouse.billing.audit.verify import Audit, Difference, audit_ledger
-from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import Answer
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.leases import Leases
 from stillhouse.billing.outcome import Outcome, UsageSource
 from stillhouse.billing.price import Price
@@ -48,14 +48,14 @@ class Hold:
 
     Args:
         price: What the request will be charged by, whatever is published meanwhile.
-        claim: The client's own name for the request.
+        idempotency_key: The client's own name for the request.
 
     """
 
     request_id: str
     price: Price
     held: HeldRequest
-    claim: Claim | None = None
+    idempotency_key: IdempotencyKey | None = None
 
     @property
     def ceiling_picousd(self) -> int:
@@ -178,13 +178,13 @@ class Ledger:
         """
         await self._leases.refresh()
 
-    def tell_when_lost(self, hold: Hold, on_lost: Callable[[StillhouseError], None]) -> None:
+    def notify_if_lost(self, hold: Hold, on_lost: Callable[[StillhouseError], None]) -> None:
         """
         Call *on_lost* with the reason, once, if a hold is lost to another server for good.
 
         The request should end then; what was made for it is settled as far as it is covered.
         """
-        self._leases.tell_when_lost(hold.held.number, on_lost)
+        self._leases.notify_if_lost(hold.held.number, on_lost)
 
     async def hold(  # noqa: PLR0913 - what a request row needs
         self,
@@ -196,7 +196,7 @@ class Ledger:
         prompt_tokens: int,
         max_tokens: int,
         scope: TokenScope | None = None,
-        claim: Claim | None = None,
+        idempotency_key: IdempotencyKey | None = None,
     ) -> Hold:
         """
         Reserve the highest possible cost before the engine starts.
@@ -209,7 +209,7 @@ class Ledger:
             prompt_tokens: The exact length of the prompt.
             max_tokens: The most that will be generated, over all choices.
             scope: Of a scoped token, whose own limit counts beside its key's and account's.
-            claim: The client's own name for the request, under which it runs only once.
+            idempotency_key: The client's own name for the request, under which it runs only once.
 
         Raises:
             InsufficientFundsError: A limit, less what is spent and held under it, is below that.
@@ -233,7 +233,7 @@ class Ledger:
             hold_picousd=price.ceiling_picousd(prompt_tokens=prompt_tokens, max_tokens=max_tokens),
             now_ms=self._clock.now_ms(),
             scope=scope,
-            claim=claim,
+            idempotency_key=idempotency_key,
         )
         if self._shared_limits is not None:
             admit = self._shared_limits.before(
@@ -244,13 +244,13 @@ class Ledger:
                 prompt_tokens=prompt_tokens,
             )
         admission = self._database.submit(admit)
-        to_hold = partial(Hold, request_id, price, claim=claim)
+        to_hold = partial(Hold, request_id, price, idempotency_key=idempotency_key)
         try:
             hold = to_hold(await asyncio.shield(admission))
         except asyncio.CancelledError:
             self._keep(asyncio.create_task(self._void_admission(admission, to_hold)))
             raise
-        self._leases.begin(hold.held, claim)
+        self._leases.begin(hold.held, idempotency_key)
         return hold
 
     async def settle(
@@ -438,7 +438,7 @@ class Ledger:
             transactions.resolve,
             held=hold.held,
             resolution=resolution,
-            claim=hold.claim,
+            idempotency_key=hold.idempotency_key,
             answer=answer,
             shared_limits=self._shared_limits,
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stillhouse.billing import lost_holds
+from stillhouse.billing import expired_holds
 from stillhouse.billing import spending_limits as limits
-from stillhouse.billing.claim import Claim
-from stillhouse.billing.idempotency import Answer, claim_in
+from stillhouse.billing.idempotency import Answer, register_key
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
 from stillhouse.billing.shared_rate_limits import SharedLimits
@@ -52,7 +52,7 @@ def admit(  # noqa: PLR0913 - what a request row needs
     hold_picousd: int,
     now_ms: int,
     scope: TokenScope | None = None,
-    claim: Claim | None = None,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> HeldRequest:
     """Reserve *hold_picousd* on the account and on a limited key and scope; insert the request."""
     of_account = BalanceKey(balances.ACCOUNT, account_id, balances.ALL_TIME)
@@ -75,9 +75,13 @@ def admit(  # noqa: PLR0913 - what a request row needs
         lease_until_ms=now_ms + LEASE_MS,
         scope_id=scope_id,
     )
-    if claim is not None:
-        claim_in(
-            connection, claim, account_id=account_id, request_number=held.number, now_ms=now_ms
+    if idempotency_key is not None:
+        register_key(
+            connection,
+            idempotency_key,
+            account_id=account_id,
+            request_number=held.number,
+            now_ms=now_ms,
         )
     return held
 
@@ -87,7 +91,7 @@ def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
     *,
     held: HeldRequest,
     resolution: Resolution,
-    claim: Claim | None = None,
+    idempotency_key: IdempotencyKey | None = None,
     answer: Answer | None = None,
     shared_limits: SharedLimits | None = None,
 ) -> int:
@@ -95,14 +99,16 @@ def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
     Settle or void a request if nobody but a sweep has; either way, return what it was resolved at.
 
     Args:
-        claim: The client's own name for the request.
+        idempotency_key: The client's own name for the request.
         answer: Kept for repetitions of a settled request; without one, it may run again.
         shared_limits: Told of what was generated.
 
     """
     if requests.resolve(connection, held.number, resolution):
         balances.release(connection, held, cost_picousd=resolution.cost_picousd)
-    elif not lost_holds.resolve(connection, held=held, resolution=resolution, claim=claim):
+    elif not expired_holds.resolve(
+        connection, held=held, resolution=resolution, idempotency_key=idempotency_key
+    ):
         return requests.fetch_cost_picousd(connection, held.number)
     usage_days.add(connection, held, resolution)
     entries.insert_charge(
@@ -120,7 +126,7 @@ def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
         )
     if resolution.state == requests.SETTLED and answer is not None:
         idempotency.keep_answer(connection, held.number, answer.encode())
-    elif resolution.state == requests.VOIDED or claim is not None:
+    elif resolution.state == requests.VOIDED or idempotency_key is not None:
         idempotency.delete_of_request(connection, held.number)
     return resolution.cost_picousd
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from stillhouse.store.backends.timeouts import allow_time
+from stillhouse.store.backends.timeouts import extend_timeout
 from stillhouse.store.database import Connection
 from stillhouse.store.ledger import usage as rows
 from stillhouse.store.ledger.usage import Span, UsageLine
@@ -32,5 +32,5 @@ def fetch_usage(
     connection: Connection, by: UsageGrouping, span: Span, account_id: int | None
 ) -> list[UsageLine]:
     """Sum the requests of one account, or of all, that were admitted within *span*."""
-    allow_time(connection)
+    extend_timeout(connection)
     return _FETCH[by](connection, span, account_id)

@@ -15,9 +15,9 @@ from rich.console import Console
 from stillhouse.app.config import home_directory, load_config
 from stillhouse.app.services import Services, adopt_ledger
 from stillhouse.billing.archive.archive import Archived, archive_path
+from stillhouse.billing.audit.engine_logs import compare_with_engine_logs
 from stillhouse.billing.audit.rebuild import Rebuilt
 from stillhouse.billing.audit.verify import Audit
-from stillhouse.billing.audit.witness import compare_with_witness
 from stillhouse.billing.statement import Month
 from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
 from stillhouse.cli.services import with_services
@@ -40,12 +40,14 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Recompute every cost, posting and balance; exit 1 and name what differs, if anything does."""
-    num_made = _read_witnesses(witness) if witness else None
+    num_generated = _read_witnesses(witness) if witness else None
 
     async def audit(services: Services) -> Audit:
         found = await services.ledger.audit()
-        if num_made is not None:
-            found.differences.extend(await compare_with_witness(services.database, num_made))
+        if num_generated is not None:
+            found.differences.extend(
+                await compare_with_engine_logs(services.database, num_generated)
+            )
         return found
 
     found = with_services(config, home, audit, must_exist=True)
@@ -137,7 +139,7 @@ def _moment(at_ms: int) -> str:
 
 def _read_witnesses(paths: list[Path]) -> Counter[str]:
     """How many tokens were made, by request id."""
-    num_made: Counter[str] = Counter()
+    num_generated: Counter[str] = Counter()
     for path in paths:
         try:
             log = read_witness_log(path)
@@ -145,5 +147,5 @@ def _read_witnesses(paths: list[Path]) -> Counter[str]:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path}: is not a witness log: {error}") from error
-        num_made.update({request_id: len(fact.token_ids) for request_id, fact in log.items()})
-    return num_made
+        num_generated.update({request_id: len(fact.token_ids) for request_id, fact in log.items()})
+    return num_generated

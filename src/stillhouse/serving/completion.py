@@ -102,7 +102,7 @@ class Completion:
         self._num_running = len(sequences)
         self._last_choice = 0
         self._pending = EventBuffer(ledger if ledger.is_shared else None)
-        ledger.tell_when_lost(hold, partial(self.stop, Outcome.LAPSED))
+        ledger.notify_if_lost(hold, partial(self.stop, Outcome.LAPSED))
         self._choices = [
             Choice(
                 engine=model.engine,

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TypeVar
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import PastRequest, PastRequests
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
@@ -95,13 +95,13 @@ class Completions:
         request_id: str,
         principal: Principal,
         request: ChatRequest | TextRequest,
-        claim: Claim | None = None,
+        idempotency_key: IdempotencyKey | None = None,
     ) -> CompletionResponse:
         """
         Admit *request*: when this returns, its highest cost is held and it waits for its turn.
 
         Args:
-            claim: The client's own name for the request; a repetition gets the first one's answer.
+            idempotency_key: Under the same key, a repetition gets the first request's answer.
 
         Raises:
             ModelNotFoundError: No loaded model answers to its name.
@@ -121,7 +121,7 @@ class Completions:
         """
         model = self._models.resolve_model(request.model)
         _refuse_other_models(principal, request, model)
-        if claim and (past := await self._find_past(principal, claim)):
+        if idempotency_key and (past := await self._find_past(principal, idempotency_key)):
             return Replay(past)
         self._places.refuse_early(
             model.chat.spec.id, principal.account_id, principal.key_id, request.tier
@@ -150,7 +150,9 @@ class Completions:
             )
             fingerprint = Fingerprint(principal.account_id, model.chat.spec.id, sequences[0][0])
             self._quarantine.refuse(fingerprint)
-            hold = await self._hold(principal, model.prices[request.tier], sequences, claim)
+            hold = await self._hold(
+                principal, model.prices[request.tier], sequences, idempotency_key
+            )
         except BaseException:
             place.give_back()
             raise
@@ -164,7 +166,7 @@ class Completions:
             ledger=self._ledger,
             resolver=self._resolver,
             watch=RequestMetrics(self._clock, self._metrics, model.chat.spec.id),
-            is_named=claim is not None,
+            is_named=idempotency_key is not None,
             cancel_timeout_s=self._cancel_timeout_s,
         )
         # From the hold to here nothing waits and nothing refuses: what is held is always run.
@@ -326,7 +328,7 @@ class Completions:
         principal: Principal,
         price: Price,
         sequences: list[tuple[GenerateRequest, OutputParser]],
-        claim: Claim | None,
+        idempotency_key: IdempotencyKey | None,
     ) -> Hold:
         first = sequences[0][0]
         return await _in_time(
@@ -338,12 +340,14 @@ class Completions:
                 price=price,
                 prompt_tokens=len(first.prompt_token_ids),
                 max_tokens=len(sequences) * first.max_tokens,
-                claim=claim,
+                idempotency_key=idempotency_key,
             )
         )
 
-    async def _find_past(self, principal: Principal, claim: Claim) -> PastRequest | None:
-        return await _in_time(self._past_requests.find(principal.account_id, claim))
+    async def _find_past(
+        self, principal: Principal, idempotency_key: IdempotencyKey
+    ) -> PastRequest | None:
+        return await _in_time(self._past_requests.find(principal.account_id, idempotency_key))
 
 
 def _sequences(  # noqa: PLR0913  (all that makes up what an engine is asked)

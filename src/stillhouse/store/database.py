@@ -254,7 +254,7 @@ def _identify(backend: Backend) -> str:
     with backend.reader.connect() as connection:
         known = identity.find_id(connection)
     if known is None:
-        with backend.turn(), backend.writer.begin() as connection:
+        with backend.write_lock(), backend.writer.begin() as connection:
             known = identity.ensure_id(connection)
     return known
 

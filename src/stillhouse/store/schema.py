@@ -11,13 +11,13 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from stillhouse.errors import ConfigError, StoreUnavailableError
 from stillhouse.store.backends.backend import Backend
 from stillhouse.store.backends.library_error import is_busy
-from stillhouse.store.backends.timeouts import allow_time
+from stillhouse.store.backends.timeouts import extend_timeout
 
 #: The newest migration; here so that an up-to-date ledger opens without loading Alembic.
 HEAD = "0009"
 
 #: So long a server waits at its start for another one that migrates.
-_PATIENCE_S = 60.0
+_MIGRATION_TIMEOUT_S = 60.0
 
 _ALLOW_PAUSES = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 
@@ -33,11 +33,11 @@ def ensure_current(backend: Backend) -> None:
         StoreUnavailableError: Another process has been writing for too long.
 
     """
-    deadline_s = time.monotonic() + _PATIENCE_S
+    deadline_s = time.monotonic() + _MIGRATION_TIMEOUT_S
     while not _is_current(backend):
         try:
-            with backend.turn(), backend.writer.begin() as connection:
-                allow_time(connection)
+            with backend.write_lock(), backend.writer.begin() as connection:
+                extend_timeout(connection)
                 if backend.is_shared:  # to load Alembic takes a second on a machine that is busy
                     connection.execute(_ALLOW_PAUSES)
                 # Another process may have done it meanwhile; then Alembic finds nothing to do.

@@ -147,7 +147,7 @@ class GroupWriter:
             self._left_over = group[num_written:]
             _resolve(group[:num_written])
             if self._has_connection():
-                self._backend.committed(self._connect())
+                self._backend.on_commit(self._connect())
 
     def _next_group(self) -> list[_Job]:
         """Wait for a transaction and take along those behind it; empty when the writer closes."""
@@ -193,7 +193,7 @@ class GroupWriter:
         return self._commit(group)
 
     def _commit(self, group: Sequence[_Job]) -> int:
-        with self._backend.turn():
+        with self._backend.write_lock():
             self._backend.check()
             connection = self._connect()
             with self._backend.transaction(connection):
@@ -212,7 +212,7 @@ class GroupWriter:
         return num_written
 
     def _run_jobs(self, connection: Connection, group: Sequence[_Job]) -> int:
-        end_s = time.monotonic() + self._backend.max_turn_s
+        end_s = time.monotonic() + self._backend.max_lock_s
         for num_run, job in enumerate(group, start=1):
             job.run(connection)
             if time.monotonic() >= end_s:

@@ -22,7 +22,7 @@ from stillhouse.errors import (
     StoreUnavailableError,
 )
 from stillhouse.store.database import Database
-from tests.ledger_place import stored_bytes
+from tests.ledger_storage import stored_bytes
 
 
 async def test_key_is_its_accounts_principal(accounts: Accounts) -> None:

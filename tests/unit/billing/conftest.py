@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.price import Price
 from stillhouse.clock import FrozenClock
@@ -59,7 +59,7 @@ class Books:
         request_id: str | None = None,
         prompt_tokens: int = 149,
         max_tokens: int = 1000,
-        claim: Claim | None = None,
+        idempotency_key: IdempotencyKey | None = None,
     ) -> Hold:
         return await self.ledger.hold(
             request_id=request_id or f"request-{next(self.numbers)}",
@@ -68,7 +68,7 @@ class Books:
             price=self.price,
             prompt_tokens=prompt_tokens,
             max_tokens=max_tokens,
-            claim=claim,
+            idempotency_key=idempotency_key,
         )
 
     async def balance(self) -> tuple[int, int]:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
-from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import LIFETIME_MS, Answer, PastRequests
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.errors import IdempotencyConflictError
@@ -11,7 +11,7 @@ from stillhouse.store.database import Database
 from stillhouse.telemetry.background import BackgroundLoops, Loop
 from stillhouse.types.chat import ChoiceAnswer, FinishReason, TokenUsage
 
-CLAIM = Claim("order-7", b"f" * 32)
+IDEMPOTENCY_KEY = IdempotencyKey("order-7", b"f" * 32)
 USAGE = TokenUsage(149, 0, 338)
 
 
@@ -20,7 +20,7 @@ def said(content, reasoning=""):
     return Answer((choice,), reasoning_tokens=len(reasoning))
 
 
-async def hold(books, ledger, *, request_id, claim=CLAIM):
+async def hold(books, ledger, *, request_id, idempotency_key=IDEMPOTENCY_KEY):
     return await ledger.hold(
         request_id=request_id,
         account_id=books.account_id,
@@ -28,7 +28,7 @@ async def hold(books, ledger, *, request_id, claim=CLAIM):
         price=books.price,
         prompt_tokens=149,
         max_tokens=338,
-        claim=claim,
+        idempotency_key=idempotency_key,
     )
 
 
@@ -59,7 +59,9 @@ async def test_the_other_gateway_knows_the_answer(verified, place):
     answer = said("It is 7.", "3 + 4 is 7")
     await settle(verified, held, answer=answer)
     with Database.open(place) as database:
-        past = await PastRequests(database, verified.clock).find(verified.account_id, CLAIM)
+        past = await PastRequests(database, verified.clock).find(
+            verified.account_id, IDEMPOTENCY_KEY
+        )
 
     assert past
     assert ("r1", verified.price.model, verified.price.tier) == (
@@ -77,7 +79,9 @@ async def test_settling_again_keeps_the_first_answer(verified):
     first = said("first")
     await settle(verified, held, answer=first)
     await settle(verified, held, answer=said("second"))
-    past = await PastRequests(verified.database, verified.clock).find(verified.account_id, CLAIM)
+    past = await PastRequests(verified.database, verified.clock).find(
+        verified.account_id, IDEMPOTENCY_KEY
+    )
 
     assert first == (past and past.answer)
 
@@ -86,7 +90,7 @@ async def test_verify_finds_a_charge_without_its_answer(books):
     """A name that was answered without a charge, or the reverse, is a difference."""
     held = await hold(books, books.ledger, request_id="r1")
     await settle(books, held, answer=said(""))
-    await hold(books, books.ledger, request_id="r2", claim=Claim("order-8", b""))
+    await hold(books, books.ledger, request_id="r2", idempotency_key=IdempotencyKey("order-8", b""))
     await books.tamper("UPDATE idempotency_key SET answer = NULL WHERE key = 'order-7'")
     await books.tamper("UPDATE idempotency_key SET answer = '{}' WHERE key = 'order-8'")
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import Answer, PastRequests
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome
@@ -26,7 +26,7 @@ from tests.unit.billing.conftest import Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
 COST_PICOUSD = 354_930_000
-CLAIM = Claim("order-7", b"f" * 32)
+IDEMPOTENCY_KEY = IdempotencyKey("order-7", b"f" * 32)
 ANSWER = Answer((ChoiceAnswer("said", "", (), (), FinishReason.STOP),), reasoning_tokens=0)
 NUM_TICKS = LEASE_MS // INTERVAL_MS
 
@@ -153,7 +153,7 @@ async def test_no_limit_is_passed_by_what_is_settled_late(verified: Books) -> No
     hold = await prepaid.hold()
     other = await lose(prepaid)
     lost: list[StillhouseError] = []
-    prepaid.ledger.tell_when_lost(hold, lost.append)
+    prepaid.ledger.notify_if_lost(hold, lost.append)
     meanwhile = await replace(prepaid, ledger=other).hold()
 
     for _ in range(2):
@@ -182,25 +182,25 @@ async def test_the_late_cost_may_take_the_last_pico_dollar(verified: Books) -> N
 async def test_a_keys_limit_counts_what_is_taken_back(verified: Books, period: LimitPeriod) -> None:
     """The limits of key and account are held and spent alike, in the month of the admission."""
     await verified.ledger.set_key_limit(verified.key_id, 10 * COST_PICOUSD, period=period)
-    settled, taken_back = await verified.hold(), await verified.hold()
+    settled, reacquired = await verified.hold(), await verified.hold()
     await lose(verified)
     verified.clock.advance(40 * 86_400)
     await verified.ledger.settle(settled, usage=USAGE, outcome=Outcome.STOP)
     assert [] == await verified.ledger.verify()
     await verified.ledger.renew_leases()
     assert [] == await verified.ledger.verify()
-    await verified.ledger.settle(taken_back, usage=USAGE, outcome=Outcome.STOP)
+    await verified.ledger.settle(reacquired, usage=USAGE, outcome=Outcome.STOP)
     assert (2 * COST_PICOUSD, 0) == await verified.balance()
 
 
 @pytest.mark.parametrize("is_settled_at_once", [True, False])
 async def test_a_name_is_not_charged_twice(verified: Books, *, is_settled_at_once: bool) -> None:
     """A client that has repeated its request meanwhile pays for the repetition alone."""
-    first = await verified.hold(claim=CLAIM)
+    first = await verified.hold(idempotency_key=IDEMPOTENCY_KEY)
     other = await lose(verified)
-    second = await replace(verified, ledger=other).hold(claim=CLAIM)
+    second = await replace(verified, ledger=other).hold(idempotency_key=IDEMPOTENCY_KEY)
     lost: list[StillhouseError] = []
-    verified.ledger.tell_when_lost(first, lost.append)
+    verified.ledger.notify_if_lost(first, lost.append)
     if is_settled_at_once:
         await other.settle(second, usage=USAGE, outcome=Outcome.STOP, answer=ANSWER)
     await verified.ledger.renew_leases()
@@ -212,15 +212,17 @@ async def test_a_name_is_not_charged_twice(verified: Books, *, is_settled_at_onc
     assert ("VOIDED", "gateway_lost", 338) == (await rows(verified))[0]
 
 
-@pytest.mark.parametrize("is_taken_back", [True, False])
-async def test_a_name_comes_back_with_its_hold(verified: Books, *, is_taken_back: bool) -> None:
+@pytest.mark.parametrize("is_reacquired", [True, False])
+async def test_a_name_comes_back_with_its_hold(verified: Books, *, is_reacquired: bool) -> None:
     """A repetition gets the answer of the first one, whose hold was lost for a while."""
-    hold = await verified.hold(claim=CLAIM)
+    hold = await verified.hold(idempotency_key=IDEMPOTENCY_KEY)
     await lose(verified)
-    if is_taken_back:
+    if is_reacquired:
         await verified.ledger.renew_leases()
     await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP, answer=ANSWER)
-    past = await PastRequests(verified.database, verified.clock).find(verified.account_id, CLAIM)
+    past = await PastRequests(verified.database, verified.clock).find(
+        verified.account_id, IDEMPOTENCY_KEY
+    )
     assert past is not None
     assert (hold.request_id, COST_PICOUSD) == (past.request_id, past.cost_picousd)
 

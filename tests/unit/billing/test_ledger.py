@@ -16,7 +16,7 @@ from stillhouse.store.database import ConflictError
 from stillhouse.types.chat import ServiceTier, TokenUsage
 from stillhouse.types.tariff import Tariff
 from tests.alarm import alarm
-from tests.ledger_place import locked
+from tests.ledger_storage import locked
 from tests.unit.billing.conftest import MODEL, TARIFF, Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)

@@ -50,7 +50,7 @@ from stillhouse.errors import (
 from stillhouse.store.database import ConflictError, Connection, Database
 from stillhouse.types.chat import TokenUsage
 from stillhouse.types.tariff import Tariff
-from tests.unit.billing.naive_ledger import NaiveLedger, NaiveRequest
+from tests.unit.billing.reference_ledger import ReferenceLedger, ReferenceRequest
 
 T = TypeVar("T")
 
@@ -128,14 +128,14 @@ class LedgerMachine(RuleBasedStateMachine):
         (self.folder / "ledger.db").write_bytes(empty_ledger())
         self.clock = JumpingClock()
         self.numbers = count()
-        self.naive = NaiveLedger()
+        self.reference = ReferenceLedger()
         self.open()
         self.customers = [
             self.do(self.accounts.create_account("afterwards")).id,
             self.do(self.accounts.create_account("prepaid", is_prepaid=True)).id,
         ]
         self.keys = [self.mint(account_id) for account_id in self.customers]
-        self.naive.paid_in_picousd[self.customers[1]] = 0
+        self.reference.paid_in_picousd[self.customers[1]] = 0
         self.price = self.publish(Tariff(input_picousd=3, cached_input_picousd=1, output_picousd=7))
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
@@ -200,8 +200,8 @@ class LedgerMachine(RuleBasedStateMachine):
             prompt_tokens * max(price.input_picousd, price.cached_input_picousd)
             + max_tokens * price.output_picousd
         )
-        request = NaiveRequest(key.account_id, key.id, price, ceiling_picousd, admitted_at_ms)
-        assert self.naive.admit(request_id, request) == (hold is not None)
+        request = ReferenceRequest(key.account_id, key.id, price, ceiling_picousd, admitted_at_ms)
+        assert self.reference.admit(request_id, request) == (hold is not None)
         return hold
 
     @rule(target=holds, which=which_key, prompt_tokens=tokens, max_tokens=tokens)
@@ -247,31 +247,31 @@ class LedgerMachine(RuleBasedStateMachine):
     def settle(self, hold: Hold, usage: TokenUsage, outcome: Outcome) -> None:
         """Settle a request, be it the first time or again, with the same counts or with others."""
         cost_picousd = self.do(self.ledger.settle(hold, usage=usage, outcome=outcome))
-        assert self.naive.settle(hold.request_id, usage) == cost_picousd
+        assert self.reference.settle(hold.request_id, usage) == cost_picousd
 
     @rule(hold=holds, usage=st.none() | usages())
     def void(self, hold: Hold, usage: TokenUsage | None) -> None:
         self.do(self.ledger.void(hold, outcome=Outcome.ENGINE_ERROR, usage=usage))
-        self.naive.void(hold.request_id, usage)
+        self.reference.void(hold.request_id, usage)
 
     @rule(hold=holds, usage=usages())
     def fail_by_its_own_fault(self, hold: Hold, usage: TokenUsage) -> None:
         """What a request is refused for in the middle is charged as far as it came."""
         settle = self.ledger.settle(hold, usage=usage, outcome=Outcome.REQUEST_FAULT)
-        assert self.naive.settle(hold.request_id, usage) == self.do(settle)
+        assert self.reference.settle(hold.request_id, usage) == self.do(settle)
 
     @rule()
     def lapse(self) -> None:
         """A gateway is away for so long that another one voids all that it holds."""
         other = Ledger(self.database, self.clock)
-        assert self.naive.sweep() == self.do(other.sweep())
+        assert self.reference.sweep() == self.do(other.sweep())
 
     @rule()
     def come_back(self) -> None:
         """It takes back, one after the other, what it held and what is covered still."""
         self.do(self.ledger.renew_leases())
         for request_id in self.mine():
-            self.naive.renew(request_id, self.clock.now_ms())
+            self.reference.renew(request_id, self.clock.now_ms())
 
     def mine(self) -> list[str]:
         """What this gateway has admitted and not resolved, oldest first."""
@@ -302,25 +302,25 @@ class LedgerMachine(RuleBasedStateMachine):
     def top_up(self, amount_picousd: int) -> None:
         account_id = self.customers[1]
         self.do(self.ledger.top_up(account_id, amount_picousd))
-        self.naive.paid_in_picousd[account_id] += amount_picousd
+        self.reference.paid_in_picousd[account_id] += amount_picousd
 
     @rule(which=which_key, limit_picousd=amounts, period=st.sampled_from(LimitPeriod))
     def set_key_limit(self, which: int, limit_picousd: int, period: LimitPeriod) -> None:
         key_id = self.key(which).id
-        used_picousd = self.naive.used_by_key(key_id, period, self.clock.now_ms())
+        used_picousd = self.reference.used_by_key(key_id, period, self.clock.now_ms())
         try:
             self.do(self.ledger.set_key_limit(key_id, limit_picousd, period=period))
         except InsufficientFundsError:
             assert used_picousd > limit_picousd
         else:
             assert used_picousd <= limit_picousd
-            self.naive.key_limits[key_id] = (limit_picousd, period)
+            self.reference.key_limits[key_id] = (limit_picousd, period)
 
     @rule(which=which_key)
     def remove_key_limit(self, which: int) -> None:
         key_id = self.key(which).id
         self.do(self.ledger.set_key_limit(key_id, None))
-        self.naive.key_limits.pop(key_id, None)
+        self.reference.key_limits.pop(key_id, None)
 
     @rule(input_picousd=prices, cached_input_picousd=prices, output_picousd=prices)
     def change_price(
@@ -344,7 +344,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.do(self.accounts.close())
         self.database.close()
         self.open()
-        assert self.naive.sweep() == self.do(self.ledger.sweep())
+        assert self.reference.sweep() == self.do(self.ledger.sweep())
 
     @rule()
     def crash_and_restart(self) -> None:
@@ -356,7 +356,7 @@ class LedgerMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
         left.rename(self.folder)
         self.open()
-        assert self.naive.sweep() == self.do(self.ledger.sweep())
+        assert self.reference.sweep() == self.do(self.ledger.sweep())
 
     @rule()
     def rebuild(self) -> None:
@@ -388,7 +388,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Every sum agrees; only holds that a jump of the clock has left overdue are named."""
         overdue = {
             f"request {request_id}"
-            for request_id, request in self.naive.requests.items()
+            for request_id, request in self.reference.requests.items()
             if request.state == "HELD" and request.lease_until_ms <= self.clock.now_ms()
         }
         differences = self.do(self.ledger.verify())
@@ -400,7 +400,7 @@ class LedgerMachine(RuleBasedStateMachine):
         rows = self.do(self.database.read(fetch_requests))
         assert {
             request_id: (request.state, request.cost_picousd, request.usage)
-            for request_id, request in self.naive.requests.items()
+            for request_id, request in self.reference.requests.items()
         } == rows
 
     @invariant()
@@ -409,8 +409,8 @@ class LedgerMachine(RuleBasedStateMachine):
         kept = self.do(self.database.read(fetch_account_balances))
         assert {
             account_id: (
-                *self.naive.account(account_id),
-                self.naive.paid_in_picousd.get(account_id),
+                *self.reference.account(account_id),
+                self.reference.paid_in_picousd.get(account_id),
             )
             for account_id in self.customers
         } == kept
@@ -420,7 +420,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def statement_agrees(self) -> None:
         """The statement's total is what the requests cost."""
         lines = self.do(self.ledger.usage(by=UsageGrouping.MODEL))
-        costs = [request.cost_picousd or 0 for request in self.naive.requests.values()]
+        costs = [request.cost_picousd or 0 for request in self.reference.requests.values()]
         assert sum(costs) == sum(line.cost_picousd for line in lines)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import PastRequests
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.catalogue.catalogue import Catalogue
@@ -127,11 +127,15 @@ class Serving:
     numbers: count[int] = field(default_factory=count)
 
     async def open(
-        self, *, claim: Claim | None = None, principal: Principal | None = None, **fields: Any
+        self,
+        *,
+        idempotency_key: IdempotencyKey | None = None,
+        principal: Principal | None = None,
+        **fields: Any,
     ) -> CompletionResponse:
         request = replace(ChatRequest(DEMO_MODEL, HELLO, max_tokens=3), **fields)
         return await self.completions.open(
-            f"request-{next(self.numbers)}", principal or self.principal, request, claim
+            f"request-{next(self.numbers)}", principal or self.principal, request, idempotency_key
         )
 
     async def answer(self, **fields: Any) -> list[ChatEvent]:

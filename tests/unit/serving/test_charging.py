@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.outcome import Outcome
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep
 from stillhouse.errors import (
@@ -134,8 +134,10 @@ async def test_told_tokens_are_charged_unless_the_fault_is_ours(
     assert isinstance(engine, ScriptedEngine)
     engine.scripts, engine.num_made = scripts, {}
     number = len(await serving.rows())
-    claim = Claim(f"name-{number}", b"f" * 32) if is_named else None
-    completion = await serving.open(n=len(scripts), max_tokens=MAX_TOKENS, claim=claim)
+    idempotency_key = IdempotencyKey(f"name-{number}", b"f" * 32) if is_named else None
+    completion = await serving.open(
+        n=len(scripts), max_tokens=MAX_TOKENS, idempotency_key=idempotency_key
+    )
     assert isinstance(completion, Completion)
     shown, error = await read(completion, stop)
     await serving.completions.drain(grace_s=5)
@@ -156,6 +158,8 @@ async def test_told_tokens_are_charged_unless_the_fault_is_ours(
         assert any(script.end in FAULTS_OF_OURS for script in scripts)
     if isinstance(error, RequestError):
         assert ("SETTLED" if num_made else "VOIDED", "request_fault") == (state, outcome)
-    if claim is not None:  # a repetition runs anew where the first one has ended in an error
-        past = await serving.past_requests.find(serving.principal.account_id, claim)
+    if (
+        idempotency_key is not None
+    ):  # a repetition runs anew where the first one has ended in an error
+        past = await serving.past_requests.find(serving.principal.account_id, idempotency_key)
         assert (past is None) == (error is not None)

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.outcome import Outcome
 from stillhouse.errors import (
     EngineCrashedError,
@@ -130,9 +130,9 @@ async def test_who_left_before_the_engine_began(serving, n, num_turns):
 
 async def test_a_repetition_tells_them_all(serving):
     """A named request with several answers is replayed with each of them."""
-    claim = Claim("four", b"f" * 32)
-    first = await serving.answer(n=4, claim=claim)
-    again = await serving.answer(n=4, claim=claim)
+    idempotency_key = IdempotencyKey("four", b"f" * 32)
+    first = await serving.answer(n=4, idempotency_key=idempotency_key)
+    again = await serving.answer(n=4, idempotency_key=idempotency_key)
 
     assert by_choice(first) == by_choice(again)
     assert first[-1].cost_picousd == again[-1].cost_picousd

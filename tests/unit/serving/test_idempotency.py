@@ -6,8 +6,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from stillhouse.billing.claim import Claim
 from stillhouse.billing.idempotency import LIFETIME_MS, Answer
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import (
@@ -29,8 +29,8 @@ from stillhouse.types.chat import (
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import events_of
 
-CLAIM = Claim("order-7", b"f" * 32)
-OTHER_BODY = Claim("order-7", b"g" * 32)
+IDEMPOTENCY_KEY = IdempotencyKey("order-7", b"f" * 32)
+OTHER_BODY = IdempotencyKey("order-7", b"g" * 32)
 DAY_S = LIFETIME_MS / 1000
 SETTLED = ("SETTLED", "length", 3)
 
@@ -44,10 +44,10 @@ def text_of(events):
 
 async def test_a_repetition_gets_the_first_answer(serving):
     """Said twice, a request runs once, is charged once and is answered the same."""
-    first = await serving.open(claim=CLAIM)
+    first = await serving.open(idempotency_key=IDEMPOTENCY_KEY)
     answer = await events_of(first)
     serving.clock.advance(60)
-    again = await serving.open(claim=CLAIM)
+    again = await serving.open(idempotency_key=IDEMPOTENCY_KEY)
 
     assert (False, True) == (first.is_replay, again.is_replay)
     assert first.meta == again.meta
@@ -59,19 +59,20 @@ async def test_a_repetition_gets_the_first_answer(serving):
 async def test_while_the_first_runs_a_repetition_is_told_to_wait(serving):
     """In flight there is neither a second generation nor half an answer."""
     serving.engine.gate.clear()
-    first = await serving.open(claim=CLAIM)
+    first = await serving.open(idempotency_key=IDEMPOTENCY_KEY)
     with pytest.raises(IdempotencyConflictError, match="still running"):
-        await serving.open(claim=CLAIM)
+        await serving.open(idempotency_key=IDEMPOTENCY_KEY)
     serving.engine.gate.set()
     await events_of(first)
 
-    assert (await serving.open(claim=CLAIM)).is_replay
+    assert (await serving.open(idempotency_key=IDEMPOTENCY_KEY)).is_replay
 
 
 async def test_fifty_at_once_are_one(serving):
     """Of fifty that race, one is generated and charged; all others wait or get its answer."""
     opened = await asyncio.gather(
-        *(serving.answer(claim=CLAIM) for _ in range(50)), return_exceptions=True
+        *(serving.answer(idempotency_key=IDEMPOTENCY_KEY) for _ in range(50)),
+        return_exceptions=True,
     )
     answers = [text_of(answer) for answer in opened if isinstance(answer, list)]
 
@@ -86,11 +87,11 @@ async def test_another_body_under_the_same_name_is_a_mistake(serving, is_running
     """A name stands for one request, running or answered."""
     if is_running:
         serving.engine.gate.clear()
-    first = await serving.open(claim=CLAIM)
+    first = await serving.open(idempotency_key=IDEMPOTENCY_KEY)
     if not is_running:
         await events_of(first)
     with pytest.raises(IdempotencyMismatchError, match="order-7"):
-        await serving.open(claim=OTHER_BODY)
+        await serving.open(idempotency_key=OTHER_BODY)
     serving.engine.gate.set()
     if is_running:
         await events_of(first)
@@ -102,8 +103,8 @@ async def test_accounts_have_names_of_their_own(serving):
     """Another account's same name is another request."""
     account_id, key_id = await serving.database.write(insert_customer("other"))
     other = replace(serving.principal, account_id=account_id, key_id=key_id)
-    await serving.answer(claim=CLAIM)
-    await serving.answer(claim=OTHER_BODY, principal=other)
+    await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
+    await serving.answer(idempotency_key=OTHER_BODY, principal=other)
 
     assert [SETTLED, SETTLED] == await serving.rows()
 
@@ -112,9 +113,9 @@ async def test_what_failed_may_be_tried_again(serving):
     """A request that our engine failed is void, and its name is free."""
     serving.engine.failure = EngineCrashedError("it died")
     with pytest.raises(EngineCrashedError):
-        await serving.answer(claim=CLAIM)
+        await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
     serving.engine.failure = None
-    await serving.answer(claim=CLAIM)
+    await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
 
     assert [("VOIDED", "engine_error", 0), SETTLED] == await serving.rows()
 
@@ -123,9 +124,9 @@ async def test_what_was_refused_may_be_tried_again(serving):
     """A request that was never admitted has not used up its name."""
     await serving.ledger.set_key_limit(serving.principal.key_id, 0)
     with pytest.raises(InsufficientFundsError):
-        await serving.open(claim=CLAIM)
+        await serving.open(idempotency_key=IDEMPOTENCY_KEY)
     await serving.ledger.set_key_limit(serving.principal.key_id, None)
-    await serving.answer(claim=CLAIM)
+    await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
 
     assert [SETTLED] == await serving.rows()
 
@@ -139,11 +140,11 @@ async def test_a_lost_gateway_frees_the_name(serving):
         price=serving.model.price,
         prompt_tokens=1,
         max_tokens=1,
-        claim=CLAIM,
+        idempotency_key=IDEMPOTENCY_KEY,
     )
     serving.clock.advance(LEASE_MS / 1000)
     await serving.ledger.sweep()
-    await serving.answer(claim=CLAIM)
+    await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
 
     assert [("VOIDED", "gateway_lost", None), SETTLED] == await serving.rows()
 
@@ -151,12 +152,12 @@ async def test_a_lost_gateway_frees_the_name(serving):
 async def test_it_goes_on_when_the_client_leaves(serving):
     """A client that named its request and vanished finds the whole answer when it asks again."""
     serving.engine.gate.clear()
-    first = await serving.open(claim=CLAIM)
+    first = await serving.open(idempotency_key=IDEMPOTENCY_KEY)
     first.stop(Outcome.CLIENT_DISCONNECT)
     serving.engine.gate.set()
 
     assert [] == await events_of(first)
-    again = await serving.answer(claim=CLAIM)
+    again = await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
     assert [SETTLED] == await serving.rows()
     assert text_of(again) == text_of(await serving.answer())
 
@@ -164,24 +165,24 @@ async def test_it_goes_on_when_the_client_leaves(serving):
 async def test_a_drained_answer_is_no_answer(serving):
     """What maintenance cut short is charged, told as an error, and made anew for a repetition."""
     serving.engine.gate.clear()
-    first = await serving.open(claim=CLAIM)
+    first = await serving.open(idempotency_key=IDEMPOTENCY_KEY)
     await serving.engine.has_begun()
     first.stop(Outcome.DRAINED)
     with pytest.raises(EngineUnavailableError, match="shut down"):
         await events_of(first)
 
-    again = await serving.answer(claim=CLAIM)
+    again = await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
     assert 3 == again[-1].usage.completion_tokens
     assert [("SETTLED", "drained", 2), SETTLED] == await serving.rows()
 
 
 async def test_a_name_lasts_a_day(serving):
     """After 24 hours by the ledger's clock, the same name is a new request."""
-    await serving.answer(claim=CLAIM)
+    await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
     serving.clock.advance(DAY_S - 1)
-    assert (await serving.open(claim=CLAIM)).is_replay
+    assert (await serving.open(idempotency_key=IDEMPOTENCY_KEY)).is_replay
     serving.clock.advance(1)
-    await serving.answer(claim=OTHER_BODY)
+    await serving.answer(idempotency_key=OTHER_BODY)
 
     assert [SETTLED, SETTLED] == await serving.rows()
 
@@ -190,21 +191,21 @@ async def test_past_answers_are_purged(serving, monkeypatch):
     """What has expired is deleted, in as many short transactions as it takes, and nothing else."""
     monkeypatch.setattr("stillhouse.billing.idempotency.PURGE_BATCH", 2)
     for number in range(3):
-        await serving.answer(claim=Claim(f"old-{number}", b""))
+        await serving.answer(idempotency_key=IdempotencyKey(f"old-{number}", b""))
     serving.clock.advance(DAY_S)
-    await serving.answer(claim=CLAIM)
+    await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
 
     assert (3, 0) == (await serving.past_requests.purge(), await serving.past_requests.purge())
     assert 1 == await serving.num_claims()
-    assert (await serving.open(claim=CLAIM)).is_replay
+    assert (await serving.open(idempotency_key=IDEMPOTENCY_KEY)).is_replay
 
 
 async def test_an_answer_that_is_too_large_is_charged_but_not_kept(serving, monkeypatch):
     """A repetition is told so; it neither runs again nor gets half of it."""
     monkeypatch.setattr("stillhouse.billing.idempotency.MAX_ANSWER_BYTES", 10)
-    await serving.answer(claim=CLAIM)
+    await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
     with pytest.raises(InvalidRequestError, match="too large to be kept"):
-        await serving.open(claim=CLAIM)
+        await serving.open(idempotency_key=IDEMPOTENCY_KEY)
 
     assert [SETTLED] == await serving.rows()
 

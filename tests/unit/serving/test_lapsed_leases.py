@@ -57,7 +57,7 @@ async def test_holds_are_taken_back_before_a_stream_goes_on(serving):
     serving.engine.gate.set(1)
     with structlog.testing.capture_logs() as logged:
         await anext(batches)
-        assert ["hold_taken_back"] == [line["event"] for line in logged]
+        assert ["hold_reacquired"] == [line["event"] for line in logged]
         serving.engine.gate.set()
         *_, last = [event async for batch in batches for event in batch]
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import (
     EngineCrashedError,
@@ -14,10 +14,10 @@ from stillhouse.errors import (
     StoreUnavailableError,
 )
 from stillhouse.types.chat import Finish, FinishReason, TextDelta
-from tests.ledger_place import locked
+from tests.ledger_storage import locked
 from tests.unit.serving.conftest import events_of
 
-CLAIM = Claim("order-7", b"f" * 32)
+IDEMPOTENCY_KEY = IdempotencyKey("order-7", b"f" * 32)
 SETTLED = ("SETTLED", "length", 3)
 
 
@@ -51,9 +51,9 @@ async def test_new_requests_are_refused_within_a_second(serving):
 
 async def test_a_repetition_is_answered_all_the_same(serving):
     """What is in the ledger can be read: a past answer needs no writing."""
-    answer = await serving.answer(claim=CLAIM)
+    answer = await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
     with locked(serving.place):
-        assert answer[-1] == (await serving.answer(claim=CLAIM))[-1]
+        assert answer[-1] == (await serving.answer(idempotency_key=IDEMPOTENCY_KEY))[-1]
 
 
 async def test_a_running_answer_ends_and_is_settled_later(serving):
@@ -80,15 +80,15 @@ async def test_a_running_answer_ends_and_is_settled_later(serving):
 
 async def test_the_name_of_a_running_answer_waits_with_it(serving):
     """Until it is settled, a repetition is refused; then it gets the answer of the one charge."""
-    _, events = await running(serving, claim=CLAIM)
+    _, events = await running(serving, idempotency_key=IDEMPOTENCY_KEY)
     with locked(serving.place):
         serving.engine.gate.set()
         assert [event async for event in events][-1].cost_picousd is None
         with pytest.raises(IdempotencyConflictError):
-            await serving.open(claim=CLAIM)
+            await serving.open(idempotency_key=IDEMPOTENCY_KEY)
     await serving.completions.drain(grace_s=10)
 
-    assert (await serving.open(claim=CLAIM)).is_replay
+    assert (await serving.open(idempotency_key=IDEMPOTENCY_KEY)).is_replay
     assert [SETTLED] == await serving.rows()
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.errors import AuthenticationError, StoreUnavailableError
 from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.revocation import RevocationCheck
@@ -102,7 +102,7 @@ async def test_waiting_request_of_a_revoked_key_leaves_the_queue(serving, keys, 
 async def test_named_request_of_a_revoked_key_ends_too(serving, keys, check):
     """An Idempotency-Key keeps a request alive when its client leaves, not when its key does."""
     serving.engine.gate.clear()
-    running = await serving.open(max_tokens=400, claim=Claim("mine", b"f" * 32))
+    running = await serving.open(max_tokens=400, idempotency_key=IdempotencyKey("mine", b"f" * 32))
     await serving.engine.has_begun()
     keys.revoked = {serving.principal.key_id}
     await check.run()

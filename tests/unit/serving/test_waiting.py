@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.outcome import Outcome
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.errors import EngineCrashedError, EngineUnavailableError, OverloadedError
@@ -16,7 +16,7 @@ from stillhouse.types.chat import ServiceTier
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import events_of
 
-CLAIM = Claim("mine", b"f" * 32)
+IDEMPOTENCY_KEY = IdempotencyKey("mine", b"f" * 32)
 NOTHING_CHARGED = "state, outcome, usage_source, prompt_tokens, completion_tokens, cost_picousd"
 patience = pytest.mark.parametrize("max_wait_s", [0])
 
@@ -101,7 +101,7 @@ async def test_a_client_that_leaves_the_queue_pays_nothing(serving, running):
 
 async def test_a_named_request_keeps_waiting_without_its_client(serving, running):
     """It will be repeated, and finds its answer then."""
-    named = await serving.open(claim=CLAIM)
+    named = await serving.open(idempotency_key=IDEMPOTENCY_KEY)
     await is_waiting(serving)
     named.stop(Outcome.CLIENT_DISCONNECT)
     still_waiting = num_waiting(serving)
@@ -110,7 +110,7 @@ async def test_a_named_request_keeps_waiting_without_its_client(serving, running
         await events_of(opened)
 
     assert 1 == still_waiting
-    assert (await serving.open(claim=CLAIM)).is_replay
+    assert (await serving.open(idempotency_key=IDEMPOTENCY_KEY)).is_replay
 
 
 @patience
@@ -133,14 +133,14 @@ async def test_a_turn_that_does_not_come_in_time(serving, running):
 @patience
 async def test_a_named_request_that_was_refused_may_be_repeated(serving, running):
     """A refusal is no answer: the repetition is a new try."""
-    late = await serving.open(claim=CLAIM)
+    late = await serving.open(idempotency_key=IDEMPOTENCY_KEY)
     with pytest.raises(OverloadedError):
         await events_of(late)
     serving.engine.gate.set()
     for opened in running:
         await events_of(opened)
 
-    assert 3 == (await serving.answer(claim=CLAIM))[-1].usage.completion_tokens
+    assert 3 == (await serving.answer(idempotency_key=IDEMPOTENCY_KEY))[-1].usage.completion_tokens
 
 
 async def test_fail_fast_is_refused_whatever_its_tier(serving, running):

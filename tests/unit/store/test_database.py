@@ -10,7 +10,7 @@ from stillhouse.errors import InsufficientFundsError, StoreUnavailableError
 from stillhouse.store.accounts.accounts import AccountRow
 from stillhouse.store.database import ConflictError, Connection, Database
 from stillhouse.store.writer import MAX_GROUP
-from tests.ledger_place import locked
+from tests.ledger_storage import locked
 from tests.unit.store.account_names import Gate, insert_account, names
 
 

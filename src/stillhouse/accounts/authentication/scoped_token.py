@@ -50,7 +50,7 @@ class _Header(msgspec.Struct, omit_defaults=True):
     crit: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class Claims(msgspec.Struct, omit_defaults=True):
+class TokenClaims(msgspec.Struct, omit_defaults=True):
     """
     What a token says of itself; times in seconds since 1970, money in USD.
 
@@ -95,7 +95,7 @@ class UnverifiedToken:
 
     account_id: int
     key_name: str
-    claims: Claims
+    claims: TokenClaims
     signed_part: bytes
     signature: bytes
 
@@ -135,14 +135,14 @@ def parse(secret: str, *, now_ms: int) -> UnverifiedToken:
         account_id, name = int(kid[1]), base64.b64decode(kid[2], validate=True).decode()
         if not name.isprintable():  # no key has such a name, and PostgreSQL no such text
             raise wrong_token()
-        claims = msgspec.json.decode(_decode(claims_part), type=Claims)
+        claims = msgspec.json.decode(_decode(claims_part), type=TokenClaims)
         _check(claims, account_id, now_s=now_ms / 1000)
         return UnverifiedToken(account_id, name, claims, signed_part, _decode(signature))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise wrong_token() from error
 
 
-def sign(claims: Claims, *, account_id: int, key_name: str, secret: bytes) -> str:
+def sign(claims: TokenClaims, *, account_id: int, key_name: str, secret: bytes) -> str:
     """Write a token, signed with the API key *secret*."""
     kid = f"{account_uid(account_id)}:{base64.b64encode(key_name.encode()).decode()}"
     header = msgspec.json.encode(_Header(alg=_ALGORITHM, kid=kid, typ="JWT"))
@@ -190,7 +190,7 @@ def _decode(part: bytes) -> bytes:
     return decoded
 
 
-def _check(claims: Claims, account_id: int, *, now_s: float) -> None:
+def _check(claims: TokenClaims, account_id: int, *, now_s: float) -> None:
     """ValueError unless the claims are of this account, and for now."""
     if claims.sub != account_uid(account_id):
         raise ValueError("sub is another account than kid's")

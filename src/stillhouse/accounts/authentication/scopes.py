@@ -8,8 +8,8 @@ from functools import partial
 
 from stillhouse.accounts.authentication import scoped_token
 from stillhouse.accounts.authentication.scoped_token import (
-    Claims,
     ForgedTokenError,
+    TokenClaims,
     UnsealedKeyError,
     UnverifiedToken,
 )
@@ -118,7 +118,7 @@ class Scopes:
             raise InvalidRequestError(_not_sealed(key_name), param="api_key_name")
         bounds = self._checked(asked, found.key)
         assert bounds.expires_at_ms is not None, "a token's life is a year where nothing is asked"
-        claims = Claims(
+        claims = TokenClaims(
             sub=scoped_token.account_uid(account_id),
             exp=bounds.expires_at_ms // 1000,
             models=None if bounds.allowed_models is None else sorted(bounds.allowed_models),

@@ -16,7 +16,12 @@ JOB_HEAD = struct.Struct("<QQ")
 RESULT_HEAD = struct.Struct("<Q")
 #: Whose classes a result is made of.
 _MODULES = (
-    *("stillhouse.api.", "stillhouse.types.chat", "stillhouse.billing.claim", "stillhouse.errors"),
+    *(
+        "stillhouse.api.",
+        "stillhouse.types.chat",
+        "stillhouse.billing.idempotency_key",
+        "stillhouse.errors",
+    ),
     "msgspec",
 )
 

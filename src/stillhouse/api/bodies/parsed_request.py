@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stillhouse.api.bodies.request_head import RequestHead
-from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.errors import StillhouseError
 from stillhouse.types.chat import ChatEvent, ChatRequest, ChoiceAnswer, Finish, TextRequest
 from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
@@ -70,6 +70,6 @@ class ParsedRequest:
 
 def parse_request(
     read: Callable[[bytes, RequestHead], ParsedRequest], head: RequestHead, body: bytes
-) -> tuple[ParsedRequest, Claim | None]:
+) -> tuple[ParsedRequest, IdempotencyKey | None]:
     """All that is made of a body, wherever that happens."""
-    return read(body, head), head.claim(body)
+    return read(body, head), head.idempotency_key_of(body)

@@ -8,7 +8,7 @@ from typing import Self
 from starlette.requests import Request
 
 from stillhouse.api.http import idempotency_header
-from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency_key import IdempotencyKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class RequestHead:
             token=token,
         )
 
-    def claim(self, body: bytes) -> Claim | None:
+    def idempotency_key_of(self, body: bytes) -> IdempotencyKey | None:
         """
         The client's own name for its request; None when it gives none.
 
@@ -54,6 +54,6 @@ class RequestHead:
             InvalidRequestError: It is empty, too long, or has characters that cannot be printed.
 
         """
-        return idempotency_header.read_claim(
+        return idempotency_header.read_idempotency_key(
             self.idempotency_key, path=self.target, body=body, token=self.token
         )

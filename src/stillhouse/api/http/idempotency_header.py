@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from stillhouse.billing.claim import Claim
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.errors import InvalidRequestError
 
 NAME = "Idempotency-Key"
@@ -16,9 +16,9 @@ MAX_LENGTH = 255
 REPLAYED = (b"idempotent-replayed", b"true")
 
 
-def read_claim(
+def read_idempotency_key(
     key: str | None, *, path: str, body: bytes, token: str | None = None
-) -> Claim | None:
+) -> IdempotencyKey | None:
     """
     The client's own name for its request; None when it gives none.
 
@@ -39,7 +39,7 @@ def read_claim(
             param=NAME,
         )
     place = f"{path}\n{token}\n".encode()
-    return Claim(key, hashlib.sha256(place + _canonical(body)).digest())
+    return IdempotencyKey(key, hashlib.sha256(place + _canonical(body)).digest())
 
 
 def _canonical(body: bytes) -> bytes:

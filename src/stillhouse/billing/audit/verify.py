@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from stillhouse.store.backends.timeouts import allow_time
+from stillhouse.store.backends.timeouts import extend_timeout
 from stillhouse.store.database import Connection
 from stillhouse.store.ledger import audit, balances, idempotency, usage_days
 from stillhouse.store.ledger.balances import Balance, BalanceKey
@@ -52,13 +52,13 @@ class Audit:
 
 def audit_ledger(connection: Connection, *, now_ms: int) -> Audit:
     """Check every request, posting and balance, and count them."""
-    allow_time(connection)
+    extend_timeout(connection)
     return Audit(fetch_coverage(connection), find_differences(connection, now_ms=now_ms))
 
 
 def find_differences(connection: Connection, *, now_ms: int) -> list[Difference]:
     """Check every request, posting and balance; empty when the ledger is right."""
-    allow_time(connection)
+    extend_timeout(connection)
     return [
         *_differing_rows(connection),
         *_differing_sums(connection),
@@ -111,7 +111,7 @@ class WrongSums:
 
 def find_wrong_sums(connection: Connection) -> WrongSums:
     """Recompute everything that is derived."""
-    allow_time(connection)
+    extend_timeout(connection)
     days = audit.recompute_days(connection)
     kept = balances.fetch_all(connection)
     due = audit.recompute_balances(connection, kept, days)

@@ -45,13 +45,13 @@ class Backend:
         writer: For the one connection of this process that writes.
         reader: For transactions that see one unchanging state and cannot change it.
         is_shared: Several servers may use it at once.
-        turn: Entered around every transaction that writes, where its begin alone does not wait.
+        write_lock: Entered around each transaction that writes, where its begin does not wait.
         transaction: Begins one on the writer's connection, and commits it at the block's end; an
             error undoes it.
-        committed: Told of each commit, by the thread that writes and when nobody waits for it.
+        on_commit: Called after each commit by the thread that writes and when nobody waits for it.
         check: Raises StoreUnavailableError when what is written would be lost, as in a deleted
             file; asked around each transaction that writes, so it takes microseconds.
-        max_turn_s: After so long, a transaction that writes lets other processes have theirs.
+        max_lock_s: After so long, a transaction that writes lets other processes have theirs.
         was_committed: Whether a transaction took effect whose COMMIT was never answered.
 
     """
@@ -59,9 +59,9 @@ class Backend:
     writer: Engine
     reader: Engine
     is_shared: bool
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
     transaction: Callable[[Connection], AbstractContextManager[object]] = _begin
-    committed: Callable[[Connection], None] = _nothing
+    on_commit: Callable[[Connection], None] = _nothing
     check: Callable[[], None] = _is_right
-    max_turn_s: float = math.inf
+    max_lock_s: float = math.inf
     was_committed: Callable[[Connection, str], bool] = _never_committed

@@ -56,7 +56,7 @@ class Checkpointer:
         self._thread = threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True)
         self._thread.start()
 
-    def committed(self, writer: sqlite3.Connection) -> None:
+    def on_commit(self, writer: sqlite3.Connection) -> None:
         """Look at what the log has come to; called behind each commit by the thread that writes."""
         if not self._is_idle.is_set():
             return

@@ -39,7 +39,7 @@ class FileLock:
         return os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
 
     @contextmanager
-    def turn(self, *, timeout_s: float) -> Iterator[None]:
+    def locked(self, *, timeout_s: float) -> Iterator[None]:
         """
         Hold the lock for the length of the block.
 

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from stillhouse.errors import ConfigError
 from stillhouse.store.backends.backend import NUM_READERS, TRANSACTION_ID, Backend
-from stillhouse.store.backends.postgresql_connection import Dialler, PatientConnection
-from stillhouse.store.backends.timeouts import PATIENCE_S
+from stillhouse.store.backends.postgresql_connection import ConnectionFactory, TimeoutConnection
+from stillhouse.store.backends.timeouts import ANSWER_TIMEOUT_S
 
 #: The ledger's lock; any number will do that no other program takes in the same database.
 LOCK = int.from_bytes(b"stillhou")
@@ -20,7 +20,7 @@ LOCK = int.from_bytes(b"stillhou")
 _SETTINGS = {
     # COMMIT returns when the disk has it, whatever the server's default is.
     "synchronous_commit": "on",
-    # Waiting for other gateways ends before this one's patience does, and keeps the connection.
+    # Waiting for other gateways ends before this one's timeout, and keeps the connection.
     "lock_timeout": "500ms",
     # A gateway that stops in mid-transaction, or whose network does, gives up the ledger's lock.
     "idle_in_transaction_session_timeout": "1s",
@@ -29,7 +29,7 @@ _SETTINGS = {
 }
 
 #: As long as a gateway may keep the others waiting: some forty requests.
-_MAX_TURN_S = 0.03
+_MAX_LOCK_S = 0.03
 
 _LOCK_AND_NAME = f"SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock({LOCK})"  # noqa: S608
 _WAS_COMMITTED = text("SELECT pg_xact_status(CAST(:transaction_id AS xid8))")
@@ -43,15 +43,15 @@ def open_backend(url: str, resources: ExitStack) -> Backend:
         ConfigError: It is no such URL.
 
     """
-    dialler = Dialler(_connection_parameters(url))
-    resources.callback(dialler.close)
-    writer, reader = _create(dialler, 1), _create(dialler, NUM_READERS)
+    factory = ConnectionFactory(_connection_parameters(url))
+    resources.callback(factory.close)
+    writer, reader = _create(factory, 1), _create(factory, NUM_READERS)
     resources.callback(writer.dispose)
     resources.callback(reader.dispose)
     event.listen(writer, "begin", _begin_writing)
     event.listen(reader, "begin", _begin_reading)
     return Backend(
-        writer, reader, is_shared=True, max_turn_s=_MAX_TURN_S, was_committed=_was_committed
+        writer, reader, is_shared=True, max_lock_s=_MAX_LOCK_S, was_committed=_was_committed
     )
 
 
@@ -72,10 +72,10 @@ def _connection_parameters(url: str) -> dict[str, Any]:
     }
 
 
-def _create(dialler: Dialler, num_connections: int) -> Engine:
+def _create(factory: ConnectionFactory, num_connections: int) -> Engine:
     return create_engine(
         "postgresql+psycopg://",
-        creator=dialler,
+        creator=factory,
         pool_size=num_connections,
         max_overflow=0,
     )
@@ -90,7 +90,7 @@ def _begin_writing(connection: Connection) -> None:
     committed before it began, and so everything before the lock was had.
     """
     driver = _driver(connection)
-    driver.patience_s = PATIENCE_S
+    driver.answer_timeout_s = ANSWER_TIMEOUT_S
     try:
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
         transaction_id = connection.exec_driver_sql(_LOCK_AND_NAME).scalar_one()
@@ -103,13 +103,13 @@ def _begin_writing(connection: Connection) -> None:
 
 
 def _begin_reading(connection: Connection) -> None:
-    _driver(connection).patience_s = PATIENCE_S
+    _driver(connection).answer_timeout_s = ANSWER_TIMEOUT_S
     connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
-def _driver(connection: Connection) -> PatientConnection:
+def _driver(connection: Connection) -> TimeoutConnection:
     driver = connection.connection.driver_connection
-    assert isinstance(driver, PatientConnection)
+    assert isinstance(driver, TimeoutConnection)
     return driver
 
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import psycopg
 
-from stillhouse.store.backends.timeouts import PATIENCE_S
+from stillhouse.store.backends.timeouts import ANSWER_TIMEOUT_S
 
 #: So many attempts may hang, each until its own timeout, before the next has to wait for a thread.
 _MAX_ATTEMPTS = 8
 
 
-class PatientConnection(psycopg.Connection[Any]):
+class TimeoutConnection(psycopg.Connection[Any]):
     """
     Closes itself when the server has not answered in time, where psycopg would go on waiting.
 
     The server's own timeouts do not help against a network that swallows what they say.
     """
 
-    patience_s = PATIENCE_S
+    answer_timeout_s = ANSWER_TIMEOUT_S
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
         """Wait for one exchange with the server, as psycopg does, but not longer than that."""
@@ -30,7 +30,7 @@ class PatientConnection(psycopg.Connection[Any]):
 
     def _answered(self, exchange: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """Run psycopg's *exchange*, which is told every 0.1 s that there is nothing yet."""
-        deadline_s = time.monotonic() + self.patience_s
+        deadline_s = time.monotonic() + self.answer_timeout_s
         try:
             wanted = next(exchange)
             while True:
@@ -38,14 +38,14 @@ class PatientConnection(psycopg.Connection[Any]):
                 if not ready and time.monotonic() >= deadline_s:
                     self.close()
                     raise psycopg.OperationalError(
-                        f"the database has not answered for {self.patience_s} s"
+                        f"the database has not answered for {self.answer_timeout_s} s"
                     )
                 wanted = exchange.send(ready)
         except StopIteration as end:
             return end.value
 
 
-class Dialler:
+class ConnectionFactory:
     """
     Makes connections, each on a thread that it can turn away from.
 
@@ -54,9 +54,9 @@ class Dialler:
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self._parameters = parameters
-        self._threads = ThreadPoolExecutor(_MAX_ATTEMPTS, "ledger-dialler")
+        self._threads = ThreadPoolExecutor(_MAX_ATTEMPTS, "ledger-connect")
 
-    def __call__(self) -> PatientConnection:
+    def __call__(self) -> TimeoutConnection:
         """
         A new connection.
 
@@ -66,24 +66,24 @@ class Dialler:
         """
         attempt = self._threads.submit(self._connect)
         try:
-            return attempt.result(PATIENCE_S)
+            return attempt.result(ANSWER_TIMEOUT_S)
         except TimeoutError:
             if not attempt.cancel():
                 attempt.add_done_callback(_hang_up)
             raise psycopg.OperationalError(
-                f"the database has not answered for {PATIENCE_S} s"
+                f"the database has not answered for {ANSWER_TIMEOUT_S} s"
             ) from None
 
     def close(self) -> None:
         """Make no more connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _connect(self) -> PatientConnection:
+    def _connect(self) -> TimeoutConnection:
         # Transactions are begun by hand: psycopg's own begin cannot wait for the ledger's lock.
-        return PatientConnection.connect(autocommit=True, **self._parameters)
+        return TimeoutConnection.connect(autocommit=True, **self._parameters)
 
 
-def _hang_up(attempt: Future[PatientConnection]) -> None:
+def _hang_up(attempt: Future[TimeoutConnection]) -> None:
     """Close a connection that came when nobody waited for it any more."""
     if attempt.exception() is None:
         attempt.result().close()

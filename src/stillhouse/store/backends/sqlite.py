@@ -66,7 +66,7 @@ def open_backend(path: Path, resources: ExitStack, *, is_server: bool) -> Backen
         writer,
         reader,
         is_shared=False,
-        turn=partial(write_lock.turn, timeout_s=BUSY_TIMEOUT_MS / 1000),
+        write_lock=partial(write_lock.locked, timeout_s=BUSY_TIMEOUT_MS / 1000),
         transaction=_transaction,
     )
     if not is_server:
@@ -79,7 +79,7 @@ def open_backend(path: Path, resources: ExitStack, *, is_server: bool) -> Backen
     resources.callback(checkpointer.close)
     return replace(
         backend,
-        committed=lambda writer: checkpointer.committed(driver_of(writer)),
+        on_commit=lambda writer: checkpointer.on_commit(driver_of(writer)),
         check=watch.check,
     )
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 #: Less than the second within which a request must be refused when the ledger cannot be used.
-PATIENCE_S = 0.6
+ANSWER_TIMEOUT_S = 0.6
 
 #: For what reads or writes much, while nobody's request waits for it.
-LONG_PATIENCE_S = 600.0
+LONG_ANSWER_TIMEOUT_S = 600.0
 
 
-def allow_time(connection: Connection) -> None:
+def extend_timeout(connection: Connection) -> None:
     """Let each of this transaction's statements take as long as a large ledger needs."""
     driver = connection.connection.driver_connection
-    if driver is not None and hasattr(driver, "patience_s"):
-        driver.patience_s = LONG_PATIENCE_S
+    if driver is not None and hasattr(driver, "answer_timeout_s"):
+        driver.answer_timeout_s = LONG_ANSWER_TIMEOUT_S

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, insert, literal_column, select, update
 
-from stillhouse.store.backends.timeouts import allow_time
+from stillhouse.store.backends.timeouts import extend_timeout
 from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import request
 from stillhouse.types.chat import TokenUsage
@@ -125,7 +125,7 @@ _SELECT_HELD = (
     .limit(bindparam("at_most"))
 )
 #: While nobody has said what it used. A trigger refuses changes to all others that are not HELD.
-_IS_LOST = and_(
+_IS_EXPIRED = and_(
     request.c.state == VOIDED,
     request.c.outcome == LOST_OUTCOME,
     request.c.completion_tokens.is_(None),
@@ -179,27 +179,27 @@ def resolve(connection: Connection, number: int, resolution: Resolution) -> bool
     return _RESOLVE.run(connection, row).rowcount == 1
 
 
-def is_lost(connection: Connection, number: int) -> bool:
+def is_expired(connection: Connection, number: int) -> bool:
     """Whether a sweep has voided a request, and nobody has said since what became of it."""
-    query = select(request.c.number).where(request.c.number == number, _IS_LOST)
+    query = select(request.c.number).where(request.c.number == number, _IS_EXPIRED)
     return connection.execute(query).one_or_none() is not None
 
 
-def resolve_lost(connection: Connection, number: int, resolution: Resolution) -> bool:
+def resolve_expired(connection: Connection, number: int, resolution: Resolution) -> bool:
     """Say what became of a request if it is lost; False when it is not."""
     query = (
         update(request)
-        .where(request.c.number == number, _IS_LOST)
+        .where(request.c.number == number, _IS_EXPIRED)
         .values(**_columns_of(resolution))
     )
     return connection.execute(query).rowcount == 1
 
 
-def take_back(connection: Connection, number: int, *, lease_until_ms: int) -> bool:
+def reacquire(connection: Connection, number: int, *, lease_until_ms: int) -> bool:
     """Let a request be HELD again if it is lost; False when it is not."""
     query = (
         update(request)
-        .where(request.c.number == number, _IS_LOST)
+        .where(request.c.number == number, _IS_EXPIRED)
         .values(
             state=HELD,
             outcome=None,
@@ -231,7 +231,7 @@ def fetch_costs_picousd(
 
 def fetch_counts(connection: Connection) -> list[Counted]:
     """What is on record of every request's generated tokens, oldest first."""
-    allow_time(connection)
+    extend_timeout(connection)
     columns = (request.c[name] for name in Counted._fields)
     return [
         Counted(*row) for row in connection.execute(select(*columns).order_by(request.c.number))
@@ -251,7 +251,7 @@ def renew(connection: Connection, numbers: Sequence[int], *, lease_until_ms: int
         some = numbers[start : start + _MAX_VALUES]
         renewed = connection.execute(_RENEW, {"numbers": some, "until": lease_until_ms})
         if renewed.rowcount < len(some):
-            query = select(request.c.number).where(request.c.number.in_(some), _IS_LOST)
+            query = select(request.c.number).where(request.c.number.in_(some), _IS_EXPIRED)
             lost += connection.scalars(query.order_by(request.c.number))
     return lost
 

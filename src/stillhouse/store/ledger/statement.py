@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from stillhouse.store.backends.timeouts import allow_time
+from stillhouse.store.backends.timeouts import extend_timeout
 from stillhouse.store.ledger.prices import TARIFF_COLUMNS, read_tariff
 from stillhouse.store.ledger.usage import Span
 from stillhouse.store.ledger.usage_days import DaySums
@@ -36,7 +36,7 @@ def fetch_by_price(
     connection: Connection, span: Span, *, account_id: int | None = None, key_id: int | None = None
 ) -> list[PricedUsage]:
     """One row per account, model and price version, in that order; of one account or key or all."""
-    allow_time(connection)
+    extend_timeout(connection)
     about = (
         account.c.name,
         price_version.c.model,

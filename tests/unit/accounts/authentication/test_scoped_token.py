@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.accounts.authentication import scoped_token
-from stillhouse.accounts.authentication.scoped_token import Claims, UnverifiedToken
+from stillhouse.accounts.authentication.scoped_token import TokenClaims, UnverifiedToken
 from stillhouse.errors import AuthenticationError
 
 NOW_MS = 1_750_000_000_000
@@ -81,7 +81,7 @@ def test_signed_token_is_read_as_it_was_written(
     models: list[str] | None, exp: int, name: str
 ) -> None:
     """What was signed is read again, for its key alone, and no bit of it can be turned over."""
-    claims = Claims(sub="sh:3", exp=exp, models=models)
+    claims = TokenClaims(sub="sh:3", exp=exp, models=models)
     written = scoped_token.sign(claims, account_id=3, key_name=name, secret=SECRET)
     token = read(written)
     assert token is not None
@@ -93,7 +93,7 @@ def test_signed_token_is_read_as_it_was_written(
 @given(place=st.integers(min_value=0), other=st.sampled_from("AZaz09-_."))
 def test_token_with_another_character_is_not_signed(place: int, other: str) -> None:
     """One character changed, anywhere, and its key has not signed it."""
-    claims = Claims(sub="sh:3", exp=2**33, spending_limit=None)
+    claims = TokenClaims(sub="sh:3", exp=2**33, spending_limit=None)
     written = scoped_token.sign(claims, account_id=3, key_name="laptop", secret=SECRET)
     at = len("jwt:") + place % (len(written) - len("jwt:"))
     changed = written[:at] + other + written[at + 1 :]

@@ -29,7 +29,7 @@ from stillhouse.errors import AuthenticationError, InvalidRequestError, KeyNotFo
 from stillhouse.store.accounts import keys as key_rows
 from stillhouse.store.accounts import scopes as scope_rows
 from stillhouse.store.database import Database
-from tests.ledger_place import stored_bytes
+from tests.ledger_storage import stored_bytes
 
 HOUR_S = 3600
 MODELS = st.none() | st.frozensets(st.sampled_from("abcd"))

@@ -152,7 +152,7 @@ class TestPool:
     )
     @given(_BODIES | st.binary(max_size=20), st.sampled_from(READS), st.text(max_size=3))
     async def test_a_body_says_the_same_wherever_it_is_read(self, pool, body, read, key):
-        """Each endpoint's request, writer and claim, and each refusal to the letter."""
+        """Each endpoint's request, writer and idempotency_key, and each refusal to the letter."""
         head = RequestHead(target="/x", model_name="m", idempotency_key=key, token="t")
         read = all_of(read, head)
 
@@ -163,10 +163,10 @@ class TestPool:
         """Each endpoint's tools, formats, options and history."""
         body = json.dumps(RICH[spec.paths[0]]).encode()
         read = all_of(spec.read, RequestHead(model_name="m", idempotency_key="once"))
-        parsed, claim = await there(pool, read, body)
+        parsed, idempotency_key = await there(pool, read, body)
 
-        assert claim
-        assert here(read, body) == (parsed, claim)
+        assert idempotency_key
+        assert here(read, body) == (parsed, idempotency_key)
 
     @pytest.mark.parametrize(
         "name",

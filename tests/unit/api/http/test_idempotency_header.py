@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillhouse.api.http.idempotency_header import read_claim
+from stillhouse.api.http.idempotency_header import read_idempotency_key
 from stillhouse.errors import InvalidRequestError
 
 PATH = "/v1/openai/chat/completions"
@@ -10,29 +10,29 @@ BODY = b'{"model": "demo/a", "max_tokens": 5, "x": {"a": 1, "b": [1, 2]}}'
 
 
 def fingerprint(body: bytes, *, path: str = PATH, token: str | None = None) -> bytes:
-    claim = read_claim("order-7", path=path, body=body, token=token)
-    assert claim
-    return claim.fingerprint
+    idempotency_key = read_idempotency_key("order-7", path=path, body=body, token=token)
+    assert idempotency_key
+    return idempotency_key.fingerprint
 
 
-def test_without_the_header_there_is_no_claim():
+def test_without_the_header_there_is_no_idempotency_key():
     """Only those who give their request a name have it remembered."""
-    assert read_claim(None, path=PATH, body=BODY) is None
+    assert read_idempotency_key(None, path=PATH, body=BODY) is None
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, "8e03978e-40d5-43e8-bc93-6894a57f9324", '"a b"'])
 def test_a_key_is_kept_as_it_is(key):
     """Up to 255 printable characters are a name."""
-    claim = read_claim(key, path=PATH, body=BODY)
+    idempotency_key = read_idempotency_key(key, path=PATH, body=BODY)
 
-    assert key == (claim and claim.key)
+    assert key == (idempotency_key and idempotency_key.value)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "Zoë", "\x7f"])
 def test_other_keys_are_refused(key):
     """An empty, endless or unprintable name is the client's mistake."""
     with pytest.raises(InvalidRequestError, match="1 to 255 printable") as refusal:
-        read_claim(key, path=PATH, body=BODY)
+        read_idempotency_key(key, path=PATH, body=BODY)
 
     assert "Idempotency-Key" == refusal.value.param
 

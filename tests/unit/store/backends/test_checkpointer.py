@@ -48,7 +48,7 @@ class File:
             self.num_rows += 1
             self.writer.execute("INSERT INTO line VALUES (?)", [self.num_rows])
         self.writer.execute("COMMIT")
-        self.checkpointer.committed(self.writer)
+        self.checkpointer.on_commit(self.writer)
         self.checkpointer._is_idle.wait()
 
     def num_moved(self) -> int:
@@ -91,7 +91,7 @@ def test_no_pass_begins_with_nothing_to_move(file: File) -> None:
     file.commit(CHANGES_BETWEEN)
     file.commit(5 * CHANGES_BETWEEN)  # it may have begun before the pass was over
     for _ in range(CHANGES_BETWEEN):
-        file.checkpointer.committed(file.writer)
+        file.checkpointer.on_commit(file.writer)
     assert 1 == len(file.passes)
     file.commit(CHANGES_BETWEEN)
     assert 2 == len(file.passes)

@@ -13,7 +13,7 @@ from stillhouse.types.chat import TokenUsage
 
 
 @dataclass
-class NaiveRequest:
+class ReferenceRequest:
     account_id: int
     key_id: int
     price: Price
@@ -34,21 +34,21 @@ class NaiveRequest:
 
 
 @dataclass
-class NaiveLedger:
+class ReferenceLedger:
     """Requests in a dictionary; everything else is summed over all of them every time."""
 
-    requests: dict[str, NaiveRequest] = field(default_factory=dict)
+    requests: dict[str, ReferenceRequest] = field(default_factory=dict)
     paid_in_picousd: dict[int, int] = field(default_factory=dict)
     key_limits: dict[int, tuple[int, LimitPeriod]] = field(default_factory=dict)
 
-    def admit(self, request_id: str, request: NaiveRequest) -> bool:
+    def admit(self, request_id: str, request: ReferenceRequest) -> bool:
         """Add the request if every limit covers its hold."""
         if not self.covers(request, request.hold_picousd):
             return False
         self.requests[request_id] = request
         return True
 
-    def covers(self, request: NaiveRequest, amount_picousd: int) -> bool:
+    def covers(self, request: ReferenceRequest, amount_picousd: int) -> bool:
         """Whether every limit leaves so much for a request."""
         limit_picousd = self.paid_in_picousd.get(request.account_id)
         used_picousd = sum(self.account(request.account_id))

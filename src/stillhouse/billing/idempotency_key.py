@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class IdempotencyKey:
     """
     A client's name for its request.
 
@@ -15,5 +15,5 @@ class Claim:
 
     """
 
-    key: str
+    value: str
     fingerprint: bytes

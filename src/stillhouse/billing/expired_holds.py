@@ -7,8 +7,8 @@ from dataclasses import replace
 import structlog
 
 from stillhouse.billing import spending_limits as limits
-from stillhouse.billing.claim import Claim
-from stillhouse.billing.idempotency import claim_in
+from stillhouse.billing.idempotency import register_key
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.outcome import Outcome
 from stillhouse.errors import IdempotencyConflictError, IdempotencyMismatchError
 from stillhouse.store.database import Connection
@@ -18,11 +18,11 @@ from stillhouse.store.ledger.requests import HeldRequest, Resolution
 log = structlog.get_logger()
 
 
-def take_back(
+def reacquire(
     connection: Connection,
     *,
     held: HeldRequest,
-    claim: Claim | None,
+    idempotency_key: IdempotencyKey | None,
     now_ms: int,
     lease_until_ms: int,
 ) -> bool:
@@ -38,24 +38,24 @@ def take_back(
         IdempotencyMismatchError: And that asked for something else.
 
     """
-    if not requests.is_lost(connection, held.number):
+    if not requests.is_expired(connection, held.number):
         return False
     if not balances.cover(connection, held, held.hold_picousd):
         whose = (
             "This server was away for so long that the request's hold was given back; what is left"
         )
         raise limits.not_covered(whose, held.hold_picousd)
-    if claim is not None:
-        claim_in(
+    if idempotency_key is not None:
+        register_key(
             connection,
-            claim,
+            idempotency_key,
             account_id=held.account_id,
             request_number=held.number,
             now_ms=now_ms,
         )
     balances.hold_again(connection, held)
     usage_days.forget_voided(connection, held)
-    return requests.take_back(connection, held.number, lease_until_ms=lease_until_ms)
+    return requests.reacquire(connection, held.number, lease_until_ms=lease_until_ms)
 
 
 def resolve(
@@ -63,7 +63,7 @@ def resolve(
     *,
     held: HeldRequest,
     resolution: Resolution,
-    claim: Claim | None,
+    idempotency_key: IdempotencyKey | None,
 ) -> bool:
     """
     Say what became of a lost request, once; its day, entry and answer are the caller's to write.
@@ -72,19 +72,19 @@ def resolve(
     generation under one name. The tokens are recorded, and the request stays voided.
 
     Args:
-        claim: The client's own name for it.
+        idempotency_key: The client's own name for it.
 
     Returns:
         Whether it is settled by this.
 
     """
-    if resolution.usage is None or not requests.is_lost(connection, held.number):
+    if resolution.usage is None or not requests.is_expired(connection, held.number):
         return False
     if resolution.state == requests.SETTLED:
-        if _can_be_charged(connection, held, resolution, claim):
+        if _can_be_charged(connection, held, resolution, idempotency_key):
             balances.charge_late(connection, held, cost_picousd=resolution.cost_picousd)
             usage_days.forget_voided(connection, held)
-            return requests.resolve_lost(connection, held.number, resolution)
+            return requests.resolve_expired(connection, held.number, resolution)
         log.error(
             "lost_hold_not_charged",
             number=held.number,
@@ -95,21 +95,24 @@ def resolve(
         resolution = replace(
             resolution, state=requests.VOIDED, outcome=Outcome.GATEWAY_LOST, cost_picousd=0
         )
-    requests.resolve_lost(connection, held.number, resolution)
+    requests.resolve_expired(connection, held.number, resolution)
     return False
 
 
 def _can_be_charged(
-    connection: Connection, held: HeldRequest, resolution: Resolution, claim: Claim | None
+    connection: Connection,
+    held: HeldRequest,
+    resolution: Resolution,
+    idempotency_key: IdempotencyKey | None,
 ) -> bool:
     if not balances.cover(connection, held, resolution.cost_picousd):
         return False
-    if claim is None:
+    if idempotency_key is None:
         return True
     try:
-        claim_in(
+        register_key(
             connection,
-            claim,
+            idempotency_key,
             account_id=held.account_id,
             request_number=held.number,
             now_ms=resolution.resolved_at_ms,

@@ -10,33 +10,35 @@ from stillhouse.store.database import Database
 from stillhouse.store.ledger.requests import SETTLED, Counted, fetch_counts
 
 
-async def compare_with_witness(database: Database, num_made: Mapping[str, int]) -> list[Difference]:
+async def compare_with_engine_logs(
+    database: Database, num_generated: Mapping[str, int]
+) -> list[Difference]:
     """
     Where the ledger's counts are not what the engines made.
 
     Args:
-        num_made: Tokens by request id, from the logs of every engine that ever ran on the ledger.
+        num_generated: Tokens by request id, from the logs of every engine that ran on the ledger.
 
     Raises:
         StoreUnavailableError: The ledger cannot be read.
 
     """
     counted = await database.read(fetch_counts)
-    unknown = num_made.keys() - {row.request_id for row in counted}
+    unknown = num_generated.keys() - {row.request_id for row in counted}
     return [
-        *(difference for row in counted for difference in _compare(row, num_made)),
+        *(difference for row in counted for difference in _compare(row, num_generated)),
         *(
             Difference(
                 f"request {request_id}",
-                f"is not known, but an engine made {num_made[request_id]} tokens",
+                f"is not known, but an engine made {num_generated[request_id]} tokens",
             )
             for request_id in sorted(unknown)
         ),
     ]
 
 
-def _compare(row: Counted, num_made: Mapping[str, int]) -> Iterator[Difference]:
-    made = num_made.get(row.request_id, 0)
+def _compare(row: Counted, num_generated: Mapping[str, int]) -> Iterator[Difference]:
+    made = num_generated.get(row.request_id, 0)
     counted = row.completion_tokens
     if counted is None or counted == made:
         return
