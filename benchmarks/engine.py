@@ -33,7 +33,7 @@ from stillhouse.engines.openvino.graph.weights_cache import load_weights
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.machine import num_physical_cores
 from stillhouse.engines.openvino.settings import EngineSettings, WeightFormat
-from stillhouse.types.chat import SamplingParams
+from stillhouse.types.sampling import SamplingParams
 
 try:
     import openvino_genai

@@ -32,8 +32,8 @@ from stillhouse.billing.price import Price
 from stillhouse.billing.usage import UsageGrouping
 from stillhouse.clock import SystemClock
 from stillhouse.store.database import Database
-from stillhouse.types.chat import TokenUsage
 from stillhouse.types.tariff import Tariff
+from stillhouse.types.usage import TokenUsage
 
 #: About what one small transaction appends to SQLite's log.
 FSYNC_BYTES = 3 * 4096

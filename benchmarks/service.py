@@ -39,7 +39,9 @@ from stillhouse.engines.base import GenerateRequest, TokenEngine
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings
 from stillhouse.text.chat_model import ChatModel
-from stillhouse.types.chat import ChatRequest, Message, Role, SamplingParams
+from stillhouse.types.messages import Message, Role
+from stillhouse.types.requests import ChatRequest
+from stillhouse.types.sampling import SamplingParams
 
 MODEL_1B = "benchmark/random-1b"
 CHECKPOINT = Path(tempfile.gettempdir()) / "stillhouse-benchmark" / "chat-1b"

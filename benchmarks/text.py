@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.text.chat_model import ChatModel, Prompt
-from stillhouse.types.chat import ChatRequest, Message, Role
+from stillhouse.types.messages import Message, Role
+from stillhouse.types.requests import ChatRequest
 from stillhouse.types.tariff import Tariff
 
 ANSWER = (

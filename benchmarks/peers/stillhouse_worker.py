@@ -11,7 +11,7 @@ from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.settings import EngineSettings
 from stillhouse.errors import InvalidRequestError
-from stillhouse.types.chat import SamplingParams
+from stillhouse.types.sampling import SamplingParams
 
 MIB = 1 << 20
 

@@ -28,7 +28,9 @@ from stillhouse.errors import (
     InvalidRequestError,
     RequestTooLargeForEngineError,
 )
-from stillhouse.types.chat import SamplingParams, StepLogprobs, TokenUsage
+from stillhouse.types.logprobs import StepLogprobs
+from stillhouse.types.sampling import SamplingParams
+from stillhouse.types.usage import TokenUsage
 from tests.ascii_tokenizer import END_ID, OTHER_END_ID, THINK_ID, TOKENS, text_of
 from tests.contract.engine_kinds import (
     BLOCK_SIZE,

@@ -10,7 +10,7 @@ import pytest
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.text.chat_model import ChatModel
-from stillhouse.types.chat import TextRequest
+from stillhouse.types.requests import TextRequest
 
 PATHS = ("/v1/openai/completions", "/v1/completions")
 ASK = {"model": DEMO_MODEL, "prompt": "Hello", "temperature": 0, "max_tokens": 12}

@@ -13,7 +13,7 @@ from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.store.database import Database
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 from tests.alarm import alarm
 from tests.fault_proxy import CommitFault, FaultProxy
 from tests.unit.billing.conftest import Books

@@ -15,7 +15,8 @@ from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.shared_rate_limits import SharedLimits
 from stillhouse.errors import RateLimitError
 from stillhouse.store.database import Database
-from stillhouse.types.chat import ServiceTier, TokenUsage
+from stillhouse.types.service_tier import ServiceTier
+from stillhouse.types.usage import TokenUsage
 from tests.gateways.test_race import num_admitted, racer
 from tests.unit.billing.conftest import MODEL, TARIFF, Books
 

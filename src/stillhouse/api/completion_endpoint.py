@@ -24,7 +24,7 @@ from stillhouse.failpoint import failpoint
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.response import CompletionResponse
 from stillhouse.serving.response_accumulator import ResponseAccumulator
-from stillhouse.types.chat import Finish
+from stillhouse.types.events import Finish
 
 #: What waits to be written together; the connection holds as much again, twice.
 MAX_WRITE_BYTES = 32 << 10

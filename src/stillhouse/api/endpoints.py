@@ -19,7 +19,7 @@ from stillhouse.api.responses.response import ID_PREFIX as RESPONSE_ID_PREFIX
 from stillhouse.api.token_count_endpoint import TokenCountEndpoint
 from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.completions import Completions
-from stillhouse.types.chat import ChatRequest
+from stillhouse.types.requests import ChatRequest
 
 #: Every OpenAI spec is there under both, as at DeepInfra.
 OPENAI_BASES = ("/v1/openai", "/v1")

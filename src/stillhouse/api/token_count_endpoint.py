@@ -14,7 +14,7 @@ from stillhouse.accounts.accounts import Principal
 from stillhouse.api.bodies.body_reader import BodyReader
 from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.completions import Completions
-from stillhouse.types.chat import ChatRequest
+from stillhouse.types.requests import ChatRequest
 
 #: As messages name it, where a model's name stands otherwise.
 _WHAT = "count tokens"

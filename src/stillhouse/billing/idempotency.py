@@ -16,7 +16,9 @@ from stillhouse.errors import (
 )
 from stillhouse.store.database import Connection, Database
 from stillhouse.store.ledger import idempotency as rows
-from stillhouse.types.chat import ChoiceAnswer, ServiceTier, TokenUsage
+from stillhouse.types.events import ChoiceAnswer
+from stillhouse.types.service_tier import ServiceTier
+from stillhouse.types.usage import TokenUsage
 
 #: How long a key is remembered: as long as Stripe remembers one at least.
 LIFETIME_MS = 24 * 3600 * 1000

@@ -30,8 +30,9 @@ from stillhouse.store.accounts.keys import KeyLimit
 from stillhouse.store.accounts.scopes import TokenScope
 from stillhouse.store.database import Connection, Database
 from stillhouse.store.ledger.requests import SETTLED, VOIDED, HeldRequest, Resolution
-from stillhouse.types.chat import ServiceTier, TokenUsage
+from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import Tariff
+from stillhouse.types.usage import TokenUsage
 
 logger = logging.getLogger(__name__)
 

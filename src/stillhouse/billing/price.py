@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from stillhouse.store.ledger.prices import PriceRow
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import Tariff
 
 

@@ -16,7 +16,7 @@ from stillhouse.store.database import Connection
 from stillhouse.store.ledger import balances, entries, idempotency, prices, requests, usage_days
 from stillhouse.store.ledger.balances import BalanceKey
 from stillhouse.store.ledger.requests import HeldRequest, Resolution
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import Tariff
 
 #: A hold that nobody has said to work on for so long was left by a gateway that is gone.

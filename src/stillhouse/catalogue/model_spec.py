@@ -10,7 +10,7 @@ from types import NoneType
 from stillhouse.errors import ConfigError
 from stillhouse.money import price_picousd_per_token
 from stillhouse.text.families import FAMILIES
-from stillhouse.types.chat import SamplingParams
+from stillhouse.types.sampling import SamplingParams
 from stillhouse.types.tariff import Tariff
 
 Table = Mapping[str, object]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from stillhouse.types.chat import SamplingParams, StepLogprobs, TokenUsage
+from stillhouse.types.logprobs import StepLogprobs
+from stillhouse.types.sampling import SamplingParams
+from stillhouse.types.usage import TokenUsage
 
 GREEDY = SamplingParams(temperature=0)
 

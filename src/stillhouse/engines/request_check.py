@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from stillhouse.engines.base import GenerateRequest, Grammar
 from stillhouse.errors import InvalidRequestError, RequestTooLargeForEngineError
-from stillhouse.types.chat import SamplingParams
+from stillhouse.types.sampling import SamplingParams
 
 MAX_TOP_LOGPROBS = 20
 MAX_ABS_PENALTY = 2.0

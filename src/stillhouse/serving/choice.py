@@ -16,7 +16,8 @@ from stillhouse.serving.queue.request_queue import QueueEntry
 from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.serving.usage_meter import UsageMeter
 from stillhouse.text.parsing.output_parser import OutputParser
-from stillhouse.types.chat import ChatEvent, FinishReason, TokenUsage
+from stillhouse.types.events import ChatEvent, FinishReason
+from stillhouse.types.usage import TokenUsage
 
 log = structlog.get_logger()
 

@@ -31,8 +31,9 @@ from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.serving.response_accumulator import ResponseAccumulator
 from stillhouse.serving.settlement import SettlementRetrier
 from stillhouse.text.parsing.output_parser import OutputParser
-from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, FinishReason, TokenUsage
+from stillhouse.types.events import ChatEvent, ChoiceEnd, Finish, FinishReason
 from stillhouse.types.response_meta import ResponseMeta
+from stillhouse.types.usage import TokenUsage
 
 log = structlog.get_logger()
 

@@ -38,7 +38,8 @@ from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import Prompt
 from stillhouse.text.grammar.compiler import GrammarCompiler
 from stillhouse.text.parsing.output_parser import OutputParser
-from stillhouse.types.chat import ChatRequest, Message, TextRequest
+from stillhouse.types.messages import Message
+from stillhouse.types.requests import ChatRequest, TextRequest
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from stillhouse.errors import StillhouseError
-from stillhouse.types.chat import ChatEvent, TextDelta
+from stillhouse.types.events import ChatEvent, TextDelta
 
 #: With what is encoded and what the connection holds, a stream's reader keeps 256 KiB waiting.
 MAX_BYTES = 128 << 10

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 
 from stillhouse.billing.idempotency import PastRequest
 from stillhouse.billing.outcome import Outcome
-from stillhouse.types.chat import (
+from stillhouse.types.events import (
     ChatEvent,
     ChoiceAnswer,
     ChoiceEnd,
     Finish,
     TextDelta,
-    TokenUsage,
     ToolCallDelta,
 )
 from stillhouse.types.response_meta import ResponseMeta
+from stillhouse.types.usage import TokenUsage
 
 
 class Replay:

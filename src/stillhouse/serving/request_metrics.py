@@ -12,7 +12,7 @@ from stillhouse.billing.outcome import Outcome
 from stillhouse.clock import Clock
 from stillhouse.engines.base import GenerateStep
 from stillhouse.telemetry.metrics import Metrics
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 
 Metric = TypeVar("Metric", Counter, Histogram)
 

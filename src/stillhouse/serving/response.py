@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from stillhouse.billing.outcome import Outcome
-from stillhouse.types.chat import ChatEvent, Finish
+from stillhouse.types.events import ChatEvent, Finish
 from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 

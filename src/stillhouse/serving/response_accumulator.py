@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stillhouse.types.chat import (
+from stillhouse.types.events import (
     ChatEvent,
     ChoiceAnswer,
     ChoiceEnd,
     Finish,
     TextDelta,
-    TokenLogprobs,
-    ToolCall,
     ToolCallDelta,
 )
+from stillhouse.types.logprobs import TokenLogprobs
+from stillhouse.types.messages import ToolCall
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import structlog
 
 from stillhouse.billing.outcome import UsageSource
 from stillhouse.engines.base import GenerateRequest, GenerateStep
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 
 log = structlog.get_logger()
 

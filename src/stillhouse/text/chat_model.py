@@ -21,7 +21,8 @@ from stillhouse.text.prompt.conversation import ConversationWriter, offered_tool
 from stillhouse.text.prompt.template import ChatTemplate
 from stillhouse.text.special_tokens import bos, call_tags, stop_token_ids, tag_ids
 from stillhouse.text.tokenizer import Segment, Tokenizer
-from stillhouse.types.chat import ChatRequest, Message, TextRequest, Tool
+from stillhouse.types.messages import Message, Tool
+from stillhouse.types.requests import ChatRequest, TextRequest
 
 #: A prompt with more characters for each token that it may have is looked at in pieces first.
 _USUAL_CHARS_PER_TOKEN = 6

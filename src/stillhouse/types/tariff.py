@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Self
 
 from stillhouse.money import price_picousd_per_token
-from stillhouse.types.chat import ServiceTier, TokenUsage
+from stillhouse.types.service_tier import ServiceTier
+from stillhouse.types.usage import TokenUsage
 
 #: 1000 USD per million tokens; keeps every product below with a billion tokens within 64 bits.
 MAX_PICOUSD_PER_TOKEN = 10**9

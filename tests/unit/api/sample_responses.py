@@ -8,16 +8,9 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from stillhouse.serving.response_accumulator import ResponseAccumulator
-from stillhouse.types.chat import (
-    ChoiceAnswer,
-    Finish,
-    FinishReason,
-    Logprob,
-    TextDelta,
-    TokenLogprobs,
-    TokenUsage,
-    ToolCallDelta,
-)
+from stillhouse.types.events import ChoiceAnswer, Finish, FinishReason, TextDelta, ToolCallDelta
+from stillhouse.types.logprobs import Logprob, TokenLogprobs
+from stillhouse.types.usage import TokenUsage
 
 USAGE = TokenUsage(prompt_tokens=48, cached_tokens=16, completion_tokens=189)
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from stillhouse.billing.price import Price
 from stillhouse.billing.spending_limits import LimitPeriod
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 
 
 @dataclass

@@ -15,7 +15,7 @@ from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.clock import FrozenClock
 from stillhouse.store.database import Database
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 from tests.unit.billing.conftest import Books
 
 REPOSITORY = Path(__file__).parents[3]

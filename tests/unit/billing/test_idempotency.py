@@ -9,7 +9,8 @@ from stillhouse.billing.outcome import Outcome
 from stillhouse.errors import IdempotencyConflictError
 from stillhouse.store.database import Database
 from stillhouse.telemetry.background import BackgroundLoops, Loop
-from stillhouse.types.chat import ChoiceAnswer, FinishReason, TokenUsage
+from stillhouse.types.events import ChoiceAnswer, FinishReason
+from stillhouse.types.usage import TokenUsage
 
 IDEMPOTENCY_KEY = IdempotencyKey("order-7", b"f" * 32)
 USAGE = TokenUsage(149, 0, 338)

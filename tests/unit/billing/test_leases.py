@@ -21,7 +21,8 @@ from stillhouse.errors import (
     StoreUnavailableError,
 )
 from stillhouse.store.database import ConflictError, Database
-from stillhouse.types.chat import ChoiceAnswer, FinishReason, TokenUsage
+from stillhouse.types.events import ChoiceAnswer, FinishReason
+from stillhouse.types.usage import TokenUsage
 from tests.unit.billing.conftest import Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)

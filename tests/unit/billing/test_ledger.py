@@ -13,8 +13,9 @@ from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.money import format_usd
 from stillhouse.store.database import ConflictError
-from stillhouse.types.chat import ServiceTier, TokenUsage
+from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import Tariff
+from stillhouse.types.usage import TokenUsage
 from tests.alarm import alarm
 from tests.ledger_storage import locked
 from tests.unit.billing.conftest import MODEL, TARIFF, Books

@@ -14,7 +14,7 @@ from stillhouse.errors import InsufficientFundsError
 from stillhouse.store.accounts import scopes
 from stillhouse.store.accounts.scopes import TokenScope
 from stillhouse.store.database import Database
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 from tests.effort import examples
 from tests.unit.billing.conftest import TARIFF, Books
 

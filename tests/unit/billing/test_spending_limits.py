@@ -9,7 +9,7 @@ from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.spending_limits import LimitPeriod
 from stillhouse.errors import InsufficientFundsError, InvalidRequestError
 from stillhouse.money import PICOUSD_PER_USD
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 from tests.unit.billing.conftest import TARIFF, Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)

@@ -48,8 +48,8 @@ from stillhouse.errors import (
     StoreUnavailableError,
 )
 from stillhouse.store.database import ConflictError, Connection, Database
-from stillhouse.types.chat import TokenUsage
 from stillhouse.types.tariff import Tariff
+from stillhouse.types.usage import TokenUsage
 from tests.unit.billing.reference_ledger import ReferenceLedger, ReferenceRequest
 
 T = TypeVar("T")

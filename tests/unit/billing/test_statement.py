@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.statement import Month, Statements
-from stillhouse.types.chat import TokenUsage
 from stillhouse.types.tariff import Tariff
+from stillhouse.types.usage import TokenUsage
 from tests.unit.billing.conftest import MODEL, Books
 
 MONTHS = st.builds(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.usage import UsageGrouping, UsageLine
-from stillhouse.types.chat import TokenUsage
 from stillhouse.types.tariff import Tariff
+from stillhouse.types.usage import TokenUsage
 from tests.unit.billing.conftest import MODEL, Books
 
 DAY_S = 86_400

@@ -19,8 +19,9 @@ from stillhouse.billing.statement import Month
 from stillhouse.cli.main import app
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import InvalidRequestError, KeyNotFoundError, StillhouseError
-from stillhouse.types.chat import ServiceTier, TokenUsage
+from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import Tariff
+from stillhouse.types.usage import TokenUsage
 
 MODEL = "a/model"
 TARIFF = Tariff.from_usd_per_million(input_usd="0.59", output_usd="0.79", cached_input_usd="0.1")

@@ -33,8 +33,11 @@ from stillhouse.store.database import Database
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import ChatModel
 from stillhouse.text.grammar.compiler import GrammarCompiler
-from stillhouse.types.chat import ChatEvent, ChatRequest, Message, Role, TokenUsage
+from stillhouse.types.events import ChatEvent
+from stillhouse.types.messages import Message, Role
+from stillhouse.types.requests import ChatRequest
 from stillhouse.types.tariff import Tariff
+from stillhouse.types.usage import TokenUsage
 from tests.unit.billing.conftest import insert_customer
 
 HELLO = (Message(Role.USER, "Hello!"),)

@@ -20,7 +20,7 @@ from stillhouse.serving.admission.controller import AdmissionController
 from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.queue.scheduler import Ticket
 from stillhouse.telemetry.metrics import Metrics
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import SteppedEngine, events_of
 

@@ -24,7 +24,8 @@ from stillhouse.errors import (
     StillhouseError,
 )
 from stillhouse.serving.completion import Completion
-from stillhouse.types.chat import ChatEvent, Finish, TokenUsage
+from stillhouse.types.events import ChatEvent, Finish
+from stillhouse.types.usage import TokenUsage
 from tests.unit.serving.conftest import TARIFF, WORD_ID, Serving, SteppedEngine
 
 MAX_TOKENS = 6

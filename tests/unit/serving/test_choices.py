@@ -13,7 +13,8 @@ from stillhouse.errors import (
     InsufficientFundsError,
     OverloadedError,
 )
-from stillhouse.types.chat import ChoiceEnd, Finish, FinishReason, SamplingOverrides, TextDelta
+from stillhouse.types.events import ChoiceEnd, Finish, FinishReason, TextDelta
+from stillhouse.types.sampling import SamplingOverrides
 from tests.unit.serving.conftest import TARIFF, events_of
 
 

@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 from stillhouse.billing.outcome import Outcome
 from stillhouse.errors import EngineCrashedError
 from stillhouse.serving.event_buffer import MAX_BYTES, EventBuffer
-from stillhouse.types.chat import (
-    Finish,
-    FinishReason,
-    Logprob,
-    TextDelta,
-    TokenLogprobs,
-    TokenUsage,
-    ToolCallDelta,
-)
+from stillhouse.types.events import Finish, FinishReason, TextDelta, ToolCallDelta
+from stillhouse.types.logprobs import Logprob, TokenLogprobs
+from stillhouse.types.usage import TokenUsage
 from tests.unit.serving.conftest import TARIFF
 
 FINISH = Finish(FinishReason.STOP, TokenUsage(), 0)

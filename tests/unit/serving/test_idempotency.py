@@ -18,14 +18,9 @@ from stillhouse.errors import (
     InsufficientFundsError,
     InvalidRequestError,
 )
-from stillhouse.types.chat import (
-    ChoiceAnswer,
-    Finish,
-    FinishReason,
-    Logprob,
-    TokenLogprobs,
-    ToolCall,
-)
+from stillhouse.types.events import ChoiceAnswer, Finish, FinishReason
+from stillhouse.types.logprobs import Logprob, TokenLogprobs
+from stillhouse.types.messages import ToolCall
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import events_of
 

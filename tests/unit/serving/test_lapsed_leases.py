@@ -11,7 +11,7 @@ from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import InsufficientFundsError
-from stillhouse.types.chat import Finish
+from stillhouse.types.events import Finish
 from tests.unit.serving.conftest import TARIFF, events_of
 
 NUM_TOKENS = 40

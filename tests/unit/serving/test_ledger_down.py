@@ -13,7 +13,7 @@ from stillhouse.errors import (
     IdempotencyConflictError,
     StoreUnavailableError,
 )
-from stillhouse.types.chat import Finish, FinishReason, TextDelta
+from stillhouse.types.events import Finish, FinishReason, TextDelta
 from tests.ledger_storage import locked
 from tests.unit.serving.conftest import events_of
 

@@ -4,7 +4,7 @@ from stillhouse.clock import FrozenClock
 from stillhouse.engines.base import GenerateStep
 from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.telemetry.metrics import Metrics, MinuteRates
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 
 
 def step(*token_ids):

@@ -15,7 +15,7 @@ from stillhouse.errors import (
     QuarantinedRequestError,
 )
 from stillhouse.serving.queue.config import QueueConfig
-from stillhouse.types.chat import SamplingOverrides
+from stillhouse.types.sampling import SamplingOverrides
 from tests.unit.serving.conftest import events_of
 
 impatient = pytest.mark.parametrize("max_wait_s", [0])

@@ -5,7 +5,7 @@ import pytest
 from stillhouse.billing.outcome import UsageSource
 from stillhouse.engines.base import GenerateRequest, GenerateStep
 from stillhouse.serving.usage_meter import UsageMeter
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 
 
 def count(*steps):

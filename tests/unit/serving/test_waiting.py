@@ -12,7 +12,7 @@ from stillhouse.billing.outcome import Outcome
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.errors import EngineCrashedError, EngineUnavailableError, OverloadedError
 from stillhouse.serving.queue.config import QueueConfig
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 from tests.unit.billing.conftest import insert_customer
 from tests.unit.serving.conftest import events_of
 

@@ -14,7 +14,8 @@ from stillhouse.text.families.tool_call_form import (
 )
 from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
-from stillhouse.types.chat import FinishReason, StepLogprobs, TextDelta
+from stillhouse.types.events import FinishReason, TextDelta
+from stillhouse.types.logprobs import StepLogprobs
 
 DEEPSEEK, HERMES, LLAMA = DEEPSEEK_V31_CALLS, HERMES_CALLS, LLAMA3_CALLS
 OPEN, CLOSE, END = 256, 257, 258

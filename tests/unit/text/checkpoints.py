@@ -9,7 +9,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.text.chat_model import ChatModel, Prompt
-from stillhouse.types.chat import ChatRequest, Message, Role, Tool, ToolCall
+from stillhouse.types.messages import Message, Role, Tool, ToolCall
+from stillhouse.types.requests import ChatRequest
 from stillhouse.types.tariff import Tariff
 from tests.unit.text.templates import R1
 

@@ -6,7 +6,7 @@ from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.demo_models import DEMO_FALLBACKS
 from stillhouse.errors import ConfigError, ModelNotFoundError
 from stillhouse.text.families import FAMILIES
-from stillhouse.types.chat import SamplingParams
+from stillhouse.types.sampling import SamplingParams
 from tests.unit.text.checkpoints import tariff
 
 DEMO = "stillhouse/demo-r1"

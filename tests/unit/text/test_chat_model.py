@@ -17,15 +17,9 @@ from stillhouse.errors import (
 from stillhouse.text import chat_model
 from stillhouse.text.chat_model import ChatModel, Constraint
 from stillhouse.text.tokenizer import Tokenizer as OurTokenizer
-from stillhouse.types.chat import (
-    JsonObjectFormat,
-    Message,
-    Role,
-    TextRequest,
-    Tool,
-    ToolChoice,
-    ToolMode,
-)
+from stillhouse.types.messages import Message, Role, Tool, ToolChoice, ToolMode
+from stillhouse.types.requests import TextRequest
+from stillhouse.types.response_format import JsonObjectFormat
 from tests.effort import examples
 from tests.unit.text.checkpoints import (
     ASSISTANT,

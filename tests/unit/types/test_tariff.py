@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.money import PICOUSD_PER_USD, format_usd
-from stillhouse.types.chat import ServiceTier, TokenUsage
+from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import MAX_PICOUSD_PER_TOKEN, Tariff
+from stillhouse.types.usage import TokenUsage
 
 MAX_TOKENS = 10**9
 microusd = st.integers(min_value=0, max_value=MAX_PICOUSD_PER_TOKEN)

@@ -1,4 +1,4 @@
-"""Turns of Anthropic's conversations, block by block, to the messages of `types.chat`."""
+"""Turns of Anthropic's conversations, block by block, to the messages of `types.messages`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stillhouse.api.http.schema_extras import describe_required_fields
 from stillhouse.api.http.validation import brief
 from stillhouse.api.openai.chat_message import MAX_PARTS
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.types.chat import Message, Role, ToolCall
+from stillhouse.types.messages import Message, Role, ToolCall
 
 #: Claude Code begins its system prompt with a line of this name that differs in every request: it
 #: says nothing to a model, and no prefix behind it would ever be found in the cache.

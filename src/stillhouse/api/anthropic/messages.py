@@ -13,7 +13,8 @@ from stillhouse.api.anthropic.stream import MessageEncoder
 from stillhouse.api.bodies.parsed_request import ParsedRequest
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.openai.generation_request import parse_body
-from stillhouse.types.chat import ChatRequest, ChoiceAnswer, Finish
+from stillhouse.types.events import ChoiceAnswer, Finish
+from stillhouse.types.requests import ChatRequest
 from stillhouse.types.response_meta import ResponseMeta
 
 

@@ -15,16 +15,10 @@ from stillhouse.api.openai.chat_message import NamedIn, NamedToolIn, tool_choice
 from stillhouse.api.openai.chat_request import ENABLED, MAX_MESSAGES, MAX_TOOLS
 from stillhouse.api.openai.generation_request import MAX_STOP_SEQUENCES, MAX_TOKENS
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.types.chat import (
-    ChatRequest,
-    Effort,
-    JsonSchemaFormat,
-    ResponseFormat,
-    SamplingOverrides,
-    Tool,
-    ToolChoice,
-    ToolMode,
-)
+from stillhouse.types.messages import Tool, ToolChoice, ToolMode
+from stillhouse.types.requests import ChatRequest, Effort
+from stillhouse.types.response_format import JsonSchemaFormat, ResponseFormat
+from stillhouse.types.sampling import SamplingOverrides
 
 # Anthropic's tokens to think in, as the least effort that uses them; LiteLLM draws the same lines.
 _EFFORT_FROM_BUDGET = ((10_000, Effort.HIGH), (5_000, Effort.MEDIUM), (2_000, Effort.LOW))
@@ -52,7 +46,7 @@ class AnthropicToolIn(_In):
 
     def to_tool(self, path: str) -> Tool:
         """
-        The tool in the words of ``stillhouse.types.chat``.
+        The tool as a value of ``stillhouse.types``.
 
         Raises:
             UnsupportedFeatureError: It is one of Anthropic's own.
@@ -87,7 +81,7 @@ class ToolChoiceIn(_In):
 
     def to_choice(self, tools: tuple[Tool, ...]) -> ToolChoice:
         """
-        The choice in the words of ``stillhouse.types.chat``.
+        The choice as a value of ``stillhouse.types``.
 
         Raises:
             InvalidRequestError: It needs tools that are not there, or one is there twice.
@@ -238,7 +232,7 @@ class PromptIn(BaseModel):
 
     def to_request(self) -> ChatRequest:
         """
-        The request in the words of ``stillhouse.types.chat``.
+        The request as a value of ``stillhouse.types``.
 
         Raises:
             InvalidRequestError: Fields are missing, or contradict each other.

@@ -9,8 +9,10 @@ import msgspec
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from stillhouse.types.chat import ChoiceAnswer, Finish, FinishReason, TokenUsage, ToolCall
+from stillhouse.types.events import ChoiceAnswer, Finish, FinishReason
+from stillhouse.types.messages import ToolCall
 from stillhouse.types.response_meta import ResponseMeta
+from stillhouse.types.usage import TokenUsage
 
 ID_PREFIX = "msg_"
 

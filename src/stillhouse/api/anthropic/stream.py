@@ -19,7 +19,7 @@ from stillhouse.api.anthropic.response import (
 from stillhouse.api.http import errors as http_errors
 from stillhouse.api.http.sse import escape_line_ends, typed_event
 from stillhouse.errors import StillhouseError
-from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
+from stillhouse.types.events import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
 from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from stillhouse.types.chat import Message, Role
+from stillhouse.types.messages import Message, Role
 
 
 def merge_leading_system_messages(messages: Iterable[Message]) -> tuple[Message, ...]:

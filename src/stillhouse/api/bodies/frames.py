@@ -18,7 +18,7 @@ RESULT_HEAD = struct.Struct("<Q")
 _MODULES = (
     *(
         "stillhouse.api.",
-        "stillhouse.types.chat",
+        "stillhouse.types.",
         "stillhouse.billing.idempotency_key",
         "stillhouse.errors",
     ),

@@ -9,7 +9,8 @@ from typing import Protocol
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.errors import StillhouseError
-from stillhouse.types.chat import ChatEvent, ChatRequest, ChoiceAnswer, Finish, TextRequest
+from stillhouse.types.events import ChatEvent, ChoiceAnswer, Finish
+from stillhouse.types.requests import ChatRequest, TextRequest
 from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 

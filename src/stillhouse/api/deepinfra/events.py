@@ -9,7 +9,8 @@ from stillhouse.api.deepinfra.response import InferenceEventOut, last_event, tok
 from stillhouse.api.http import errors as http_errors
 from stillhouse.api.http.sse import COMMENT, data_event
 from stillhouse.errors import StillhouseError
-from stillhouse.types.chat import ChatEvent, Finish, TextDelta, TokenLogprobs
+from stillhouse.types.events import ChatEvent, Finish, TextDelta
+from stillhouse.types.logprobs import TokenLogprobs
 from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 

@@ -11,7 +11,7 @@ from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.deepinfra.events import InferenceEvents
 from stillhouse.api.deepinfra.request import read_inference_body
 from stillhouse.api.deepinfra.response import inference_out
-from stillhouse.types.chat import ChoiceAnswer, Finish
+from stillhouse.types.events import ChoiceAnswer, Finish
 from stillhouse.types.response_meta import ResponseMeta
 
 ID_PREFIX = "R"

@@ -14,7 +14,7 @@ from stillhouse.api.deepinfra.form_body import read_form
 from stillhouse.api.http.validation import brief, first_error
 from stillhouse.api.openai.generation_request import MAX_N, MAX_TOKENS, GenerationIn
 from stillhouse.errors import InvalidRequestError
-from stillhouse.types.chat import TextRequest
+from stillhouse.types.requests import TextRequest
 
 DEFAULT_NEW_TOKENS = 512
 _DEPLOYMENT = "deploy/"
@@ -41,7 +41,7 @@ class InferenceIn(GenerationIn):
 
     def to_request(self) -> TextRequest:
         """
-        The request in the words of ``stillhouse.types.chat``.
+        The request as a value of ``stillhouse.types``.
 
         Raises:
             InvalidRequestError: It asks for what is not offered.

@@ -6,7 +6,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from stillhouse.types.chat import ChoiceAnswer, Finish, FinishReason
+from stillhouse.types.events import ChoiceAnswer, Finish, FinishReason
 from stillhouse.types.response_meta import ResponseMeta
 
 

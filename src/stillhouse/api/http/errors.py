@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from stillhouse import errors
 from stillhouse.api.anthropic.response import AnthropicFinalUsageOut, final_usage_out
 from stillhouse.api.openai.chat_response import UsageOut, usage_out
-from stillhouse.types.chat import Finish
+from stillhouse.types.events import Finish
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from stillhouse.api.openai.chat_request import ChatCompletionIn
 from stillhouse.api.openai.chat_response import completion_out
 from stillhouse.api.openai.chunks import ChunkEncoder
 from stillhouse.api.openai.generation_request import StreamOptions, parse_body
-from stillhouse.types.chat import ChoiceAnswer, Finish
+from stillhouse.types.events import ChoiceAnswer, Finish
 from stillhouse.types.response_meta import ResponseMeta
 
 ID_PREFIX = "chatcmpl-"

@@ -1,4 +1,4 @@
-"""Messages and tools as OpenAI's clients send them, to the words of ``stillhouse.types.chat``."""
+"""Messages and tools as OpenAI's clients send them, as `stillhouse.types.messages`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from stillhouse.api.http.schema_extras import describe_required_fields
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.types.chat import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
+from stillhouse.types.messages import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
 
 MAX_PARTS = 1024
 MAX_TOOL_CALLS = 128
@@ -80,7 +80,7 @@ class ToolCallIn(_In):
     function: FunctionCallIn
 
     def to_tool_call(self) -> ToolCall:
-        """The call in the words of ``stillhouse.types.chat``."""
+        """The call as a value of ``stillhouse.types``."""
         return ToolCall(self.id, self.function.name, self.function.arguments)
 
 
@@ -181,7 +181,7 @@ class ToolIn(_In):
     function: FunctionIn
 
     def to_tool(self) -> Tool:
-        """The tool in the words of ``stillhouse.types.chat``."""
+        """The tool as a value of ``stillhouse.types``."""
         function = self.function
         return Tool(
             name=function.name,
@@ -208,7 +208,7 @@ def tool_choice_of(
     choice: str | NamedToolIn | None, tools: tuple[Tool, ...], *, is_parallel: bool
 ) -> ToolChoice:
     """
-    The choice in the words of ``stillhouse.types.chat``.
+    The choice as a value of ``stillhouse.types``.
 
     Raises:
         InvalidRequestError: It needs tools that are not there, or one is there twice.

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stillhouse.api.openai.chat_message import MessageIn, NamedToolIn, ToolIn, tool_choice_of
 from stillhouse.api.openai.generation_request import MAX_TOKENS, GenerationIn
 from stillhouse.errors import InvalidRequestError
-from stillhouse.types.chat import ChatRequest, Effort
+from stillhouse.types.requests import ChatRequest, Effort
 
 MAX_MESSAGES = 4096
 MAX_TOOLS = 128
@@ -77,7 +77,7 @@ class ChatCompletionIn(GenerationIn):
 
     def to_request(self) -> ChatRequest:
         """
-        The request in the words of ``stillhouse.types.chat``.
+        The request as a value of ``stillhouse.types``.
 
         Raises:
             InvalidRequestError: Fields contradict each other.

@@ -6,17 +6,11 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from stillhouse.types.chat import (
-    ChoiceAnswer,
-    Finish,
-    FinishReason,
-    Logprob,
-    TokenLogprobs,
-    TokenUsage,
-    ToolCall,
-    ToolCallDelta,
-)
+from stillhouse.types.events import ChoiceAnswer, Finish, FinishReason, ToolCallDelta
+from stillhouse.types.logprobs import Logprob, TokenLogprobs
+from stillhouse.types.messages import ToolCall
 from stillhouse.types.response_meta import ResponseMeta
+from stillhouse.types.usage import TokenUsage
 
 # Fields in the order in which they are written.
 

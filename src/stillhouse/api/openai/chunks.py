@@ -19,7 +19,7 @@ from stillhouse.api.openai.chat_response import (
 )
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.errors import StillhouseError
-from stillhouse.types.chat import ChatEvent, ChoiceEnd, Finish, TextDelta
+from stillhouse.types.events import ChatEvent, ChoiceEnd, Finish, TextDelta
 from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 DONE = b"data: [DONE]\n\n"

@@ -18,14 +18,14 @@ from stillhouse.api.bodies.json_body import parse_json
 from stillhouse.api.http.schema_extras import describe_required_fields, describe_unsupported_fields
 from stillhouse.api.http.validation import brief, first_error
 from stillhouse.errors import InvalidRequestError
-from stillhouse.types.chat import (
+from stillhouse.types.response_format import (
     JsonObjectFormat,
     JsonSchemaFormat,
     RegexFormat,
     ResponseFormat,
-    SamplingOverrides,
-    ServiceTier,
 )
+from stillhouse.types.sampling import SamplingOverrides
+from stillhouse.types.service_tier import ServiceTier
 
 MAX_STOP_SEQUENCES = 16
 MAX_N = 4
@@ -118,7 +118,7 @@ class ResponseFormatIn(BaseModel):
         return self
 
     def to_format(self) -> ResponseFormat | None:
-        """The form in the words of ``stillhouse.types.chat``; None binds nothing."""
+        """The form as a value of ``stillhouse.types``; None binds nothing."""
         if self.json_schema is not None:
             return JsonSchemaFormat(self.json_schema.json_schema)
         if self.regex is not None:
@@ -192,7 +192,7 @@ class GenerationIn(BaseModel):
         return self
 
     def generation_fields(self) -> dict[str, Any]:
-        """The keyword arguments of `types.chat.GenerationRequest`, but for `top_logprobs`."""
+        """The keyword arguments of `GenerationRequest`, but for `top_logprobs`."""
         return {
             "sampling": self._sampling(),
             "max_tokens": self.max_tokens,

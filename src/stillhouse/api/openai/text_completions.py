@@ -12,7 +12,7 @@ from stillhouse.api.openai.generation_request import StreamOptions, parse_body
 from stillhouse.api.openai.text_logprobs import TextLogprobs
 from stillhouse.api.openai.text_request import TextCompletionIn
 from stillhouse.api.openai.text_response import TextChunkEncoder, text_completion_out
-from stillhouse.types.chat import ChoiceAnswer, Finish
+from stillhouse.types.events import ChoiceAnswer, Finish
 from stillhouse.types.response_meta import ResponseMeta
 
 ID_PREFIX = "cmpl-"

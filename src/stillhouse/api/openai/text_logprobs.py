@@ -6,7 +6,7 @@ import codecs
 
 from typing_extensions import TypedDict
 
-from stillhouse.types.chat import Logprob, TokenLogprobs
+from stillhouse.types.logprobs import Logprob, TokenLogprobs
 
 
 class TextLogprobsOut(TypedDict):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from stillhouse.api.openai.chat_request import MAX_TOP_LOGPROBS
 from stillhouse.api.openai.generation_request import GenerationIn
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.types.chat import TextRequest
+from stillhouse.types.requests import TextRequest
 
 MAX_STOP_TOKEN_IDS = 64
 _TOKEN_ID_END = 2**31
@@ -81,7 +81,7 @@ class TextCompletionIn(GenerationIn):
 
     def to_request(self) -> TextRequest:
         """
-        The request in the words of ``stillhouse.types.chat``.
+        The request as a value of ``stillhouse.types``.
 
         Raises:
             InvalidRequestError: Fields ask for what is not offered together.

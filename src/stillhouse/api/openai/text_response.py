@@ -12,7 +12,7 @@ from stillhouse.api.openai.chat_response import UsageOut, usage_out
 from stillhouse.api.openai.chunks import OpenAIEncoder
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.api.openai.text_logprobs import TextLogprobs, TextLogprobsOut
-from stillhouse.types.chat import ChoiceAnswer, ChoiceEnd, Finish, FinishReason, TextDelta
+from stillhouse.types.events import ChoiceAnswer, ChoiceEnd, Finish, FinishReason, TextDelta
 from stillhouse.types.response_meta import ResponseMeta
 
 _OBJECT: Literal["text_completion"] = "text_completion"

@@ -1,4 +1,4 @@
-"""Items of OpenAI's responses, as clients send them back, to messages of `types.chat`."""
+"""Items of OpenAI's responses, as clients send them back, to messages of `types.messages`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stillhouse.api.http.schema_extras import describe_required_fields
 from stillhouse.api.http.validation import brief
 from stillhouse.api.openai.chat_message import MAX_PARTS
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.types.chat import Message, Role, ToolCall
+from stillhouse.types.messages import Message, Role, ToolCall
 
 _TEXT_TYPES = frozenset({"input_text", "output_text", "text", "reasoning_text", "summary_text"})
 _REQUIRED = {

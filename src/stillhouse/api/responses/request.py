@@ -13,17 +13,11 @@ from stillhouse.api.openai.chat_request import MAX_MESSAGES, MAX_TOOLS, MAX_TOP_
 from stillhouse.api.openai.generation_request import MAX_TOKENS
 from stillhouse.api.responses.items import ItemIn, conversation
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.types.chat import (
-    ChatRequest,
-    Effort,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    ResponseFormat,
-    SamplingOverrides,
-    ServiceTier,
-    Tool,
-    ToolChoice,
-)
+from stillhouse.types.messages import Tool, ToolChoice
+from stillhouse.types.requests import ChatRequest, Effort
+from stillhouse.types.response_format import JsonObjectFormat, JsonSchemaFormat, ResponseFormat
+from stillhouse.types.sampling import SamplingOverrides
+from stillhouse.types.service_tier import ServiceTier
 
 _WITH_LOGPROBS = "message.output_text.logprobs"
 # The others ask for parts of items that never come from here; so there is nothing to include.
@@ -63,7 +57,7 @@ class FunctionToolIn(_In):
 
     def to_tool(self, path: str) -> Tool:
         """
-        The tool in the words of ``stillhouse.types.chat``.
+        The tool as a value of ``stillhouse.types``.
 
         Raises:
             UnsupportedFeatureError: It is no function.
@@ -102,7 +96,7 @@ class FormatIn(_In):
         return self
 
     def to_format(self) -> ResponseFormat | None:
-        """The form in the words of ``stillhouse.types.chat``; None binds nothing."""
+        """The form as a value of ``stillhouse.types``; None binds nothing."""
         if self.json_schema is not None:
             return JsonSchemaFormat(self.json_schema)
         return JsonObjectFormat() if self.type == "json_object" else None
@@ -238,7 +232,7 @@ class ResponseIn(BaseModel):
 
     def to_request(self) -> ChatRequest:
         """
-        The request in the words of ``stillhouse.types.chat``.
+        The request as a value of ``stillhouse.types``.
 
         Raises:
             InvalidRequestError: Fields are missing, or contradict each other.

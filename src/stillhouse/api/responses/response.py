@@ -11,7 +11,9 @@ from stillhouse.api.bodies.json_body import raw_json
 from stillhouse.api.openai.chat_response import TokenLogprobsOut, logprobs_out
 from stillhouse.api.responses.request import FormatIn, FunctionToolIn, ResponseIn
 from stillhouse.errors import RequestError, StillhouseError
-from stillhouse.types.chat import ChoiceAnswer, Finish, FinishReason, TokenLogprobs, ToolCall
+from stillhouse.types.events import ChoiceAnswer, Finish, FinishReason
+from stillhouse.types.logprobs import TokenLogprobs
+from stillhouse.types.messages import ToolCall
 from stillhouse.types.response_meta import ResponseMeta
 
 ID_PREFIX = "resp_"

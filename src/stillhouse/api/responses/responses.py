@@ -14,7 +14,8 @@ from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.api.responses.request import ResponseIn
 from stillhouse.api.responses.response import EchoOut, echo_out, ending_of, output_out, response_out
 from stillhouse.api.responses.stream import ResponseEncoder
-from stillhouse.types.chat import ChatRequest, ChoiceAnswer, Finish
+from stillhouse.types.events import ChoiceAnswer, Finish
+from stillhouse.types.requests import ChatRequest
 from stillhouse.types.response_meta import ResponseMeta
 
 

@@ -29,15 +29,9 @@ from stillhouse.api.responses.response import (
     text_part_out,
 )
 from stillhouse.errors import StillhouseError
-from stillhouse.types.chat import (
-    ChatEvent,
-    ChoiceEnd,
-    Finish,
-    TextDelta,
-    TokenLogprobs,
-    ToolCall,
-    ToolCallDelta,
-)
+from stillhouse.types.events import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
+from stillhouse.types.logprobs import TokenLogprobs
+from stillhouse.types.messages import ToolCall
 from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 

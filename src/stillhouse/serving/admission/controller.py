@@ -13,7 +13,7 @@ from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.queue.request_queue import QueueEntry, Refusal, RequestQueue
 from stillhouse.serving.queue.scheduler import Ticket
 from stillhouse.telemetry.metrics import Metrics
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 
 #: A second of work on the host counts as so many weighted tokens of the engine: what an engine
 #: serves in it that gives 60 sequences 8 tokens a second.

@@ -8,7 +8,7 @@ from stillhouse.accounts.accounts import Principal
 from stillhouse.serving.admission.controller import AdmissionController
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.grammar.compiler import Owner
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 
 _MAX_REMEMBERED = 1000
 

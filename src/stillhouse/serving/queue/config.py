@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from stillhouse.settings import Section
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 
 
 class QueueConfig(Section):

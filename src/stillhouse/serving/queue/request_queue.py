@@ -13,7 +13,7 @@ from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.queue.retry_after import RetryAfter
 from stillhouse.serving.queue.scheduler import FairScheduler, Ticket
 from stillhouse.telemetry.metrics import Metrics
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 
 
 class Refusal(StrEnum):

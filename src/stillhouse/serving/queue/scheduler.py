@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stillhouse.fairness.queue import FairQueue
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 
 #: A completion's token is a step of the whole model, a prompt's one a row of a large product.
 COMPLETION_WEIGHT = 2

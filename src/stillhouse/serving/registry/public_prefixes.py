@@ -9,7 +9,8 @@ from typing import Self
 
 from stillhouse.errors import ConfigError, RequestError
 from stillhouse.text.chat_model import ChatModel
-from stillhouse.types.chat import ChatRequest, Message, Role
+from stillhouse.types.messages import Message, Role
+from stillhouse.types.requests import ChatRequest
 
 #: Two users' words that have nothing in common, so that only what is before them does.
 _USERS = ("0", "Z")

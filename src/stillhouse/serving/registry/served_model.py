@@ -10,7 +10,8 @@ from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.engines.base import TokenEngine
 from stillhouse.serving.registry.public_prefixes import NO_PUBLIC_PREFIXES, PublicPrefixes
 from stillhouse.text.chat_model import ChatModel, Prompt
-from stillhouse.types.chat import GenerationRequest, ServiceTier
+from stillhouse.types.requests import GenerationRequest
+from stillhouse.types.service_tier import ServiceTier
 
 #: What an engine calls a tier: where not everything fits, the lower number goes first, for as long
 #: as there is any. So priority has precedence in the queue alone; here it would shut out others.

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, select, text, update
 
 from stillhouse.store.ledger.requests import HELD, SETTLED
 from stillhouse.store.tables import idempotency_key, price_version, request
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, bindparam, insert, literal_column, sele
 from stillhouse.store.backends.timeouts import extend_timeout
 from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import request
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 
 HELD = "HELD"
 SETTLED = "SETTLED"

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from stillhouse.engines.base import EngineFinish, GenerateRequest
 from stillhouse.testing.fake_engine.settings import Fault, FaultKind
-from stillhouse.types.chat import SamplingParams, StepLogprobs, TokenUsage
+from stillhouse.types.logprobs import StepLogprobs
+from stillhouse.types.sampling import SamplingParams
+from stillhouse.types.usage import TokenUsage
 
 HUGE_COUNT = 10**9
 NARROW = 1e-3  # sampling that leaves less than this to chance leaves only the likeliest token

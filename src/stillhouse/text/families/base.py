@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stillhouse.text.families.tool_call_form import ToolCallForm
 from stillhouse.text.tokenizer import Segment
-from stillhouse.types.chat import Message, Tool
+from stillhouse.types.messages import Message, Tool
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stillhouse.text.families.base import ModelFamily, Reasoning
-from stillhouse.types.chat import Message
+from stillhouse.types.messages import Message
 
 REASONING = Reasoning(begin="<think>\n", end="\n</think>\n\n", is_on=True)
 

@@ -10,7 +10,7 @@ from stillhouse.text.families.base import ModelFamily, Reasoning
 from stillhouse.text.families.tool_call_form import DEEPSEEK_V31_CALLS
 from stillhouse.text.prompt.template import NO_PARAMETERS
 from stillhouse.text.tokenizer import Segment
-from stillhouse.types.chat import Message, Tool
+from stillhouse.types.messages import Message, Tool
 
 REASONING = Reasoning(
     begin="<think>",

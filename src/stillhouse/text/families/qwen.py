@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from stillhouse.text.families.base import ModelFamily, Reasoning
 from stillhouse.text.families.tool_call_form import HERMES_CALLS
-from stillhouse.types.chat import Message
+from stillhouse.types.messages import Message
 
 REASONING = Reasoning(
     begin="<think>\n", end="\n</think>\n\n", is_on=True, variable="enable_thinking"

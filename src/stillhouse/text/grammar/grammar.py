@@ -14,14 +14,12 @@ from stillhouse.errors import InvalidRequestError
 from stillhouse.text.families.tool_call_form import ToolCallForm
 from stillhouse.text.grammar.regex_bounds import check_regex
 from stillhouse.text.grammar.schema_bounds import bounded_schema
-from stillhouse.types.chat import (
+from stillhouse.types.messages import Tool, ToolChoice, ToolMode
+from stillhouse.types.response_format import (
     JsonObjectFormat,
     JsonSchemaFormat,
     RegexFormat,
     ResponseFormat,
-    Tool,
-    ToolChoice,
-    ToolMode,
 )
 
 MAX_REGEX_LENGTH = 4096

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-from stillhouse.types.chat import JsonObject
+from stillhouse.types.json_object import JsonObject
 
 
 class KnownSchemas:

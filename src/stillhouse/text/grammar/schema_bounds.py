@@ -12,7 +12,7 @@ from stillhouse.errors import InvalidRequestError
 from stillhouse.text.grammar.known_schemas import KnownSchemas
 from stillhouse.text.grammar.regex_bounds import MAX_REPETITION, check_regex
 from stillhouse.text.grammar.schema_references import Node, check_references
-from stillhouse.types.chat import JsonObject
+from stillhouse.types.json_object import JsonObject
 
 MAX_DEPTH = 32
 #: Schemas and literal values (in ``const`` and ``enum``) together, each counted where it stands.

@@ -10,7 +10,7 @@ from stillhouse.text.parsing.stop_strings import StopStrings
 from stillhouse.text.parsing.text_span import EMPTY, TextSpan
 from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
 from stillhouse.text.parsing.tool_calls.syntax import CallEnd, CallEvent
-from stillhouse.types.chat import TokenLogprobs
+from stillhouse.types.logprobs import TokenLogprobs
 
 
 class Content:

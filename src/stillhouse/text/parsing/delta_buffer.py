@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stillhouse.types.chat import TextDelta, TokenLogprobs, ToolCallDelta
+from stillhouse.types.events import TextDelta, ToolCallDelta
+from stillhouse.types.logprobs import TokenLogprobs
 
 
 class DeltaBuffer:

@@ -13,7 +13,8 @@ from stillhouse.text.parsing.reasoning import Reasoning
 from stillhouse.text.parsing.text_span import TextSpan, TokenSpan
 from stillhouse.text.parsing.text_stream import TextStream
 from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
-from stillhouse.types.chat import FinishReason, Logprob, StepLogprobs, TextDelta, TokenLogprobs
+from stillhouse.types.events import FinishReason, TextDelta
+from stillhouse.types.logprobs import Logprob, StepLogprobs, TokenLogprobs
 
 _NO_TOKEN = -1
 _NO_BYTES: Mapping[int, bytes] = MappingProxyType({})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from stillhouse.types.chat import TokenLogprobs
+from stillhouse.types.logprobs import TokenLogprobs
 
 
 class TokenSpan(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stillhouse.text.families.base import Reasoning, ReasoningTags, opens_in_reasoning
 from stillhouse.text.tokenizer import Segment
-from stillhouse.types.chat import Message
+from stillhouse.types.messages import Message
 
 
 @dataclass(frozen=True, slots=True)

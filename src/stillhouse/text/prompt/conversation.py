@@ -10,7 +10,8 @@ from stillhouse.text.families.base import ModelFamily, opens_in_reasoning
 from stillhouse.text.prompt.continuation import AssistantPrefill, continuation, prefill_of
 from stillhouse.text.prompt.template import ChatTemplate
 from stillhouse.text.tokenizer import Segment
-from stillhouse.types.chat import ChatRequest, Effort, Message, Role, Tool, ToolMode
+from stillhouse.types.messages import Message, Role, Tool, ToolMode
+from stillhouse.types.requests import ChatRequest, Effort
 
 
 @dataclass(frozen=True, slots=True)

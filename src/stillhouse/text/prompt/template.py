@@ -14,7 +14,7 @@ from stillhouse.errors import CheckpointError, InvalidRequestError
 from stillhouse.text.prompt.placeholders import Place, PlaceholderMap
 from stillhouse.text.prompt.sandbox import BUDGET_KEY, JSON_KEY, Budget, TemplateSandbox, bounded
 from stillhouse.text.tokenizer import Segment
-from stillhouse.types.chat import Message, Role, Tool, ToolCall
+from stillhouse.types.messages import Message, Role, Tool, ToolCall
 
 MAX_SOURCE_CHARS = 1 << 17  # the longest in use, for tools, have some 20 000
 STEPS, STEPS_PER_MESSAGE = 20_000, 100  # the templates in use take some 10 per message

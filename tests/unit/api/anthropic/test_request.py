@@ -9,17 +9,10 @@ from stillhouse.api.anthropic.messages import read_prompt
 from stillhouse.api.anthropic.request import MessagesIn
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.types.chat import (
-    Effort,
-    JsonSchemaFormat,
-    Message,
-    Role,
-    SamplingOverrides,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolMode,
-)
+from stillhouse.types.messages import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
+from stillhouse.types.requests import Effort
+from stillhouse.types.response_format import JsonSchemaFormat
+from stillhouse.types.sampling import SamplingOverrides
 
 HI = {"role": "user", "content": "Hi"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}

@@ -12,8 +12,9 @@ from stillhouse.api.anthropic.response import message_out
 from stillhouse.api.anthropic.stream import MessageEncoder
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.errors import EngineCrashedError
-from stillhouse.types.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
+from stillhouse.types.events import FinishReason, TextDelta, ToolCallDelta
 from stillhouse.types.response_meta import ResponseMeta
+from stillhouse.types.service_tier import ServiceTier
 from tests.unit.api.sample_responses import finish, parsed, tellings, told, whole
 
 META = ResponseMeta("msg_0123", 7, 'a"/b', ServiceTier.DEFAULT, n=1)

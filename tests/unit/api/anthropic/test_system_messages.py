@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.api.anthropic.system_messages import fold_system_messages
-from stillhouse.types.chat import Message, Role, ToolCall
+from stillhouse.types.messages import Message, Role, ToolCall
 
 CALLS = (ToolCall("c1", "look_up", "{}"),)
 _ROLES = {"s": Role.SYSTEM, "u": Role.USER, "a": Role.ASSISTANT, "t": Role.TOOL}

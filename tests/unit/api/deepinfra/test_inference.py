@@ -7,18 +7,11 @@ from hypothesis import strategies as st
 
 from stillhouse.api.deepinfra.inference import InferenceWriter
 from stillhouse.errors import EngineCrashedError
-from stillhouse.types.chat import (
-    ChoiceAnswer,
-    ChoiceEnd,
-    Finish,
-    FinishReason,
-    Logprob,
-    ServiceTier,
-    TextDelta,
-    TokenLogprobs,
-    TokenUsage,
-)
+from stillhouse.types.events import ChoiceAnswer, ChoiceEnd, Finish, FinishReason, TextDelta
+from stillhouse.types.logprobs import Logprob, TokenLogprobs
 from stillhouse.types.response_meta import ResponseMeta
+from stillhouse.types.service_tier import ServiceTier
+from stillhouse.types.usage import TokenUsage
 
 META = ResponseMeta("Rx", 7, "a/b", ServiceTier.DEFAULT, n=1)
 FINISH = Finish(FinishReason.STOP, TokenUsage(48, 16, 189), 92_400_000, runtime_ms=228)

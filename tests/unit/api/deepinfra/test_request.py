@@ -7,7 +7,7 @@ import pytest
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.deepinfra.request import read_inference_body
 from stillhouse.errors import InvalidRequestError
-from stillhouse.types.chat import JsonObjectFormat
+from stillhouse.types.response_format import JsonObjectFormat
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

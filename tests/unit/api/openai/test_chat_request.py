@@ -8,19 +8,10 @@ from pydantic import ValidationError
 from stillhouse.api.openai.chat_request import ChatCompletionIn
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.types.chat import (
-    Effort,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    Message,
-    RegexFormat,
-    Role,
-    ServiceTier,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolMode,
-)
+from stillhouse.types.messages import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
+from stillhouse.types.requests import Effort
+from stillhouse.types.response_format import JsonObjectFormat, JsonSchemaFormat, RegexFormat
+from stillhouse.types.service_tier import ServiceTier
 
 HELLO = [{"role": "user", "content": "Hello!"}]
 FIND = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}

@@ -10,18 +10,11 @@ from hypothesis import strategies as st
 from stillhouse.api.openai.chunks import ChunkEncoder
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.errors import EngineCrashedError
-from stillhouse.types.chat import (
-    ChoiceEnd,
-    Finish,
-    FinishReason,
-    Logprob,
-    ServiceTier,
-    TextDelta,
-    TokenLogprobs,
-    TokenUsage,
-    ToolCallDelta,
-)
+from stillhouse.types.events import ChoiceEnd, Finish, FinishReason, TextDelta, ToolCallDelta
+from stillhouse.types.logprobs import Logprob, TokenLogprobs
 from stillhouse.types.response_meta import ResponseMeta
+from stillhouse.types.service_tier import ServiceTier
+from stillhouse.types.usage import TokenUsage
 
 META = ResponseMeta("chatcmpl-x", 7, 'a"/b', ServiceTier.DEFAULT, n=2)
 FINISH = Finish(FinishReason.LENGTH, TokenUsage(48, 0, 189), 92_400_000, reasoning_tokens=5)

@@ -7,7 +7,8 @@ import pytest
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.api.openai.text_request import TextCompletionIn
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.types.chat import JsonObjectFormat, ServiceTier
+from stillhouse.types.response_format import JsonObjectFormat
+from stillhouse.types.service_tier import ServiceTier
 
 
 def read(**fields):

@@ -9,18 +9,11 @@ from hypothesis import strategies as st
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.api.openai.text_logprobs import TextLogprobs
 from stillhouse.api.openai.text_response import TextChunkEncoder, text_completion_out
-from stillhouse.types.chat import (
-    ChoiceAnswer,
-    ChoiceEnd,
-    Finish,
-    FinishReason,
-    Logprob,
-    ServiceTier,
-    TextDelta,
-    TokenLogprobs,
-    TokenUsage,
-)
+from stillhouse.types.events import ChoiceAnswer, ChoiceEnd, Finish, FinishReason, TextDelta
+from stillhouse.types.logprobs import Logprob, TokenLogprobs
 from stillhouse.types.response_meta import ResponseMeta
+from stillhouse.types.service_tier import ServiceTier
+from stillhouse.types.usage import TokenUsage
 
 META = ResponseMeta("cmpl-x", 7, "a/b", ServiceTier.FLEX, n=2)
 FINISH = Finish(FinishReason.LENGTH, TokenUsage(48, 16, 189), 92_400_000)

@@ -8,19 +8,11 @@ from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.api.responses.request import ResponseIn
 from stillhouse.api.responses.responses import read_prompt
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
-from stillhouse.types.chat import (
-    Effort,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    Message,
-    Role,
-    SamplingOverrides,
-    ServiceTier,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolMode,
-)
+from stillhouse.types.messages import Message, Role, Tool, ToolCall, ToolChoice, ToolMode
+from stillhouse.types.requests import Effort
+from stillhouse.types.response_format import JsonObjectFormat, JsonSchemaFormat
+from stillhouse.types.sampling import SamplingOverrides
+from stillhouse.types.service_tier import ServiceTier
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 LOOK_UP = {"type": "function", "name": "look_up", "description": "Looks.", "parameters": SCHEMA}

@@ -9,8 +9,9 @@ from openai.types.responses import Response
 
 from stillhouse.api.responses.responses import read_response
 from stillhouse.errors import EngineCrashedError
-from stillhouse.types.chat import FinishReason, ServiceTier, TextDelta, ToolCallDelta
+from stillhouse.types.events import FinishReason, TextDelta, ToolCallDelta
 from stillhouse.types.response_meta import ResponseMeta
+from stillhouse.types.service_tier import ServiceTier
 from tests.unit.api.sample_responses import SoFar, finish, parsed, tellings, told, whole
 
 META = ResponseMeta("resp_0123", 7, 'a"/b', ServiceTier.FLEX, n=1)

@@ -17,7 +17,7 @@ from stillhouse.billing.statement import Month, Statements
 from stillhouse.errors import ConfigError, InvalidRequestError, StoreUnavailableError
 from stillhouse.store.database import ConflictError
 from stillhouse.store.ledger import archive as rows
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 from tests.unit.billing.conftest import Books
 from tests.unit.billing.test_scopes import hold as hold_with
 from tests.unit.billing.test_scopes import scope_of

@@ -9,7 +9,7 @@ from stillhouse.billing.audit import rebuild as rebuild_module
 from stillhouse.billing.ledger import Hold
 from stillhouse.billing.outcome import Outcome
 from stillhouse.store.database import Connection, Database
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 from tests.unit.billing.conftest import Books
 from tests.unit.billing.test_spending_limits import CEILING_PICOUSD
 

@@ -4,7 +4,7 @@ import pytest
 
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.transactions import LEASE_MS
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 from tests.unit.billing.conftest import Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)

@@ -18,7 +18,8 @@ from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.sampling.grammar import Grammars
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
 from stillhouse.errors import CheckpointError, ConfigError, InvalidRequestError
-from stillhouse.types.chat import SamplingParams, TokenUsage
+from stillhouse.types.sampling import SamplingParams
+from stillhouse.types.usage import TokenUsage
 from tests.ascii_tokenizer import END_ID, TOKENS, write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
 

@@ -15,7 +15,8 @@ from stillhouse.engines.openvino.loading import default_kv_cache_bytes, load_run
 from stillhouse.engines.openvino.runner import Runner
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
 from stillhouse.errors import ConfigError
-from stillhouse.types.chat import SamplingParams, TokenUsage
+from stillhouse.types.sampling import SamplingParams
+from stillhouse.types.usage import TokenUsage
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
 
 BLOCK_SIZE = 32

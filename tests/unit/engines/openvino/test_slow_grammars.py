@@ -16,7 +16,7 @@ from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep,
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
 from stillhouse.engines.worker.config import SupervisionConfig
 from stillhouse.engines.worker.supervisor import WorkerEngine
-from stillhouse.types.chat import SamplingParams
+from stillhouse.types.sampling import SamplingParams
 from tests.ascii_tokenizer import END_ID, text_of, write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
 

@@ -19,7 +19,9 @@ from stillhouse.engines.openvino.settings import EngineSettings, Precision
 from stillhouse.engines.openvino.speculation.drafts import Draft
 from stillhouse.engines.openvino.speculation.speculation import Speculation
 from stillhouse.errors import InvalidRequestError
-from stillhouse.types.chat import SamplingParams, StepLogprobs, TokenUsage
+from stillhouse.types.logprobs import StepLogprobs
+from stillhouse.types.sampling import SamplingParams
+from stillhouse.types.usage import TokenUsage
 from tests.ascii_tokenizer import END_ID, text_of, write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint, write_safetensors
 

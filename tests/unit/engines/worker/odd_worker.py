@@ -22,7 +22,7 @@ from stillhouse.engines.worker.frames import (
     Refused,
     Steps,
 )
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 
 
 def _write(path: Path, text: str) -> None:

@@ -34,7 +34,9 @@ from stillhouse.engines.worker.frames import (
     decode_to_worker,
     encode,
 )
-from stillhouse.types.chat import SamplingParams, StepLogprobs, TokenUsage
+from stillhouse.types.logprobs import StepLogprobs
+from stillhouse.types.sampling import SamplingParams
+from stillhouse.types.usage import TokenUsage
 from tests.effort import examples
 
 REQUEST = GenerateRequest(

@@ -14,7 +14,7 @@ from stillhouse.engines.worker.frames import FrameError, Loading, Steps, ToGatew
 from stillhouse.engines.worker.process import FrameReader
 from stillhouse.engines.worker.streams import Stream
 from stillhouse.errors import EngineCrashedError
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 
 MESSAGES: list[ToGateway] = [
     Loading("thinking", 1, 2),

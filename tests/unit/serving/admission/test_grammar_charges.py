@@ -7,7 +7,7 @@ from stillhouse.serving.admission import grammar_charges
 from stillhouse.serving.admission.controller import AdmissionController
 from stillhouse.serving.admission.grammar_charges import GrammarCharges
 from stillhouse.telemetry.metrics import Metrics
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 
 
 class Charges(AdmissionController):

@@ -8,7 +8,7 @@ from stillhouse.clock import FrozenClock
 from stillhouse.engines.base import GenerateRequest, Grammar
 from stillhouse.errors import QuarantinedRequestError
 from stillhouse.serving.admission.quarantine import Fingerprint, Quarantine
-from stillhouse.types.chat import SamplingParams
+from stillhouse.types.sampling import SamplingParams
 
 MODEL = "demo/a"
 REQUEST = GenerateRequest("id", [1, 2, 3], 10)

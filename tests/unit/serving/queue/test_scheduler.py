@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.serving.queue.scheduler import COMPLETION_WEIGHT, MOST_PASSES, FairScheduler, Ticket
-from stillhouse.types.chat import ServiceTier
+from stillhouse.types.service_tier import ServiceTier
 from tests.effort import examples
 
 TIERS = PRIORITY, DEFAULT, FLEX = (

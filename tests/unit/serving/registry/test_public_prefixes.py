@@ -9,7 +9,8 @@ from stillhouse.checkpoints.checkpoint import read_checkpoint
 from stillhouse.errors import ConfigError
 from stillhouse.serving.registry.public_prefixes import PublicPrefixes
 from stillhouse.text.chat_model import ChatModel
-from stillhouse.types.chat import ChatRequest, Message, Role
+from stillhouse.types.messages import Message, Role
+from stillhouse.types.requests import ChatRequest
 
 SHORT = "You are a helpful assistant."
 ONLY = (

@@ -17,7 +17,8 @@ from stillhouse.testing.fake_engine.runner import FakeRunner
 from stillhouse.testing.fake_engine.settings import DEMO_WORDS, FakeSettings, Fault, FaultKind
 from stillhouse.testing.fake_engine.witness import Witnessed, WitnessLog, read_witness_log
 from stillhouse.text.tokenizer import Tokenizer
-from stillhouse.types.chat import SamplingParams, TokenUsage
+from stillhouse.types.sampling import SamplingParams
+from stillhouse.types.usage import TokenUsage
 
 DEMO = PACKAGED_CHECKPOINTS / "demo-r1"
 VOCAB_SIZE = 2048

@@ -1,6 +1,6 @@
 import pytest
 
-from stillhouse.types.chat import Effort
+from stillhouse.types.requests import Effort
 from tests.unit.text.checkpoints import (
     ASSISTANT,
     BOS,

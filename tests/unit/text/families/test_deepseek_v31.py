@@ -1,7 +1,8 @@
 import pytest
 
 from stillhouse.errors import InvalidRequestError
-from stillhouse.types.chat import Effort, Tool
+from stillhouse.types.messages import Tool
+from stillhouse.types.requests import Effort
 from tests.unit.text.checkpoints import (
     ASSISTANT,
     BOS,

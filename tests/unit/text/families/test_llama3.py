@@ -1,7 +1,7 @@
 import pytest
 
 from stillhouse.errors import InvalidRequestError
-from stillhouse.types.chat import Effort
+from stillhouse.types.requests import Effort
 from tests.unit.text.checkpoints import (
     LLAMA_BOS,
     WEATHER,

@@ -18,14 +18,8 @@ from stillhouse.text.grammar.compiler import GrammarCompiler, Owner
 from stillhouse.text.grammar.config import GrammarsConfig
 from stillhouse.text.grammar.grammar import grammar_of, tools_grammar
 from stillhouse.text.grammar.worker import LIMITS
-from stillhouse.types.chat import (
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    RegexFormat,
-    Tool,
-    ToolChoice,
-    ToolMode,
-)
+from stillhouse.types.messages import Tool, ToolChoice, ToolMode
+from stillhouse.types.response_format import JsonObjectFormat, JsonSchemaFormat, RegexFormat
 from tests.unit.text.checkpoints import trained_tokenizer
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h

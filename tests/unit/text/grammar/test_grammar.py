@@ -16,14 +16,8 @@ from stillhouse.text.families.tool_call_form import (
     ToolCallForm,
 )
 from stillhouse.text.grammar.grammar import grammar_of, tools_grammar
-from stillhouse.types.chat import (
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    RegexFormat,
-    Tool,
-    ToolChoice,
-    ToolMode,
-)
+from stillhouse.types.messages import Tool, ToolChoice, ToolMode
+from stillhouse.types.response_format import JsonObjectFormat, JsonSchemaFormat, RegexFormat
 
 BYTES = LLTokenizer("byte")
 FORMS = (DEEPSEEK_V31_CALLS, HERMES_CALLS, LLAMA3_CALLS)

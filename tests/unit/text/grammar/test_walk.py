@@ -19,7 +19,8 @@ from stillhouse.text.families.tool_call_form import HERMES_CALLS
 from stillhouse.text.grammar.grammar import grammar_of, tools_grammar
 from stillhouse.text.grammar.walk import Walker
 from stillhouse.text.grammar.worker import LIMITS
-from stillhouse.types.chat import JsonSchemaFormat, RegexFormat, Tool, ToolChoice, ToolMode
+from stillhouse.types.messages import Tool, ToolChoice, ToolMode
+from stillhouse.types.response_format import JsonSchemaFormat, RegexFormat
 from tests.effort import examples
 
 #: Where a word ends is open at every letter, which takes more work with each.

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from stillhouse.text.families.base import ReasoningTagIds, ReasoningTags
 from stillhouse.text.parsing.output_parser import OutputParser
-from stillhouse.types.chat import FinishReason, Logprob, StepLogprobs, TextDelta, TokenLogprobs
+from stillhouse.types.events import FinishReason, TextDelta
+from stillhouse.types.logprobs import Logprob, StepLogprobs, TokenLogprobs
 from tests.effort import examples
 from tests.unit.text import answers
 

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.text.parsing.text_span import TextSpan, TokenSpan, joined
-from stillhouse.types.chat import Logprob, TokenLogprobs
+from stillhouse.types.logprobs import Logprob, TokenLogprobs
 
 
 def _span(pieces: list[str]) -> TextSpan:

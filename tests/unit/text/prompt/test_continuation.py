@@ -1,6 +1,8 @@
 import pytest
 
-from stillhouse.types.chat import Effort, JsonObjectFormat, ToolChoice, ToolMode
+from stillhouse.types.messages import ToolChoice, ToolMode
+from stillhouse.types.requests import Effort
+from stillhouse.types.response_format import JsonObjectFormat
 from tests.unit.text.checkpoints import (
     ASSISTANT,
     BOS,

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.errors import ContextLengthError, InvalidRequestError
-from stillhouse.types.chat import SamplingOverrides, TextRequest
+from stillhouse.types.requests import TextRequest
+from stillhouse.types.sampling import SamplingOverrides
 from tests.effort import examples
 from tests.unit.text.checkpoints import (
     ADDED_TOKENS,

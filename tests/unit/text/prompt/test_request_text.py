@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.errors import InvalidRequestError
-from stillhouse.types.chat import ChatRequest, Effort, Tool
+from stillhouse.types.messages import Tool
+from stillhouse.types.requests import ChatRequest, Effort
 from tests.effort import examples
 from tests.unit.text.checkpoints import (
     ADDED_TOKENS,

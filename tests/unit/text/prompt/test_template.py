@@ -6,7 +6,7 @@ from stillhouse.clock import Clock, FrozenClock
 from stillhouse.errors import CheckpointError, InvalidRequestError, UnsupportedFeatureError
 from stillhouse.text.prompt.template import ChatTemplate
 from stillhouse.text.tokenizer import Segment
-from stillhouse.types.chat import Message, Tool
+from stillhouse.types.messages import Message, Tool
 from tests.unit.text.checkpoints import assistant, called, system, tool_result, user
 from tests.unit.text.templates import R1
 

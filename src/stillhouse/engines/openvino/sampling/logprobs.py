@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stillhouse.engines.openvino.sampling.sampler import kth_largest
-from stillhouse.types.chat import StepLogprobs
+from stillhouse.types.logprobs import StepLogprobs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stillhouse.types.chat import SamplingParams
+    from stillhouse.types.sampling import SamplingParams
 
 FIRST_CAPACITY = 64
 

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stillhouse.types.chat import SamplingParams
+    from stillhouse.types.sampling import SamplingParams
 
 GREEDY_BELOW = 1e-5  # vLLM's _SAMPLING_EPS; below it float32 has only one token left anyway
 TILE = 256  # of the vocabulary; two levels of sums and maxima of about equal size

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stillhouse.engines.base import EngineFinish
 from stillhouse.engines.openvino.kv.blocks import PUBLIC_ROOT, block_hash, private_hash
-from stillhouse.types.chat import TokenUsage
+from stillhouse.types.usage import TokenUsage
 
 if TYPE_CHECKING:
     import numpy as np

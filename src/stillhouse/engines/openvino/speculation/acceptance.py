@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stillhouse.engines.openvino.scheduling.sequence import Sequence
     from stillhouse.engines.openvino.speculation.drafts import Draft
-    from stillhouse.types.chat import StepLogprobs
+    from stillhouse.types.logprobs import StepLogprobs
 
 
 @dataclass(slots=True)

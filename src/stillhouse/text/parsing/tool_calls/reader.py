@@ -11,7 +11,7 @@ from stillhouse.text.parsing.tool_calls.streamed_call import StreamedCall
 from stillhouse.text.parsing.tool_calls.syntax import CallEvent, CallNumbers, CallSyntax
 from stillhouse.text.parsing.tool_calls.tag_finder import Piece, TagFinder
 from stillhouse.text.parsing.tool_calls.tagged_json import TaggedJson
-from stillhouse.types.chat import ToolCallDelta
+from stillhouse.types.events import ToolCallDelta
 
 
 class ToolCallReader:

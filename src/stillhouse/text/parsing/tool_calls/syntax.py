@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stillhouse.text.parsing.text_span import TextSpan
-from stillhouse.types.chat import ToolCallDelta
+from stillhouse.types.events import ToolCallDelta
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.openvino.sampling.logit_rules import make_logit_rules
 from stillhouse.engines.openvino.sampling.penalties import FIRST_CAPACITY
-from stillhouse.types.chat import SamplingParams
+from stillhouse.types.sampling import SamplingParams
 
 VOCAB_SIZE = 40
 

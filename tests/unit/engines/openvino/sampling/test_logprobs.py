@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stillhouse.engines.openvino.sampling.logprobs import LOWEST, step_logprobs
 from stillhouse.engines.openvino.sampling.sampler import TILE
-from stillhouse.types.chat import StepLogprobs
+from stillhouse.types.logprobs import StepLogprobs
 
 
 def naive(logits, token_id, num_top):

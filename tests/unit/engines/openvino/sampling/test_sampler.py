@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stillhouse.engines.openvino.sampling.sampler import TILE, make_generator, sample
-from stillhouse.types.chat import SamplingParams
+from stillhouse.types.sampling import SamplingParams
 
 NUM_DRAWS = 1500
 

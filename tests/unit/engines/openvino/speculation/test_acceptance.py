@@ -14,7 +14,7 @@ from stillhouse.engines.openvino.sampling.sampler import make_generator
 from stillhouse.engines.openvino.scheduling.sequence import Sequence
 from stillhouse.engines.openvino.speculation.acceptance import sample_tokens
 from stillhouse.engines.openvino.speculation.drafts import NO_DRAFT, Draft
-from stillhouse.types.chat import SamplingParams
+from stillhouse.types.sampling import SamplingParams
 
 VOCAB_SIZE = 5
 LENGTH = 3
