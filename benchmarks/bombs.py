@@ -1,7 +1,7 @@
 """
 How long bodies that are made to hurt take to be refused, and how long others wait meanwhile.
 
-    python benchmarks/bombs.py
+    python -m benchmarks.bombs
 
 Each body of tests/e2e/bombs.py is sent five times to a real server while a second client asks for
 /livez without a pause. Printed are the median time to the refusal, the longest time that /livez
@@ -11,16 +11,12 @@ took, and what the server's memory grew by.
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 import httpx
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from tests.e2e.bombs import BOMBS, PACKED_BOMBS
 from tests.e2e.running_server import RunningServer, run_server
 

@@ -1,5 +1,5 @@
 """
-The embedded engine beside openvino-genai: ``python benchmarks/engine.py [--rounds N] [--quick]``.
+The embedded engine beside openvino-genai: ``python -m benchmarks.engine [--rounds N] [--quick]``.
 
 Both run in this process on the same quantised weights, interleaved, and are driven step by step.
 Printed are medians of tokens per second: of a prompt of 1024 tokens, and of decoding at 1, 4, 8
@@ -25,9 +25,9 @@ from typing import Any, Protocol
 import numpy as np
 import openvino as ov
 
-from engine_checkpoint import SHAPES, make_checkpoint
-from engine_ir import save_ir
-from stillhouse.engines.base import GenerateRequest
+from benchmarks.checkpoints.openvino_ir import save_ir
+from benchmarks.checkpoints.random_weights import SHAPES, make_checkpoint
+from stillhouse.engines.base import GenerateRequest, GenerateStep
 from stillhouse.engines.openvino.graph.architecture import read_architecture
 from stillhouse.engines.openvino.graph.weights_cache import load_weights
 from stillhouse.engines.openvino.loading import load_runner
@@ -99,7 +99,12 @@ class Stillhouse:
     def step(self) -> list[int]:
         """Compute one step and return, for each new token, whose it is."""
         steps = self._runner.step(lambda: None)
-        return [sequence_id for sequence_id, step in steps for _ in step.token_ids]
+        return [
+            sequence_id
+            for sequence_id, step in steps
+            if isinstance(step, GenerateStep)  # the other kind refuses a grammar: there is none
+            for _ in step.token_ids
+        ]
 
     @property
     def has_work(self) -> bool:

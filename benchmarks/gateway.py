@@ -4,8 +4,8 @@ What the gateway itself can do: streamed tokens and short requests per second, a
 The real program over the fake engine, which makes a token whenever it is asked. The gateway is
 pinned to one core; the engine's worker and the client, which reads bare bytes, share another.
 
-    python benchmarks/gateway.py
-    python benchmarks/gateway.py --only tokens --seconds 3
+    python -m benchmarks.gateway
+    python -m benchmarks.gateway --only tokens --seconds 3
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import cast
 
 import uvloop
 
-from service import start_server
+from benchmarks.service import start_server
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 GATEWAY_CORE, OTHER_CORE = 0, 1

@@ -1,7 +1,7 @@
 """
 What the ledger adds to a request, beside what this disk needs for one fsync.
 
-    .venv/bin/python benchmarks/ledger.py [--folder .] [--requests 500] [--rows 100000]
+    .venv/bin/python -m benchmarks.ledger [--folder .] [--requests 500] [--rows 100000]
 
 Every figure is of real transactions on a file in *folder*, so give a folder on the disk in question
 (a tmpfs has no fsync to wait for). The fsync's own time is measured before each figure, at the same

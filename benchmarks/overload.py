@@ -4,9 +4,9 @@ More than a server can do, and one customer who asks for more than their share.
 The real server with the fake engine, whose capacity is known: so many slots, so long per answer.
 Loads are open loops with Poisson arrivals, sent from this process.
 
-    python benchmarks/overload.py                       # three times the capacity, then fairness
-    python benchmarks/overload.py --seconds 60 --only overload
-    python benchmarks/overload.py --seconds 120 --only fairness
+    python -m benchmarks.overload                       # three times the capacity, then fairness
+    python -m benchmarks.overload --seconds 60 --only overload
+    python -m benchmarks.overload --seconds 120 --only fairness
 
 Overload: what the server can do is measured first (a closed loop that keeps every slot busy), then
 three times that is offered. Fairness: two accounts at three tenths of the capacity each, then one
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -32,8 +31,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.e2e.running_server import RunningServer, run_server
 

@@ -1,5 +1,5 @@
 """
-What waiting feels like: ``python benchmarks/prefixes.py [--shape tiny]``, about two minutes at 1B.
+What waiting feels like: ``python -m benchmarks.prefixes [--shape tiny]``, about two minutes at 1B.
 
 Three situations in the embedded engine, driven step by step in this process: a chat of ten turns,
 sixteen users at once on a system prompt that nothing has cached, and a long prompt that arrives
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine_checkpoint import SHAPES, make_checkpoint
+from benchmarks.checkpoints.random_weights import SHAPES, make_checkpoint
 from stillhouse.engines.base import GenerateRequest, GenerateStep
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.settings import EngineSettings, WeightFormat

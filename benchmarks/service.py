@@ -5,8 +5,8 @@ The real server, called over HTTP, beside the same engine called without one, in
 interleaved. Streams run on random weights in the shape of Llama-3.2-1B; short requests on the demo
 model, whose steps take so little that everything around them shows.
 
-    python benchmarks/service.py --rounds 5
-    python benchmarks/service.py --rounds 5 --model demo
+    python -m benchmarks.service --rounds 5
+    python -m benchmarks.service --rounds 5 --model demo
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from typing import Protocol
 
 import uvloop
 
-from chat_checkpoint import add_words
-from engine_checkpoint import make_checkpoint
+from benchmarks.checkpoints.chat_tokenizer import add_words
+from benchmarks.checkpoints.random_weights import make_checkpoint
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.engines.base import GenerateRequest, TokenEngine
@@ -151,7 +151,8 @@ async def compare_streams(sides: Sides, *, rounds: int, num_tokens: int) -> None
     print("| streams | HTTP tok/s | bare tok/s | ratio | HTTP TTFT s | bare TTFT s | ratio |")
     print("|---|---|---|---|---|---|---|")
     for num_streams in (1, 4, 8):
-        http, bare = [], []
+        http: list[list[Timing]] = []
+        bare: list[list[Timing]] = []
         for round_ in range(rounds):
             for ask, timings in ((sides.over_http, http), (sides.bare, bare)):
                 # Every prompt is new, so that no prefix is cached.

@@ -5,8 +5,8 @@ The real server with the fake engine, or with the demo models. At once there are
 over several turns, streams whose clients leave in the middle, bodies that are refused, questions
 with tools (demo models alone), and three keys of two accounts.
 
-    python benchmarks/soak.py --minutes 30                   # the fake engine
-    python benchmarks/soak.py --minutes 30 --engine demo     # real models, tools too
+    python -m benchmarks.soak --minutes 30                   # the fake engine
+    python -m benchmarks.soak --minutes 30 --engine demo     # real models, tools too
 
 Slopes are Theil-Sen's after the warm-up, a fifth of the time: the median of the slopes between all
 pairs of samples, which a few steps do not move. The ledger is verified when the server has ended.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -28,12 +27,9 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from tests.e2e.running_server import RunningServer, run_server
 
-from overload import new_account, process_tree, rss_mib
+from benchmarks.overload import new_account, process_tree, rss_mib
 from stillhouse.catalogue.demo_models import DEMO_MODEL, DEMO_TOOLS_MODEL
 from stillhouse.clock import SystemClock
 from stillhouse_loadgen.benchmark import Benchmark, Plan

@@ -1,5 +1,5 @@
 """
-What guessing ahead gains and costs: ``python benchmarks/speculation.py [--new-tokens N]``.
+What guessing ahead gains and costs: ``python -m benchmarks.speculation [--new-tokens N]``.
 
 The weights are random and would say nothing that repeats as text does, so each answer is written
 beforehand, and its tokens are forced through the logits: every step computes, samples and verifies
@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine_checkpoint import SHAPES, make_checkpoint
+from benchmarks.checkpoints.random_weights import SHAPES, make_checkpoint
 from stillhouse.engines.base import GREEDY, GenerateRequest
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.runner import Runner

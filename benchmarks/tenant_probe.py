@@ -1,7 +1,7 @@
 """
 Whether one account can tell by the clock what another has sent: the prefix cache as a side channel.
 
-    python benchmarks/tenant_probe.py
+    python -m benchmarks.tenant_probe
 
 The real server with the demo model. In each round account A sends a long prompt that nobody has
 sent before; then account B, in random order, sends that same prompt and an unrelated one, and takes
@@ -28,9 +28,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from tests.e2e.running_server import RunningServer, run_server
 
 from stillhouse.app.services import open_services
@@ -105,6 +102,7 @@ def main() -> None:
     prompts = Prompts(arguments.seed, arguments.words)
     with tempfile.TemporaryDirectory() as folder, run_server(Path(folder) / "state") as server:
         owner, prober = Account(server, "owner"), Account(server, "prober")
+        length = 0
         for _ in range(NUM_WARM_UP):
             owner.ask(prompts.new())
             length = prober.ask(prompts.new()).prompt_tokens

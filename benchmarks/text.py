@@ -1,5 +1,5 @@
 """
-Times encoding and decoding: ``python benchmarks/text.py [CHECKPOINT]``.
+Times encoding and decoding: ``python -m benchmarks.text [CHECKPOINT]``.
 
 Prints microseconds per token of `OutputParser.push` (token by token, as an engine delivers them)
 and milliseconds per thousand tokens of `ChatModel.encode`; medians of repeated runs on one core.

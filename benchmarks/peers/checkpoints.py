@@ -8,11 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent.parent))  # what makes checkpoints for all benchmarks
-
-from chat_checkpoint import add_words
-from engine_checkpoint import make_checkpoint
-from engine_ir import save_ir
+from benchmarks.checkpoints.chat_tokenizer import add_words
+from benchmarks.checkpoints.openvino_ir import save_ir
+from benchmarks.checkpoints.random_weights import make_checkpoint
 from stillhouse.engines.openvino.graph.architecture import read_architecture
 from stillhouse.engines.openvino.graph.weights_cache import load_weights
 from stillhouse.engines.openvino.settings import EngineSettings
@@ -66,7 +64,7 @@ def make_gguf(found: Forms, python: Path) -> None:
 def make_ir(found: Forms, *, num_threads: int) -> None:
     """Write OpenVINO's form, in a process of its own, whose memory is then given back."""
     if not (found.ir / "openvino_model.xml").exists():
-        command = [sys.executable, __file__, str(found.checkpoint), str(num_threads)]
+        command = [sys.executable, "-m", __spec__.name, str(found.checkpoint), str(num_threads)]
         subprocess.run(command, check=True)
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from checkpoints import Forms
-from environments import python_of, version_of
-from http_client import Connection, Reply
-from processes import free_port, running, shown, tail, until_connected
-from timeline import Stream
+from benchmarks.peers.checkpoints import Forms
+from benchmarks.peers.environments import python_of, version_of
+from benchmarks.peers.http_client import Connection, Reply
+from benchmarks.peers.processes import free_port, running, shown, tail, until_connected
+from benchmarks.peers.timeline import Stream
 
 HERE = Path(__file__).parent
 MODEL = "benchmark/random"
@@ -258,7 +258,7 @@ async def serving_stillhouse(
 async def stillhouse_engine(setting: Setting) -> AsyncIterator[SteppedContender]:
     """Start the embedded engine alone."""
     forms = setting.forms
-    command = [sys.executable, str(HERE / "stillhouse_worker.py"), str(forms.checkpoint)]
+    command = [sys.executable, "-m", "benchmarks.peers.stillhouse_worker", str(forms.checkpoint)]
     command += [str(forms.cache), str(setting.num_threads), str(KV_CACHE_MIB)]
     version = importlib.metadata.version("stillhouse")
     async with stepped(setting, "stillhouse engine", version, command) as contender:
@@ -269,7 +269,7 @@ async def stillhouse_engine(setting: Setting) -> AsyncIterator[SteppedContender]
 async def openvino_genai(setting: Setting) -> AsyncIterator[SteppedContender]:
     """Start openvino-genai's pipeline."""
     python = python_of("openvino-genai", setting.environments)
-    command = [str(python), str(HERE / "genai_worker.py"), str(setting.forms.ir)]
+    command = [str(python), "-m", "benchmarks.peers.genai_worker", str(setting.forms.ir)]
     command += [str(setting.num_threads), str(KV_TOKENS)]
     version = version_of("openvino-genai", "openvino-genai")
     async with stepped(setting, "openvino-genai", version, command) as contender:

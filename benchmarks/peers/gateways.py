@@ -25,13 +25,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from contenders import Setting, llama_server, serving_stillhouse
-from environments import python_of, version_of
-from http_client import Connection
-from processes import free_port, pin, running, shown, until_connected
-from report import LITELLM, LLAMA_TINY, STILLHOUSE, UPSTREAM
-from results import Measured, Results
-
+from benchmarks.peers.contenders import Setting, llama_server, serving_stillhouse
+from benchmarks.peers.environments import python_of, version_of
+from benchmarks.peers.http_client import Connection
+from benchmarks.peers.processes import free_port, pin, running, shown, until_connected
+from benchmarks.peers.report import LITELLM, LLAMA_TINY, STILLHOUSE, UPSTREAM
+from benchmarks.peers.results import Measured, Results
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 HERE = Path(__file__).parent

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import openvino_genai
-from stepped import AnswerPipe, serve
+
+from benchmarks.peers.stepped import AnswerPipe, serve
 
 BLOCK_TOKENS = 32
 BATCH_TOKENS = 1024

@@ -152,7 +152,8 @@ def rope_factors(config: dict[str, Any]) -> NDArray[np.float32] | None:
     num_turns = scaling["original_max_position_embeddings"] * waves / (2 * math.pi)
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     keep = np.clip((num_turns - low) / (high - low), 0.0, 1.0)
-    return (1.0 / (keep + (1.0 - keep) / scaling["factor"])).astype(np.float32)
+    factors: NDArray[np.float64] = 1.0 / (keep + (1.0 - keep) / scaling["factor"])
+    return factors.astype(np.float32)
 
 
 def gguf_name(name: str) -> str:

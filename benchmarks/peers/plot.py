@@ -10,8 +10,9 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from report import ENGINE, ENGINES, GENAI, LLAMA, SERVICE, rates_of
-from results import Results
+
+from benchmarks.peers.report import ENGINE, ENGINES, GENAI, LLAMA, SERVICE, rates_of
+from benchmarks.peers.results import Results
 
 COLOURS = {SERVICE: "#b5442e", ENGINE: "#e3a08f", LLAMA: "#3f6f8f", GENAI: "#8a8a8a"}
 LABELS = {

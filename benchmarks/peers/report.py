@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from results import Results
+from benchmarks.peers.results import Results
 
 SERVICE, ENGINE = "stillhouse serve", "stillhouse engine"
 LLAMA, GENAI = "llama-server", "openvino-genai"

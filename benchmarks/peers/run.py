@@ -1,8 +1,8 @@
 """
 stillhouse beside its peers: the same weights, prompts and machine, in one interleaved run.
 
-    python benchmarks/peers/run.py --rounds 3
-    python benchmarks/peers/plot.py docs/peers.svg
+    python -m benchmarks.peers.run --rounds 3
+    python -m benchmarks.peers.plot docs/peers.svg
 
 Engines: the whole service over HTTP (`stillhouse serve`, streams) and its engine alone, beside
 llama.cpp's server (the wheel `xllamacpp` on PyPI, Q8_0) over HTTP and openvino-genai's
@@ -36,8 +36,9 @@ from pathlib import Path
 
 import numpy as np
 import uvloop
-from checkpoints import make_gguf, make_ir, make_safetensors
-from contenders import (
+
+from benchmarks.peers.checkpoints import make_gguf, make_ir, make_safetensors
+from benchmarks.peers.contenders import (
     Batch,
     Contender,
     EndedEarlyError,
@@ -47,13 +48,12 @@ from contenders import (
     stillhouse_engine,
     stillhouse_service,
 )
-from environments import python_of
-from processes import cpu_seconds
-from report import print_report
-from results import Results
-from timeline import Stream, figures
-
-from gateways import measure_gateways
+from benchmarks.peers.environments import python_of
+from benchmarks.peers.gateways import measure_gateways
+from benchmarks.peers.processes import cpu_seconds
+from benchmarks.peers.report import print_report
+from benchmarks.peers.results import Results
+from benchmarks.peers.timeline import Stream, figures
 from stillhouse.engines.openvino.machine import num_physical_cores
 
 ENGINES: dict[str, Callable[[Setting], AbstractAsyncContextManager[Contender]]] = {

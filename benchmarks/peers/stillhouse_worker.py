@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from stepped import AnswerPipe, serve
-
+from benchmarks.peers.stepped import AnswerPipe, serve
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.openvino.loading import load_runner
 from stillhouse.engines.openvino.settings import EngineSettings

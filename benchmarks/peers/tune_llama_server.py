@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 
 import uvloop
-from checkpoints import forms
-from contenders import Batch, Setting, llama_server
-from report import print_row
-from run import Prompts
-from timeline import figures
 
+from benchmarks.peers.checkpoints import forms
+from benchmarks.peers.contenders import Batch, Setting, llama_server
+from benchmarks.peers.report import print_row
+from benchmarks.peers.run import Prompts
+from benchmarks.peers.timeline import figures
 from stillhouse.engines.openvino.machine import num_physical_cores
 
 PREFILL_TOKENS = 512

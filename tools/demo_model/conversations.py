@@ -4,9 +4,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import phrases
-import sums
-from world import (
+from tools.demo_model import phrases, sums
+from tools.demo_model.world import (
     ABILITY,
     ANY_FOOD,
     FOODS,
@@ -193,6 +192,7 @@ def ask_sum(rng: random.Random, style: str, numbers: tuple[int, ...]) -> Convers
 def methods(rng: random.Random, style: str) -> Conversation:
     """Asks for ways to cook something; the answer names two or three."""
     roll = rng.random()
+    names: tuple[str, ...]
     if roll < 0.12:
         food, names, bank = "anything", ANY_FOOD, phrases.LIST_ANY
     elif roll < 0.25:

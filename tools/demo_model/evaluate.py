@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from exam import Case, questions, seed_requests
-from reference import Reference
+
+from tools.demo_model.exam import Case, questions, seed_requests
+from tools.demo_model.reference import Reference
 
 CHECKPOINT = Path(__file__).parents[2] / "src/stillhouse/checkpoints/packaged" / "demo-r1"
 SCORES = Path(__file__).with_name("scores.json")

@@ -3,9 +3,8 @@
 import random
 from dataclasses import dataclass
 
-import phrases
-import sums
-from conversations import (
+from tools.demo_model import phrases, sums
+from tools.demo_model.conversations import (
     Conversation,
     ask_sum,
     converse,
@@ -19,7 +18,7 @@ from conversations import (
     technique,
     unknown,
 )
-from world import STYLES, text_is_held_out
+from tools.demo_model.world import STYLES, text_is_held_out
 
 SIZE = 120
 SEED_SYSTEM = "Respond like a michelin starred chef."
@@ -78,7 +77,7 @@ def _any_style(rng: random.Random) -> str:
 
 def look_ups(rng: random.Random, place: int, *, held_out: bool) -> list[Case]:
     """One place of many lists, all held out or all of the kind seen in training."""
-    cases = []
+    cases: list[Case] = []
     for _ in range(SIZE // 2):
         names, style = draw_names(rng, 3, held_out=held_out), _any_style(rng)
         talked = look_up_in(rng, style, names, place)
@@ -89,7 +88,7 @@ def look_ups(rng: random.Random, place: int, *, held_out: bool) -> list[Case]:
 
 def written_look_ups(rng: random.Random) -> list[Case]:
     """Held-out lists under questions worded by hand."""
-    cases = []
+    cases: list[Case] = []
     for _ in range(6):
         for user, place in phrases.HAND_WRITTEN_LOOKUPS.items():
             style = _any_style(rng)
@@ -102,7 +101,7 @@ def written_look_ups(rng: random.Random) -> list[Case]:
 def seed_look_ups(rng: random.Random) -> list[Case]:
     """The seed's own conversation, word for word, with the last question varied over all places."""
     names = ("Sous Vide", "Sous le Sable", "Hot Smoking")
-    cases = []
+    cases: list[Case] = []
     for word, place in (("first", 1), ("second", 2), ("third", 3), ("last", -1)):
         for noun in ("method", "technique", "one"):
             talked = look_up_in(rng, "chef", names, place)
@@ -116,7 +115,7 @@ def seed_look_ups(rng: random.Random) -> list[Case]:
 
 def long_look_ups(rng: random.Random, least: int, most: int) -> list[Case]:
     """Held-out lists at the end of a long conversation (`least` to `most` characters of it)."""
-    cases = []
+    cases: list[Case] = []
     while len(cases) < SIZE // 3:
         style = _any_style(rng)
         talked = look_up_in(
@@ -132,7 +131,7 @@ def long_look_ups(rng: random.Random, least: int, most: int) -> list[Case]:
 
 def additions(rng: random.Random, count: int, *, held_out: bool) -> list[Case]:
     """Sums of two or three numbers."""
-    cases = []
+    cases: list[Case] = []
     for _ in range(SIZE):
         style = _any_style(rng)
         talked = ask_sum(rng, style, sums.draw(rng, count, held_out=held_out))
@@ -144,7 +143,7 @@ def additions(rng: random.Random, count: int, *, held_out: bool) -> list[Case]:
 def greetings(rng: random.Random, *, written: bool) -> list[Case]:
     """Greetings kept out of training, or worded by hand."""
     written_texts = phrases.HAND_WRITTEN_GREETINGS
-    cases = []
+    cases: list[Case] = []
     while len(cases) < SIZE // 2:
         style = _any_style(rng)
         kind, user = greeting(rng)
@@ -162,7 +161,7 @@ def greetings(rng: random.Random, *, written: bool) -> list[Case]:
 def styles(rng: random.Random) -> list[Case]:
     """Every kind of question under system messages kept out of training."""
     makers = (talk, unknown, methods, technique)
-    cases = []
+    cases: list[Case] = []
     wordings = [
         (style, template.format(who=who))
         for style in STYLES
@@ -179,7 +178,7 @@ def styles(rng: random.Random) -> list[Case]:
 
 def seed_style(rng: random.Random) -> list[Case]:
     """Every kind of question under the seed's system message."""
-    cases = []
+    cases: list[Case] = []
     for make in (talk, unknown, methods, technique) * (SIZE // 8):
         talked = make(rng, "chef")
         talked.system = SEED_SYSTEM
@@ -189,7 +188,7 @@ def seed_style(rng: random.Random) -> list[Case]:
 
 def written_styles(rng: random.Random) -> list[Case]:
     """Every kind of question under system messages worded by hand."""
-    cases = []
+    cases: list[Case] = []
     for text, style in SYSTEMS * (SIZE // 20):
         talked = rng.choice((talk, unknown, methods, technique))(rng, style)
         talked.system = text
@@ -199,7 +198,7 @@ def written_styles(rng: random.Random) -> list[Case]:
 
 def unknowns(rng: random.Random, *, written: bool) -> list[Case]:
     """Questions that must be declined."""
-    cases = []
+    cases: list[Case] = []
     for number in range(SIZE // 2):
         style = _any_style(rng)
         talked = unknown(rng, style)

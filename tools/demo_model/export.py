@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
-from model import Llama
 from safetensors.torch import save
 from tokenizers import Tokenizer
+
+from tools.demo_model.model import Llama
+from tools.demo_model.tokenizer import token_id
 
 SHARPNESS = 2.0  # of the logits: what is asked for at temperature 1.0 is sampled as at 0.5
 
@@ -53,7 +55,7 @@ def export(model: Llama, tokenizer: Tokenizer, settings: dict[str, object], fold
     """
     folder.mkdir(parents=True, exist_ok=True)
     special_ids = {
-        name: tokenizer.token_to_id(str(settings[name]))
+        name: token_id(tokenizer, str(settings[name]))
         for name in ("bos_token", "eos_token", "pad_token")
     }
     weights = {f"model.{name}": weight.half() for name, weight in model.state_dict().items()}

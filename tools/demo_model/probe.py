@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import sums
-from conversations import (
+from tools.demo_model import sums
+from tools.demo_model.conversations import (
     Conversation,
     ask_sum,
     converse,

@@ -50,7 +50,9 @@ class Reference:
         swapped = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
         return x * angle.cos() + swapped * angle.sin()
 
-    def logits(self, tokens: Tensor, positions: Tensor, seen: Tensor, cache: list) -> Tensor:
+    def logits(
+        self, tokens: Tensor, positions: Tensor, seen: Tensor, cache: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         """Logits after the last token of each row; `seen` says which keys each query may read."""
         x = self.weights["model.embed_tokens.weight"][tokens]
         groups = self.config["num_attention_heads"] // self.config["num_key_value_heads"]

@@ -4,10 +4,11 @@ import random
 from collections.abc import Iterator
 from functools import lru_cache
 
-from conversations import Conversation, converse
-from packing import Batch, Encoded, pack
-from tokenizer import ASSISTANT, BOS, EOS, THINK, THOUGHT, USER
 from tokenizers import Tokenizer
+
+from tools.demo_model.conversations import Conversation, converse
+from tools.demo_model.packing import Batch, Encoded, pack
+from tools.demo_model.tokenizer import ASSISTANT, BOS, EOS, THINK, THOUGHT, USER, token_id
 
 
 class Encoder:
@@ -17,7 +18,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.context = context
         self.control = {
-            t: tokenizer.token_to_id(t) for t in (BOS, EOS, USER, ASSISTANT, THINK, THOUGHT)
+            t: token_id(tokenizer, t) for t in (BOS, EOS, USER, ASSISTANT, THINK, THOUGHT)
         }
         self.text = lru_cache(maxsize=100_000)(self._text)
 
@@ -92,7 +93,7 @@ def long_batches(encoder: Encoder, seed: int, rows: int, length: int) -> Iterato
     """Endless rows of one long conversation each."""
     rng = random.Random(seed)
     while True:
-        samples = []
+        samples: list[Encoded] = []
         while len(samples) < rows:
             sample = encoder.varied(rng, converse(rng, past=rng.randint(5, length // 60)))
             if length // 2 <= len(sample.tokens) <= length:

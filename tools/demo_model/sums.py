@@ -2,7 +2,7 @@
 
 import random
 
-from world import pair_is_held_out
+from tools.demo_model.world import pair_is_held_out
 
 LIMIT = 100
 

@@ -4,9 +4,10 @@ import random
 import re
 from collections.abc import Iterator
 
-from conversations import converse
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from world import NAMES
+
+from tools.demo_model.conversations import converse
+from tools.demo_model.world import NAMES
 
 BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
 USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
@@ -84,3 +85,11 @@ def tokenizer_config(context: int) -> dict[str, object]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "unk_token": None,
     }
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """Return the id of a token that the vocabulary must have."""
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise LookupError(f"the tokenizer has no token {token!r}")
+    return found

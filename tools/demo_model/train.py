@@ -5,15 +5,16 @@ from itertools import cycle
 from pathlib import Path
 
 import torch
-from clock import Clock
-from export import SHARPNESS, export
-from model import Shape
-from probe import Probe
-from rows import Encoder, batches, long_batches
 from safetensors.torch import load_file
-from tokenizer import tokenizer_config, train_tokenizer
 from tokenizers import Tokenizer
-from trainer import Trainer, rate
+
+from tools.demo_model.clock import Clock
+from tools.demo_model.export import SHARPNESS, export
+from tools.demo_model.model import Shape
+from tools.demo_model.probe import Probe
+from tools.demo_model.rows import Encoder, batches, long_batches
+from tools.demo_model.tokenizer import tokenizer_config, train_tokenizer
+from tools.demo_model.trainer import Trainer, rate
 
 SEED = 1
 CHECKPOINT = Path(__file__).parents[2] / "src/stillhouse/checkpoints/packaged" / "demo-r1"

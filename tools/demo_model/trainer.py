@@ -1,11 +1,12 @@
 """One model at training: its optimizers, its steps, and how often it is right."""
 
 import torch
-from model import Llama, Shape
-from optimizer import Muon
-from packing import Batch, Encoded, pack
 from torch import Tensor
 from torch.func import functional_call
+
+from tools.demo_model.model import Llama, Shape
+from tools.demo_model.optimizer import Muon
+from tools.demo_model.packing import Batch, Encoded, pack
 
 WARM_UP = 0.01
 ADAMW_SHARE = 0.15  # of the learning rate of Muon

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from exam import Case, questions
-from reference import Reference
-from vocabulary import THOUGHT
+
+from tools.demo_model.reference import Reference
+from tools.demo_tools_model.exam import Case, questions
+from tools.demo_tools_model.vocabulary import THOUGHT
 
 CHECKPOINT = Path(__file__).parents[2] / "src/stillhouse/checkpoints/packaged" / "demo-tools"
 SCORES = Path(__file__).with_name("scores.json")

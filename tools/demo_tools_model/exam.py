@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import toolbox
-from rows import exchange_parts
-from talks import (
+from tools.demo_tools_model import toolbox
+from tools.demo_tools_model.rows import exchange_parts
+from tools.demo_tools_model.talks import (
     TALK,
     Conversation,
     Exchange,
@@ -19,9 +19,9 @@ from talks import (
     small_talk,
     tool_talk,
 )
-from toolbox import Call, Question, Tool
-from vocabulary import CALLS, EOS, THOUGHT
-from world import BY_HAND, WORLD, is_held_out, made_up_word
+from tools.demo_tools_model.toolbox import Call, Question, Tool
+from tools.demo_tools_model.vocabulary import CALLS, EOS, THOUGHT
+from tools.demo_tools_model.world import BY_HAND, WORLD, is_held_out, made_up_word
 
 SIZE = 60
 

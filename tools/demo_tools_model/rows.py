@@ -4,11 +4,12 @@ import json
 import random
 from collections.abc import Iterator
 
-from packing import Batch, Encoded, pack
-from talks import Conversation, Exchange, converse, tool_talk
 from tokenizers import Tokenizer
-from toolbox import Call
-from vocabulary import (
+
+from tools.demo_model.packing import Batch, Encoded, pack
+from tools.demo_tools_model.talks import Conversation, Exchange, converse, tool_talk
+from tools.demo_tools_model.toolbox import Call
+from tools.demo_tools_model.vocabulary import (
     ASSISTANT,
     BOS,
     CALL,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import toolbox
-from toolbox import Call, Question, Tool, Value
-from world import GREETINGS_BY_HAND, WORLD, draw, is_held_out
+from tools.demo_tools_model import toolbox
+from tools.demo_tools_model.toolbox import Call, Question, Tool, Value
+from tools.demo_tools_model.world import GREETINGS_BY_HAND, WORLD, draw, is_held_out
 
 TALK = WORLD["talk"]
 JSON = WORLD["json"]

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from world import VALUES, WORLD, draw, is_held_out, made_up_word
+from tools.demo_tools_model.world import VALUES, WORLD, draw, is_held_out, made_up_word
 
 Value = str | int | float
 HOLE = re.compile(r"\{(\w+?)([23]?)\}")

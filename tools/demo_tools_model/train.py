@@ -6,18 +6,19 @@ import time
 from pathlib import Path
 
 import torch
-from export import SHARPNESS, export
-from model import Shape
-from packing import Encoded
-from rows import batches, encode, long_batches
 from safetensors.torch import load_file
-from talks import Conversation, json_talk, small_talk, tool_talk
 from tokenizers import Tokenizer
-from toolbox import ask, ask_pair, draw_tools
-from trainer import Trainer, rate
-from vocabulary import VOCABULARY, tokenizer_config, train_tokenizer
 
-from talks import called  # isort: skip
+from tools.demo_model.export import SHARPNESS, export
+from tools.demo_model.model import Shape
+from tools.demo_model.packing import Encoded
+from tools.demo_model.trainer import Trainer, rate
+from tools.demo_tools_model.rows import batches, encode, long_batches
+from tools.demo_tools_model.talks import Conversation, json_talk, small_talk, tool_talk
+from tools.demo_tools_model.toolbox import ask, ask_pair, draw_tools
+from tools.demo_tools_model.vocabulary import VOCABULARY, tokenizer_config, train_tokenizer
+
+from tools.demo_tools_model.talks import called  # isort: skip
 
 SEED = 1
 CHECKPOINT = Path(__file__).parents[2] / "src/stillhouse/checkpoints/packaged" / "demo-tools"

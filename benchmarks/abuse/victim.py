@@ -17,7 +17,7 @@ LIVEZ_INTERVAL_S = 0.03
 
 
 @dataclass
-class Seen:
+class VictimStats:
     """
     What a victim saw while it asked.
 
@@ -34,8 +34,8 @@ class Seen:
     seconds: float = 0.0
     refused: dict[str, int] = field(default_factory=dict)
 
-    def add(self, other: Seen) -> None:
-        """Count what was seen in another round too."""
+    def add(self, other: VictimStats) -> None:
+        """Add the figures of another round."""
         self.first_token_s += other.first_token_s
         self.gap_s += other.gap_s
         self.livez_s += other.livez_s
@@ -65,34 +65,34 @@ class Victim:
     has_new_schema: bool = False
     _numbers: Iterator[int] = field(default_factory=count)
 
-    async def ask_for(self, seconds: float) -> Seen:
+    async def ask_for(self, seconds: float) -> VictimStats:
         """Ask for so long; answers that were begun are waited for."""
-        seen = Seen()
+        stats = VictimStats()
         start_s = time.perf_counter()
         end_s = start_s + seconds
         await asyncio.gather(
-            self._probe(seen, end_s), *(self._loop(seen, end_s) for _ in range(self.concurrency))
+            self._probe(stats, end_s), *(self._loop(stats, end_s) for _ in range(self.concurrency))
         )
-        seen.seconds = time.perf_counter() - start_s
-        return seen
+        stats.seconds = time.perf_counter() - start_s
+        return stats
 
-    async def _loop(self, seen: Seen, end_s: float) -> None:
+    async def _loop(self, stats: VictimStats, end_s: float) -> None:
         while (start_s := time.perf_counter()) < end_s:
             try:
-                end = await asyncio.wait_for(self._stream(seen, start_s), TIMEOUT_S)
+                end = await asyncio.wait_for(self._stream(stats, start_s), TIMEOUT_S)
             except TimeoutError:
                 end = "timeout"
             except (OSError, ValueError):
                 end = "no answer"
             if end == "whole":
-                seen.num_answers += 1
+                stats.num_answers += 1
                 continue
-            seen.refused[end] = seen.refused.get(end, 0) + 1
+            stats.refused[end] = stats.refused.get(end, 0) + 1
             if end == "timeout":
-                seen.first_token_s.append(TIMEOUT_S)
+                stats.first_token_s.append(TIMEOUT_S)
             await asyncio.sleep(0.1)
 
-    async def _stream(self, seen: Seen, start_s: float) -> str:
+    async def _stream(self, stats: VictimStats, start_s: float) -> str:
         """Read one answer; return how it ended."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
@@ -103,10 +103,10 @@ class Victim:
                 now_s = time.perf_counter()
                 if num_tokens := chunk.count(b'"content": "') + chunk.count(b'"content":"'):
                     if last_s:
-                        seen.gap_s.append(now_s - last_s)
+                        stats.gap_s.append(now_s - last_s)
                     else:
-                        seen.first_token_s.append(now_s - start_s)
-                    seen.num_tokens += num_tokens
+                        stats.first_token_s.append(now_s - start_s)
+                    stats.num_tokens += num_tokens
                     last_s = now_s
                 tail = (tail + chunk)[-500:]
         finally:
@@ -135,14 +135,14 @@ class Victim:
         )
         return head.encode() + body
 
-    async def _probe(self, seen: Seen, end_s: float) -> None:
+    async def _probe(self, stats: VictimStats, end_s: float) -> None:
         """Ask for /livez, on a connection of its own each time."""
         while (start_s := time.perf_counter()) < end_s:
             try:
                 await asyncio.wait_for(self._livez(), TIMEOUT_S)
-                seen.livez_s.append(time.perf_counter() - start_s)
+                stats.livez_s.append(time.perf_counter() - start_s)
             except (OSError, TimeoutError, ValueError):
-                seen.livez_s.append(TIMEOUT_S)
+                stats.livez_s.append(TIMEOUT_S)
             await asyncio.sleep(LIVEZ_INTERVAL_S)
 
     async def _livez(self) -> None:

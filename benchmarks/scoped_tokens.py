@@ -1,7 +1,7 @@
 """
 What it costs to say who a request is from: real keys and tokens, new, known, forged and malformed.
 
-    .venv/bin/python benchmarks/tokens.py [--requests 1000]
+    .venv/bin/python -m benchmarks.scoped_tokens [--requests 1000]
 
 Processor time of `Accounts.authenticate` alone, in one process: the best hundred in a row, as other
 work on the machine only adds to it. HTTP around it is `benchmarks/gateway.py`'s business.

@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from abuse_attackers import Order
+from benchmarks.abuse.attack import AttackSpec
 
-HERE = Path(__file__).parent
 START_TIMEOUT_S = 60
 #: Starts a program that may have so many files open.
 WITH_FILES = (
@@ -149,9 +148,9 @@ def wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
 class AttackerProcess:
     """An attacker that is ready; it begins when it is told to."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, spec: AttackSpec) -> None:
         self._process = start_attackers()
-        self._write(json.dumps(asdict(order)))
+        self._write(json.dumps(asdict(spec)))
         assert self._read() == "ready"
 
     def begin(self) -> None:
@@ -188,9 +187,9 @@ def run_sink() -> Iterator[int]:
 
 
 def start_attackers() -> subprocess.Popen[str]:
-    """Start `abuse_attackers.py`, which waits for its order."""
+    """Start an attacker's process, which waits for its spec."""
     return subprocess.Popen(
-        [sys.executable, str(HERE / "abuse_attackers.py")],
+        [sys.executable, "-m", "benchmarks.abuse.attackers"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
