@@ -72,7 +72,7 @@ class Customer:
     async def add_keys(self, number: int) -> list[int]:
         """Make further keys."""
         return [
-            (await self.accounts.create_key(self.account_id, f"key {n}")).key.id
+            (await self.accounts.keys.mint(self.account_id, f"key {n}")).key.id
             for n in range(number)
         ]
 
@@ -89,7 +89,7 @@ async def customer(home: Path) -> AsyncIterator[Customer]:
     with Database.open(home / "ledger.db", is_server=True) as database:
         accounts = await Accounts.open(database, clock, home)
         account = await accounts.create_account("benchmark")
-        key = (await accounts.create_key(account.id, "benchmark")).key
+        key = (await accounts.keys.mint(account.id, "benchmark")).key
         ledger = Ledger(database, clock)
         tariff = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
         price = (await ledger.publish_prices({"benchmark": tariff}))["benchmark"]

@@ -42,7 +42,7 @@ async def _measure(num_requests: int) -> None:
         with Database.open(home / "ledger.db", is_server=True) as database:
             accounts = await Accounts.open(database, SystemClock(), home)
             account = await accounts.create_account("benchmark")
-            key = await accounts.create_key(account.id, "first-key")
+            key = await accounts.keys.mint(account.id, "first-key")
             for kind, secrets in _kinds(key, num_requests).items():
                 with suppress(StillhouseError):
                     await accounts.authenticate(secrets[0])  # its key is looked up before it counts

@@ -183,7 +183,7 @@ def _ms(times: Times) -> str:
 async def _create_key(home: Path, name: str) -> str:
     async with open_services(home) as services:
         account = await services.accounts.create_account(name)
-        return (await services.accounts.create_key(account.id, "key")).secret
+        return (await services.accounts.keys.mint(account.id, "key")).secret
 
 
 def _arguments() -> argparse.Namespace:

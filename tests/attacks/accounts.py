@@ -46,7 +46,7 @@ def open_account(server: FaultServer, name: str, *, prepaid_usd: int | None = No
         account = await services.accounts.create_account(name, is_prepaid=is_prepaid)
         if prepaid_usd is not None:
             await services.ledger.top_up(account.id, prepaid_usd * USD)
-        minted = await services.accounts.create_key(account.id, "first-key")
+        minted = await services.accounts.keys.mint(account.id, "first-key")
         return Account(account.id, name, minted.secret)
 
     return with_services(server, open_it)
@@ -57,7 +57,7 @@ def mint_keys(server: FaultServer, account: Account, number: int) -> list[str]:
 
     async def mint(services: Services) -> list[str]:
         names = [f"key-{index}" for index in range(number)]
-        return [(await services.accounts.create_key(account.id, name)).secret for name in names]
+        return [(await services.accounts.keys.mint(account.id, name)).secret for name in names]
 
     return with_services(server, mint)
 

@@ -109,7 +109,7 @@ def test_account_has_a_bounded_number_of_keys(server):
 
     async def fill(services):
         for number in range(29):
-            await services.accounts.create_key(collector.id, f"key {number}")
+            await services.accounts.keys.mint(collector.id, f"key {number}")
 
     with_services(server, fill)
     response = httpx.post(
@@ -146,7 +146,8 @@ def test_revoked_key_ends_its_streams(server, victim):
         asking.start()
         server.wait_until(lambda: 4 <= server.outstanding())
         with_services(
-            server, lambda services: services.accounts.revoke_key("first-key", account_id=leaver.id)
+            server,
+            lambda services: services.accounts.keys.revoke_named("first-key", account_id=leaver.id),
         )
         ends = [list(stream.events())[-1] for stream in (of_key, of_token)]
         asking.join()

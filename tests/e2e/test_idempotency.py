@@ -136,7 +136,7 @@ def test_another_accounts_key(server, client, name):
     async def make_key():
         async with open_services(server.home) as services:
             account = await services.accounts.create_account("other")
-            return (await services.accounts.create_key(account.id, "key")).secret
+            return (await services.accounts.keys.mint(account.id, "key")).secret
 
     before = rows(server.home).keys()
     other = {"Authorization": f"Bearer {asyncio.run(make_key())}"}

@@ -49,7 +49,7 @@ def customer(server, *, limit_picousd=None, allowed_models=None):
     async def make():
         async with open_services(server.home) as services:
             account = await services.accounts.create_account(f"limits-{next(_names)}")
-            minted = await services.accounts.create_key(
+            minted = await services.accounts.keys.mint(
                 account.id, "key", allowed_models=allowed_models
             )
             if limit_picousd is not None:

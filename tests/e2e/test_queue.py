@@ -78,7 +78,7 @@ def another_account(server) -> dict[str, str]:
     async def make():
         async with open_services(server.home) as opened:
             account = await opened.accounts.create_account(f"queue-{next(_names)}")
-            return (await opened.accounts.create_key(account.id, "key")).secret
+            return (await opened.accounts.keys.mint(account.id, "key")).secret
 
     return {"Authorization": f"Bearer {asyncio.run(make())}"}
 

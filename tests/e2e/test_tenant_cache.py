@@ -44,7 +44,7 @@ def account(server, num_keys=1):
         async with open_services(server.home) as services:
             made = await services.accounts.create_account(f"tenant-{next(_names)}")
             keys = [
-                await services.accounts.create_key(made.id, f"key {number}")
+                await services.accounts.keys.mint(made.id, f"key {number}")
                 for number in range(num_keys)
             ]
             return [key.secret for key in keys]

@@ -53,7 +53,7 @@ async def test_gateways_know_each_others_keys(tmp_path: Path, url: str) -> None:
         shutil.copy(homes[0] / "pepper", homes[1])
         second = await stack.enter_async_context(open_services(homes[1], url=url, is_server=True))
         account = await first.accounts.create_account("alice")
-        minted = await first.accounts.create_key(account.id, "laptop")
+        minted = await first.accounts.keys.mint(account.id, "laptop")
         principal = await second.accounts.authenticate(minted.secret)
         assert principal == await first.accounts.authenticate(minted.secret)
 

@@ -119,7 +119,7 @@ async def open_service(
         stack.push_async_callback(completions.drain, grace_s=0)
         for model_id, engine in engines.items():
             engine.on_compiled = partial(completions.charge_compilation, model_id)
-        revocation = RevocationCheck(completions, services.accounts.find_revoked)
+        revocation = RevocationCheck(completions, services.accounts.keys.find_revoked)
         background.start(revocation_loop(revocation, config.server.revocation_check_s))
         bodies = BodyReader.under(
             config.bodies, max_body_mib=config.server.max_body_mib, clock=services.clock

@@ -61,7 +61,7 @@ def create(  # noqa: PLR0913  (one argument per option)
         raise typer.BadParameter("--monthly says when --spending-limit-usd begins anew")
 
     async def mint(services: Services) -> MintedKey:
-        minted = await services.accounts.create_key(
+        minted = await services.accounts.keys.mint(
             await _account_id(services, account),
             name,
             expires_at_ms=None if expires is None else services.clock.now_ms() + expires,
@@ -92,7 +92,7 @@ def list_(
     async def fetch(services: Services) -> list[dict[str, Any]]:
         names = {known.id: known.name for known in await services.accounts.list_accounts()}
         account_id = account and (await services.accounts.find_account(account)).id
-        keys = await services.accounts.list_keys(account_id or None)
+        keys = await services.accounts.keys.list_all(account_id or None)
         now_ms = services.clock.now_ms()
         return [_row(key, names[key.account_id], now_ms=now_ms) for key in keys]
 
@@ -119,7 +119,7 @@ def revoke(
 
     async def end(services: Services) -> ApiKey:
         account_id = account and (await services.accounts.find_account(account)).id
-        return await services.accounts.revoke_key(name, account_id=account_id or None)
+        return await services.accounts.keys.revoke_named(name, account_id=account_id or None)
 
     key = with_services(config, home, end)
     Console(stderr=True).print(f"Key [bold]{key.name}[/bold] ({key.prefix}…) is revoked.")
@@ -144,7 +144,7 @@ def limit(  # noqa: PLR0913  (one argument per option)
 
     async def change(services: Services) -> ApiKey:
         account_id = account and (await services.accounts.find_account(account)).id
-        key = await services.accounts.find_live_key(name, account_id=account_id or None)
+        key = await services.accounts.keys.find_live(name, account_id=account_id or None)
         await services.ledger.set_key_limit(key.id, usd, period=_period(is_monthly=monthly))
         return key
 

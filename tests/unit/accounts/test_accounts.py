@@ -28,7 +28,7 @@ from tests.ledger_storage import stored_bytes
 async def test_key_is_its_accounts_principal(accounts: Accounts) -> None:
     """A minted key says at once on whose behalf its requests are made."""
     account = await accounts.create_account("alice")
-    minted = await accounts.create_key(account.id, "laptop")
+    minted = await accounts.keys.mint(account.id, "laptop")
     principal = await accounts.authenticate(minted.secret)
     assert (account.id, minted.key.id, "laptop") == (
         principal.account_id,
@@ -46,10 +46,10 @@ async def test_key_is_for_the_models_it_names(
 ) -> None:
     """A key is for every model, or for those it names; naming none is not the same as all."""
     account = await accounts.create_account("alice")
-    minted = await accounts.create_key(account.id, "laptop", allowed_models=allowed_models)
+    minted = await accounts.keys.mint(account.id, "laptop", allowed_models=allowed_models)
     principal = await accounts.authenticate(minted.secret)
     assert [minted.key] == [
-        replace(key, last_used_at_ms=None) for key in await accounts.list_keys()
+        replace(key, last_used_at_ms=None) for key in await accounts.keys.list_all()
     ]
     assert (may_use, allowed_models is None) == (
         principal.may_use("a/b"),
@@ -84,7 +84,7 @@ async def test_known_key_needs_no_query(
 ) -> None:
     """Within a second of its last query a key works without one; then the ledger is asked again."""
     account = await accounts.create_account("alice")
-    secret = (await accounts.create_key(account.id, "laptop")).secret
+    secret = (await accounts.keys.mint(account.id, "laptop")).secret
     principal = await accounts.authenticate(secret)
     await accounts.close()
     database.close()
@@ -98,9 +98,9 @@ async def test_known_key_needs_no_query(
 async def test_revoked_key_is_refused_at_once(accounts: Accounts) -> None:
     """Revoking takes effect with the next request to the same server."""
     account = await accounts.create_account("alice")
-    secret = (await accounts.create_key(account.id, "laptop")).secret
+    secret = (await accounts.keys.mint(account.id, "laptop")).secret
     await accounts.authenticate(secret)
-    await accounts.revoke_key("laptop")
+    await accounts.keys.revoke_named("laptop")
     with pytest.raises(AuthenticationError):
         await accounts.authenticate(secret)
 
@@ -110,10 +110,10 @@ async def test_key_revoked_elsewhere_is_refused_within_a_second(
 ) -> None:
     """A key revoked from the command line stops working in the server within a second."""
     account = await accounts.create_account("alice")
-    secret = (await accounts.create_key(account.id, "laptop")).secret
+    secret = (await accounts.keys.mint(account.id, "laptop")).secret
     await accounts.authenticate(secret)
     with Database.open(place) as guest:
-        await (await Accounts.open(guest, clock, tmp_path)).revoke_key("laptop")
+        await (await Accounts.open(guest, clock, tmp_path)).keys.revoke_named("laptop")
     clock.advance(1)
     with pytest.raises(AuthenticationError):
         await accounts.authenticate(secret)
@@ -125,7 +125,7 @@ async def test_expired_key_is_refused_to_the_millisecond(
     """A key works until its time and not a moment longer, remembered or not."""
     account = await accounts.create_account("alice")
     expires_at_ms = clock.now_ms() + 500
-    minted = await accounts.create_key(account.id, "short", expires_at_ms=expires_at_ms)
+    minted = await accounts.keys.mint(account.id, "short", expires_at_ms=expires_at_ms)
     clock.advance(0.499)
     await accounts.authenticate(minted.secret)
     clock.advance(0.001)
@@ -138,7 +138,7 @@ async def test_secret_is_nowhere_in_the_ledger(
 ) -> None:
     """Whoever steals the ledger's files finds no key in them."""
     account = await accounts.create_account("alice")
-    secret = (await accounts.create_key(account.id, "laptop")).secret
+    secret = (await accounts.keys.mint(account.id, "laptop")).secret
     await accounts.authenticate(secret)
     assert secret.encode() not in stored_bytes(place)
     assert b"laptop" in stored_bytes(place)
@@ -149,7 +149,7 @@ async def test_caches_are_salted_by_account(accounts: Accounts) -> None:
     alice = await accounts.create_account("alice")
     bob = await accounts.create_account("bob")
     salts = [
-        (await accounts.authenticate((await accounts.create_key(id_, name)).secret)).cache_salt
+        (await accounts.authenticate((await accounts.keys.mint(id_, name)).secret)).cache_salt
         for id_, name in ((alice.id, "laptop"), (alice.id, "phone"), (bob.id, "laptop"))
     ]
     assert salts[0] == salts[1] != salts[2]
@@ -158,12 +158,12 @@ async def test_caches_are_salted_by_account(accounts: Accounts) -> None:
 async def test_last_use_is_noted_once_a_minute(accounts: Accounts, clock: FrozenClock) -> None:
     """A key's last use is known to the minute, without a write per request."""
     account = await accounts.create_account("alice")
-    secret = (await accounts.create_key(account.id, "laptop")).secret
+    secret = (await accounts.keys.mint(account.id, "laptop")).secret
     noted = []
     for _ in range(4):
         await accounts.authenticate(secret)
         await accounts.close()
-        (key,) = await accounts.list_keys()
+        (key,) = await accounts.keys.list_all()
         noted.append(key.last_used_at_ms)
         clock.advance(LAST_USED_STEP_MS / 1000 / 2)
     start_ms = noted[0]
@@ -175,12 +175,14 @@ async def test_last_use_is_noted_once_a_minute(accounts: Accounts, clock: Frozen
 async def test_names_are_unique_among_live_keys(accounts: Accounts) -> None:
     """Two live keys of an account never share a name; a revoked one's name is free again."""
     account = await accounts.create_account("alice")
-    await accounts.create_key(account.id, "laptop")
+    await accounts.keys.mint(account.id, "laptop")
     with pytest.raises(InvalidRequestError, match="laptop"):
-        await accounts.create_key(account.id, "laptop")
-    await accounts.revoke_key("laptop")
-    await accounts.create_key(account.id, "laptop")
-    assert [True, False] == [key.revoked_at_ms is not None for key in await accounts.list_keys()]
+        await accounts.keys.mint(account.id, "laptop")
+    await accounts.keys.revoke_named("laptop")
+    await accounts.keys.mint(account.id, "laptop")
+    assert [True, False] == [
+        key.revoked_at_ms is not None for key in await accounts.keys.list_all()
+    ]
 
 
 async def test_account_names_are_unique(accounts: Accounts) -> None:
@@ -193,7 +195,7 @@ async def test_account_names_are_unique(accounts: Accounts) -> None:
 async def test_key_of_no_account_is_refused(accounts: Accounts) -> None:
     """A key is never made for an account that does not exist."""
     with pytest.raises(InvalidRequestError, match="does not exist"):
-        await accounts.create_key(99, "laptop")
+        await accounts.keys.mint(99, "laptop")
 
 
 async def test_revoking_names_what_there_is(accounts: Accounts) -> None:
@@ -201,14 +203,14 @@ async def test_revoking_names_what_there_is(accounts: Accounts) -> None:
     alice = await accounts.create_account("alice")
     bob = await accounts.create_account("bob")
     for account in (alice, bob):
-        await accounts.create_key(account.id, "laptop")
+        await accounts.keys.mint(account.id, "laptop")
     with pytest.raises(InvalidRequestError, match=r"No live .* laptop \(id 1\), laptop \(id 2\)"):
-        await accounts.revoke_key("phone")
+        await accounts.keys.revoke_named("phone")
     with pytest.raises(InvalidRequestError, match="Several"):
-        await accounts.revoke_key("laptop")
+        await accounts.keys.revoke_named("laptop")
     revoked = [
-        await accounts.revoke_key("2"),
-        await accounts.revoke_key("laptop", account_id=alice.id),
+        await accounts.keys.revoke_named("2"),
+        await accounts.keys.revoke_named("laptop", account_id=alice.id),
     ]
     assert [2, 1] == [key.id for key in revoked]
 
@@ -218,7 +220,7 @@ async def test_lost_pepper_is_a_configuration_error(
 ) -> None:
     """Without the pepper no key can be checked, so the server says so and makes no new one."""
     account = await accounts.create_account("alice")
-    await accounts.create_key(account.id, "laptop")
+    await accounts.keys.mint(account.id, "laptop")
     (tmp_path / "pepper").unlink()
     with pytest.raises(ConfigError, match="pepper: is missing"):
         await Accounts.open(database, clock, tmp_path)
@@ -268,7 +270,7 @@ async def test_another_process_makes_a_key_beside_the_server(
         "    place = sys.argv[3] if '://' in sys.argv[3] else pathlib.Path(sys.argv[3])\n"
         "    with Database.open(place) as database:\n"
         "        accounts = await Accounts.open(database, SystemClock(), home)\n"
-        "        print((await accounts.create_key(int(sys.argv[2]), 'cli')).secret)\n"
+        "        print((await accounts.keys.mint(int(sys.argv[2]), 'cli')).secret)\n"
         "asyncio.run(main())\n"
     )
     made = await asyncio.to_thread(
@@ -286,9 +288,9 @@ async def test_key_revoked_elsewhere_is_found(
 ) -> None:
     """Of many keys, those that another process has revoked are told, and no others."""
     account = await accounts.create_account("alice")
-    ids = [(await accounts.create_key(account.id, f"key {n}")).key.id for n in range(3)]
+    ids = [(await accounts.keys.mint(account.id, f"key {n}")).key.id for n in range(3)]
     with Database.open(place) as guest:
-        await (await Accounts.open(guest, clock, tmp_path)).revoke_key("key 1")
+        await (await Accounts.open(guest, clock, tmp_path)).keys.revoke_named("key 1")
     asked = [*ids, *range(1000, 3000)]
-    assert [ids[1]] == await accounts.find_revoked(asked)
-    assert [] == await accounts.find_revoked([ids[0], ids[2]])
+    assert [ids[1]] == await accounts.keys.find_revoked(asked)
+    assert [] == await accounts.keys.find_revoked([ids[0], ids[2]])

@@ -52,7 +52,7 @@ async def test_removed_key_file_stays_removed(tmp_path: Path) -> None:
         await ensure_first_key(accounts, tmp_path)
         (tmp_path / "key").unlink()
         assert None is await ensure_first_key(accounts, tmp_path)
-        assert 1 == len(await accounts.list_keys())
+        assert 1 == len(await accounts.keys.list_all())
 
 
 async def test_file_of_something_else_is_refused(tmp_path: Path) -> None:

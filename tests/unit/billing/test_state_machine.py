@@ -150,7 +150,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def mint(self, account_id: int) -> MachineKey:
         name = f"key-{next(self.numbers)}"
-        minted = self.do(self.accounts.create_key(account_id, name))
+        minted = self.do(self.accounts.keys.mint(account_id, name))
         return MachineKey(account_id, minted.key.id, name, minted.secret)
 
     def key(self, which: int) -> MachineKey:
@@ -236,7 +236,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """End a key; what is held with it is settled as ever, and another is not ended twice."""
         key = self.key(which)
         try:
-            self.do(self.accounts.revoke_key(key.name, account_id=key.account_id))
+            self.do(self.accounts.keys.revoke_named(key.name, account_id=key.account_id))
         except KeyNotFoundError:
             assert key.revoked_by is not None
             return

@@ -58,7 +58,7 @@ async def _use(home, moments_ms, *, account, key, tariff, tier):
     clock = FrozenClock()
     async with open_services(home, clock=clock) as services:
         account_id = (await services.accounts.find_account(account)).id
-        key_id = (await services.accounts.find_live_key(key, account_id=account_id)).id
+        key_id = (await services.accounts.keys.find_live(key, account_id=account_id)).id
         price = (await services.ledger.publish_prices({MODEL: tariff}, tier=tier))[MODEL]
         for at_ms in moments_ms:
             clock.advance((at_ms - clock.now_ms()) / 1000)

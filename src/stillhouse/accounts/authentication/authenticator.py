@@ -96,7 +96,7 @@ class Authenticator:
             self._cache.store(secret_hmac, principal, expires_at_ms=expires_at_ms, as_of_s=now_s)
         return principal
 
-    def knows_key(self, secret: str, account_id: int, name: str) -> None:
+    def add_key(self, secret: str, account_id: int, name: str) -> None:
         """A key was just made: it is let in at once, also from where many failed."""
         self._index.add(self._pepper.key_hmac(secret), account_id, name)
 

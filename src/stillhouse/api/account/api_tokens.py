@@ -45,14 +45,14 @@ class ApiTokens:
 
     async def list(self, request: Request) -> Response:
         """Every live key, by the beginning of its secret."""
-        keys = await self.accounts.list_live_keys(principal_of(request).account_id)
+        keys = await self.accounts.keys.list_live(principal_of(request).account_id)
         return answer([_key_out(key) for key in keys])
 
     async def create(self, request: Request) -> Response:
         """A new key, whose secret is shown this once; 409 when its name is taken, or all are."""
         parsed = await read_json(request, ApiTokenIn)
         maker = await require_unrestricted(request, self.accounts)
-        minted = await self.accounts.create_key(maker.account_id, parsed.name, is_by_customer=True)
+        minted = await self.accounts.keys.mint(maker.account_id, parsed.name, is_by_customer=True)
         return answer(_key_out(minted.key, token=minted.secret))
 
     async def show(self, request: Request) -> Response:
@@ -63,12 +63,12 @@ class ApiTokens:
         """End a key; it and its scoped tokens are refused from now on."""
         await require_unrestricted(request, self.accounts)
         key = await self._find(request)
-        await self.accounts.revoke(key)
+        await self.accounts.keys.revoke(key)
         return answer(RevokedOut())
 
     async def _find(self, request: Request) -> ApiKey:
         account_id = principal_of(request).account_id
-        key = await self.accounts.find_key(account_id, key_id_in(request))
+        key = await self.accounts.keys.find(account_id, key_id_in(request))
         if key.revoked_at_ms is not None:
             raise KeyNotFoundError(f"The API key {key.id} is revoked.")
         return key

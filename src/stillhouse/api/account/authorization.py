@@ -49,4 +49,4 @@ async def require_unrestricted(request: Request, accounts: Accounts) -> ApiKey:
 async def own_key(request: Request, accounts: Accounts) -> ApiKey:
     """The key that the request is made with."""
     principal = principal_of(request)
-    return await accounts.find_key(principal.account_id, principal.key_id)
+    return await accounts.keys.find(principal.account_id, principal.key_id)

@@ -123,7 +123,7 @@ class Payment:
     async def usage_of_key(self, request: Request) -> Response:
         """Month by month, what one key used; it may have been revoked since."""
         account_id = principal_of(request).account_id
-        key = await self.accounts.find_key(account_id, key_id_in(request))
+        key = await self.accounts.keys.find(account_id, key_id_in(request))
         return await self._usage(request, key_id=key.id)
 
     async def request_costs(self, request: Request) -> Response:

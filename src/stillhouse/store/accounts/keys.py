@@ -189,32 +189,32 @@ def fetch_by_name(connection: Connection, account_id: int, name: str) -> StoredK
     return _stored(row) if row else None
 
 
-def fetch_one(connection: Connection, account_id: int, key_id: int) -> KeyRow | None:
+def fetch_key(connection: Connection, account_id: int, key_id: int) -> KeyRow | None:
     """One of an account's keys, revoked or not."""
     parameters = {"of_account": account_id, "of_id": key_id}
     row = connection.execute(_SELECT_ONE, parameters).mappings().one_or_none()
     return _key(row) if row else None
 
 
-def fetch_live(connection: Connection, account_id: int) -> list[KeyRow]:
+def fetch_live_keys(connection: Connection, account_id: int) -> list[KeyRow]:
     """An account's keys that are not revoked, oldest first."""
     rows = connection.execute(_SELECT_LIVE, {"of_account": account_id})
     return [_key(row) for row in rows.mappings()]
 
 
-def count_live(connection: Connection, account_id: int, *, now_ms: int) -> int:
+def count_live_keys(connection: Connection, account_id: int, *, now_ms: int) -> int:
     """How many keys of an account work."""
     parameters = {"of_account": account_id, "now_ms": now_ms}
     return connection.execute(_COUNT_LIVE, parameters).scalar_one()
 
 
-def fetch_times_since(connection: Connection, account_id: int, *, since_ms: int) -> list[int]:
+def fetch_creation_times(connection: Connection, account_id: int, *, since_ms: int) -> list[int]:
     """When an account's keys were made after a time, revoked ones among them, oldest first."""
     parameters = {"of_account": account_id, "since_ms": since_ms}
     return [*connection.scalars(_SELECT_TIMES_SINCE, parameters)]
 
 
-def fetch_all(connection: Connection, account_id: int | None = None) -> list[KeyRow]:
+def fetch_keys(connection: Connection, account_id: int | None = None) -> list[KeyRow]:
     """Every key of one account or of all, revoked ones among them, oldest first."""
     query = _SELECT_ALL if account_id is None else _SELECT_OF_ACCOUNT
     rows = connection.execute(query, {"of_account": account_id})

@@ -159,7 +159,7 @@ def fetch_wrong_archives(connection: Connection) -> list[Wrong]:
         Wrong(f"number {number}", found, 0)
         for number, found in archive.fetch_unbalanced(connection)
     ]
-    account_of = {key.id: key.account_id for key in keys.fetch_all(connection)}
+    account_of = {key.id: key.account_id for key in keys.fetch_keys(connection)}
     cost = Counter[int]()
     for day, sums in archive.fetch_days(connection).items():
         cost[account_of[day.key_id]] += sums.cost_picousd
@@ -201,7 +201,7 @@ def recompute_balances(
         )
         for customer in accounts.fetch_customers(connection)
     }
-    limits = {key.id: key.limit for key in keys.fetch_all(connection)}
+    limits = {key.id: key.limit for key in keys.fetch_keys(connection)}
     for key in kept:
         if key.holder == balances.KEY:
             limit = limits.get(key.holder_id)

@@ -35,7 +35,7 @@ async def accounts(database: Database, clock: FrozenClock, tmp_path: Path) -> An
 @pytest.fixture
 async def key(accounts: Accounts) -> MintedKey:
     account = await accounts.create_account("alice")
-    return await accounts.create_key(account.id, "laptop")
+    return await accounts.keys.mint(account.id, "laptop")
 
 
 def token(key: MintedKey, *, secret: str | None = None, name: str = "laptop", **claims: Any) -> str:
@@ -99,7 +99,7 @@ async def test_real_keys_get_in_beside_an_attacker(
     await accounts.authenticate(key.secret, OFFICE)
     await refusals(accounts, [api_key.mint() for _ in range(PER_MINUTE + 3)], OFFICE)
     clock.advance(LIFETIME_S)
-    late = await accounts.create_key(key.key.account_id, "phone")
+    late = await accounts.keys.mint(key.key.account_id, "phone")
     for secret in (key.secret, late.secret, token(key), token(late, name="phone")):
         await accounts.authenticate(secret, OFFICE)
     assert [RateLimitError] == await refusals(accounts, [api_key.mint()], OFFICE)
@@ -110,7 +110,7 @@ async def test_a_new_key_works_at_once_where_others_guess(
 ) -> None:
     """It is made in the second in which the ledger was asked for new ones already."""
     await refusals(accounts, [api_key.mint() for _ in range(PER_MINUTE + 2)], OFFICE)
-    late = await accounts.create_key(key.key.account_id, "phone")
+    late = await accounts.keys.mint(key.key.account_id, "phone")
     for secret in (late.secret, token(late, name="phone")):
         await accounts.authenticate(secret, OFFICE)
 

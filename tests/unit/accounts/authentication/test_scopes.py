@@ -70,7 +70,7 @@ class Customer:
 @pytest.fixture
 async def customer(accounts: Accounts, clock: FrozenClock) -> Customer:
     account = await accounts.create_account("alice")
-    minted = await accounts.create_key(account.id, "läptop 1")
+    minted = await accounts.keys.mint(account.id, "läptop 1")
     return Customer(accounts, clock, account.id, minted.key, minted.secret)
 
 
@@ -247,10 +247,10 @@ async def test_revoked_key_ends_its_tokens(customer: Customer) -> None:
     """Revoking a key ends its tokens at once, and a new key of its name does not revive them."""
     token = customer.sign()
     await customer.who(token)
-    await customer.accounts.revoke_key(customer.key.name)
+    await customer.accounts.keys.revoke_named(customer.key.name)
     with pytest.raises(AuthenticationError):
         await customer.who(token)
-    await customer.accounts.create_key(customer.account_id, customer.key.name)
+    await customer.accounts.keys.mint(customer.account_id, customer.key.name)
     with pytest.raises(AuthenticationError):
         await customer.who(token)
 
@@ -259,8 +259,8 @@ async def test_key_of_the_same_name_does_not_take_over_tokens(customer: Customer
     """A token that was known to be right is not, once another key bears its key's name."""
     token = customer.sign()
     await customer.who(token)
-    await customer.accounts.revoke_key(customer.key.name)
-    await customer.accounts.create_key(customer.account_id, customer.key.name)
+    await customer.accounts.keys.revoke_named(customer.key.name)
+    await customer.accounts.keys.mint(customer.account_id, customer.key.name)
     with pytest.raises(AuthenticationError):
         await customer.who(token)
 
@@ -273,7 +273,7 @@ async def test_key_revoked_elsewhere_ends_its_tokens_within_a_second(
     await customer.who(token)
     with Database.open(place) as guest:
         beside = await Accounts.open(guest, customer.clock, tmp_path)
-        await beside.revoke_key(customer.key.name)
+        await beside.keys.revoke_named(customer.key.name)
     customer.clock.advance(LIFETIME_S)
     with pytest.raises(AuthenticationError):
         await customer.who(token)
@@ -282,7 +282,7 @@ async def test_key_revoked_elsewhere_ends_its_tokens_within_a_second(
 async def test_expired_key_ends_its_tokens(accounts: Accounts, clock: FrozenClock) -> None:
     """A token that says it lives longer than its key is refused with the key."""
     account = await accounts.create_account("alice")
-    minted = await accounts.create_key(account.id, "short", expires_at_ms=clock.now_ms() + 500)
+    minted = await accounts.keys.mint(account.id, "short", expires_at_ms=clock.now_ms() + 500)
     customer = Customer(accounts, clock, account.id, minted.key, minted.secret)
     token, other = customer.sign(), customer.sign(model="a/b")
     clock.advance(0.499)
@@ -298,7 +298,7 @@ async def test_token_signed_elsewhere_is_never_wider_than_its_key(
 ) -> None:
     """Models that the key may not use are not the token's either, whatever it says."""
     account = await accounts.create_account("alice")
-    minted = await accounts.create_key(account.id, "k", allowed_models=frozenset({"a", "b"}))
+    minted = await accounts.keys.mint(account.id, "k", allowed_models=frozenset({"a", "b"}))
     customer = Customer(accounts, clock, account.id, minted.key, minted.secret)
     wishes: list[dict[str, Any]] = [{}, {"models": ["b", "c"]}, {"model": "c"}, {"models": []}]
     allowed = [
@@ -348,7 +348,7 @@ async def test_server_mints_nothing_wider_than_the_key(
     account = await accounts.create_account("alice")
     now_ms = clock.now_ms()
     key_models = frozenset(models) if models and len(models) > 2 else frozenset({"a", "b"})
-    await accounts.create_key(
+    await accounts.keys.mint(
         account.id, "k", expires_at_ms=now_ms + 600_000, allowed_models=key_models
     )
     asked = Bounds(
@@ -366,7 +366,7 @@ async def test_minted_token_lives_as_long_as_its_key(
     """Where no end is asked for, a token lives for a year, or for the rest of its key's life."""
     account = await accounts.create_account("alice")
     end_ms = clock.now_ms() + 600_000
-    await accounts.create_key(account.id, "k", expires_at_ms=end_ms)
+    await accounts.keys.mint(account.id, "k", expires_at_ms=end_ms)
     token = await accounts.scopes.mint(account.id, "k", Bounds())
     scope = await accounts.scopes.find(scoped_token.parse(token, now_ms=clock.now_ms()))
     assert Bounds(None, end_ms, None) == scope.bounds
@@ -376,9 +376,9 @@ async def test_only_a_live_key_of_the_account_signs(customer: Customer) -> None:
     """A revoked key, an expired one, and one of another account sign nothing."""
     bob = await customer.accounts.create_account("bob")
     end_ms = customer.clock.now_ms() + 1000
-    await customer.accounts.create_key(bob.id, "expired", expires_at_ms=end_ms)
+    await customer.accounts.keys.mint(bob.id, "expired", expires_at_ms=end_ms)
     customer.clock.advance(1)
-    await customer.accounts.revoke_key(customer.key.name)
+    await customer.accounts.keys.revoke_named(customer.key.name)
     for account_id, name in (
         (customer.account_id, customer.key.name),
         (bob.id, customer.key.name),
