@@ -14,13 +14,15 @@ from stillhouse.checkpoints.checkpoint import Checkpoint, find_checkpoint, read_
 from stillhouse.clock import Clock
 from stillhouse.errors import ConfigError, ContextLengthError, InvalidRequestError
 from stillhouse.text.families import FAMILIES
-from stillhouse.text.grammar.grammar import grammar_of, tools_grammar
+from stillhouse.text.grammar.constraints import format_constraint, tool_call_constraint
+from stillhouse.text.grammar.grammar import write_grammar
 from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
 from stillhouse.text.prompt.conversation import ConversationWriter, offered_tools
 from stillhouse.text.prompt.template import ChatTemplate
 from stillhouse.text.special_tokens import bos, call_tags, stop_token_ids, tag_ids
 from stillhouse.text.tokenizer import Segment, Tokenizer
+from stillhouse.types.constraint import Constraint, PortableConstraint
 from stillhouse.types.messages import Message, Tool
 from stillhouse.types.requests import ChatRequest, TextRequest
 
@@ -48,23 +50,6 @@ class Prompt:
     is_continuation: bool = False
     is_raw: bool = False
     text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Constraint:
-    """
-    What the answer must be, to the letter.
-
-    Args:
-        grammar: As llguidance reads it; not compiled yet.
-        after_token_id: It binds what follows the first such token; None: the whole answer.
-        param: The request's field that asks for it.
-
-    """
-
-    grammar: str
-    after_token_id: int | None
-    param: str
 
 
 class ChatModel:
@@ -174,38 +159,29 @@ class ChatModel:
 
     def constraint(self, request: ChatRequest | TextRequest, prompt: Prompt) -> Constraint | None:
         """
-        What the answer's form is bound to; None where it is free.
+        Returns the constraint that the request puts on its answers; None where there is none.
 
         Raises:
             InvalidRequestError: A schema or regular expression is beyond what is allowed.
-            UnsupportedFeatureError: The model cannot be bound so.
 
         """
-        calls = self._calls_grammar(request) if isinstance(request, ChatRequest) else None
-        if calls is not None:
-            return self._constraint(calls, prompt, param="tools")
-        if request.response_format is not None:
-            return self._constraint(
-                grammar_of(request.response_format), prompt, param="response_format"
-            )
-        return None
-
-    def _calls_grammar(self, request: ChatRequest) -> str | None:
-        form = self._family.call_form
-        if form is None:
+        portable = self._portable_constraint(request)
+        if portable is None:
             return None
-        tools = offered_tools(request)
-        return tools_grammar(
-            tools,
-            request.tool_choice,
-            form,
-            self._tokenizer.id_of,
-            text_format=request.response_format,
+        return Constraint(
+            portable,
+            write_grammar(portable, self._tokenizer.id_of),
+            after_token_id=self._tags.close if self._tags and prompt.opens_in_reasoning else None,
         )
 
-    def _constraint(self, grammar: str, prompt: Prompt, *, param: str) -> Constraint:
-        close_id = self._tags.close if self._tags and prompt.opens_in_reasoning else None
-        return Constraint(grammar, after_token_id=close_id, param=param)
+    def _portable_constraint(self, request: ChatRequest | TextRequest) -> PortableConstraint | None:
+        form, format_ = self._family.call_form, request.response_format
+        if isinstance(request, ChatRequest) and form is not None:
+            tools = offered_tools(request)
+            calls = tool_call_constraint(tools, request.tool_choice, form, text_format=format_)
+            if calls is not None:
+                return calls
+        return format_constraint(format_) if format_ is not None else None
 
     def output_parser(
         self,

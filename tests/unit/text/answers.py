@@ -6,16 +6,12 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from stillhouse.text.families.base import ReasoningTagIds
-from stillhouse.text.families.tool_call_form import (
-    DEEPSEEK_V31_CALLS,
-    HERMES_CALLS,
-    LLAMA3_CALLS,
-    ToolCallForm,
-)
+from stillhouse.text.families.tool_call_forms import DEEPSEEK_V31_CALLS, HERMES_CALLS, LLAMA3_CALLS
 from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
 from stillhouse.types.events import FinishReason, TextDelta
 from stillhouse.types.logprobs import StepLogprobs
+from stillhouse.types.tool_call_form import ToolCallForm
 
 DEEPSEEK, HERMES, LLAMA = DEEPSEEK_V31_CALLS, HERMES_CALLS, LLAMA3_CALLS
 OPEN, CLOSE, END = 256, 257, 258

@@ -15,8 +15,9 @@ from stillhouse.errors import (
     UnsupportedFeatureError,
 )
 from stillhouse.text import chat_model
-from stillhouse.text.chat_model import ChatModel, Constraint
+from stillhouse.text.chat_model import ChatModel
 from stillhouse.text.tokenizer import Tokenizer as OurTokenizer
+from stillhouse.types.constraint import Constraint
 from stillhouse.types.messages import Message, Role, Tool, ToolChoice, ToolMode
 from stillhouse.types.requests import TextRequest
 from stillhouse.types.response_format import JsonObjectFormat

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stillhouse.text.families.tool_call_form import ToolCallForm
 from stillhouse.text.tokenizer import Segment
 from stillhouse.types.messages import Message, Tool
+from stillhouse.types.tool_call_form import ToolCallForm
 
 
 @dataclass(frozen=True, slots=True)

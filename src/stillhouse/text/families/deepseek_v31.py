@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stillhouse.text.families.base import ModelFamily, Reasoning
-from stillhouse.text.families.tool_call_form import DEEPSEEK_V31_CALLS
+from stillhouse.text.families.tool_call_forms import DEEPSEEK_V31_CALLS
 from stillhouse.text.prompt.template import NO_PARAMETERS
 from stillhouse.text.tokenizer import Segment
 from stillhouse.types.messages import Message, Tool

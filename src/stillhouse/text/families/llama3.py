@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from stillhouse.text.families.base import ModelFamily
-from stillhouse.text.families.tool_call_form import LLAMA3_CALLS
+from stillhouse.text.families.tool_call_forms import LLAMA3_CALLS
 
 LLAMA3 = ModelFamily("llama3", call_form=LLAMA3_CALLS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stillhouse.text.families.base import ModelFamily, Reasoning
-from stillhouse.text.families.tool_call_form import HERMES_CALLS
+from stillhouse.text.families.tool_call_forms import HERMES_CALLS
 from stillhouse.types.messages import Message
 
 REASONING = Reasoning(

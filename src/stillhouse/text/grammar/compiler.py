@@ -89,7 +89,7 @@ class GrammarCompiler:
         Return when *grammar* has been compiled, which takes no time if it was before.
 
         Args:
-            grammar: As `grammar_of` and `tools_grammar` write it.
+            grammar: As `write_grammar` writes it.
             param: The field that it comes from.
             tokenizer_json: The model's tokenizer; None: one token for each byte, and no others.
 

@@ -13,14 +13,14 @@ import pytest_asyncio
 from stillhouse.clock import FrozenClock
 from stillhouse.engines.openvino.sampling import grammar as engine_grammar
 from stillhouse.errors import EngineUnavailableError, InvalidRequestError, OverloadedError
-from stillhouse.text.families.tool_call_form import HERMES_CALLS
+from stillhouse.text.families.tool_call_forms import HERMES_CALLS
 from stillhouse.text.grammar.compiler import GrammarCompiler, Owner
 from stillhouse.text.grammar.config import GrammarsConfig
-from stillhouse.text.grammar.grammar import grammar_of, tools_grammar
 from stillhouse.text.grammar.worker import LIMITS
 from stillhouse.types.messages import Tool, ToolChoice, ToolMode
 from stillhouse.types.response_format import JsonObjectFormat, JsonSchemaFormat, RegexFormat
 from tests.unit.text.checkpoints import trained_tokenizer
+from tests.unit.text.grammar.grammars import grammar_of, tools_grammar
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 #: Each pattern is small; that they hold at once takes minutes to find out, and gigabytes.

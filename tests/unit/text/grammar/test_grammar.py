@@ -8,16 +8,11 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
 from stillhouse.errors import InvalidRequestError
-from stillhouse.text.families.tool_call_form import (
-    DEEPSEEK_V31_CALLS,
-    HERMES_CALLS,
-    LLAMA3_CALLS,
-    MAX_CALLS,
-    ToolCallForm,
-)
-from stillhouse.text.grammar.grammar import grammar_of, tools_grammar
+from stillhouse.text.families.tool_call_forms import DEEPSEEK_V31_CALLS, HERMES_CALLS, LLAMA3_CALLS
 from stillhouse.types.messages import Tool, ToolChoice, ToolMode
 from stillhouse.types.response_format import JsonObjectFormat, JsonSchemaFormat, RegexFormat
+from stillhouse.types.tool_call_form import MAX_CALLS, ToolCallForm
+from tests.unit.text.grammar.grammars import grammar_of, tools_grammar
 
 BYTES = LLTokenizer("byte")
 FORMS = (DEEPSEEK_V31_CALLS, HERMES_CALLS, LLAMA3_CALLS)

@@ -15,13 +15,13 @@ from llguidance import LLMatcher, LLTokenizer
 
 from stillhouse.checkpoints.checkpoint import PACKAGED_CHECKPOINTS
 from stillhouse.errors import InvalidRequestError
-from stillhouse.text.families.tool_call_form import HERMES_CALLS
-from stillhouse.text.grammar.grammar import grammar_of, tools_grammar
+from stillhouse.text.families.tool_call_forms import HERMES_CALLS
 from stillhouse.text.grammar.walk import Walker
 from stillhouse.text.grammar.worker import LIMITS
 from stillhouse.types.messages import Tool, ToolChoice, ToolMode
 from stillhouse.types.response_format import JsonSchemaFormat, RegexFormat
 from tests.effort import examples
+from tests.unit.text.grammar.grammars import grammar_of, tools_grammar
 
 #: Where a word ends is open at every letter, which takes more work with each.
 LATE_PATTERN = "^([a-z]{1,10} ?){1,100}$"

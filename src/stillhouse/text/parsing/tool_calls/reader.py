@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from stillhouse.text.families.tool_call_form import ToolCallForm
 from stillhouse.text.parsing.text_span import EMPTY, TextSpan, joined
 from stillhouse.text.parsing.tool_calls.bare_json import BareJson
 from stillhouse.text.parsing.tool_calls.streamed_call import StreamedCall
@@ -12,6 +11,7 @@ from stillhouse.text.parsing.tool_calls.syntax import CallEvent, CallNumbers, Ca
 from stillhouse.text.parsing.tool_calls.tag_finder import Piece, TagFinder
 from stillhouse.text.parsing.tool_calls.tagged_json import TaggedJson
 from stillhouse.types.events import ToolCallDelta
+from stillhouse.types.tool_call_form import ToolCallForm
 
 
 class ToolCallReader:

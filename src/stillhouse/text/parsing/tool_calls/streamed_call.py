@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from stillhouse.text.families.tool_call_form import ToolCallForm
 from stillhouse.text.parsing.text_span import TextSpan, joined
 from stillhouse.text.parsing.tool_calls.call_json import NAME, NO_ARGUMENTS, JsonQuotes, is_object
 from stillhouse.text.parsing.tool_calls.syntax import CallEnd, CallEvent, CallNumbers
+from stillhouse.types.tool_call_form import ToolCallForm
 
 
 class _At(Enum):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stillhouse.text.families.tool_call_form import ToolCallForm
 from stillhouse.text.parsing.text_span import TextSpan, joined
 from stillhouse.text.parsing.tool_calls.call_json import JsonQuotes, read_call
 from stillhouse.text.parsing.tool_calls.syntax import CallEnd, CallEvent, CallNumbers
+from stillhouse.types.tool_call_form import ToolCallForm
 
 
 class TaggedJson:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillhouse.text.families.tool_call_form import ToolCallForm
 from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.types.events import FinishReason, ToolCallDelta
+from stillhouse.types.tool_call_form import ToolCallForm
 from tests.effort import examples
 from tests.unit.text.answers import (
     ADDED_BYTES,
