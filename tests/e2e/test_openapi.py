@@ -8,14 +8,13 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from stillhouse.api.models.model_routes import PUBLIC_PREFIXES
-from stillhouse.api.operations import METRICS_PATH, OPERATIONS, operations
-from stillhouse.api.routes import PUBLIC_PATHS
+from stillhouse.api.http.operation import Access
 from stillhouse.catalogue.demo_models import DEMO_MODEL
+from tests.api_routes import OPERATIONS, api_routes, operations_of
 from tests.e2e.running_server import RunningServer
 
 NO_KEY_ID = "999999"
-BY_PATH = {(operation.method, operation.path): operation for operation in OPERATIONS}
+BY_PATH = {(served.method, served.path): served for served in OPERATIONS}
 TALK = [{"role": "user", "content": "Hello!"}]
 SHORT = {"model": DEMO_MODEL, "stream": True}
 STREAMS = {
@@ -33,15 +32,15 @@ def document(server: RunningServer):
     return httpx.get(f"{server.url}/openapi.json").json()
 
 
-def path_of(operation) -> str:
+def path_of(served) -> str:
     """One that leads to something, where its parameter is a model."""
-    return re.sub(r"{model\w*}", DEMO_MODEL, operation.path).replace("{api_token}", NO_KEY_ID)
+    return re.sub(r"{model\w*}", DEMO_MODEL, served.path).replace("{api_token}", NO_KEY_ID)
 
 
 def test_every_operation_is_in_it(document):
-    """The table of operations is the document."""
+    """The operations of the served routes are the document."""
     assert "3.1.0" == document["openapi"]
-    assert {(operation.path, operation.method) for operation in OPERATIONS} == {
+    assert {(served.path, served.method) for served in OPERATIONS} == {
         (path, method) for path, methods in document["paths"].items() for method in methods
     }
 
@@ -64,45 +63,47 @@ def test_descriptions_are_for_people_who_do_not_know_python(document):
         assert not re.search("``|Args:|\n    ", schema.get("description", "")), name
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: f"{o.method} {o.path}")
-def test_every_operation_is_there(server: RunningServer, operation):
+@pytest.mark.parametrize("served", OPERATIONS, ids=lambda o: f"{o.method} {o.path}")
+def test_every_operation_is_there(server: RunningServer, served):
     """Each path knows its method: it is never `no such path` nor `no such method`."""
-    url = server.url + path_of(operation)
-    response = httpx.request(operation.method, url, headers=server.headers)
+    url = server.url + path_of(served)
+    response = httpx.request(served.method, url, headers=server.headers)
     code = "" if response.is_success else response.json()["error"].get("code")
 
     assert code not in {"not_found", "method_not_allowed"}
-    assert response.status_code in {*operation.answer_statuses, *operation.statuses}
+    allowed = served.operation.refusals(served.route.access)
+    assert response.status_code in {*served.operation.response_statuses, *allowed} - {500}
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: f"{o.method} {o.path}")
-def test_what_needs_no_key_is_said_so(server: RunningServer, document, operation):
+@pytest.mark.parametrize("served", OPERATIONS, ids=lambda o: f"{o.method} {o.path}")
+def test_what_needs_no_key_is_said_so(server: RunningServer, document, served):
     """Without a key exactly the public operations answer with anything but a 401."""
-    path = path_of(operation)
-    response = httpx.request(operation.method, server.url + path)
-    is_open = [] == document["paths"][operation.path][operation.method].get("security")
+    path = path_of(served)
+    response = httpx.request(served.method, server.url + path)
+    is_open = [] == document["paths"][served.path][served.method].get("security")
 
     assert is_open == (401 != response.status_code)
-    assert operation.is_public == (path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIXES))
 
 
 def test_metrics_are_public_where_only_this_machine_sees_them():
     """A server that others see says that its metrics need a key."""
-    assert {METRICS_PATH} == {
-        here.path
-        for here, elsewhere in zip(operations({METRICS_PATH}), operations(()), strict=True)
-        if here.is_public and not elsewhere.is_public
+    here = operations_of(api_routes(has_public_metrics=True))
+
+    assert {"/metrics"} == {
+        local.path
+        for local, remote in zip(here, OPERATIONS, strict=True)
+        if local.route.access is Access.PUBLIC and remote.route.access is not Access.PUBLIC
     }
 
 
 @pytest.mark.parametrize("path", STREAMS)
 def test_events_are_as_described(server: RunningServer, path):
     """Each event of each stream has the fields that its type has, and no others."""
-    operation = BY_PATH["post", path]
-    described = TypeAdapter(operation.event)
+    served = BY_PATH["post", path]
+    described = TypeAdapter(served.operation.event)
     body = SHORT | STREAMS[path]
     with server.client() as client:
-        text = client.post(path_of(operation), json=body).text
+        text = client.post(path_of(served), json=body).text
     events = re.findall(r"^data: ({.*})$", text, re.MULTILINE)
 
     assert len(events) > 2

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stillhouse.api.http.drain import Drain
+from stillhouse.api.http.operation import Operation, declares
 from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError, StoreUnavailableError
 from stillhouse.serving.registry.served_model import ServedModels
@@ -83,10 +84,18 @@ class Probes:
     drain: Drain
     background: BackgroundLoops
 
+    @declares(Operation("Is the process up?"))
     async def livez(self, _request: Request) -> Response:
         """200 while the process answers at all."""
         return Response("ok\n", media_type="text/plain")
 
+    @declares(
+        Operation(
+            "Do every engine and the ledger answer? 503 says of each `ok`, or what is wrong",
+            response=dict[str, str],
+            response_statuses=(200, 503),
+        )
+    )
     async def readyz(self, _request: Request) -> Response:
         """
         200 when every engine's own loop, the store and the background loops work, else 503.
@@ -108,6 +117,7 @@ class Probes:
         status = 200 if is_ready else 503
         return Response(msgspec.json.encode(report), status, media_type="application/json")
 
+    @declares(Operation("Prometheus metrics, for the admin key"))
     async def exposition(self, _request: Request) -> Response:
         """Every metric in Prometheus' text format."""
         return Response(self.metrics.exposition(), media_type="text/plain; version=0.0.4")

@@ -14,11 +14,12 @@ from stillhouse.accounts.first_key import FirstKey, ensure_first_key
 from stillhouse.accounts.keys.admin_key import AdminKey
 from stillhouse.api.account.account_routes import account_routes
 from stillhouse.api.bodies.body_reader import BodyReader
-from stillhouse.api.endpoints import completion_routes
+from stillhouse.api.completions.routes import completion_routes
 from stillhouse.api.http.drain import Drain
 from stillhouse.api.models.model_list import ModelList
+from stillhouse.api.models.model_routes import model_routes
 from stillhouse.api.probes import Probes, SharedCheck
-from stillhouse.api.routes import create_api
+from stillhouse.api.routes import create_api, probe_routes
 from stillhouse.app.background_loops import (
     archive_loop,
     ledger_watch,
@@ -186,27 +187,30 @@ def _api(  # noqa: PLR0913  (one argument per room that answers)
     probes: Probes,
     admin_key: AdminKey,
 ) -> ASGIApp:
-    return create_api(
-        accounts=services.accounts,
-        admin_key=admin_key,
-        completion_routes=completion_routes(
+    model_list = ModelList(probes.models, created=services.clock.now_ms() // 1000)
+    routes = [
+        *completion_routes(
             completions,
             bodies,
             count_limits=RateLimiter(config.token_counts.rate_limits, services.clock),
             keep_alive_s=config.server.keep_alive_s,
         ),
-        account_routes=account_routes(
+        *model_routes(model_list, probes.metrics),
+        *account_routes(
             accounts=services.accounts,
             statements=services.statements,
             clock=services.clock,
             rate_limit=config.limits.max_outstanding,
             tpm_rate_limit=config.limits.tokens_per_minute,
         ),
-        model_list=ModelList(probes.models, created=services.clock.now_ms() // 1000),
-        probes=probes,
+        *probe_routes(probes, has_public_metrics=config.server.host in _LOOPBACK_HOSTS),
+    ]
+    return create_api(
+        routes,
+        accounts=services.accounts,
+        admin_key=admin_key,
         metrics=probes.metrics,
         drain=probes.drain,
-        has_public_metrics=config.server.host in _LOOPBACK_HOSTS,
     )
 
 

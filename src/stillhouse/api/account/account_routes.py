@@ -1,8 +1,6 @@
-"""The paths about one's own account, all of them for its API keys and none for scoped tokens."""
+"""The routes about an account: its API keys may use them, and scoped tokens may not."""
 
 from __future__ import annotations
-
-from starlette.routing import Route
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.api.account.api_tokens import ApiTokens
@@ -10,7 +8,8 @@ from stillhouse.api.account.authorization import require_api_key
 from stillhouse.api.account.me import Me
 from stillhouse.api.account.payment import Payment
 from stillhouse.api.account.scoped_jwt import ScopedJwt
-from stillhouse.api.http.json_route import Endpoint, resource
+from stillhouse.api.http.operation import Access, Endpoint
+from stillhouse.api.http.routing import ApiRoute, endpoint_route
 from stillhouse.billing.statement import Statements
 from stillhouse.clock import Clock
 
@@ -22,9 +21,9 @@ def account_routes(
     clock: Clock,
     rate_limit: int,
     tpm_rate_limit: int | None,
-) -> list[Route]:
+) -> list[ApiRoute]:
     """
-    Every route about accounts.
+    Returns every route about accounts.
 
     Args:
         rate_limit: Requests of an account in flight per model.
@@ -36,17 +35,18 @@ def account_routes(
     scoped_jwt = ScopedJwt(accounts, clock)
     payment = Payment(accounts, statements, clock)
     return [
-        _own("/v1/me", GET=me.show),
-        _own("/v1/me/rate_limit", GET=me.show_rate_limit),
-        _own("/v1/api-tokens", GET=tokens.list, POST=tokens.create),
-        _own("/v1/api-tokens/{api_token}", GET=tokens.show, DELETE=tokens.revoke),
-        _own("/v1/scoped-jwt", GET=scoped_jwt.show, POST=scoped_jwt.create),
-        _own("/v1/request-costs", POST=payment.request_costs),
-        _own("/payment/usage", GET=payment.usage),
-        _own("/payment/usage/tokens", GET=payment.usage),  # tokens are all that is sold here
-        _own("/payment/usage/{api_token}", GET=payment.usage_of_key),
+        _account_route("/v1/me", GET=me.show),
+        _account_route("/v1/me/rate_limit", GET=me.show_rate_limit),
+        _account_route("/v1/api-tokens", GET=tokens.list_all, POST=tokens.create),
+        _account_route("/v1/api-tokens/{api_token}", GET=tokens.show, DELETE=tokens.revoke),
+        _account_route("/v1/scoped-jwt", GET=scoped_jwt.show, POST=scoped_jwt.create),
+        _account_route("/v1/request-costs", POST=payment.request_costs),
+        _account_route("/payment/usage", GET=payment.usage),
+        _account_route("/payment/usage/tokens", GET=payment.usage_of_tokens),
+        _account_route("/payment/usage/{api_token}", GET=payment.usage_of_key),
     ]
 
 
-def _own(path: str, **endpoints: Endpoint) -> Route:
-    return resource(path, **{method: require_api_key(serve) for method, serve in endpoints.items()})
+def _account_route(path: str, **endpoints: Endpoint) -> ApiRoute:
+    guarded = {method: require_api_key(endpoint) for method, endpoint in endpoints.items()}
+    return endpoint_route(path, tag="Account", access=Access.ACCOUNT, **guarded)

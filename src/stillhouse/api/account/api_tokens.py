@@ -10,8 +10,9 @@ from typing_extensions import TypedDict
 
 from stillhouse.accounts.accounts import Accounts, ApiKey
 from stillhouse.api.account.account_schema import ApiTokenIn, read_json
-from stillhouse.api.account.answer import answer
 from stillhouse.api.account.authorization import principal_of, require_unrestricted
+from stillhouse.api.http.operation import Operation, declares
+from stillhouse.api.http.routing import private_json_response
 from stillhouse.errors import KeyNotFoundError
 
 
@@ -43,28 +44,36 @@ class ApiTokens:
 
     accounts: Accounts
 
-    async def list(self, request: Request) -> Response:
+    @declares(Operation("Its keys", response=list[ApiTokenOut]))
+    async def list_all(self, request: Request) -> Response:
         """Every live key, by the beginning of its secret."""
         keys = await self.accounts.keys.list_live(principal_of(request).account_id)
-        return answer([_key_out(key) for key in keys])
+        return private_json_response([_key_out(key) for key in keys])
 
+    @declares(
+        Operation(
+            "Make a key, shown this once", body=ApiTokenIn, response=ApiTokenOut, statuses=(409,)
+        )
+    )
     async def create(self, request: Request) -> Response:
         """A new key, whose secret is shown this once; 409 when its name is taken, or all are."""
         parsed = await read_json(request, ApiTokenIn)
         maker = await require_unrestricted(request, self.accounts)
         minted = await self.accounts.keys.mint(maker.account_id, parsed.name, is_by_customer=True)
-        return answer(_key_out(minted.key, token=minted.secret))
+        return private_json_response(_key_out(minted.key, token=minted.secret))
 
+    @declares(Operation("One of its keys, by id", response=ApiTokenOut, statuses=(404,)))
     async def show(self, request: Request) -> Response:
         """One live key; KeyNotFoundError when the account has none of this id."""
-        return answer(_key_out(await self._find(request)))
+        return private_json_response(_key_out(await self._find(request)))
 
+    @declares(Operation("Revoke a key, by id", response=RevokedOut, statuses=(404,)))
     async def revoke(self, request: Request) -> Response:
         """End a key; it and its scoped tokens are refused from now on."""
         await require_unrestricted(request, self.accounts)
         key = await self._find(request)
         await self.accounts.keys.revoke(key)
-        return answer(RevokedOut())
+        return private_json_response(RevokedOut())
 
     async def _find(self, request: Request) -> ApiKey:
         account_id = principal_of(request).account_id

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import wraps
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from stillhouse.accounts.accounts import Accounts, ApiKey, Principal
-from stillhouse.api.http.json_route import Endpoint
+from stillhouse.api.http.operation import Endpoint
 from stillhouse.errors import PermissionDeniedError
 
 
 def require_api_key(endpoint: Endpoint) -> Endpoint:
     """Refuse scoped tokens: they are handed to others, and are for inference alone."""
 
+    @wraps(endpoint)
     async def guarded(request: Request) -> Response:
         if principal_of(request).scope is not None:
             raise PermissionDeniedError("A scoped token is for inference; this needs an API key.")

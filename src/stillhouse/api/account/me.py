@@ -11,8 +11,9 @@ from typing_extensions import TypedDict
 
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.authentication.scoped_token import account_uid
-from stillhouse.api.account.answer import answer
 from stillhouse.api.account.authorization import principal_of
+from stillhouse.api.http.operation import Operation, declares
+from stillhouse.api.http.routing import private_json_response
 
 
 class AccountOut(TypedDict):
@@ -52,6 +53,7 @@ class Me:
     rate_limit: int
     tpm_rate_limit: int | None
 
+    @declares(Operation("The key's account", response=AccountOut))
     async def show(self, request: Request) -> Response:
         """The account."""
         account = await self.accounts.find_account(principal_of(request).account_id)
@@ -67,12 +69,13 @@ class Me:
             "name": account.name,
             "is_team_account": False,
         }
-        return answer(body)
+        return private_json_response(body)
 
+    @declares(Operation("How much it may ask at once", response=RateLimitOut))
     async def show_rate_limit(self, _request: Request) -> Response:
         """What every account may ask of each model."""
         body: RateLimitOut = {
             "rate_limit": self.rate_limit,
             "tpm_rate_limit": self.tpm_rate_limit,
         }
-        return answer(body)
+        return private_json_response(body)

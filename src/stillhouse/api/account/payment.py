@@ -13,9 +13,10 @@ from typing_extensions import TypedDict
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.authentication.scoped_token import END_OF_TIME_S
 from stillhouse.api.account.account_schema import RequestCostsIn, read_json
-from stillhouse.api.account.answer import answer
 from stillhouse.api.account.api_tokens import key_id_in
 from stillhouse.api.account.authorization import principal_of
+from stillhouse.api.http.operation import Operation, Query, declares
+from stillhouse.api.http.routing import private_json_response
 from stillhouse.billing.statement import Line, Month, Statement, Statements, TokenItem
 from stillhouse.clock import Clock
 from stillhouse.errors import InvalidRequestError
@@ -27,6 +28,13 @@ _PICOUSD_PER_CENT = PICOUSD_PER_USD // 100
 _PICOUSD_PER_NANOUSD = 1000
 _CURRENT = re.compile(r"current(?:-([0-9]{1,4})|\(-([0-9]{1,4})\))?")
 _MONTH = re.compile(r"([0-9]{4})\.([0-9]{2})")
+
+
+_MONTH_QUERY = r"^(current(-[0-9]{1,4}|\(-[0-9]{1,4}\))?|[0-9]{4}\.[0-9]{2}|[0-9]{1,12})$"
+_MONTHS = (
+    Query("from", "YYYY.MM, current, current-N or Unix seconds", _MONTH_QUERY),
+    Query("to", "the same, and included; at most 120 months", _MONTH_QUERY),
+)
 
 
 class RequestCostOut(TypedDict):
@@ -116,16 +124,49 @@ class Payment:
     statements: Statements
     clock: Clock
 
+    @declares(
+        Operation(
+            "Usage by month, of all keys",
+            response=AccountUsageOut,
+            queries=_MONTHS,
+            statuses=(422,),
+        )
+    )
     async def usage(self, request: Request) -> Response:
         """Month by month, what every key of the account used."""
         return await self._usage(request, key_id=None)
 
+    @declares(
+        Operation(
+            "The same: tokens are all that is sold",
+            response=AccountUsageOut,
+            queries=_MONTHS,
+            statuses=(422,),
+        )
+    )
+    async def usage_of_tokens(self, request: Request) -> Response:
+        """Responds with the same: tokens are all that is sold here."""
+        return await self._usage(request, key_id=None)
+
+    @declares(
+        Operation(
+            "Usage by month, of one key",
+            response=AccountUsageOut,
+            queries=_MONTHS,
+            statuses=(404, 422),
+        )
+    )
     async def usage_of_key(self, request: Request) -> Response:
         """Month by month, what one key used; it may have been revoked since."""
         account_id = principal_of(request).account_id
         key = await self.accounts.keys.find(account_id, key_id_in(request))
         return await self._usage(request, key_id=key.id)
 
+    @declares(
+        Operation(
+            "What requests cost, in nano-dollars", body=RequestCostsIn, response=RequestCostsOut
+        )
+    )
     async def request_costs(self, request: Request) -> Response:
         """What requests of the account cost, in nano-dollars; others are left out."""
         parsed = await read_json(request, RequestCostsIn)
@@ -135,7 +176,7 @@ class Payment:
             {"requestId": id_, "costNanoUsd": half_up(cost_picousd, _PICOUSD_PER_NANOUSD)}
             for id_, cost_picousd in costs.items()
         ]
-        return answer(RequestCostsOut(requests=told))
+        return private_json_response(RequestCostsOut(requests=told))
 
     async def _usage(self, request: Request, *, key_id: int | None) -> Response:
         now_ms = self.clock.now_ms()
@@ -148,7 +189,7 @@ class Payment:
             for month in _months_in(request, now_ms)
         ]
         first = _period(Month.of(account.created_at_ms))
-        return answer(AccountUsageOut(months=months, initial_month=first))
+        return private_json_response(AccountUsageOut(months=months, initial_month=first))
 
 
 def _months_in(request: Request, now_ms: int) -> list[Month]:

@@ -14,8 +14,9 @@ from typing_extensions import TypedDict
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.authentication import scoped_token
 from stillhouse.api.account.account_schema import ScopedJwtIn, read_json
-from stillhouse.api.account.answer import answer
 from stillhouse.api.account.authorization import own_key, principal_of
+from stillhouse.api.http.operation import Operation, Query, declares
+from stillhouse.api.http.routing import private_json_response
 from stillhouse.clock import Clock
 from stillhouse.errors import AuthenticationError, InvalidRequestError, PermissionDeniedError
 from stillhouse.money import usd
@@ -49,6 +50,14 @@ class ScopedJwt:
     accounts: Accounts
     clock: Clock
 
+    @declares(
+        Operation(
+            "Make a token with fewer rights than the key",
+            body=ScopedJwtIn,
+            response=ScopedJwtOut,
+            statuses=(404,),
+        )
+    )
     async def create(self, request: Request) -> Response:
         """A token that is signed with one of the account's keys."""
         parsed = await read_json(request, ScopedJwtIn)
@@ -59,8 +68,16 @@ class ScopedJwt:
             )
         bounds = parsed.to_bounds(now_ms=self.clock.now_ms())
         token = await self.accounts.scopes.mint(key.account_id, parsed.api_key_name, bounds)
-        return answer(ScopedJwtOut(token=token))
+        return private_json_response(ScopedJwtOut(token=token))
 
+    @declares(
+        Operation(
+            "What a scoped token may do",
+            response=ScopeOut,
+            queries=(Query("jwtoken", "jwt:...", is_required=True),),
+            statuses=(422,),
+        )
+    )
     async def show(self, request: Request) -> Response:
         """What a token of the account may do, its key's own bounds taken into account."""
         try:
@@ -81,4 +98,4 @@ class ScopedJwt:
             "models": None if models is None else sorted(models),
             "spending_limit": None if limit_picousd is None else usd(limit_picousd),
         }
-        return answer(body)
+        return private_json_response(body)

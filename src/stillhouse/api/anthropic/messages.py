@@ -8,10 +8,19 @@ import msgspec
 from typing_extensions import TypedDict
 
 from stillhouse.api.anthropic.request import MessagesIn, PromptIn
-from stillhouse.api.anthropic.response import message_out
-from stillhouse.api.anthropic.stream import MessageEncoder
-from stillhouse.api.bodies.parsed_request import ParsedRequest
+from stillhouse.api.anthropic.response import ID_PREFIX, AnthropicMessageOut, message_out
+from stillhouse.api.anthropic.stream import AnthropicEventOut, MessageEncoder
 from stillhouse.api.bodies.request_head import RequestHead
+from stillhouse.api.completions.endpoint_spec import (
+    ANTHROPIC_BASES,
+    COMPLETION_STATUSES,
+    TOKEN_COUNT_STATUSES,
+    EndpointSpec,
+    TokenCountSpec,
+)
+from stillhouse.api.completions.parsed_request import ParsedRequest
+from stillhouse.api.http.errors import AnthropicErrorBodyOut
+from stillhouse.api.http.operation import Operation
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.types.events import ChoiceAnswer, Finish
 from stillhouse.types.requests import ChatRequest
@@ -72,3 +81,33 @@ class MessageWriter:
     def event_encoder(self, meta: ResponseMeta) -> MessageEncoder:
         """What encodes the answer piece by piece."""
         return MessageEncoder(meta, shows_thinking=self.shows_thinking)
+
+
+ENDPOINT = EndpointSpec(
+    tuple(f"{base}/messages" for base in ANTHROPIC_BASES),
+    "Anthropic",
+    ID_PREFIX,
+    read_message,
+    Operation(
+        "A message, as Anthropic's clients ask for it",
+        body=MessagesIn,
+        response=AnthropicMessageOut,
+        event=AnthropicEventOut,
+        error=AnthropicErrorBodyOut,
+        statuses=COMPLETION_STATUSES,
+        has_idempotency_key=True,
+    ),
+)
+TOKEN_COUNT_ENDPOINT = TokenCountSpec(
+    tuple(f"{base}/messages/count_tokens" for base in ANTHROPIC_BASES),
+    "Anthropic",
+    read_prompt,
+    count_out,
+    Operation(
+        "How many tokens a message's prompt has",
+        body=PromptIn,
+        response=AnthropicTokenCountOut,
+        error=AnthropicErrorBodyOut,
+        statuses=TOKEN_COUNT_STATUSES,
+    ),
+)

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from stillhouse.api.bodies.parsed_request import ParsedRequest
 from stillhouse.api.bodies.request_head import RequestHead
+from stillhouse.api.completions.endpoint_spec import COMPLETION_STATUSES, EndpointSpec
+from stillhouse.api.completions.parsed_request import ParsedRequest
 from stillhouse.api.deepinfra.events import InferenceEvents
-from stillhouse.api.deepinfra.request import read_inference_body
-from stillhouse.api.deepinfra.response import inference_out
+from stillhouse.api.deepinfra.form_body import MULTIPART, URLENCODED
+from stillhouse.api.deepinfra.request import VERSION, InferenceIn, read_inference_body
+from stillhouse.api.deepinfra.response import InferenceEventOut, InferenceOut, inference_out
+from stillhouse.api.http.operation import Operation
 from stillhouse.types.events import ChoiceAnswer, Finish
 from stillhouse.types.response_meta import ResponseMeta
 
@@ -45,3 +48,21 @@ class InferenceWriter:
     def event_encoder(self, meta: ResponseMeta) -> InferenceEvents:
         """What encodes the answer piece by piece."""
         return InferenceEvents(meta)
+
+
+ENDPOINT = EndpointSpec(
+    ("/v1/inference/{model_name:path}",),
+    "DeepInfra",
+    ID_PREFIX,
+    read_inference,
+    Operation(
+        "DeepInfra's native text generation: a text continued as it stands",
+        body=InferenceIn,
+        response=InferenceOut,
+        event=InferenceEventOut,
+        queries=(VERSION,),
+        statuses=COMPLETION_STATUSES,
+        has_idempotency_key=True,
+        forms=(MULTIPART.decode(), URLENCODED.decode()),
+    ),
+)

@@ -11,12 +11,15 @@ from stillhouse.api.bodies.json_body import parse_json
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.deepinfra.form_body import Field as FormField
 from stillhouse.api.deepinfra.form_body import read_form
+from stillhouse.api.http.operation import Query
 from stillhouse.api.http.validation import brief, first_error
 from stillhouse.api.openai.generation_request import MAX_N, MAX_TOKENS, GenerationIn
 from stillhouse.errors import InvalidRequestError
 from stillhouse.types.requests import TextRequest
 
 DEFAULT_NEW_TOKENS = 512
+#: The parameter that names a model's version.
+VERSION = Query("version", "right is only the one that is served")
 _DEPLOYMENT = "deploy/"
 #: In a form these are text as they stand; any other field is JSON.
 _TEXTS = frozenset({"input", "webhook", "user", "prompt_cache_key", "service_tier"})

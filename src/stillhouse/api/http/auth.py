@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
 
 import structlog
 from starlette.datastructures import Headers
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.keys.admin_key import AdminKey
 from stillhouse.api.http import errors as http_errors
+from stillhouse.api.http.access import PathAccess
 from stillhouse.api.http.body_drain import BodyDrainer
 from stillhouse.api.http.drain import Drain
 from stillhouse.errors import (
@@ -40,32 +40,26 @@ class AuthMiddleware:
     taken for it: two requests could have the same.
 
     Args:
-        public_paths: The only paths that are served without a key.
-        public_prefixes: What stands below these is served without a key as well.
-        admin_paths: Those that concern all accounts, so that no customer's key opens them.
+        access: Which credential each path needs.
 
     """
 
     def __init__(  # noqa: PLR0913  (given once, by `create_api`)
         self,
         app: ASGIApp,
+        access: PathAccess,
         *,
         accounts: Accounts,
         admin_key: AdminKey,
         metrics: Metrics,
         drain: Drain,
-        public_paths: Collection[str],
-        public_prefixes: Collection[str] = (),
-        admin_paths: Collection[str] = (),
     ) -> None:
         self._app = app
+        self._access = access
         self._accounts = accounts
         self._admin_key = admin_key
-        self._admin_paths = frozenset(admin_paths) - frozenset(public_paths)
         self._metrics = metrics
         self._drain = drain
-        self._public_paths = frozenset(public_paths)
-        self._public_prefixes = tuple(public_prefixes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; anything else is not spoken here."""
@@ -88,7 +82,7 @@ class AuthMiddleware:
             await send(message)
 
         try:
-            if not self._is_public(scope["path"]):
+            if not self._access.is_public(scope["path"]):
                 await self._authenticate(scope)
             await self._app(scope, body.receive, noting_send)
         except ClientDisconnect:
@@ -104,7 +98,7 @@ class AuthMiddleware:
             await self._refuse(ServingError("Internal error"), scope, body, noting_send)
 
     async def _authenticate(self, scope: Scope) -> None:
-        is_admins = scope["path"] in self._admin_paths
+        is_admins = self._access.is_admins(scope["path"])
         if not is_admins:  # a monitor may watch the end
             self._drain.check()
         secret = _secret_in(Headers(scope=scope))
@@ -115,9 +109,6 @@ class AuthMiddleware:
             raise PermissionDeniedError(
                 f"{scope['path']} is for the operator's admin key, not for an API key."
             )
-
-    def _is_public(self, path: str) -> bool:
-        return path in self._public_paths or path.startswith(self._public_prefixes)
 
     async def _refuse(
         self, error: StillhouseError, scope: Scope, body: BodyDrainer, send: Send

@@ -5,98 +5,35 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NotRequired
+from typing import Any
 
 import msgspec
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 from starlette.requests import Request
 from starlette.responses import Response
-from typing_extensions import TypedDict
 
 import stillhouse
 from stillhouse.api.http import idempotency_header
-from stillhouse.api.openai.chat_response import UsageOut
+from stillhouse.api.http.operation import Access, Operation, Query, declares
+from stillhouse.api.http.routing import ApiRoute, endpoint_route
 
 _REF = "#/components/schemas/{model}"
-_PATH_PARAMETER = re.compile(r"{(\w+)}")
 _ARGUMENT = re.compile(r"^    (\w+): ((?:.|\n(?= {8}))+)", re.MULTILINE)
 #: What stands in a path as one piece; a model's name may hold slashes.
 _IN_ONE_PIECE = frozenset({"api_token"})
 _TEXT: Mapping[str, Any] = {"type": "string"}
 
 
-class ErrorOut(TypedDict):
-    """What went wrong; `param` names the field to blame."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-    usage: NotRequired[UsageOut]
-
-
-class ErrorBodyOut(TypedDict):
-    """The envelope of every error, as OpenAI's clients parse it."""
-
-    error: ErrorOut
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A parameter in the query; `pattern` is a regular expression for all of it."""
-
-    name: str
-    description: str
-    pattern: str | None = None
-    is_required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
+def openapi_document(routes: Sequence[ApiRoute]) -> dict[str, Any]:
     """
-    What one method of one path does.
-
-    Args:
-        path: With its parameters in braces.
-        body: The schema that reads the body; None takes none.
-        answer: The type of the answer; None where it is not JSON.
-        answer_statuses: Those with which the answer comes.
-        event: The type of each event, where it can answer with a stream.
-        error: The envelope of its errors.
-        statuses: Of its refusals.
-        forms: Content types of the body, besides JSON.
-        has_idempotency_key: Whether it is done once, however often it is asked for.
-
-    """
-
-    method: Literal["get", "post", "delete"]
-    path: str
-    summary: str
-    answer: Any = None
-    answer_statuses: tuple[int, ...] = (200,)
-    body: Any = None
-    event: Any = None
-    error: Any = ErrorBodyOut
-    queries: tuple[Query, ...] = ()
-    statuses: tuple[int, ...] = ()
-    forms: tuple[str, ...] = ()
-    has_idempotency_key: bool = False
-    is_public: bool = False
-
-
-def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
-    """
-    The document that describes *operations*.
+    Returns the document that describes the operations of *routes*.
 
     Source:
         OpenAPI Specification 3.1.0.
     """
+    operations = [operation for route in routes for operation in route.operations.values()]
     schemas, definitions = _schemas_of(operations)
-    paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = _describe(operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -105,9 +42,18 @@ def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
             "description": "Your own DeepInfra: metered, OpenAI-compatible inference.",
         },
         "security": [{"bearer": []}, {"xiApiKey": []}, {"xApiKey": []}],
-        "paths": paths,
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
+        "paths": {
+            route.path_format: {
+                method.lower(): _describe(route, operation, schemas)
+                for method, operation in route.operations.items()
+            }
+            for route in routes
+        },
         "components": {
-            "schemas": {name: _emitted(schema) for name, schema in definitions.items()},
+            "schemas": {
+                name: _with_field_descriptions(schema) for name, schema in definitions.items()
+            },
             "headers": _HEADERS,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -118,20 +64,30 @@ def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
 class OpenApi:
-    """The endpoint: the document, encoded once."""
+    """The endpoint that serves the document, encoded once."""
 
-    body: bytes
+    def __init__(self) -> None:
+        self._body = b""
 
-    @classmethod
-    def of(cls, operations: Sequence[Operation]) -> OpenApi:
-        """The endpoint that describes *operations*."""
-        return cls(msgspec.json.encode(openapi_document(operations)))
-
+    @declares(Operation("This document", response=dict[str, Any]))
     async def show(self, _request: Request) -> Response:
-        """The document."""
-        return Response(self.body, media_type="application/json")
+        """Responds with the document."""
+        return Response(self._body, media_type="application/json")
+
+    def describe(self, routes: Sequence[ApiRoute]) -> None:
+        """Encodes the document that describes *routes*."""
+        self._body = msgspec.json.encode(openapi_document(routes))
+
+
+def openapi_route(routes: Sequence[ApiRoute]) -> ApiRoute:
+    """Returns the route that describes *routes* and itself."""
+    openapi = OpenApi()
+    route = endpoint_route(
+        "/openapi.json", tag="Monitoring", access=Access.PUBLIC, GET=openapi.show
+    )
+    openapi.describe([*routes, route])
+    return route
 
 
 Schemas = Mapping[tuple[type, JsonSchemaMode], dict[str, Any]]
@@ -142,7 +98,7 @@ def _schemas_of(operations: Iterable[Operation]) -> tuple[Schemas, dict[str, Any
     for operation in operations:
         if operation.body is not None:
             wanted[operation.body, "validation"] = TypeAdapter(operation.body)
-        for kind in (operation.answer, operation.event, operation.error):
+        for kind in (operation.response, operation.event, operation.error):
             if kind is not None:
                 wanted[kind, "serialization"] = TypeAdapter(kind)
     inputs = [(kind, mode, adapter) for (kind, mode), adapter in wanted.items()]
@@ -150,40 +106,41 @@ def _schemas_of(operations: Iterable[Operation]) -> tuple[Schemas, dict[str, Any
     return schemas, definitions.get("$defs", {})
 
 
-def _emitted(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema whose docstring's arguments stand with the properties that they are about."""
-    said, _, rest = inspect.cleandoc(schema.get("description", "")).partition("\n\nArgs:\n")
+def _with_field_descriptions(schema: dict[str, Any]) -> dict[str, Any]:
+    """Moves the arguments of a schema's docstring to the properties that they describe."""
+    summary, _, rest = inspect.cleandoc(schema.get("description", "")).partition("\n\nArgs:\n")
     arguments = {name: " ".join(text.split()) for name, text in _ARGUMENT.findall(rest)}
     properties = {
         name: {**about, "description": _plain(arguments[name])} if name in arguments else about
         for name, about in schema.get("properties", {}).items()
     }
-    told = schema | ({"description": _plain(said)} if said else {})
-    return told | ({"properties": properties} if properties else {})
+    described = schema | ({"description": _plain(summary)} if summary else {})
+    return described | ({"properties": properties} if properties else {})
 
 
 def _plain(text: str) -> str:
     return text.replace("``", "`")
 
 
-def _describe(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+def _describe(route: ApiRoute, operation: Operation, schemas: Schemas) -> dict[str, Any]:
     described: dict[str, Any] = {
+        "tags": [route.tag],
         "summary": operation.summary,
-        "parameters": _parameters(operation),
-        "responses": _responses(operation, schemas),
+        "parameters": _parameters(route, operation),
+        "responses": _responses(operation, route.access, schemas),
     }
     if operation.body is not None:
         schema = {"schema": schemas[operation.body, "validation"]}
         kinds = ("application/json", *operation.forms)
         described["requestBody"] = {"required": True, "content": dict.fromkeys(kinds, schema)}
-    if operation.is_public:
+    if route.access is Access.PUBLIC:
         described["security"] = []
     return described
 
 
-def _parameters(operation: Operation) -> list[dict[str, Any]]:
+def _parameters(route: ApiRoute, operation: Operation) -> list[dict[str, Any]]:
     return [
-        *(_path_parameter(name) for name in _PATH_PARAMETER.findall(operation.path)),
+        *(_path_parameter(name) for name in route.param_convertors),
         *(_query_parameter(query) for query in operation.queries),
         *([_IDEMPOTENCY_KEY] if operation.has_idempotency_key else ()),
     ]
@@ -240,9 +197,9 @@ def _headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ("x-request-id", *names)}
 
 
-def _responses(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+def _responses(operation: Operation, access: Access, schemas: Schemas) -> dict[str, Any]:
     replayed = ["Idempotent-Replayed"] if operation.has_idempotency_key else []
-    answer = {
+    response = {
         "description": "OK",
         "headers": _headers(*replayed),
         "content": _content(operation, schemas),
@@ -254,15 +211,15 @@ def _responses(operation: Operation, schemas: Schemas) -> dict[str, Any]:
             "headers": _headers(*_HEADERS_OF.get(status, ())),
             "content": content,
         }
-        for status in (*operation.statuses, 500)
+        for status in operation.refusals(access)
     }
-    return {str(status): answer for status in operation.answer_statuses} | refusals
+    return {str(status): response for status in operation.response_statuses} | refusals
 
 
 def _content(operation: Operation, schemas: Schemas) -> dict[str, Any]:
-    if operation.answer is None:
+    if operation.response is None:
         return {"text/plain": {"schema": _TEXT}}
-    content = {"application/json": {"schema": schemas[operation.answer, "serialization"]}}
+    content = {"application/json": {"schema": schemas[operation.response, "serialization"]}}
     if operation.event is None:
         return content
     # OpenAPI 3.1 has no word for the events of a stream. As 3.2 does, this describes each of them.

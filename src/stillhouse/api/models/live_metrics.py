@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from stillhouse.api.http.operation import Operation, declares
+from stillhouse.api.http.routing import json_response
 from stillhouse.telemetry.metrics import Metrics
 
 
@@ -32,6 +33,7 @@ class LiveMetrics:
 
     metrics: Metrics
 
+    @declares(Operation("How much was done in the last minute", response=LiveMetricsOut))
     async def show(self, _request: Request) -> Response:
         """Rates over the last minute."""
         rates = self.metrics.last_minute.rates()
@@ -41,4 +43,4 @@ class LiveMetrics:
             "requests_per_second": rates.requests_per_s,
             "total_tflops": None,
         }
-        return Response(msgspec.json.encode(body), media_type="application/json")
+        return json_response(body)

@@ -10,9 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from stillhouse.api.deepinfra.request import InferenceIn
+from stillhouse.api.deepinfra.request import VERSION, InferenceIn
 from stillhouse.api.deepinfra.response import InferenceOut
-from stillhouse.api.models.model_list import answer_public, max_output_tokens
+from stillhouse.api.http.operation import Operation, declares
+from stillhouse.api.http.routing import json_response
+from stillhouse.api.models.model_list import max_output_tokens
 from stillhouse.api.models.model_tags import tags_of
 from stillhouse.billing.price import Price
 from stillhouse.money import usd
@@ -92,18 +94,37 @@ class ModelCards:
     models: ServedModels
     created: int
 
-    async def list(self, _request: Request) -> Response:
+    @declares(
+        Operation(
+            "The models that are served, in DeepInfra's catalogue", response=list[ModelCardOut]
+        )
+    )
+    async def list_all(self, _request: Request) -> Response:
         """Every model loaded here, by name."""
         cards = [_card(model) for model in self.models]
-        return answer_public(sorted(cards, key=lambda card: card["model_name"]))
+        return json_response(sorted(cards, key=lambda card: card["model_name"]))
 
+    @declares(Operation("The same: all of them are featured", response=list[ModelCardOut]))
+    async def featured(self, request: Request) -> Response:
+        """Responds with the same: all of them are featured."""
+        return await self.list_all(request)
+
+    @declares(
+        Operation(
+            "One model, and what its native endpoint takes",
+            response=ModelInfoOut,
+            queries=(VERSION,),
+            statuses=(404,),
+        )
+    )
     async def show(self, request: Request) -> Response:
         """One model by name or alias; ModelNotFoundError when it or its version is not loaded."""
         version = request.query_params.get("version")
         name = request.path_params["model_name"]
         model = self.models.resolve_model(f"{name}:{version}" if version else name)
-        return answer_public(_info(model, base_url=str(request.base_url)))
+        return json_response(_info(model, base_url=str(request.base_url)))
 
+    @declares(Operation("A model's versions", response=list[VersionOut], statuses=(404,)))
     async def versions(self, request: Request) -> Response:
         """A model's versions: the one that is loaded, or none where the catalogue names none."""
         spec = self.models.resolve_model(request.path_params["model_name"]).chat.spec
@@ -116,7 +137,7 @@ class ModelCards:
                     "uploaded_at": self.created,
                 }
             )
-        return answer_public(versions)
+        return json_response(versions)
 
 
 def _card(model: ServedModel) -> ModelCardOut:

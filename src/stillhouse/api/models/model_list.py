@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from stillhouse.api.http.operation import Operation, Query, declares
+from stillhouse.api.http.routing import json_response
 from stillhouse.api.models.model_tags import tags_of
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import MICROUSD_PER_USD
@@ -69,7 +70,18 @@ class ModelList:
     models: ServedModels
     created: int
 
-    async def list(self, request: Request) -> Response:
+    @declares(
+        Operation(
+            "The models that are served",
+            response=ModelListOut,
+            queries=(
+                Query("filter", "those with metadata, which all have", "^with_meta$"),
+                Query("sort_by", "accepted; the order is by id"),
+            ),
+            statuses=(422,),
+        )
+    )
+    async def list_all(self, request: Request) -> Response:
         """
         Every model loaded here, by id: the order is the same whatever ``sort_by`` names.
 
@@ -84,11 +96,12 @@ class ModelList:
             )
         data = sorted((self._model_out(model) for model in self.models), key=lambda m: m["id"])
         listed: ModelListOut = {"object": "list", "data": data}
-        return answer_public(listed)
+        return json_response(listed)
 
+    @declares(Operation("One model", response=ModelOut, statuses=(404,)))
     async def show(self, request: Request) -> Response:
         """One model by id or alias; ModelNotFoundError when it is not loaded."""
-        return answer_public(
+        return json_response(
             self._model_out(self.models.resolve_model(request.path_params["model"]))
         )
 
@@ -118,8 +131,3 @@ class ModelList:
 def max_output_tokens(model: ServedModel) -> int:
     """Most tokens of an answer where a request names no limit."""
     return min(model.context_length, model.chat.spec.max_output_tokens)
-
-
-def answer_public(content: object) -> Response:
-    """A 200 whose body is *content*."""
-    return Response(msgspec.json.encode(content), media_type="application/json")

@@ -8,7 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from stillhouse.api.models.model_list import answer_public, max_output_tokens
+from stillhouse.api.http.operation import Operation, declares
+from stillhouse.api.http.routing import json_response
+from stillhouse.api.models.model_list import max_output_tokens
 from stillhouse.api.models.model_tags import tags_of
 from stillhouse.money import usd
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
@@ -75,7 +77,12 @@ class OpenRouterModels:
     models: ServedModels
     created: int
 
-    async def list(self, _request: Request) -> Response:
+    @declares(
+        Operation(
+            "The models that are served, as OpenRouter reads them", response=OpenRouterModelListOut
+        )
+    )
+    async def list_all(self, _request: Request) -> Response:
         """
         Every model loaded here.
 
@@ -83,7 +90,7 @@ class OpenRouterModels:
             openrouter.ai, Provider integration, List models endpoint.
         """
         listed: OpenRouterModelListOut = {"data": [self._model_out(m) for m in self.models]}
-        return answer_public(listed)
+        return json_response(listed)
 
     def _model_out(self, model: ServedModel) -> OpenRouterModelOut:
         spec, price = model.chat.spec, model.price

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 import msgspec
 
-from stillhouse.api.bodies.parsed_request import ParsedRequest
 from stillhouse.api.bodies.request_head import RequestHead
+from stillhouse.api.completions.endpoint_spec import COMPLETION_STATUSES, OPENAI_BASES, EndpointSpec
+from stillhouse.api.completions.parsed_request import ParsedRequest
+from stillhouse.api.http.operation import Operation
 from stillhouse.api.openai.chat_request import ChatCompletionIn
-from stillhouse.api.openai.chat_response import completion_out
+from stillhouse.api.openai.chat_response import (
+    ChatCompletionChunkOut,
+    ChatCompletionOut,
+    completion_out,
+)
 from stillhouse.api.openai.chunks import ChunkEncoder
 from stillhouse.api.openai.generation_request import StreamOptions, parse_body
 from stillhouse.types.events import ChoiceAnswer, Finish
@@ -76,3 +82,19 @@ class ChatCompletionWriter:
 
     def _tier_to_echo(self, meta: ResponseMeta) -> str | None:
         return meta.tier.value if self.echoes_tier else None
+
+
+ENDPOINT = EndpointSpec(
+    tuple(f"{base}/chat/completions" for base in OPENAI_BASES),
+    "OpenAI",
+    ID_PREFIX,
+    read_chat_completion,
+    Operation(
+        "A chat completion",
+        body=ChatCompletionIn,
+        response=ChatCompletionOut,
+        event=ChatCompletionChunkOut,
+        statuses=COMPLETION_STATUSES,
+        has_idempotency_key=True,
+    ),
+)

@@ -6,12 +6,18 @@ from dataclasses import dataclass
 
 import msgspec
 
-from stillhouse.api.bodies.parsed_request import ParsedRequest
 from stillhouse.api.bodies.request_head import RequestHead
+from stillhouse.api.completions.endpoint_spec import COMPLETION_STATUSES, OPENAI_BASES, EndpointSpec
+from stillhouse.api.completions.parsed_request import ParsedRequest
+from stillhouse.api.http.operation import Operation
 from stillhouse.api.openai.generation_request import StreamOptions, parse_body
 from stillhouse.api.openai.text_logprobs import TextLogprobs
 from stillhouse.api.openai.text_request import TextCompletionIn
-from stillhouse.api.openai.text_response import TextChunkEncoder, text_completion_out
+from stillhouse.api.openai.text_response import (
+    TextChunkEncoder,
+    TextCompletionOut,
+    text_completion_out,
+)
 from stillhouse.types.events import ChoiceAnswer, Finish
 from stillhouse.types.response_meta import ResponseMeta
 
@@ -80,3 +86,19 @@ class TextCompletionWriter:
 
     def _tier_to_echo(self, meta: ResponseMeta) -> str | None:
         return meta.tier.value if self.echoes_tier else None
+
+
+ENDPOINT = EndpointSpec(
+    tuple(f"{base}/completions" for base in OPENAI_BASES),
+    "OpenAI",
+    ID_PREFIX,
+    read_text_completion,
+    Operation(
+        "A text continued as it stands, without a chat template",
+        body=TextCompletionIn,
+        response=TextCompletionOut,
+        event=TextCompletionOut,
+        statuses=COMPLETION_STATUSES,
+        has_idempotency_key=True,
+    ),
+)

@@ -8,12 +8,28 @@ from typing import Literal
 import msgspec
 from typing_extensions import TypedDict
 
-from stillhouse.api.bodies.parsed_request import ParsedRequest
 from stillhouse.api.bodies.request_head import RequestHead
+from stillhouse.api.completions.endpoint_spec import (
+    COMPLETION_STATUSES,
+    OPENAI_BASES,
+    TOKEN_COUNT_STATUSES,
+    EndpointSpec,
+    TokenCountSpec,
+)
+from stillhouse.api.completions.parsed_request import ParsedRequest
+from stillhouse.api.http.operation import Operation
 from stillhouse.api.openai.generation_request import parse_body
 from stillhouse.api.responses.request import ResponseIn
-from stillhouse.api.responses.response import EchoOut, echo_out, ending_of, output_out, response_out
-from stillhouse.api.responses.stream import ResponseEncoder
+from stillhouse.api.responses.response import (
+    ID_PREFIX,
+    EchoOut,
+    ResponseOut,
+    echo_out,
+    ending_of,
+    output_out,
+    response_out,
+)
+from stillhouse.api.responses.stream import ResponseEncoder, ResponseEventOut
 from stillhouse.types.events import ChoiceAnswer, Finish
 from stillhouse.types.requests import ChatRequest
 from stillhouse.types.response_meta import ResponseMeta
@@ -91,3 +107,31 @@ class ResponsesWriter:
     def event_encoder(self, meta: ResponseMeta) -> ResponseEncoder:
         """What encodes the answer piece by piece."""
         return ResponseEncoder(meta, self.echo)
+
+
+ENDPOINT = EndpointSpec(
+    tuple(f"{base}/responses" for base in OPENAI_BASES),
+    "OpenAI",
+    ID_PREFIX,
+    read_response,
+    Operation(
+        "A response; nothing of it is stored",
+        body=ResponseIn,
+        response=ResponseOut,
+        event=ResponseEventOut,
+        statuses=COMPLETION_STATUSES,
+        has_idempotency_key=True,
+    ),
+)
+TOKEN_COUNT_ENDPOINT = TokenCountSpec(
+    tuple(f"{base}/responses/input_tokens" for base in OPENAI_BASES),
+    "OpenAI",
+    read_prompt,
+    count_out,
+    Operation(
+        "How many tokens a response's input has",
+        body=ResponseIn,
+        response=ResponseTokenCountOut,
+        statuses=TOKEN_COUNT_STATUSES,
+    ),
+)

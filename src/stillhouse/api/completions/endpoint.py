@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from stillhouse.accounts.accounts import Principal
 from stillhouse.api.bodies.body_reader import BodyReader
-from stillhouse.api.bodies.parsed_request import ParsedRequest, ResponseWriter, parse_request
 from stillhouse.api.bodies.request_head import RequestHead
+from stillhouse.api.completions.parsed_request import ParsedRequest, ResponseWriter, parse_request
 from stillhouse.api.http import idempotency_header
 from stillhouse.api.http.sse import EventStream, Header
 from stillhouse.api.server.exchange import STALLED

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.api.completion_endpoint import MAX_WRITE_BYTES, Chunks
+from stillhouse.api.completions.endpoint import MAX_WRITE_BYTES, Chunks
 from stillhouse.api.http.sse import COMMENT, EventStream
 
 OPENING = b"data: opening\n\n"

@@ -1,0 +1,1 @@
+"""Generates completions and counts prompt tokens: the endpoints that all API dialects share."""
