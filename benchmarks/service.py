@@ -34,6 +34,7 @@ import uvloop
 from benchmarks.checkpoints.chat_tokenizer import add_words
 from benchmarks.checkpoints.random_weights import make_checkpoint
 from stillhouse.catalogue.catalogue import Catalogue
+from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.engines.base import GenerateRequest, TokenEngine
 from stillhouse.engines.openvino.engine import openvino_engine
@@ -227,7 +228,7 @@ async def both_sides(model: str, folder: Path) -> AsyncIterator[Sides]:
             {MODEL_1B: tomllib.loads(config.read_text())["models"][MODEL_1B]}
         )
     spec = next(spec for spec in catalogue.specs if spec.id == model_id)
-    chat = ChatModel.load(spec)
+    chat = load_chat_model(spec)
     cache_dir = folder / "home" / "weights"
     settings = EngineSettings(
         checkpoint_dir=chat.checkpoint_path, cache_dir=cache_dir, context_length=chat.context_length

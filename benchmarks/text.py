@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.text.chat_model import ChatModel, Prompt
 from stillhouse.types.messages import Message, Role
@@ -30,8 +31,8 @@ def main() -> None:
     checkpoint = sys.argv[1] if len(sys.argv) > 1 else "demo-r1"
     price = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
     spec = ModelSpec(id="bench/model", family="deepseek_r1", price=price, checkpoint=checkpoint)
-    model = ChatModel.load(spec)
-    print(f"load: {_median_s(lambda: ChatModel.load(spec)) * 1e3:.1f} ms")
+    model = load_chat_model(spec)
+    print(f"load: {_median_s(lambda: load_chat_model(spec)) * 1e3:.1f} ms")
     _measure_encode(model, "one short message", [Message(Role.USER, "Hello!")])
     _measure_encode(model, "one long message", [Message(Role.USER, ANSWER)])
     turns = [

@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from stillhouse.catalogue.catalogue import Catalogue
+from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.text.chat_model import ChatModel
 from stillhouse.types.requests import TextRequest
@@ -24,7 +25,7 @@ def client(server):
 
 @pytest.fixture(scope="module")
 def model() -> ChatModel:
-    return ChatModel.load(Catalogue.load().resolve(DEMO_MODEL, loaded=[DEMO_MODEL]))
+    return load_chat_model(Catalogue.load().resolve(DEMO_MODEL, loaded=[DEMO_MODEL]))
 
 
 def refusal(client, **fields):

@@ -9,6 +9,7 @@ from pathlib import Path
 from stillhouse.app.config import Config
 from stillhouse.billing.ledger import Ledger
 from stillhouse.catalogue.catalogue import Catalogue
+from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
 from stillhouse.engines.worker.frames import Loading
@@ -56,9 +57,11 @@ async def running_models(
 
     """
     catalogue = load_catalogue(config, source)
-    chats = _load_chats(catalogue, config, source)
+    specs = {spec.id: spec for spec in catalogue.specs if spec.id in config.models}
+    base_dir = source and source.parent
+    chats = {id_: load_chat_model(spec, base_dir=base_dir) for id_, spec in specs.items()}
     public_prefixes = _render_public_prefixes(config, source, chats)
-    prices = await ledger.publish_tiers({id_: chat.spec.price for id_, chat in chats.items()})
+    prices = await ledger.publish_tiers({id_: spec.price for id_, spec in specs.items()})
     engines = {}
     async with AsyncExitStack() as stack:
         for model_id, chat in chats.items():
@@ -66,19 +69,15 @@ async def running_models(
             engines[model_id] = await stack.enter_async_context(_running(engine))
         served = {
             model_id: ServedModel(
-                chat, engines[model_id], prices[model_id], public_prefixes[model_id]
+                specs[model_id],
+                chat,
+                engines[model_id],
+                prices[model_id],
+                public_prefixes[model_id],
             )
             for model_id, chat in chats.items()
         }
         yield ServedModels(catalogue, served), engines
-
-
-def _load_chats(catalogue: Catalogue, config: Config, source: Path | None) -> dict[str, ChatModel]:
-    return {
-        spec.id: ChatModel.load(spec, base_dir=source and source.parent)
-        for spec in catalogue.specs
-        if spec.id in config.models
-    }
 
 
 def _render_public_prefixes(
@@ -122,7 +121,7 @@ def _make_engine(
 ) -> WorkerEngine:
     times = config.engine.supervision
     if config.engine.kind == "fake":
-        return fake_engine(_fake_settings(config, home, chat), model=chat.spec.id, timeouts=times)
+        return fake_engine(_fake_settings(config, home, chat), model=chat.model_id, timeouts=times)
     settings = EngineSettings(
         checkpoint_dir=chat.checkpoint_path,
         cache_dir=home / WEIGHTS_FOLDER,
@@ -138,7 +137,7 @@ def _make_engine(
         max_draft_tokens=config.engine.max_draft_tokens,
         num_threads=config.engine.threads,
     )
-    return openvino_engine(settings, model=chat.spec.id, on_progress=on_progress, timeouts=times)
+    return openvino_engine(settings, model=chat.model_id, on_progress=on_progress, timeouts=times)
 
 
 def _fake_settings(config: Config, home: Path, chat: ChatModel) -> FakeSettings:

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from stillhouse.app.config import Config, home_directory, load_config
 from stillhouse.app.models import load_catalogue
+from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.cli.options import ConfigOption, HomeOption
 from stillhouse.errors import StillhouseError
-from stillhouse.text.chat_model import ChatModel
 
 _GIB = 1 << 30
 _MARKS = {"ok": "[green]ok[/green]  ", "note": "[yellow]note[/yellow]", "bad": "[red]bad[/red] "}
@@ -92,7 +92,7 @@ def _look_at_setup(config_path: Path | None, home: Path) -> Iterator[Finding]:
     yield _try(lambda: _check_port(config), f"port {config.server.port} on {config.server.host}")
     for spec in catalogue.specs:
         if spec.id in config.models:
-            yield _try(partial(ChatModel.load, spec), f"model {spec.id}")
+            yield _try(partial(load_chat_model, spec), f"model {spec.id}")
 
 
 def _try(check: Callable[[], object], what: str) -> Finding:

@@ -186,7 +186,7 @@ class _LoadingBar:
 def print_banner(console: Console, service: Service, config: Config, port: int) -> None:
     """Where the service is, which key opens it, and a request ready to paste."""
     url = f"http://{config.server.host}:{port}"
-    names = ", ".join(model.chat.spec.id for model in service.models)
+    names = ", ".join(model.spec.id for model in service.models)
     console.print(f"[bold]stillhouse[/bold] serves {names} on [bold]{url}[/bold]", highlight=False)
     for name, model_id in config.fallback_models.items():
         console.print(
@@ -194,7 +194,7 @@ def print_banner(console: Console, service: Service, config: Config, port: int) 
             highlight=False,
         )
     _print_key(console, service)
-    model = next((model.chat.spec.id for model in service.models), DEMO_MODEL)
+    model = next((model.spec.id for model in service.models), DEMO_MODEL)
     console.print(_curl(url, model), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -84,7 +84,7 @@ class Completion:
         self.meta = ResponseMeta(
             request_id=self.request_id,
             created_s=hold.held.created_at_ms // 1000,
-            model_id=model.chat.spec.id,
+            model_id=model.spec.id,
             tier=hold.price.tier,
             n=len(sequences),
         )

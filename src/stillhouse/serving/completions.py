@@ -125,7 +125,7 @@ class Completions:
         if idempotency_key and (past := await self._find_past(principal, idempotency_key)):
             return Replay(past)
         self._places.refuse_early(
-            model.chat.spec.id, principal.account_id, principal.key_id, request.tier
+            model.spec.id, principal.account_id, principal.key_id, request.tier
         )
         prompt = await self._encode(principal, model, request)
         place = self._places.take(
@@ -136,7 +136,7 @@ class Completions:
                 request.n,
                 len(prompt.token_ids),
             ),
-            model_id=model.chat.spec.id,
+            model_id=model.spec.id,
             engine=model.engine,
             is_fail_fast=request.fail_fast,
         )
@@ -149,7 +149,7 @@ class Completions:
                 grammar=await self._compile(principal, model, request, prompt),
                 cache_salt=principal.cache_salt,
             )
-            fingerprint = Fingerprint(principal.account_id, model.chat.spec.id, sequences[0][0])
+            fingerprint = Fingerprint(principal.account_id, model.spec.id, sequences[0][0])
             self._quarantine.refuse(fingerprint)
             hold = await self._hold(
                 principal, model.prices[request.tier], sequences, idempotency_key
@@ -166,7 +166,7 @@ class Completions:
             quarantine=self._quarantine,
             ledger=self._ledger,
             resolver=self._resolver,
-            watch=RequestMetrics(self._clock, self._metrics, model.chat.spec.id),
+            watch=RequestMetrics(self._clock, self._metrics, model.spec.id),
             is_named=idempotency_key is not None,
             cancel_timeout_s=self._cancel_timeout_s,
         )
@@ -296,7 +296,7 @@ class Completions:
                 self._places.charge_work,
                 principal.account_id,
                 principal.key_id,
-                model.chat.spec.id,
+                model.spec.id,
                 tier=request.tier,
             ),
         )
@@ -319,7 +319,7 @@ class Completions:
         await self._grammars.check(
             constraint.grammar,
             param=constraint.param,
-            owner=self._grammar_work.owner(principal, model.chat.spec.id, request.tier),
+            owner=self._grammar_work.owner(principal, model.spec.id, request.tier),
             tokenizer_json=model.chat.checkpoint_path / "tokenizer.json",
         )
         return Grammar(constraint.grammar, constraint.after_token_id)
@@ -361,7 +361,7 @@ def _sequences(  # noqa: PLR0913  (all that makes up what an engine is asked)
     cache_salt: str,
 ) -> list[tuple[GenerateRequest, OutputParser]]:
     """What the engine is asked for each answer, and what will read it."""
-    sampling = request.sampling.over(model.chat.spec.recommended)
+    sampling = request.sampling.over(model.spec.recommended)
     first = GenerateRequest(
         request_id=request_id,
         prompt_token_ids=prompt.token_ids,
@@ -398,10 +398,10 @@ def _refuse_other_models(
     principal: Principal, request: ChatRequest | TextRequest, model: ServedModel
 ) -> None:
     # A key for a model that another one stands in for may use what it is answered by.
-    if not principal.may_use(model.chat.spec.id) and not principal.may_use(request.model):
+    if not principal.may_use(model.spec.id) and not principal.may_use(request.model):
         allowed = ", ".join(sorted(principal.allowed_models or ())) or "none"
         raise PermissionDeniedError(
-            f"This API key is not for {model.chat.spec.id}; the models that it may use: {allowed}"
+            f"This API key is not for {model.spec.id}; the models that it may use: {allowed}"
         )
 
 

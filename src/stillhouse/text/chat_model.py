@@ -7,12 +7,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from stillhouse.catalogue.model_spec import ModelSpec
-from stillhouse.checkpoints.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from stillhouse.checkpoints.checkpoint import Checkpoint
 from stillhouse.clock import Clock
-from stillhouse.errors import ConfigError, ContextLengthError, InvalidRequestError
+from stillhouse.errors import ContextLengthError, InvalidRequestError
 from stillhouse.text.families import FAMILIES
 from stillhouse.text.grammar.constraints import format_constraint, tool_call_constraint
 from stillhouse.text.grammar.grammar import write_grammar
@@ -52,6 +50,26 @@ class Prompt:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatModelSettings:
+    """
+    Settings of a chat model that its checkpoint does not hold.
+
+    Args:
+        model_id: For messages.
+        family: The name of an entry of `FAMILIES`.
+        context_length: The most tokens of prompt and answer together; None takes the checkpoint's.
+        reasoning_in_content: Writes reasoning into the content, between its tags, as DeepInfra did
+            before August 2025; otherwise it is separate.
+
+    """
+
+    model_id: str
+    family: str
+    context_length: int | None = None
+    reasoning_in_content: bool = False
+
+
 class ChatModel:
     """
     A loaded model's words: conversations to tokens, and tokens back to words.
@@ -59,13 +77,15 @@ class ChatModel:
     Holds no state of any request, so that one serves all, from any thread.
     """
 
-    def __init__(self, spec: ModelSpec, checkpoint: Checkpoint, clock: Clock | None) -> None:
-        self.spec = spec
+    def __init__(
+        self, checkpoint: Checkpoint, settings: ChatModelSettings, *, clock: Clock | None = None
+    ) -> None:
+        self.model_id = settings.model_id
         self.checkpoint_path = checkpoint.path
         self.context_length = min(
-            checkpoint.context_length, spec.context_length or checkpoint.context_length
+            checkpoint.context_length, settings.context_length or checkpoint.context_length
         )
-        self._family = FAMILIES[spec.family]
+        self._family = FAMILIES[settings.family]
         source = str(checkpoint.path / "tokenizer.json")
         self._tokenizer = Tokenizer(checkpoint.tokenizer_json, source=source)
         self._longest_token_bytes = max(map(len, self._tokenizer.token_bytes.values()))
@@ -74,7 +94,7 @@ class ChatModel:
         )
         self._tags = tag_ids(self._family, self._tokenizer, source=source)
         reasoning = self._family.reasoning
-        self._inline_tags = reasoning.tags if reasoning and spec.reasoning_in_content else None
+        self._inline_tags = reasoning.tags if reasoning and settings.reasoning_in_content else None
         self._call_tags = call_tags(self._family, self._tokenizer)
         # Without tools in a request, what looks like a call is content.
         self._shown_bytes = {
@@ -92,30 +112,7 @@ class ChatModel:
             special_tokens=checkpoint.special_tokens,
             clock=clock,
         )
-        self._conversations = ConversationWriter(template, self._family, model_id=spec.id)
-
-    @classmethod
-    def load(
-        cls, spec: ModelSpec, *, clock: Clock | None = None, base_dir: Path | None = None
-    ) -> ChatModel:
-        """
-        Read what turns words into tokens and back; the weights are the engine's business.
-
-        Args:
-            clock: For templates that write the date; None refuses those.
-            base_dir: Where a relative checkpoint path starts; None: the working directory.
-
-        Raises:
-            ConfigError: The catalogue entry names no checkpoint.
-            CheckpointError: Files are missing or not what they should be.
-
-        """
-        if spec.checkpoint is None:
-            raise ConfigError(
-                f'models."{spec.id}".checkpoint is missing; right would be the folder of its files'
-            )
-        path = find_checkpoint(spec.checkpoint, base_dir=base_dir)
-        return cls(spec, read_checkpoint(path), clock)
+        self._conversations = ConversationWriter(template, self._family, model_id=settings.model_id)
 
     @property
     def max_prompt_tokens(self) -> int:

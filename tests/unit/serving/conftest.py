@@ -15,6 +15,7 @@ from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.catalogue.catalogue import Catalogue
+from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.clock import FrozenClock
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
@@ -174,7 +175,7 @@ def catalogue() -> Catalogue:
 
 @pytest.fixture(scope="session")
 def chat(catalogue: Catalogue) -> ChatModel:
-    return ChatModel.load(catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL]))
+    return load_chat_model(catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL]))
 
 
 @pytest.fixture
@@ -220,7 +221,9 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
         past_requests = PastRequests(database, clock)
         prices = await ledger.publish_tiers({DEMO_MODEL: TARIFF})
         account_id, key_id = await database.write(insert_customer("customer"))
-        model = ServedModel(chat, engine, prices[DEMO_MODEL])
+        model = ServedModel(
+            catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL]), chat, engine, prices[DEMO_MODEL]
+        )
         completions = Completions(
             models=ServedModels(catalogue, {DEMO_MODEL: model}),
             ledger=ledger,

@@ -7,6 +7,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.text.chat_model import ChatModel, Prompt
 from stillhouse.types.messages import Message, Role, Tool, ToolCall
@@ -142,7 +143,7 @@ def load(
     path: Path, *, family: str = "deepseek_r1", context_length: int | None = None
 ) -> ChatModel:
     """The model of that folder."""
-    return ChatModel.load(spec(path, family=family, context_length=context_length))
+    return load_chat_model(spec(path, family=family, context_length=context_length))
 
 
 def system(text: str) -> Message:

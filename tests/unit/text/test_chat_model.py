@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.errors import (
     CheckpointError,
@@ -154,7 +155,7 @@ def test_short_messages_count_with_the_tags_around_them(short_model, texts):
 def test_of_what_is_far_too_long_a_part_is_tokenised(short_model, is_chat):
     """Not the rest, which would take seconds and most of a gigabyte."""
     text = "Mary had a little lamb. " * 20_000
-    request = chat(user(text)) if is_chat else TextRequest(short_model.spec.id, prompt=text)
+    request = chat(user(text)) if is_chat else TextRequest(short_model.model_id, prompt=text)
     tokenised = []
     encode = OurTokenizer.encode
 
@@ -254,7 +255,7 @@ def test_entry_without_a_checkpoint_is_refused():
     )
 
     with pytest.raises(ConfigError, match=r'models\."a/b"\.checkpoint is missing'):
-        ChatModel.load(entry)
+        load_chat_model(entry)
 
 
 def test_relative_checkpoint_starts_at_the_given_folder(tmp_path, tokenizer):
@@ -262,7 +263,7 @@ def test_relative_checkpoint_starts_at_the_given_folder(tmp_path, tokenizer):
     write_checkpoint(tmp_path / "here", tokenizer)
     entry = replace(spec(tmp_path), checkpoint="here")
 
-    model = ChatModel.load(entry, base_dir=tmp_path)
+    model = load_chat_model(entry, base_dir=tmp_path)
 
     assert (tmp_path / "here").resolve() == model.checkpoint_path
 
@@ -285,7 +286,7 @@ def test_reply_starts_where_the_prompt_ends(r1_model, tokenizer):
 def test_reasoning_can_be_told_in_the_content(tmp_path, tokenizer):
     """A catalogue entry can ask for DeepInfra's older way, with the tags in the content."""
     entry = replace(spec(write_checkpoint(tmp_path, tokenizer)), reasoning_in_content=True)
-    model = ChatModel.load(entry)
+    model = load_chat_model(entry)
     request = chat(user("Hello!"))
     parser = model.output_parser(model.encode_prompt(request), request, request_id="r")
     ids = tokenizer.encode(f"Let me think.{CLOSE_THINK}Hello!", add_special_tokens=False).ids

@@ -127,7 +127,7 @@ class ModelCards:
     @declares(Operation("A model's versions", response=list[VersionOut], statuses=(404,)))
     async def versions(self, request: Request) -> Response:
         """A model's versions: the one that is loaded, or none where the catalogue names none."""
-        spec = self.models.resolve_model(request.path_params["model_name"]).chat.spec
+        spec = self.models.resolve_model(request.path_params["model_name"]).spec
         versions: list[VersionOut] = []
         if spec.version is not None:
             versions.append(
@@ -141,14 +141,14 @@ class ModelCards:
 
 
 def _card(model: ServedModel) -> ModelCardOut:
-    spec = model.chat.spec
+    spec = model.spec
     return {
         "model_name": spec.id,
         "type": _TEXT_GENERATION,
         "reported_type": _TEXT_GENERATION,
         "description": spec.description,
         "cover_img_url": None,
-        "tags": tags_of(model.chat.spec),
+        "tags": tags_of(model.spec),
         "pricing": _pricing(model.price),
         "max_tokens": model.context_length,
         "replaced_by": None,
@@ -162,7 +162,7 @@ def _card(model: ServedModel) -> ModelCardOut:
 
 
 def _info(model: ServedModel, *, base_url: str) -> ModelInfoOut:
-    spec = model.chat.spec
+    spec = model.spec
     return {
         **_card(model),
         "version": spec.version,

@@ -106,7 +106,7 @@ class ModelList:
         )
 
     def _model_out(self, model: ServedModel) -> ModelOut:
-        spec = model.chat.spec
+        spec = model.spec
         return {
             "id": spec.id,
             "object": "model",
@@ -123,11 +123,11 @@ class ModelList:
                     "output_tokens": model.price.output_picousd / MICROUSD_PER_USD,
                     "cache_read_tokens": model.price.cached_input_picousd / MICROUSD_PER_USD,
                 },
-                "tags": tags_of(model.chat.spec),
+                "tags": tags_of(model.spec),
             },
         }
 
 
 def max_output_tokens(model: ServedModel) -> int:
     """Most tokens of an answer where a request names no limit."""
-    return min(model.context_length, model.chat.spec.max_output_tokens)
+    return min(model.context_length, model.spec.max_output_tokens)

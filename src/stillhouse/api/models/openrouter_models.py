@@ -93,7 +93,7 @@ class OpenRouterModels:
         return json_response(listed)
 
     def _model_out(self, model: ServedModel) -> OpenRouterModelOut:
-        spec, price = model.chat.spec, model.price
+        spec, price = model.spec, model.price
         tags = tags_of(spec)
         return {
             "id": spec.id,

@@ -59,7 +59,7 @@ def _prefix(chat: ChatModel, system: str) -> tuple[int, ...]:
     prefix = _common(*prompts)
     if len(prefix) <= len(_common(bare, prefix)):
         raise ConfigError(
-            f"public_prefixes: the prompts of {chat.spec.id} do not begin with the system message "
+            f"public_prefixes: the prompts of {chat.model_id} do not begin with the system message "
             f"{_shortened(system)!r}; right would be a text that its chat template puts first"
         )
     return prefix
@@ -73,10 +73,10 @@ def _conversations(system: str) -> Iterable[tuple[Message, ...]]:
 
 def _token_ids(chat: ChatModel, messages: tuple[Message, ...]) -> list[int]:
     try:
-        return chat.encode_prompt(ChatRequest(chat.spec.id, messages)).token_ids
+        return chat.encode_prompt(ChatRequest(chat.model_id, messages)).token_ids
     except RequestError as error:
         raise ConfigError(
-            f"public_prefixes: {chat.spec.id} cannot take a system message: {error.message}"
+            f"public_prefixes: {chat.model_id} cannot take a system message: {error.message}"
         ) from error
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stillhouse.billing.price import Price
 from stillhouse.catalogue.catalogue import Catalogue
+from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.engines.base import TokenEngine
 from stillhouse.serving.registry.public_prefixes import NO_PUBLIC_PREFIXES, PublicPrefixes
 from stillhouse.text.chat_model import ChatModel, Prompt
@@ -28,6 +29,7 @@ class ServedModel:
 
     """
 
+    spec: ModelSpec
     chat: ChatModel
     engine: TokenEngine
     prices: Mapping[ServiceTier, Price]
@@ -47,7 +49,7 @@ class ServedModel:
         """How many tokens the request may generate: its own wish, within the context."""
         room = self.context_length - len(prompt.token_ids)
         wish = request.max_tokens
-        return min(room, self.chat.spec.max_output_tokens if wish is None else wish)
+        return min(room, self.spec.max_output_tokens if wish is None else wish)
 
 
 class ServedModels:

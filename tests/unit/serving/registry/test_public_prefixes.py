@@ -8,7 +8,7 @@ from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.checkpoints.checkpoint import read_checkpoint
 from stillhouse.errors import ConfigError
 from stillhouse.serving.registry.public_prefixes import PublicPrefixes
-from stillhouse.text.chat_model import ChatModel
+from stillhouse.text.chat_model import ChatModel, ChatModelSettings
 from stillhouse.types.messages import Message, Role
 from stillhouse.types.requests import ChatRequest
 
@@ -86,12 +86,10 @@ async def test_the_engine_is_told(serving, prefixes):
     ],
     ids=["left out", "last", "refused"],
 )
-def test_a_model_without_a_system_message_at_its_beginning(catalogue, chat, template):
+def test_a_model_without_a_system_message_at_its_beginning(chat, template):
     """A template that leaves it out, puts it last or refuses it cannot share one."""
     checkpoint = read_checkpoint(chat.checkpoint_path)
-    spec = catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL])
-    plain = ChatModel(
-        replace(spec, family="plain"), replace(checkpoint, chat_template=template), None
-    )
+    settings = ChatModelSettings(model_id=DEMO_MODEL, family="plain")
+    plain = ChatModel(replace(checkpoint, chat_template=template), settings)
     with pytest.raises(ConfigError, match="public_prefixes"):
         PublicPrefixes.render(plain, [SHORT])
