@@ -1,4 +1,4 @@
-"""Time as a dependency, so that tests can freeze it. Nothing else reads the system's clock."""
+"""Provides time as a dependency that tests can freeze; no other module reads the system clock."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What time it is: `now_ms` for what is stored or shown, `monotonic_s` for durations."""
+    """Tells the time: `now_ms` for stored or shown times, `monotonic_s` for durations."""
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970-01-01 UTC."""
+        """Return milliseconds since 1970-01-01 UTC."""
         ...
 
     def monotonic_s(self) -> float:
-        """Seconds from an arbitrary start that never jump back."""
+        """Return seconds from an arbitrary start; they never decrease."""
         ...
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """Reads the machine's clock."""
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970-01-01 UTC."""
+        """Return milliseconds since 1970-01-01 UTC."""
         return time.time_ns() // 1_000_000
 
     def monotonic_s(self) -> float:
-        """Seconds from an arbitrary start that never jump back."""
+        """Return seconds from an arbitrary start; they never decrease."""
         return time.monotonic()
 
 
 class FrozenClock:
-    """A clock that moves only when told to."""
+    """Stands still until `advance` moves it."""
 
     def __init__(self, now_ms: int = 1_750_000_000_000) -> None:
         self._now_ms = now_ms
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970-01-01 UTC."""
+        """Return milliseconds since 1970-01-01 UTC."""
         return self._now_ms
 
     def monotonic_s(self) -> float:
-        """Seconds from an arbitrary start that never jump back."""
+        """Return seconds from an arbitrary start; they never decrease."""
         return self._now_ms / 1000
 
     def advance(self, seconds: float) -> None:

@@ -1,17 +1,17 @@
 """
-Every error that stillhouse raises on purpose, as one tree.
+Defines every error that stillhouse raises on purpose, as one tree.
 
     StillhouseError                    never raised itself
       RequestError                     the caller must change something
         InvalidRequestError            a field has a value that cannot be honoured
           BodyTooLargeError            the body has more bytes than allowed
           BodyTooSlowError             the body did not come in the time allowed
-          MalformedRequestError        what came is not an HTTP request, or not only one
+          MalformedRequestError        the bytes are not one HTTP request
           HeadTooLargeError            the head has more bytes or lines than allowed
           TargetTooLongError           the path with its query is longer than allowed
           HeadTooSlowError             the head did not come in the time allowed
-          UnsupportedFeatureError      the model cannot do what is asked for
-          NameTakenError               something of this name exists already
+          UnsupportedFeatureError      the model does not support the feature
+          NameTakenError               the name is taken
           KeyNotFoundError             no live key has this name or id, or several have
           TooManyKeysError             the account has as many keys as it may have
           ContextLengthError           the prompt does not fit into the model's context
@@ -22,26 +22,26 @@ Every error that stillhouse raises on purpose, as one tree.
         PermissionDeniedError          the key is right, but not for this
         ModelNotFoundError             no such model is served here
         InsufficientFundsError         the balance or spending limit does not cover the request
-        RateLimitError                 too much at once for this key
+        RateLimitError                 the account or its key sends too much
         IdempotencyConflictError       the first request with the Idempotency-Key is still running
-      ServingError                     ours to mend; the same request may succeed later
-        OverloadedError                every slot and every place in the queue is taken
+      ServingError                     the fault is ours; the same request may succeed later
+        OverloadedError                every slot is taken, and the queue is full
         EngineUnavailableError         the engine is starting, restarting or stopped
         EngineCrashedError             the engine died while it worked on the request
         StoreUnavailableError          the ledger cannot be written now
-      OperatorError                    whoever runs stillhouse must change something
+      OperatorError                    the operator must change something
         ConfigError                    a file or setting is wrong
-        CheckpointError                a model's files are missing or not what they should be
+        CheckpointError                a model's files are missing or wrong
         AddressInUseError              another program listens on the port
 
-How each becomes an HTTP status is the business of ``api/http/errors.py`` alone.
+``api/http/errors.py`` alone maps each error to an HTTP status.
 """
 
 from __future__ import annotations
 
 
 class StillhouseError(Exception):
-    """Never raised itself: the root of everything raised on purpose."""
+    """The root of every error that is raised on purpose; never raised itself."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ class RequestError(StillhouseError):
 
 
 class InvalidRequestError(RequestError):
-    """A field has a value that cannot be honoured; `param` names it where one is to blame."""
+    """A field has a value that cannot be honoured; `param` names it, if one field is at fault."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -69,7 +69,7 @@ class BodyTooSlowError(InvalidRequestError):
 
 
 class MalformedRequestError(InvalidRequestError):
-    """What came is not an HTTP request, or could be read as two different ones."""
+    """The bytes are not an HTTP request, or can be read as two different ones."""
 
 
 class HeadTooLargeError(InvalidRequestError):
@@ -85,11 +85,11 @@ class HeadTooSlowError(InvalidRequestError):
 
 
 class UnsupportedFeatureError(InvalidRequestError):
-    """The model cannot do what is asked for, however it is asked."""
+    """The model does not support the requested feature."""
 
 
 class NameTakenError(InvalidRequestError):
-    """Something of this name exists already."""
+    """The name is taken."""
 
 
 class ContextLengthError(InvalidRequestError):
@@ -137,7 +137,7 @@ class InsufficientFundsError(RequestError):
 
 
 class RateLimitError(RequestError):
-    """Too much at once for this key; `retry_after_s` says when to come back."""
+    """The account or its key sends too much; the limit admits it again after `retry_after_s`."""
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
@@ -145,7 +145,7 @@ class RateLimitError(RequestError):
 
 
 class ServingError(StillhouseError):
-    """Ours to mend: the same request may succeed later."""
+    """The fault is ours; the same request may succeed later."""
 
 
 class IdempotencyMismatchError(InvalidRequestError):
@@ -157,7 +157,7 @@ class IdempotencyConflictError(RequestError):
 
 
 class OverloadedError(ServingError):
-    """Every slot and every place in the queue is taken."""
+    """Every slot is taken, and the queue is full."""
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
@@ -165,7 +165,7 @@ class OverloadedError(ServingError):
 
 
 class EngineUnavailableError(ServingError):
-    """The engine is starting, restarting or stopped; `retry_after_s` says when to come back."""
+    """The engine is starting, restarting or stopped; a retry makes sense after `retry_after_s`."""
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -185,7 +185,7 @@ class RequestTooLargeForEngineError(InvalidRequestError):
 
 
 class QuarantinedRequestError(InvalidRequestError):
-    """The engine has crashed more than once while it worked on just this; it is not tried again."""
+    """The engine crashed on this request more than once; the gateway does not retry it."""
 
 
 class StoreUnavailableError(ServingError):
@@ -193,7 +193,7 @@ class StoreUnavailableError(ServingError):
 
 
 class OperatorError(StillhouseError):
-    """Whoever runs stillhouse must change something."""
+    """The operator must change something."""
 
 
 class ConfigError(OperatorError):
@@ -201,7 +201,7 @@ class ConfigError(OperatorError):
 
 
 class CheckpointError(OperatorError):
-    """A model's files are missing or not what they should be."""
+    """A model's files are missing or wrong."""
 
 
 class AddressInUseError(OperatorError):

@@ -1,4 +1,4 @@
-"""Background loops under one supervisor: logged, restarted with back-off, and seen by monitors."""
+"""Supervises background loops: logs and restarts them, and reports their faults to monitors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stillhouse.errors import StillhouseError
 
 log = structlog.get_logger()
 
-#: The pause behind a first failure; doubled with every failure in a row.
+#: The pause after the first failure; every further one in a row doubles it.
 FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 60.0
 
-#: A loop that is overdue by more than this does not turn any more.
+#: A loop that is overdue by more than this counts as stopped.
 _GRACE_S = 5.0
 
 _MAX_REASON_CHARS = 200
@@ -28,13 +28,13 @@ _MAX_REASON_CHARS = 200
 @dataclass(frozen=True, slots=True)
 class Loop:
     """
-    Something that is done again and again.
+    Describes work that repeats.
 
     Args:
         work: One round.
-        interval_s: From the end of a round to the beginning of the next one.
-        timeout_s: A round that takes longer is cancelled, and has failed.
-        is_vital: Whether a server is not ready while it fails.
+        interval_s: Time from the end of a round to the beginning of the next one.
+        timeout_s: A longer round is cancelled, and counts as failed.
+        is_vital: Whether the server is not ready while the loop fails.
 
     """
 
@@ -45,23 +45,23 @@ class Loop:
     is_vital: bool = True
 
     def delay_s(self, num_failures: int) -> float:
-        """The pause before the next round, after *num_failures* in a row."""
+        """Return the pause before the next round, after *num_failures* in a row."""
         if not num_failures:
             return self.interval_s
-        # A failed round is never tried more rarely than one that went well.
+        # A failed round repeats at least as often as a successful one.
         doubled_s = math.ldexp(FIRST_DELAY_S, min(num_failures - 1, 16))
         return min(doubled_s, MAX_DELAY_S, self.interval_s)
 
 
 class BackgroundLoops:
     """
-    Runs every loop of a process until it is left; each loop is a task of its own.
+    Runs the loops of a process, each in its own task, until the context ends.
 
-    A round that raises is logged and tried again. A loop whose task ends all the same is started
-    again. `faults` names the loops that fail or do not turn, for as long as they do.
+    A round that raises is logged and repeated. A loop whose task ends is restarted. `faults` names
+    the loops that fail or have stopped.
 
     Args:
-        clock: Says how long ago a round was.
+        clock: Measures the time since the last round.
 
     """
 
@@ -72,7 +72,7 @@ class BackgroundLoops:
 
     def start(self, loop: Loop) -> None:
         """
-        Run *loop* from now on; its first round comes after its interval.
+        Run *loop* from now on; its first round begins after its interval.
 
         Raises:
             ValueError: A loop of this name runs.
@@ -84,7 +84,7 @@ class BackgroundLoops:
         self._spawn(self._runs[loop.name])
 
     def faults(self, *, only_vital: bool = False) -> dict[str, str]:
-        """What is wrong with the loops that fail or are overdue, by their names."""
+        """Return the faults of loops that fail or are overdue, by name."""
         return {
             name: fault
             for name, run in self._runs.items()
@@ -92,7 +92,7 @@ class BackgroundLoops:
         }
 
     async def close(self) -> None:
-        """End all loops, and wait until they have ended."""
+        """Stop all loops, and wait for their end."""
         self._is_closing = True
         tasks = [run.task for run in self._runs.values() if run.task is not None]
         for task in tasks:
@@ -118,7 +118,7 @@ class BackgroundLoops:
 
 
 class _Run:
-    """A loop that runs, and how its last rounds went; only its task and the supervisor write."""
+    """Keeps a running loop with the results of its last rounds."""
 
     def __init__(self, loop: Loop, clock: Clock) -> None:
         self.loop = loop
@@ -130,12 +130,12 @@ class _Run:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with it now; None while nothing is."""
+        """Its present fault, or None."""
         if self._num_failures:
             return f"fails, {self._num_failures} times in a row: {self._reason}"
         silent_s = self._clock.monotonic_s() - self._last_end_s
         if silent_s > self.loop.interval_s + self.loop.timeout_s + _GRACE_S:
-            return f"has not gone round for {silent_s:.0f} s"
+            return f"has been silent for {silent_s:.0f} s"
         return None
 
     async def go_round(self) -> None:
@@ -146,18 +146,18 @@ class _Run:
                     await self.loop.work()
             except TimeoutError:
                 self.failed(TimeoutError(f"a round took longer than {self.loop.timeout_s:g} s"))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the loop goes on
+            except Exception as error:  # noqa: BLE001 - the loop survives any fault
                 self.failed(error)
             else:
                 self._succeeded()
 
     def failed(self, error: BaseException) -> None:
-        """Write down a round that failed, and the task that ended with it."""
+        """Record a failed round, or the end of the task."""
         self._num_failures += 1
         self._last_end_s = self._clock.monotonic_s()
-        if isinstance(error, StillhouseError):  # foreseen, so where it was raised says nothing
+        if isinstance(error, StillhouseError):  # foreseen, so a trace adds nothing
             self._reason, trace = error.message[:_MAX_REASON_CHARS], None
-        else:  # monitors need no key, so they are told no more than that
+        else:  # monitors need no key, so they see the type alone
             self._reason, trace = f"{type(error).__name__}; the log says more", error
         log.error(
             "background_loop_failed",

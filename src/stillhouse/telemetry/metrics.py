@@ -1,4 +1,4 @@
-"""Every metric, in one place: Prometheus' own, and what the last minute was like."""
+"""Defines every Prometheus metric, and the rates of the last minute."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 3
 
 class Metrics:
     """
-    The metrics of one server; each has its own registry, so that tests can run many.
+    Holds the metrics of one server in a registry of its own, so that tests can run many.
 
     Args:
-        clock: For the last minute's rates; None is the machine's own.
+        clock: Clock of the last minute's rates; None takes the machine's.
 
     """
 
@@ -51,19 +51,19 @@ class Metrics:
         )
         self.outstanding = Gauge(
             "stillhouse_outstanding_requests",
-            "Completions that are not settled yet, waiting ones among them",
+            "Completions that are not settled yet, including waiting ones",
             ["model"],
             registry=self.registry,
         )
         self.waiting = Gauge(
             "stillhouse_waiting_requests",
-            "Completions that wait for their turn at an engine",
+            "Completions in the queue of an engine",
             ["model", "tier"],
             registry=self.registry,
         )
         self.queue_s = Histogram(
             "stillhouse_time_in_queue_seconds",
-            "How long completions waited for their turn",
+            "Time of completions in the queue",
             ["model", "tier"],
             buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
@@ -76,7 +76,7 @@ class Metrics:
         )
         self.first_token_s = Histogram(
             "stillhouse_time_to_first_token_seconds",
-            "From the request's arrival in serving to its first token",
+            "Time from a request's arrival to its first token",
             ["model"],
             buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
@@ -101,7 +101,7 @@ class Metrics:
 
         self.grammar_s = Summary(
             "stillhouse_grammar_compile_seconds",
-            "How long grammars were compiled; where is check (before admission) or engine",
+            "Time of grammar compilations; where is check (before admission) or engine",
             ["model", "where"],
             registry=self.registry,
         )
@@ -112,13 +112,13 @@ class Metrics:
         )
 
     def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
 @dataclass(slots=True)
 class _Second:
-    """What happened within one second of the clock."""
+    """Counts the events of one second of the clock."""
 
     number: int = -1
     num_requests: int = 0
@@ -130,7 +130,7 @@ class _Second:
 @dataclass(frozen=True, slots=True)
 class MinuteRates:
     """
-    What the last minute was like.
+    The rates of the last minute.
 
     Args:
         first_token_s: Mean wait for a first token; None where no request had one.
@@ -144,7 +144,7 @@ class MinuteRates:
 
 
 class LastMinute:
-    """Sums over the last sixty whole seconds, in a ring of as many places and one for now."""
+    """Sums over the last sixty whole seconds, in a ring of sixty-one entries."""
 
     _SECONDS = 60
 
@@ -157,7 +157,7 @@ class LastMinute:
         self._now().num_requests += 1
 
     def record_first_token(self, waited_s: float) -> None:
-        """Take into account how long a request has waited for its first token."""
+        """Count a first token and its wait."""
         now = self._now()
         now.num_waits += 1
         now.waits_s += waited_s
@@ -167,7 +167,7 @@ class LastMinute:
         self._now().num_tokens[model_id] += count
 
     def rates(self) -> MinuteRates:
-        """The rates of the sixty seconds before this one."""
+        """Return the rates of the sixty seconds before this one."""
         now = self._second_number()
         past = [second for second in self._ring if now - self._SECONDS <= second.number < now]
         num_waits = sum(second.num_waits for second in past)
@@ -181,10 +181,10 @@ class LastMinute:
 
     def _now(self) -> _Second:
         number = self._second_number()
-        place = number % len(self._ring)
-        if self._ring[place].number != number:
-            self._ring[place] = _Second(number)
-        return self._ring[place]
+        index = number % len(self._ring)
+        if self._ring[index].number != number:
+            self._ring[index] = _Second(number)
+        return self._ring[index]
 
     def _second_number(self) -> int:
         return int(self._clock.monotonic_s())

@@ -98,7 +98,7 @@ async def test_a_loop_that_does_not_turn_is_named():
         after = background.faults()
 
     assert before == {}
-    assert after == {"leases": "has not gone round for 21 s"}
+    assert after == {"leases": "has been silent for 21 s"}
 
 
 async def test_a_round_that_hangs_is_cancelled():
