@@ -40,7 +40,7 @@ from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.registry.served_model import ServedModels
 from stillhouse.serving.revocation import RevocationCheck
-from stillhouse.serving.settlement import SettlementRetrier
+from stillhouse.serving.settlement import PendingSettlements
 from stillhouse.telemetry.background import BackgroundLoops
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.grammar.compiler import GrammarCompiler
@@ -171,7 +171,7 @@ def _completions(  # noqa: PLR0913  (what a completion needs)
         threads=FairThreadPool(config.bodies.tokenizer_threads, services.clock),
         grammars=grammars,
         quarantine=Quarantine(services.clock, quarantine_s=config.engine.supervision.quarantine_s),
-        resolver=SettlementRetrier(patience_s=config.server.ledger_patience_s),
+        settlements=PendingSettlements(cost_timeout_s=config.server.ledger_patience_s),
         clock=services.clock,
         metrics=metrics,
         cancel_timeout_s=config.engine.supervision.cancel_timeout_s,

@@ -36,8 +36,11 @@ from stillhouse.types.usage import TokenUsage
 
 logger = logging.getLogger(__name__)
 
-#: A moment's trouble costs a moment; a minute's trouble is tried through once a second.
-_RETRY_DELAYS_S = (0.05, 0.1, 0.2, 0.5, *[1.0] * 60)
+#: A short outage delays a settlement by little; a long one is retried once a second.
+_FIRST_RETRY_DELAY_S, _MAX_RETRY_DELAY_S = 0.05, 1.0
+
+#: How long the hold of a cancelled caller is retried before the next sweep has to find it.
+_VOID_CANCELLED_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +269,8 @@ class Ledger:
         """
         Charge what was used and give back the rest of the hold.
 
-        What was generated must be charged, so while the ledger cannot be written this tries again,
-        for a minute.
+        What was generated must be charged, so while the ledger cannot be written this tries again
+        until it can; a caller that must not wait for that cancels it.
 
         Args:
             answer: What the client is told, where it named its request: kept for repetitions. None
@@ -279,7 +282,7 @@ class Ledger:
 
         Raises:
             ValueError: *usage* cannot be, such as a negative count; the hold stays.
-            StoreUnavailableError: The ledger could not be written for a minute; the hold stays.
+            StoreUnavailableError: The ledger was closed first; the hold stays.
 
         """
         due_picousd = hold.price.cost_picousd(usage)
@@ -317,7 +320,7 @@ class Ledger:
             usage: What was generated all the same, for the record; None when nobody knows.
 
         Raises:
-            StoreUnavailableError: The ledger could not be written for a minute; the hold stays.
+            StoreUnavailableError: The ledger was closed first; the hold stays.
 
         """
         resolution = Resolution(
@@ -443,12 +446,16 @@ class Ledger:
             answer=answer,
             shared_limits=self._shared_limits,
         )
-        cost_picousd = await self._write_at_last(resolve, hold.held)
+        cost_picousd = await self._write_until_done(resolve, hold.held)
         self._leases.end(hold.held.number)
         return cost_picousd
 
-    async def _write_at_last(self, resolve: Callable[[Connection], int], held: HeldRequest) -> int:
-        for delay_s in _RETRY_DELAYS_S:
+    async def _write_until_done(
+        self, resolve: Callable[[Connection], int], held: HeldRequest
+    ) -> int:
+        """Retry a write until it succeeds, the caller is cancelled or the database is closed."""
+        delay_s = _FIRST_RETRY_DELAY_S
+        while True:
             try:
                 return await self._database.write(resolve)
             except StoreUnavailableError as error:
@@ -460,21 +467,22 @@ class Ledger:
                     delay_s,
                     error,
                 )
-                await asyncio.sleep(delay_s)
-        return await self._database.write(resolve)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _MAX_RETRY_DELAY_S)
 
     async def _void_admission(
         self, admission: asyncio.Future[HeldRequest], to_hold: Callable[[HeldRequest], Hold]
     ) -> None:
         """Give back what was reserved for a caller that left before it was told."""
         try:
-            await self.void(
-                to_hold(await admission),
-                outcome=Outcome.CLIENT_DISCONNECT,
-                usage=TokenUsage(),
-                usage_source=UsageSource.GATEWAY_COUNT,
-            )
-        except StillhouseError as error:
+            async with asyncio.timeout(_VOID_CANCELLED_TIMEOUT_S):
+                await self.void(
+                    to_hold(await admission),
+                    outcome=Outcome.CLIENT_DISCONNECT,
+                    usage=TokenUsage(),
+                    usage_source=UsageSource.GATEWAY_COUNT,
+                )
+        except (StillhouseError, TimeoutError) as error:
             # Refused, so nothing is reserved; or the ledger is down, and the next sweep finds it.
             logger.info("a cancelled request's hold was not voided: %s", error)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import structlog
+
 from stillhouse.billing import expired_holds
 from stillhouse.billing import spending_limits as limits
 from stillhouse.billing.idempotency import Answer, register_key
@@ -18,6 +20,8 @@ from stillhouse.store.ledger.balances import BalanceKey
 from stillhouse.store.ledger.requests import HeldRequest, Resolution
 from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import Tariff
+
+log = structlog.get_logger()
 
 #: A hold that nobody has said to work on for so long was left by a gateway that is gone.
 LEASE_MS = 30_000
@@ -109,7 +113,7 @@ def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
     elif not expired_holds.resolve(
         connection, held=held, resolution=resolution, idempotency_key=idempotency_key
     ):
-        return requests.fetch_cost_picousd(connection, held.number)
+        return _resolved_cost_picousd(connection, held, resolution)
     usage_days.add(connection, held, resolution)
     entries.insert_charge(
         connection,
@@ -129,6 +133,23 @@ def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
     elif resolution.state == requests.VOIDED or idempotency_key is not None:
         idempotency.delete_of_request(connection, held.number)
     return resolution.cost_picousd
+
+
+def _resolved_cost_picousd(
+    connection: Connection, held: HeldRequest, resolution: Resolution
+) -> int:
+    """Return what a request was resolved at before; 0, and an alarm, if it has been archived."""
+    cost_picousd = requests.fetch_cost_picousd(connection, held.number)
+    if cost_picousd is None:
+        log.error(
+            "archived_request_not_charged",
+            number=held.number,
+            cost_picousd=resolution.cost_picousd,
+            usage=str(resolution.usage),
+            meaning="the request was voided and archived before its gateway reported its usage",
+        )
+        return 0
+    return cost_picousd
 
 
 def renew(connection: Connection, *, numbers: Sequence[int], lease_until_ms: int) -> list[int]:

@@ -29,7 +29,7 @@ from stillhouse.serving.queue.request_queue import QueueEntry
 from stillhouse.serving.registry.served_model import ServedModel
 from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.serving.response_accumulator import ResponseAccumulator
-from stillhouse.serving.settlement import SettlementRetrier
+from stillhouse.serving.settlement import PendingSettlements
 from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.types.events import ChatEvent, ChoiceEnd, Finish, FinishReason
 from stillhouse.types.response_meta import ResponseMeta
@@ -75,7 +75,7 @@ class Completion:
         fingerprint: Fingerprint,
         quarantine: Quarantine,
         ledger: Ledger,
-        resolver: SettlementRetrier,
+        settlements: PendingSettlements,
         watch: RequestMetrics,
         is_named: bool,
         cancel_timeout_s: float,
@@ -93,7 +93,7 @@ class Completion:
         self._fingerprint = fingerprint
         self._quarantine = quarantine
         self._ledger = ledger
-        self._resolver = resolver
+        self._settlements = settlements
         self._watch = watch
         self._transcript = ResponseAccumulator(len(sequences)) if is_named else None
         self._stopped_by: Outcome | None = None
@@ -299,8 +299,8 @@ class Completion:
             usage_source=self._usage_source,
             answer=self._answer(last),
         )
-        cost_picousd = await self._resolver.resolve(
-            settle, on_delay=partial(self._finish, last, None)
+        cost_picousd = await self._settlements.wait_for(
+            settle, on_timeout=partial(self._finish, last, None)
         )
         self._watch.closed(outcome, self.usage, cost_picousd)
         log.info(
@@ -384,7 +384,7 @@ class Completion:
             usage_source=self._usage_source if was_served else UsageSource.GATEWAY_COUNT,
         )
         try:
-            await self._resolver.resolve(void, on_delay=tell)
+            await self._settlements.wait_for(void, on_timeout=tell)
         except StillhouseError as outage:
             self._leave_to_sweep(outage)
         else:

@@ -33,7 +33,7 @@ from stillhouse.serving.registry.served_model import ENGINE_PRIORITY, ServedMode
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.serving.response import CompletionResponse
-from stillhouse.serving.settlement import SettlementRetrier
+from stillhouse.serving.settlement import PendingSettlements
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import Prompt
 from stillhouse.text.grammar.compiler import GrammarCompiler
@@ -71,7 +71,7 @@ class Completions:
         threads: FairThreadPool,
         grammars: GrammarCompiler,
         quarantine: Quarantine,
-        resolver: SettlementRetrier,
+        settlements: PendingSettlements,
         clock: Clock,
         metrics: Metrics,
         cancel_timeout_s: float,
@@ -84,7 +84,7 @@ class Completions:
         self._grammars = grammars
         self._quarantine = quarantine
         self._grammar_work = GrammarCharges(places, metrics)
-        self._resolver = resolver
+        self._settlements = settlements
         self._clock = clock
         self._metrics = metrics
         self._cancel_timeout_s = cancel_timeout_s
@@ -165,7 +165,7 @@ class Completions:
             fingerprint=fingerprint,
             quarantine=self._quarantine,
             ledger=self._ledger,
-            resolver=self._resolver,
+            settlements=self._settlements,
             watch=RequestMetrics(self._clock, self._metrics, model.spec.id),
             is_named=idempotency_key is not None,
             cancel_timeout_s=self._cancel_timeout_s,
@@ -240,7 +240,7 @@ class Completions:
         for completion in running.values():
             completion.stop(Outcome.DRAINED)
         await asyncio.wait(running, timeout=self._cancel_timeout_s + _LAST_CHANCE_S)
-        self._resolver.give_up()
+        self._settlements.give_up()
         await asyncio.wait(running)
 
     async def _wait(self, grace_s: float, hurry: asyncio.Event) -> None:

@@ -1,9 +1,10 @@
-"""Sees holds through to their end, also when the ledger cannot be written for a while."""
+"""Settlements that the ledger has not written yet."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -14,36 +15,34 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-#: Between two series of the ledger's own attempts.
-_PAUSE_S = 1.0
 
-
-class SettlementRetrier:
+class PendingSettlements:
     """
-    Settles or voids: at once if the ledger can be written, otherwise as soon as it can.
+    Bounds how long clients, and a process that ends, wait for the ledger's writes.
 
-    What waits is bounded: a request keeps its place until its hold is resolved.
+    The ledger itself retries a write until it succeeds. The number of pending settlements is
+    bounded: a request keeps its slot until it is settled.
 
     Args:
-        patience_s: A client is kept waiting for its cost for so long; then it is let go without
-            it, and the hold is resolved behind its back.
+        cost_timeout_s: How long a client waits for its cost; then its response ends without one,
+            and the request is settled later.
 
     """
 
-    def __init__(self, *, patience_s: float) -> None:
-        self._patience_s = patience_s
-        self._waiting: set[asyncio.Task[Any]] = set()
+    def __init__(self, *, cost_timeout_s: float) -> None:
+        self._cost_timeout_s = cost_timeout_s
+        self._pending: set[asyncio.Task[Any]] = set()
         self._given_up: set[asyncio.Task[Any]] = set()
 
-    async def resolve(
-        self, attempt: Callable[[], Awaitable[T]], *, on_delay: Callable[[], None]
+    async def wait_for(
+        self, write: Callable[[], Awaitable[T]], *, on_timeout: Callable[[], None]
     ) -> T:
         """
-        Repeat *attempt* until the ledger can be written.
+        Return what *write* returns, however long the ledger cannot be written.
 
         Args:
-            attempt: Harmless when repeated, as settling and voiding are.
-            on_delay: Called by the event loop when the client's patience is at its end.
+            write: Retries until it succeeds, as `Ledger.settle` and `Ledger.void` do.
+            on_timeout: Called once if the client has waited for `cost_timeout_s`.
 
         Raises:
             StoreUnavailableError: The process ends first; the next start's sweep voids the hold.
@@ -51,10 +50,11 @@ class SettlementRetrier:
         """
         task = asyncio.current_task()
         assert task is not None, "an async function runs in a task. This is a bug."
-        delay = asyncio.get_running_loop().call_later(self._patience_s, on_delay)
-        self._waiting.add(task)
+        release_client = partial(self._release_client, on_timeout)
+        timer = asyncio.get_running_loop().call_later(self._cost_timeout_s, release_client)
+        self._pending.add(task)
         try:
-            return await _repeat(attempt)
+            return await write()
         except asyncio.CancelledError as error:
             if task not in self._given_up:
                 raise
@@ -63,21 +63,16 @@ class SettlementRetrier:
                 "The ledger could not be written before the server ended."
             ) from error
         finally:
-            delay.cancel()
-            self._waiting.discard(task)
+            timer.cancel()
+            self._pending.discard(task)
             self._given_up.discard(task)
 
     def give_up(self) -> None:
-        """Leave what is not resolved yet to the next start's sweep."""
-        for task in self._waiting - self._given_up:
+        """Cancel the writes that still wait; the next start's sweep voids their holds."""
+        for task in self._pending - self._given_up:
             self._given_up.add(task)
             task.cancel()
 
-
-async def _repeat(attempt: Callable[[], Awaitable[T]]) -> T:
-    while True:
-        try:
-            return await attempt()
-        except StoreUnavailableError as error:
-            log.error("ledger_is_down", reason=error.message)  # noqa: TRY400  (an alarm)
-        await asyncio.sleep(_PAUSE_S)
+    def _release_client(self, on_timeout: Callable[[], None]) -> None:
+        log.error("ledger_is_down", waited_s=self._cost_timeout_s, num_pending=len(self._pending))
+        on_timeout()

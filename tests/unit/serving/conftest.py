@@ -29,7 +29,7 @@ from stillhouse.serving.completions import Completions
 from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 from stillhouse.serving.response import CompletionResponse
-from stillhouse.serving.settlement import SettlementRetrier
+from stillhouse.serving.settlement import PendingSettlements
 from stillhouse.store.database import Database
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import ChatModel
@@ -234,7 +234,7 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
             threads=FairThreadPool(2, clock),
             grammars=GrammarCompiler(),
             quarantine=Quarantine(clock, quarantine_s=600),
-            resolver=SettlementRetrier(patience_s=patience_s),
+            settlements=PendingSettlements(cost_timeout_s=patience_s),
             clock=clock,
             metrics=metrics,
             cancel_timeout_s=5,

@@ -15,10 +15,11 @@ from stillhouse.errors import (
 )
 from stillhouse.types.events import Finish, FinishReason, TextDelta
 from tests.ledger_storage import locked
-from tests.unit.serving.conftest import events_of
 
 IDEMPOTENCY_KEY = IdempotencyKey("order-7", b"f" * 32)
 SETTLED = ("SETTLED", "length", 3)
+#: More than any bounded series of attempts had before.
+MANY_ATTEMPTS = 200
 
 
 @pytest.fixture
@@ -124,13 +125,24 @@ async def test_a_server_that_ends_meanwhile_leaves_it_to_the_next(serving, monke
 
 
 async def test_it_tries_until_the_ledger_is_back(serving, monkeypatch):
-    """The ledger's own minute of attempts is not the last of them."""
-    monkeypatch.setattr("stillhouse.billing.ledger._RETRY_DELAYS_S", ())
-    monkeypatch.setattr("stillhouse.serving.settlement._PAUSE_S", 0)
+    """A settlement is retried for as long as the ledger cannot be written, without an end."""
+    monkeypatch.setattr("stillhouse.billing.ledger._MAX_RETRY_DELAY_S", 0)
+    attempts, write = asyncio.Event(), serving.database.write
+    num_attempts = 0
+
+    async def counting_write(work):
+        nonlocal num_attempts
+        num_attempts += 1
+        if num_attempts > MANY_ATTEMPTS:
+            attempts.set()
+            return await write(work)
+        raise StoreUnavailableError("down")
+
     completion, _ = await running(serving)
-    with locked(serving.place):
-        serving.engine.gate.set()
-        assert (await events_of(completion))[-1].cost_picousd is None
+    monkeypatch.setattr(serving.database, "write", counting_write)
+    serving.engine.gate.set()
+    await attempts.wait()
     await serving.completions.drain(grace_s=10)
 
     assert [SETTLED] == await serving.rows()
+    assert completion.usage.completion_tokens == 3

@@ -211,9 +211,9 @@ def reacquire(connection: Connection, number: int, *, lease_until_ms: int) -> bo
     return connection.execute(query).rowcount == 1
 
 
-def fetch_cost_picousd(connection: Connection, number: int) -> int:
-    """What a resolved request cost."""
-    cost: int = connection.execute(_SELECT_COST, {"row_number": number}).scalar_one()
+def fetch_cost_picousd(connection: Connection, number: int) -> int | None:
+    """Return what a resolved request cost; None if it has been archived."""
+    cost: int | None = connection.execute(_SELECT_COST, {"row_number": number}).scalar_one_or_none()
     return cost
 
 

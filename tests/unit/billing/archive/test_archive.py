@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from datetime import UTC, datetime
@@ -97,6 +98,26 @@ async def test_archiving_changes_no_sum(used: Books, tmp_path: Path) -> None:
     audit = await used.ledger.audit()
     assert ([], 24) == (audit.differences, audit.covered.num_archived)
     assert 0o600 == (tmp_path / "old.jsonl.gz").stat().st_mode & 0o777
+
+
+async def test_a_request_archived_before_its_gateway_came_back_is_not_charged(
+    books: Books, tmp_path: Path
+) -> None:
+    """A sweep voided it and the archive took it: settling it late charges nothing, and ends."""
+    go_to(books, SEPTEMBER, 1)
+    hold = await books.hold(request_id="late")
+    go_to(books, NOVEMBER, 1)
+    assert 1 == await books.ledger.sweep()
+    await use(books, NOVEMBER, num_requests=3)  # the newest request is never archived
+    assert 1 == (await archive(books, tmp_path / "file.gz")).num_requests
+    before = await everything_told(books)
+
+    async with asyncio.timeout(10):  # an error of the database would be retried for ever
+        assert 0 == await books.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
+        await books.ledger.void(hold, outcome=Outcome.ENGINE_ERROR)
+
+    assert before == await everything_told(books)
+    assert [] == await books.ledger.verify()
 
 
 async def test_life_goes_on_after_an_archive(used: Books, tmp_path: Path) -> None:
