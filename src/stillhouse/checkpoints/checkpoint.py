@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from stillhouse.checkpoints.config_json import ConfigJson
+from stillhouse.checkpoints.text_file import read_text_file
+from stillhouse.checkpoints.tokenizer_json import TokenizerJson
 from stillhouse.errors import CheckpointError
 
 PACKAGED_CHECKPOINTS = Path(__file__).with_name("packaged")
-MAX_FILE_BYTES = 1 << 26  # 64 MiB; the largest tokenizer.json in use has some 20
 SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 
 
@@ -34,7 +34,7 @@ class Checkpoint:
     end_token_ids: tuple[int, ...]
     special_tokens: Mapping[str, str]
     adds_bos: bool | None
-    tokenizer_json: str
+    tokenizer_json: TokenizerJson
     chat_template: str
     chat_template_source: str
 
@@ -68,59 +68,50 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: A file or a key is missing or wrong; names it.
 
     """
-    config = _read_json(path / "config.json")
-    generation = _read_json(path / "generation_config.json", optional=True)
-    tokenizer_config = _read_json(path / "tokenizer_config.json", optional=True)
+    config = ConfigJson.read(path / "config.json")
+    generation = ConfigJson.read(path / "generation_config.json", is_optional=True)
+    tokenizer_config = ConfigJson.read(path / "tokenizer_config.json", is_optional=True)
     chat_template, chat_template_source = _chat_template(path, tokenizer_config)
     return Checkpoint(
         path=path,
-        context_length=_context_length(config, source=path / "config.json"),
+        context_length=config.integer("max_position_embeddings", minimum=2),
         end_token_ids=_end_token_ids(generation) or _end_token_ids(config),
         special_tokens=_special_tokens(tokenizer_config),
         adds_bos=_adds_bos(tokenizer_config),
-        tokenizer_json=_read_text(path / "tokenizer.json"),
+        tokenizer_json=TokenizerJson.read(path / "tokenizer.json"),
         chat_template=chat_template,
         chat_template_source=chat_template_source,
     )
 
 
-def _context_length(config: dict[str, Any], *, source: Path) -> int:
-    value = config.get("max_position_embeddings")
-    if not isinstance(value, int) or value < 2:
-        raise CheckpointError(
-            f"{source}: max_position_embeddings is {value!r}; right would be the context's length"
-        )
-    return value
-
-
-def _end_token_ids(config: dict[str, Any]) -> tuple[int, ...]:
-    value = config.get("eos_token_id")
+def _end_token_ids(config: ConfigJson) -> tuple[int, ...]:
+    value = config.value("eos_token_id")
     values = value if isinstance(value, list) else [value]
     return tuple(v for v in values if isinstance(v, int))
 
 
-def _special_tokens(tokenizer_config: dict[str, Any]) -> dict[str, str]:
+def _special_tokens(tokenizer_config: ConfigJson) -> dict[str, str]:
     tokens: dict[str, str] = {}
     for name in SPECIAL_TOKEN_NAMES:
-        value = tokenizer_config.get(name)
+        value = tokenizer_config.value(name)
         content = value.get("content") if isinstance(value, dict) else value
         if isinstance(content, str):
             tokens[name] = content
     return tokens
 
 
-def _adds_bos(tokenizer_config: dict[str, Any]) -> bool | None:
-    value = tokenizer_config.get("add_bos_token")
+def _adds_bos(tokenizer_config: ConfigJson) -> bool | None:
+    value = tokenizer_config.value("add_bos_token")
     return value if isinstance(value, bool) else None
 
 
-def _chat_template(path: Path, tokenizer_config: dict[str, Any]) -> tuple[str, str]:
+def _chat_template(path: Path, tokenizer_config: ConfigJson) -> tuple[str, str]:
     """The template and the file that it stands in."""
     own_file = path / "chat_template.jinja"
     if own_file.is_file():
-        return _read_text(own_file), str(own_file)
+        return read_text_file(own_file), str(own_file)
     source = f"{path / 'tokenizer_config.json'}: chat_template"
-    value = tokenizer_config.get("chat_template")
+    value = tokenizer_config.value("chat_template")
     if isinstance(value, list):
         named = [entry for entry in value if isinstance(entry, dict)]
         value = next((e.get("template") for e in named if e.get("name") == "default"), None)
@@ -129,26 +120,3 @@ def _chat_template(path: Path, tokenizer_config: dict[str, Any]) -> tuple[str, s
             f"{source} is missing; right would be a template there or in {own_file.name}"
         )
     return value, source
-
-
-def _read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
-    if optional and not path.is_file():
-        return {}
-    try:
-        document = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{path}: right would be a JSON object")
-    return document
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise CheckpointError(f"{path}: is larger than {MAX_FILE_BYTES} bytes")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path}: is not UTF-8 ({error})") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""A checkpoint's config.json, read key by key with errors that say what would be right."""
+"""Reads a checkpoint's JSON files key by key, with errors that say what would be right."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Self
 
+from stillhouse.checkpoints.text_file import read_text_file
 from stillhouse.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
-
-MAX_CONFIG_BYTES = 1024 * 1024
 
 
 class ConfigJson:
@@ -28,22 +27,27 @@ class ConfigJson:
         self._where = where
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the object in *path*."""
+    def read(cls, path: Path, *, is_optional: bool = False) -> Self:
+        """
+        Reads the object in *path*.
+
+        Args:
+            is_optional: A file that does not exist is an empty object.
+
+        """
+        if is_optional and not path.is_file():
+            return cls({}, str(path))
         try:
-            with path.open("rb") as file:
-                text = file.read(MAX_CONFIG_BYTES + 1)
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
-        if len(text) > MAX_CONFIG_BYTES:
-            raise CheckpointError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes.")
-        try:
-            values = json.loads(text)
+            values = json.loads(read_text_file(path))
         except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} is not JSON: {error}.") from error
+            raise CheckpointError(f"{path}: is not JSON ({error})") from error
         if not isinstance(values, dict):
-            raise CheckpointError(f"{path} must hold a JSON object.")
+            raise CheckpointError(f"{path}: right would be a JSON object")
         return cls(values, str(path))
+
+    def value(self, key: str) -> Any:
+        """Returns the value of *key* as it is, None where there is none."""
+        return self._values.get(key)
 
     def error(self, key: str, expected: str) -> CheckpointError:
         """Return the error that *key* is not as *expected*."""

@@ -86,13 +86,12 @@ class ChatModel:
             checkpoint.context_length, settings.context_length or checkpoint.context_length
         )
         self._family = FAMILIES[settings.family]
-        source = str(checkpoint.path / "tokenizer.json")
-        self._tokenizer = Tokenizer(checkpoint.tokenizer_json, source=source)
+        self._tokenizer = Tokenizer(checkpoint.tokenizer_json)
         self._longest_token_bytes = max(map(len, self._tokenizer.token_bytes.values()))
         self._longest_raw_token = max(
             self._longest_token_bytes, *map(len, self._tokenizer.added_tokens)
         )
-        self._tags = tag_ids(self._family, self._tokenizer, source=source)
+        self._tags = tag_ids(self._family, self._tokenizer, source=checkpoint.tokenizer_json.source)
         reasoning = self._family.reasoning
         self._inline_tags = reasoning.tags if reasoning and settings.reasoning_in_content else None
         self._call_tags = call_tags(self._family, self._tokenizer)

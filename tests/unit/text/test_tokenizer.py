@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, processors
 
+from stillhouse.checkpoints.tokenizer_json import TokenizerJson
 from stillhouse.errors import CheckpointError
 from stillhouse.text.tokenizer import Segment, Tokenizer
 from tests.effort import examples
@@ -14,7 +15,7 @@ from tests.unit.text.checkpoints import ADDED_TOKENS, BOS, EOS, THINK, trained_t
 @pytest.fixture(scope="module")
 def ours(tokenizer):
     """The same tokenizer as stillhouse reads it."""
-    return Tokenizer(tokenizer.to_str(), source="tokenizer.json")
+    return Tokenizer(TokenizerJson(tokenizer.to_str(), source="tokenizer.json"))
 
 
 @settings(max_examples=examples(80), deadline=None)
@@ -92,14 +93,16 @@ def test_prefix_is_what_the_post_processor_puts_before_a_text(processor, expecte
         tokenizer.post_processor = processor
         document = json.loads(tokenizer.to_str())
 
-    assert expected == Tokenizer(json.dumps(document), source="tokenizer.json").prefix
+    assert (
+        expected == Tokenizer(TokenizerJson(json.dumps(document), source="tokenizer.json")).prefix
+    )
 
 
 def test_added_words_stay_words():
     """An ordinary word that was added to a vocabulary shows in answers."""
     tokenizer = trained_tokenizer()
     tokenizer.add_tokens([AddedToken("stillhouse", normalized=False)])
-    ours = Tokenizer(tokenizer.to_str(), source="tokenizer.json")
+    ours = Tokenizer(TokenizerJson(tokenizer.to_str(), source="tokenizer.json"))
 
     assert b"stillhouse" in ours.token_bytes.values()
 
@@ -108,7 +111,7 @@ def test_longest_added_token_wins():
     """Of two added tokens that start alike, the longer is matched, as in the library."""
     tokenizer = trained_tokenizer()
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in ("<a>", "<a>b")])
-    ours = Tokenizer(tokenizer.to_str(), source="tokenizer.json")
+    ours = Tokenizer(TokenizerJson(tokenizer.to_str(), source="tokenizer.json"))
 
     for text in ("<a>b", "<a>c", "<<a>b<a>"):
         expected = tokenizer.encode(text, add_special_tokens=False).ids
@@ -120,7 +123,7 @@ def test_tokens_that_strip_white_space_do_so(flags):
     """An added token with lstrip or rstrip takes the white space beside it, as in the library."""
     tokenizer = trained_tokenizer()
     tokenizer.add_special_tokens([AddedToken("<|user|>", normalized=False, **flags)])
-    ours = Tokenizer(tokenizer.to_str(), source="tokenizer.json")
+    ours = Tokenizer(TokenizerJson(tokenizer.to_str(), source="tokenizer.json"))
     text = "the \n<|user|> \n lamb"
 
     expected = tokenizer.encode(text, add_special_tokens=False).ids
@@ -136,7 +139,7 @@ def test_word_of_the_vocabulary_that_is_a_control_token_cannot_be_written():
         {"id": 900, "content": "PAD", "special": True, "normalized": False}
         | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
     )
-    ours = Tokenizer(json.dumps(document), source="tokenizer.json")
+    ours = Tokenizer(TokenizerJson(json.dumps(document), source="tokenizer.json"))
 
     assert [900] == ours.encode([Segment("PAD", is_template=True)])
     assert 900 not in ours.encode([Segment("PAD", is_template=False)])
@@ -146,7 +149,7 @@ def test_truncation_of_the_file_is_not_applied():
     """A tokenizer.json that was saved with truncation on cuts nothing off here."""
     tokenizer = trained_tokenizer()
     tokenizer.enable_truncation(max_length=2)
-    ours = Tokenizer(tokenizer.to_str(), source="tokenizer.json")
+    ours = Tokenizer(TokenizerJson(tokenizer.to_str(), source="tokenizer.json"))
 
     assert 9 == len(ours.encode([Segment("!" * 9, is_template=False)]))
 
@@ -168,7 +171,7 @@ def test_tokenizers_that_would_lose_text_are_refused(tokenizer, change, fault):
     document = json.loads(tokenizer.to_str()) | change
 
     with pytest.raises(CheckpointError) as caught:
-        Tokenizer(json.dumps(document), source="tokenizer.json")
+        Tokenizer(TokenizerJson(json.dumps(document), source="tokenizer.json"))
 
     assert caught.value.message.startswith("tokenizer.json: ")
     assert fault in caught.value.message
@@ -177,7 +180,7 @@ def test_tokenizers_that_would_lose_text_are_refused(tokenizer, change, fault):
 def test_text_that_is_not_json_is_refused():
     """A broken file is named, not a parser's position alone."""
     with pytest.raises(CheckpointError, match=r"tokenizer\.json: is not a tokenizer"):
-        Tokenizer("{", source="tokenizer.json")
+        TokenizerJson("{", source="tokenizer.json")
 
 
 def test_ids_are_found_by_content(ours, tokenizer):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stillhouse.checkpoints.checkpoint import PACKAGED_CHECKPOINTS
+from stillhouse.checkpoints.tokenizer_json import TokenizerJson
 from stillhouse.clock import FrozenClock
 from stillhouse.engines.base import EngineFinish, GenerateRequest
 from stillhouse.errors import ConfigError, InvalidRequestError, RequestTooLargeForEngineError
@@ -76,7 +77,7 @@ def test_tokens_are_a_function_of_prompt_seed_and_index():
 def test_every_word_is_visible_text_of_the_demo_model():
     """Each token is letters, so that each is a delta, and none is a control token."""
     text = (DEMO / "tokenizer.json").read_text()
-    tokenizer = Tokenizer(text, source="tokenizer.json")
+    tokenizer = Tokenizer(TokenizerJson(text, source="tokenizer.json"))
     words = [tokenizer.token_bytes[token] for token in range(DEMO_WORDS[0], DEMO_WORDS[1] + 1)]
 
     assert all(word.decode().strip() for word in words)

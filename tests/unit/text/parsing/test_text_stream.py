@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stillhouse.checkpoints.tokenizer_json import TokenizerJson
 from stillhouse.text.parsing.text_stream import TextStream
 from stillhouse.text.tokenizer import Tokenizer
 from tests.effort import examples
@@ -15,7 +16,7 @@ BYTES = {byte: bytes([byte]) for byte in range(256)}
 @pytest.fixture(scope="module")
 def token_bytes(tokenizer):
     """Bytes by id of the test tokenizer."""
-    return Tokenizer(tokenizer.to_str(), source="tokenizer.json").token_bytes
+    return Tokenizer(TokenizerJson(tokenizer.to_str(), source="tokenizer.json")).token_bytes
 
 
 @settings(max_examples=examples(100), deadline=None)

@@ -157,5 +157,5 @@ def test_a_config_that_is_no_object_is_refused(text, tmp_path):
 
 def test_a_missing_config_is_named(tmp_path):
     """The error names the file that was looked for."""
-    with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
         read_architecture(tmp_path)

@@ -91,7 +91,7 @@ def test_missing_template_is_named(tmp_path, tokenizer, value):
     [
         ("config.json", "{", "is not JSON"),
         ("config.json", "[]", "right would be a JSON object"),
-        ("config.json", "{}", "max_position_embeddings is None"),
+        ("config.json", "{}", "max_position_embeddings is missing"),
         ("config.json", "[" * 100_000, "is not JSON"),
         ("config.json", b"\xff", "is not UTF-8"),
         ("tokenizer.json", None, "cannot be read"),
