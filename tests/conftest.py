@@ -12,10 +12,13 @@ from tests.postgresql import PostgreSQL, run_postgresql
 
 FAIL_ON_SKIP_VARIABLE = "STILLHOUSE_FAIL_ON_SKIP"
 
+# No example has a deadline: a busy machine, or measuring coverage, must not fail a test.
+hypothesis.settings.register_profile("whole", deadline=None)
 # For `make check`: a fifth of the examples finds most of what the last change broke.
-hypothesis.settings.register_profile("quick", max_examples=QUICK_EXAMPLES)
-if IS_QUICK:
-    hypothesis.settings.load_profile("quick")
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=QUICK_EXAMPLES)
+hypothesis.settings.load_profile("quick" if IS_QUICK else "whole")
+
+UNIT_TESTS = Path(__file__).parent / "unit"
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +38,21 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that nothing waits for it in the end."""
+    """
+    Puts the longest tests first, and measures coverage by unit tests that run their lines once.
+
+    Python 3.11 traces line by line, which doubles the time of what computes much.
+    """
     items.sort(key=lambda item: "test_state_machine" not in item.nodeid)
+    for item in items:
+        if not item.path.is_relative_to(UNIT_TESTS) or _repeats_itself(item):
+            item.add_marker("no_cover")
+
+
+def _repeats_itself(item: pytest.Item) -> bool:
+    """Tells whether hypothesis runs a test many times."""
+    test = getattr(item, "obj", None)
+    return getattr(test, "is_hypothesis_test", False) or "test_state_machine" in item.nodeid
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml  # type: ignore[import-untyped]  # (its types are a package of their own)
+import yaml
 
 from stillhouse.catalogue.demo_models import DEMO_MODEL, DEMO_TOOLS_MODEL
 from tests.clients.client_runs import (
