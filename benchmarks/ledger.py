@@ -29,11 +29,9 @@ from stillhouse.accounts.accounts import Accounts
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
-from stillhouse.billing.statements.statement import Statements
-from stillhouse.billing.statements.usage import UsageGrouping
+from stillhouse.billing.usage import UsageGrouping
 from stillhouse.clock import SystemClock
 from stillhouse.store.database import Database
-from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import Tariff
 from stillhouse.types.usage import TokenUsage
 
@@ -94,9 +92,7 @@ async def customer(home: Path) -> AsyncIterator[Customer]:
         key = (await accounts.keys.mint(account.id, "benchmark")).key
         ledger = Ledger(database, clock)
         tariff = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
-        price = (await ledger.prices.publish({"benchmark": tariff}))["benchmark"][
-            ServiceTier.DEFAULT
-        ]
+        price = (await ledger.publish_prices({"benchmark": tariff}))["benchmark"]
         random = Random(0)  # noqa: S311  (ids, not secrets)
         yield Customer(database, accounts, ledger, account.id, key.id, price, random)
         await ledger.close()
@@ -196,18 +192,18 @@ async def measure_size(home: Path, num_rows: int) -> None:
     bytes_per_request = (path.stat().st_size - empty_bytes) / num_rows
     with Database.open(path) as database:
         ledger = Ledger(database, SystemClock())
-        await ledger.auditor.rebuild()
+        await ledger.rebuild()
         durations_ms = []
         num_lines = 0
         for _ in range(9):
             begin_s = time.perf_counter()
-            lines = await Statements(database).usage(
+            lines = await ledger.usage(
                 by=UsageGrouping.KEY, from_ms=NOVEMBER_MS, to_ms=NOVEMBER_MS + MONTH_MS
             )
             durations_ms.append((time.perf_counter() - begin_s) * 1000)
             num_lines = len(lines)
         begin_s = time.perf_counter()
-        differences = (await ledger.auditor.audit()).differences
+        differences = await ledger.verify()
         verify_s = time.perf_counter() - begin_s
     print(
         f"{num_rows} requests: {bytes_per_request:.0f} bytes each with entries and indexes; "
@@ -261,7 +257,7 @@ async def run(folder: Path, num_requests: int, num_rows: int) -> None:
                     f"{cpu_us:.0f} us of a processor each"
                 )
             begin_s = time.perf_counter()
-            differences = (await someone.ledger.auditor.audit()).differences
+            differences = await someone.ledger.verify()
             verify_s = time.perf_counter() - begin_s
             print(f"verify of all these: {len(differences)} differences in {verify_s:.2f} s")
     finally:

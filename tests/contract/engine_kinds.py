@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stillhouse.engines.capabilities import ALL_CONSTRAINTS, Capabilities
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
 from stillhouse.engines.worker.supervisor import WorkerEngine
 from stillhouse.testing.fake_engine.engine import fake_engine
-from stillhouse.testing.fake_engine.settings import FakeSettings
+from stillhouse.testing.fake_engine.settings import FAKE_CAPABILITIES, FakeSettings
 from tests.ascii_tokenizer import write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint
 
@@ -77,6 +78,20 @@ def fake(directory: Path) -> Callable[[EngineShape], WorkerEngine]:
 
 ENGINE_KINDS = {"openvino": openvino_on_random_weights, "fake": fake}
 KINDS_WITH_GRAMMARS = ("openvino",)
+DECLARED = {
+    "openvino": Capabilities(
+        salted_prefix_cache=True,
+        public_prefixes=True,
+        priority=True,
+        usage_at_abort=True,
+        seed=True,
+        penalties=True,
+        logit_bias=True,
+        max_top_logprobs=20,
+        constraints=ALL_CONSTRAINTS,
+    ),
+    "fake": FAKE_CAPABILITIES,
+}
 
 
 def running(make: Callable[[EngineShape], WorkerEngine]) -> RunningEngine:

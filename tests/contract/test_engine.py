@@ -27,13 +27,16 @@ from stillhouse.errors import (
     EngineUnavailableError,
     InvalidRequestError,
     RequestTooLargeForEngineError,
+    UnsupportedFeatureError,
 )
+from stillhouse.types.constraint import RegexConstraint
 from stillhouse.types.logprobs import StepLogprobs
 from stillhouse.types.sampling import SamplingParams
 from stillhouse.types.usage import TokenUsage
 from tests.ascii_tokenizer import END_ID, OTHER_END_ID, THINK_ID, TOKENS, text_of
 from tests.contract.engine_kinds import (
     BLOCK_SIZE,
+    DECLARED,
     ENGINE_KINDS,
     KINDS_WITH_GRAMMARS,
     EngineShape,
@@ -355,7 +358,7 @@ async def test_a_bias_of_100_forces_and_of_minus_100_forbids(engine, temperature
     assert 30 * [42] == forced.token_ids
 
 
-async def test_penalties_are_taken_and_change_no_other_request(engine):
+async def test_penalties_are_taken_and_change_no_other_request(grammar_engine):
     """A request with all of them is served, the same again for its seed, and leaves others be."""
     sampling = SamplingParams(
         temperature=1.0,
@@ -366,9 +369,9 @@ async def test_penalties_are_taken_and_change_no_other_request(engine):
         logit_bias=((7, 2.5), (8, -1.5)),
     )
     request = make_request(make_prompt(31, 30), 40, sampling=sampling)
-    alone = await collect(engine, request)
-    plain = await collect_each_alone(engine, MIXED)
-    together = await collect_all(engine, [*MIXED, request])
+    alone = await collect(grammar_engine, request)
+    plain = await collect_each_alone(grammar_engine, MIXED)
+    together = await collect_all(grammar_engine, [*MIXED, request])
     assert alone.token_ids == together[-1].token_ids
     assert tokens(plain) == tokens(together[:-1])
 
@@ -391,14 +394,14 @@ async def test_penalties_lead_away_from_what_was_said(grammar_engine, sampling):
     assert len({*penalised.token_ids}) > len({*free.token_ids})
 
 
-async def test_penalties_survive_preemption(engine, engine_of):
+async def test_penalties_survive_preemption(grammar_engine, grammar_engine_of):
     """What is computed again goes on with the penalties, grammar or not, that it had."""
     sampling = SamplingParams(temperature=1.0, frequency_penalty=1.5, repetition_penalty=1.3)
     requests = [
         make_request(make_prompt(n, 40), 60, sampling=replace(sampling, seed=n)) for n in range(4)
     ]
-    expected = await collect_all(engine, requests)
-    async with engine_of(EngineShape(num_blocks=6)) as small:
+    expected = await collect_all(grammar_engine, requests)
+    async with grammar_engine_of(EngineShape(num_blocks=6)) as small:
         assert tokens(expected) == tokens(await collect_all(small, requests))
 
 
@@ -594,15 +597,65 @@ async def test_a_grammar_of_great_depth_does_not_end_the_engine(grammar_engine):
     assert worker_pid == grammar_engine.worker_pid
 
 
-async def test_a_grammar_is_honoured_or_refused(engine, make_engine):
-    """An engine either writes what the grammar says or says that it does not."""
-    (request,) = grammar_requests(REGEX_GRAMMAR, 1)
-    try:
-        answer = await collect(engine, request)
-    except InvalidRequestError as error:
-        assert "words, not grammars" in error.message  # noqa: PT017 (which of the two, is the test)
+@pytest.mark.parametrize(
+    ("is_declared", "param", "fields"),
+    [
+        (lambda c: c.seed, "seed", {"sampling": SamplingParams(seed=1)}),
+        (
+            lambda c: c.penalties,
+            "presence_penalty",
+            {"sampling": SamplingParams(presence_penalty=1.0)},
+        ),
+        (
+            lambda c: c.penalties,
+            "frequency_penalty",
+            {"sampling": SamplingParams(frequency_penalty=1.0)},
+        ),
+        (
+            lambda c: c.penalties,
+            "repetition_penalty",
+            {"sampling": SamplingParams(repetition_penalty=1.1)},
+        ),
+        (
+            lambda c: c.logit_bias,
+            "logit_bias",
+            {"sampling": SamplingParams(logit_bias=((42, 100.0),))},
+        ),
+        (lambda c: c.max_top_logprobs is not None, "logprobs", {"top_logprobs": 1}),
+        (lambda c: c.constraints, "response_format", {"grammar": REGEX_GRAMMAR}),
+    ],
+)
+async def test_what_is_declared_is_taken_and_what_is_not_is_refused(
+    engine, is_declared, param, fields
+):
+    """An engine serves what it declares, refuses the rest by its field, and then serves on."""
+    request = make_request([1, 2, 3], **{"stop_token_ids": ENDS, **fields})
+    if is_declared(engine.capabilities):
+        assert (await collect(engine, request)).token_ids
     else:
-        assert re.fullmatch(REGEX, text_of(answer.token_ids[:-1]))
+        with pytest.raises(UnsupportedFeatureError) as refused:
+            await collect(engine, request)
+        assert param == refused.value.param
+    assert 8 == len((await collect(engine, make_request([1, 2, 3]))).token_ids)
+
+
+async def test_a_regex_is_enforced_where_it_is_declared(grammar_engine):
+    """An engine with grammars writes what the regular expression says."""
+    (request,) = grammar_requests(REGEX_GRAMMAR, 1)
+    answer = await collect(grammar_engine, request)
+    assert re.fullmatch(REGEX, text_of(answer.token_ids[:-1]))
+
+
+async def test_the_portable_constraint_stays_in_the_gateway(grammar_engine):
+    """A worker enforces the compiled grammar, whatever the portable form beside it says."""
+    (request,) = grammar_requests(REGEX_GRAMMAR, 1)
+    answer = await collect(grammar_engine, replace(request, constraint=RegexConstraint(REGEX)))
+    assert re.fullmatch(REGEX, text_of(answer.token_ids[:-1]))
+
+
+async def test_an_engine_declares_what_is_expected_of_it(request, engine):
+    """A capability that is lost or new is seen here; the others of this suite follow from it."""
+    assert DECLARED[request.node.callspec.params["make_engine"]] == engine.capabilities
 
 
 @pytest.mark.parametrize(

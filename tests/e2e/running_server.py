@@ -16,7 +16,6 @@ from pathlib import Path
 import httpx
 
 from stillhouse.app.services import open_services
-from tests.ledger_audit import audit_differences
 
 START_TIMEOUT_S = 120
 _URL_LINE = re.compile(r"on (http://\S+)")
@@ -87,7 +86,7 @@ def run_server(home: Path, *options: str) -> Iterator[RunningServer]:
 async def verify_ledger(home: Path) -> None:
     """Nothing in the ledger under *home* contradicts itself."""
     async with open_services(home) as services:
-        assert [] == await audit_differences(services.ledger)
+        assert [] == await services.ledger.verify()
 
 
 def _wait_for_banner(process: subprocess.Popen[str], log: Path) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from stillhouse.engines.capabilities import Capabilities
+from stillhouse.types.constraint import PortableConstraint
 from stillhouse.types.logprobs import StepLogprobs
 from stillhouse.types.sampling import SamplingParams
 from stillhouse.types.usage import TokenUsage
@@ -54,7 +56,8 @@ class GenerateRequest:
         priority: Lower goes first where not everything fits.
         top_logprobs: Report each new token's log probability, and this many of the likeliest
             ones at its place; None reports none.
-        grammar: Only tokens that it allows are drawn.
+        constraint: Constrains the completion, in the form that any engine can read.
+        grammar: The same, compiled; an engine takes the one that it can.
         num_public_tokens: So many tokens at the prompt's beginning are no secret: the whole blocks
             of a KV cache that they fill are shared with every request that says the same of the
             same tokens, whatever its salt.
@@ -69,6 +72,7 @@ class GenerateRequest:
     cache_salt: str = ""
     priority: int = 0
     top_logprobs: int | None = None
+    constraint: PortableConstraint | None = None
     grammar: Grammar | None = None
     num_public_tokens: int = 0
 
@@ -118,6 +122,11 @@ class TokenEngine(Protocol):
     @property
     def max_sequences(self) -> int:
         """Most sequences that it works on at once; others wait."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can honour; a request that asks for more is refused at admission."""
         ...
 
     @property

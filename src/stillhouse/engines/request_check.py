@@ -1,4 +1,4 @@
-"""What an engine can honour: every value of a request, checked before anything is computed."""
+"""Checks a request before anything is computed: what the engine can do, and every value."""
 
 from __future__ import annotations
 
@@ -6,23 +6,39 @@ import math
 from collections.abc import Sequence
 
 from stillhouse.engines.base import GenerateRequest, Grammar
-from stillhouse.errors import InvalidRequestError, RequestTooLargeForEngineError
+from stillhouse.engines.capabilities import Capabilities
+from stillhouse.errors import (
+    InvalidRequestError,
+    RequestTooLargeForEngineError,
+    UnsupportedFeatureError,
+)
+from stillhouse.types.constraint import ConstraintKind
 from stillhouse.types.sampling import SamplingParams
 
 MAX_TOP_LOGPROBS = 20
 MAX_ABS_PENALTY = 2.0
 REPETITION_PENALTIES = (0.01, 5.0)
+_NEUTRAL = SamplingParams()
+_CONSTRAINT_NAMES = {
+    ConstraintKind.JSON_SCHEMA: "JSON schemas",
+    ConstraintKind.REGEX: "regular expressions",
+    ConstraintKind.TOOL_CALLS: "required and strict tool calls",
+}
 
 
-def check_request(request: GenerateRequest, *, vocab_size: int, context_length: int) -> None:
+def check_request(
+    request: GenerateRequest, capabilities: Capabilities, *, vocab_size: int, context_length: int
+) -> None:
     """
     Return if every value of *request* can be honoured by any engine.
 
     Raises:
+        UnsupportedFeatureError: The engine does not declare what is asked for.
         InvalidRequestError: A value is out of its range.
         RequestTooLargeForEngineError: Prompt and completion exceed *context_length*.
 
     """
+    check_capabilities(request, capabilities)
     prompt = request.prompt_token_ids
     if not prompt:
         raise InvalidRequestError("The prompt is empty.", param="messages")
@@ -40,7 +56,7 @@ def check_request(request: GenerateRequest, *, vocab_size: int, context_length: 
     _check_draws(request.sampling)
     _check_penalties(request.sampling)
     _check_logit_bias(request.sampling.logit_bias, vocab_size)
-    _check_top_logprobs(request.top_logprobs)
+    _check_top_logprobs_range(request.top_logprobs)
     if request.grammar is not None:
         _check_grammar(request.grammar, request.stop_token_ids, vocab_size)
     if len(prompt) + request.max_tokens > context_length:
@@ -102,7 +118,7 @@ def _check_logit_bias(logit_bias: tuple[tuple[int, float], ...], vocab_size: int
         raise InvalidRequestError("logit_bias must be finite numbers.", param="logit_bias")
 
 
-def _check_top_logprobs(top_logprobs: int | None) -> None:
+def _check_top_logprobs_range(top_logprobs: int | None) -> None:
     if top_logprobs is not None and not 0 <= top_logprobs <= MAX_TOP_LOGPROBS:
         raise InvalidRequestError(
             f"top_logprobs is {top_logprobs}; it must be from 0 to {MAX_TOP_LOGPROBS}.",
@@ -122,3 +138,56 @@ def _check_grammar(grammar: Grammar, stop_token_ids: tuple[int, ...], vocab_size
 
 def _are_tokens(token_ids: Sequence[int], vocab_size: int) -> bool:
     return min(token_ids) >= 0 and max(token_ids) < vocab_size
+
+
+def check_capabilities(request: GenerateRequest, capabilities: Capabilities) -> None:
+    """
+    Refuse what the engine of *request* cannot honour.
+
+    Raises:
+        UnsupportedFeatureError: The request asks for something that the engine does not declare.
+
+    """
+    sampling = request.sampling
+    if sampling.seed is not None and not capabilities.seed:
+        raise _unsupported("seeds", "seed")
+    if not capabilities.penalties:
+        for name in ("presence_penalty", "frequency_penalty", "repetition_penalty"):
+            if getattr(sampling, name) != getattr(_NEUTRAL, name):
+                raise _unsupported("penalties", name)
+    if sampling.logit_bias and not capabilities.logit_bias:
+        raise _unsupported("logit biases", "logit_bias")
+    if request.top_logprobs is not None:
+        _check_top_logprobs(request.top_logprobs, capabilities.max_top_logprobs)
+    _check_constraint(request, capabilities)
+
+
+def _check_top_logprobs(top_logprobs: int, max_top_logprobs: int | None) -> None:
+    if max_top_logprobs is None:
+        raise _unsupported("log probabilities", "logprobs")
+    if top_logprobs > max_top_logprobs:
+        raise UnsupportedFeatureError(
+            f"top_logprobs is {top_logprobs}; this model's engine reports at most "
+            f"{max_top_logprobs}",
+            param="top_logprobs",
+        )
+
+
+def _check_constraint(request: GenerateRequest, capabilities: Capabilities) -> None:
+    constraint = request.constraint
+    if constraint is not None:
+        if constraint.kind not in capabilities.constraints:
+            raise _unsupported(
+                _CONSTRAINT_NAMES[constraint.kind],
+                "tools" if constraint.kind is ConstraintKind.TOOL_CALLS else "response_format",
+            )
+    elif request.grammar is not None and not capabilities.constraints:
+        raise _unsupported("grammars", "response_format")
+
+
+def _unsupported(feature: str, param: str) -> UnsupportedFeatureError:
+    return UnsupportedFeatureError(
+        f"{param} cannot be honoured: this model's engine has no {feature}; right would be a "
+        "request without it, or another model",
+        param=param,
+    )

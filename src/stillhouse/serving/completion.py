@@ -102,8 +102,8 @@ class Completion:
         self._charged: Finish | None = None
         self._num_running = len(sequences)
         self._last_choice = 0
-        self._pending = EventBuffer(ledger.leases if ledger.leases.is_shared else None)
-        ledger.leases.notify_if_lost(hold.held.number, partial(self.stop, Outcome.LAPSED))
+        self._pending = EventBuffer(ledger if ledger.is_shared else None)
+        ledger.notify_if_lost(hold, partial(self.stop, Outcome.LAPSED))
         self._choices = [
             Choice(
                 engine=model.engine,
@@ -232,8 +232,8 @@ class Completion:
 
     async def _comes_to_its_turn(self) -> bool:
         has_come = await self._turn.wait()
-        if has_come and not self._ledger.leases.are_fresh:
-            await self._ledger.leases.refresh()
+        if has_come and not self._ledger.has_fresh_leases:
+            await self._ledger.refresh_leases()
         return has_come
 
     async def _generate_in_turn(self) -> ChoiceEnd | None:

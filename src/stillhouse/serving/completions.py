@@ -16,6 +16,7 @@ from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
 from stillhouse.clock import Clock
 from stillhouse.engines.base import GenerateRequest, Grammar
+from stillhouse.engines.request_check import check_capabilities
 from stillhouse.errors import (
     ContextLengthError,
     OverloadedError,
@@ -38,6 +39,7 @@ from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import Prompt
 from stillhouse.text.grammar.compiler import GrammarCompiler
 from stillhouse.text.parsing.output_parser import OutputParser
+from stillhouse.types.constraint import Constraint
 from stillhouse.types.messages import Message
 from stillhouse.types.requests import ChatRequest, TextRequest
 
@@ -108,6 +110,7 @@ class Completions:
             ModelNotFoundError: No loaded model answers to its name.
             PermissionDeniedError: The key is for other models.
             IdempotencyConflictError: The first request with its name is still running.
+            UnsupportedFeatureError: The model's engine cannot honour a field of it.
             InvalidRequestError: Its messages cannot be rendered, or exceed the context, or its
                 schema cannot be compiled, or its name belongs to a request with another body.
             QuarantinedRequestError: An engine has crashed on the same request twice.
@@ -146,9 +149,10 @@ class Completions:
                 request,
                 model,
                 prompt,
-                grammar=await self._compile(principal, model, request, prompt),
+                constraint=await self._compile(principal, model, request, prompt),
                 cache_salt=principal.cache_salt,
             )
+            check_capabilities(sequences[0][0], model.engine.capabilities)
             fingerprint = Fingerprint(principal.account_id, model.spec.id, sequences[0][0])
             self._quarantine.refuse(fingerprint)
             hold = await self._hold(
@@ -307,7 +311,7 @@ class Completions:
         model: ServedModel,
         request: ChatRequest | TextRequest,
         prompt: Prompt,
-    ) -> Grammar | None:
+    ) -> Constraint | None:
         if request.response_format is None and not _has_tools(request):
             return None
         # A thousand schemas take longer than others should wait.
@@ -322,7 +326,7 @@ class Completions:
             owner=self._grammar_work.owner(principal, model.spec.id, request.tier),
             tokenizer_json=model.chat.checkpoint_path / "tokenizer.json",
         )
-        return Grammar(constraint.grammar, constraint.after_token_id)
+        return constraint
 
     async def _hold(
         self,
@@ -357,7 +361,7 @@ def _sequences(  # noqa: PLR0913  (all that makes up what an engine is asked)
     model: ServedModel,
     prompt: Prompt,
     *,
-    grammar: Grammar | None,
+    constraint: Constraint | None,
     cache_salt: str,
 ) -> list[tuple[GenerateRequest, OutputParser]]:
     """What the engine is asked for each answer, and what will read it."""
@@ -372,7 +376,10 @@ def _sequences(  # noqa: PLR0913  (all that makes up what an engine is asked)
         num_public_tokens=model.public_prefixes.num_tokens_of(prompt.token_ids),
         priority=ENGINE_PRIORITY[request.tier],
         top_logprobs=request.top_logprobs,
-        grammar=grammar,
+        constraint=None if constraint is None else constraint.portable,
+        grammar=(
+            None if constraint is None else Grammar(constraint.grammar, constraint.after_token_id)
+        ),
     )
     # The engine computes a prompt's blocks once, however many sequences begin with them.
     others = [

@@ -22,11 +22,11 @@ class LeaseGuard(Protocol):
     """Says, at the price of a look at the clock, whether what is served is still held."""
 
     @property
-    def are_fresh(self) -> bool:
+    def has_fresh_leases(self) -> bool:
         """Whether nobody can have voided it."""
         ...
 
-    async def refresh(self) -> None:
+    async def refresh_leases(self) -> None:
         """Hold it again, or have its request stopped."""
         ...
 
@@ -113,8 +113,8 @@ class EventBuffer:
         while True:
             if not self._events and not self._is_over:
                 await self._has_more.wait()
-            if self._leases is not None and not self._leases.are_fresh:
-                await self._leases.refresh()
+            if self._leases is not None and not self._leases.has_fresh_leases:
+                await self._leases.refresh_leases()
             self._has_more.clear()
             is_over = self._is_over
             if self._events:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+import msgspec
 
 from stillhouse.types.json_object import JsonObject
 from stillhouse.types.tool_call_form import ToolCallForm
 
 
-@dataclass(frozen=True, slots=True)
-class JsonSchemaConstraint:
+class ConstraintKind(StrEnum):
+    """The kinds of constraints, each of which an engine can enforce or not."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    TOOL_CALLS = "tool_calls"
+
+
+class JsonSchemaConstraint(msgspec.Struct, frozen=True, tag=str(ConstraintKind.JSON_SCHEMA)):
     """
     The completion is JSON that fits a JSON Schema.
 
@@ -19,11 +30,12 @@ class JsonSchemaConstraint:
 
     """
 
+    kind: ClassVar = ConstraintKind.JSON_SCHEMA
+
     schema: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
-class RegexConstraint:
+class RegexConstraint(msgspec.Struct, frozen=True, tag=str(ConstraintKind.REGEX)):
     """
     The whole completion matches a regular expression.
 
@@ -31,6 +43,8 @@ class RegexConstraint:
         regex: In the syntax of Rust's regex crate, without look-around and back-references.
 
     """
+
+    kind: ClassVar = ConstraintKind.REGEX
 
     regex: str
 
@@ -51,8 +65,7 @@ class ToolArguments:
     is_strict: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallConstraint:
+class ToolCallConstraint(msgspec.Struct, frozen=True, tag=str(ConstraintKind.TOOL_CALLS)):
     """
     The completion calls tools in a model family's own form.
 
@@ -65,6 +78,8 @@ class ToolCallConstraint:
         text: What a completion without calls has to be; None allows any text.
 
     """
+
+    kind: ClassVar = ConstraintKind.TOOL_CALLS
 
     form: ToolCallForm
     tools: tuple[ToolArguments, ...]

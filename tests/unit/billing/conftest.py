@@ -14,9 +14,7 @@ from stillhouse.billing.price import Price
 from stillhouse.clock import FrozenClock
 from stillhouse.store.accounts import accounts, keys
 from stillhouse.store.database import Connection, Database
-from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import Tariff
-from tests.ledger_audit import audit_differences
 
 MODEL = "stillhouse/demo-r1"
 TARIFF = Tariff.from_usd_per_million(input_usd="0.59", output_usd="0.79")
@@ -39,8 +37,8 @@ class Books:
         clock = FrozenClock()
         ledger = Ledger(database, clock)
         account_id, key_id = await database.write(insert_customer("customer"))
-        prices = await ledger.prices.publish({MODEL: TARIFF})
-        return cls(database, ledger, clock, account_id, key_id, prices[MODEL][ServiceTier.DEFAULT])
+        prices = await ledger.publish_prices({MODEL: TARIFF})
+        return cls(database, ledger, clock, account_id, key_id, prices[MODEL])
 
     async def beside(self, name: str, *, is_prepaid: bool = False) -> Books:
         """The same ledger as another customer sees it."""
@@ -139,4 +137,4 @@ async def books(place: Path | str) -> AsyncIterator[Books]:
 async def verified(books: Books) -> AsyncIterator[Books]:
     """As `books`, and the ledger is verified when the test has ended."""
     yield books
-    assert [] == await audit_differences(books.ledger)
+    assert [] == await books.ledger.verify()

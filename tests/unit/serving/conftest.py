@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from stillhouse.accounts.accounts import Principal
-from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.clock import FrozenClock
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.engines.capabilities import ALL_CONSTRAINTS, Capabilities
 from stillhouse.errors import EngineCrashedError
 from stillhouse.serving.admission.config import RateLimitsConfig
 from stillhouse.serving.admission.controller import AdmissionController
@@ -39,12 +40,23 @@ from stillhouse.types.messages import Message, Role
 from stillhouse.types.requests import ChatRequest
 from stillhouse.types.tariff import Tariff
 from stillhouse.types.usage import TokenUsage
-from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import insert_customer
 
 HELLO = (Message(Role.USER, "Hello!"),)
 WORD_ID = 500  # all letters in the demo model's vocabulary
 TARIFF = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
+
+ALL_CAPABILITIES = Capabilities(
+    salted_prefix_cache=True,
+    public_prefixes=True,
+    priority=True,
+    usage_at_abort=True,
+    seed=True,
+    penalties=True,
+    logit_bias=True,
+    max_top_logprobs=20,
+    constraints=ALL_CONSTRAINTS,
+)
 
 
 class SteppedEngine:
@@ -52,6 +64,7 @@ class SteppedEngine:
 
     context_length = 4096
     max_sequences = 2
+    capabilities = ALL_CAPABILITIES
 
     def __init__(self) -> None:
         self.is_serving = True
@@ -220,7 +233,7 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
     with Database.open(place, is_server=True) as database:
         ledger = Ledger(database, clock)
         past_requests = PastRequests(database, clock)
-        prices = await ledger.prices.publish({DEMO_MODEL: TARIFF})
+        prices = await ledger.publish_tiers({DEMO_MODEL: TARIFF})
         account_id, key_id = await database.write(insert_customer("customer"))
         model = ServedModel(
             catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL]), chat, engine, prices[DEMO_MODEL]
@@ -256,5 +269,5 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
         await completions.drain(grace_s=5)
         await ledger.close()
         clock.advance(LEASE_MS / 1000)
-        assert [] == await audit_differences(ledger)
-        assert 0 == await ledger.leases.sweep()
+        assert [] == await ledger.verify()
+        assert 0 == await ledger.sweep()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stillhouse.clock import SystemClock
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateStep
+from stillhouse.engines.capabilities import ALL_CONSTRAINTS, Capabilities
 from stillhouse.engines.openvino.kv.blocks import KVBlocks
 from stillhouse.engines.openvino.kv.prefix_cache import PrefixCache
 from stillhouse.engines.openvino.sampling.grammar import Grammars
@@ -16,7 +17,7 @@ from stillhouse.engines.openvino.scheduling.scheduler import BatchLimits, Schedu
 from stillhouse.engines.openvino.scheduling.sequence import Sequence
 from stillhouse.engines.openvino.speculation.acceptance import SamplerOutput, sample_tokens
 from stillhouse.engines.openvino.speculation.speculation import Speculation
-from stillhouse.engines.request_check import check_request
+from stillhouse.engines.request_check import MAX_TOP_LOGPROBS, check_request
 from stillhouse.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -69,6 +70,17 @@ class Runner:
         self._grammars = Grammars(vocabulary, SystemClock())
         self.max_sequences = settings.max_sequences
         self.context_length = context_length
+        self.capabilities = Capabilities(
+            salted_prefix_cache=True,
+            public_prefixes=True,
+            priority=True,
+            usage_at_abort=True,
+            seed=True,
+            penalties=True,
+            logit_bias=True,
+            max_top_logprobs=MAX_TOP_LOGPROBS,
+            constraints=frozenset() if vocabulary is None else ALL_CONSTRAINTS,
+        )
         self._blocks = KVBlocks(decoder.num_blocks)
         self._speculation = Speculation(
             decoder.step_times, max_draft_tokens=settings.max_draft_tokens
@@ -294,7 +306,12 @@ class Runner:
         del self._sequences[sequence.sequence_id]
 
     def _check(self, request: GenerateRequest) -> None:
-        check_request(request, vocab_size=self._vocab_size, context_length=self.context_length)
+        check_request(
+            request,
+            self.capabilities,
+            vocab_size=self._vocab_size,
+            context_length=self.context_length,
+        )
 
 
 def _prompt_budget(settings: EngineSettings, decoder: Decoder) -> Callable[[int, int], int]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.engines.capabilities import Capabilities
 
 _Message = TypeVar("_Message")
 
@@ -29,6 +30,7 @@ class RefusalCode(StrEnum):
 
     INVALID = "invalid"
     TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"
 
 
 class LoadFailure(StrEnum):
@@ -88,6 +90,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
         block_size: Tokens per block.
         max_sequences: Most sequences that it works on at once; others wait.
         block_bytes: Memory that a block takes.
+        capabilities: What the engine can honour; nothing beyond the basics unless it says so.
 
     """
 
@@ -96,6 +99,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     block_size: int = 0
     max_sequences: int = 1
     block_bytes: int = 0
+    capabilities: Capabilities = Capabilities()
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
@@ -117,6 +121,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     sequence_id: int
     code: RefusalCode
     message: str
+    param: str | None = None
 
 
 class Compiled(msgspec.Struct, frozen=True, tag="compiled"):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.engines.capabilities import Capabilities
 from stillhouse.engines.worker.channel import WorkerChannel, die_with_parent
 from stillhouse.engines.worker.frames import (
     Cancel,
@@ -27,6 +28,7 @@ from stillhouse.errors import (
     ConfigError,
     InvalidRequestError,
     RequestTooLargeForEngineError,
+    UnsupportedFeatureError,
 )
 
 #: What happened to sequences: the step to be told, or why there will be no further one.
@@ -46,6 +48,11 @@ class Runner(Protocol):
 
     context_length: int
     wake: Callable[[], None]
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can honour."""
+        ...
 
     @property
     def max_sequences(self) -> int:
@@ -160,9 +167,12 @@ class EngineLoop:
 
 def refusal(sequence_id: int, error: InvalidRequestError) -> Refused:
     """Return *error* as the gateway is told it."""
-    is_too_large = isinstance(error, RequestTooLargeForEngineError)
-    code = RefusalCode.TOO_LARGE if is_too_large else RefusalCode.INVALID
-    return Refused(sequence_id, code, error.message)
+    code = RefusalCode.INVALID
+    if isinstance(error, RequestTooLargeForEngineError):
+        code = RefusalCode.TOO_LARGE
+    elif isinstance(error, UnsupportedFeatureError):
+        code = RefusalCode.UNSUPPORTED
+    return Refused(sequence_id, code, error.message, error.param)
 
 
 def run_worker(load: Callable[[Callable[[Loading], None]], Runner], socket_number: str) -> None:
@@ -194,6 +204,7 @@ def run_worker(load: Callable[[Callable[[Loading], None]], Runner], socket_numbe
             runner.block_size,
             runner.max_sequences,
             runner.block_bytes,
+            runner.capabilities,
         )
     )
     EngineLoop(channel, runner).run_forever()

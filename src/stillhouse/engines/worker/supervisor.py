@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 import structlog
 
 from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.engines.capabilities import Capabilities
 from stillhouse.engines.worker.config import SupervisionConfig
 from stillhouse.engines.worker.frames import (
     Cancel,
@@ -36,6 +38,7 @@ from stillhouse.errors import (
     OperatorError,
     RequestTooLargeForEngineError,
     StillhouseError,
+    UnsupportedFeatureError,
 )
 
 if TYPE_CHECKING:
@@ -99,6 +102,13 @@ class WorkerEngine:
         if self._ready is None:
             raise EngineUnavailableError("The engine has not been started.")
         return self._ready.max_sequences
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the worker declares; known once the engine has started."""
+        if self._ready is None:
+            raise EngineUnavailableError("The engine has not been started.")
+        return self._ready.capabilities
 
     @property
     def worker_pid(self) -> int | None:
@@ -208,7 +218,7 @@ class WorkerEngine:
             raise EngineUnavailableError(self._absence())
         stream = self._streams.open(request.request_id)
         try:
-            self._worker.send(Generate(stream.sequence_id, request))
+            self._worker.send(Generate(stream.sequence_id, _for_worker(request)))
         except FrameError as error:
             self._streams.close(stream)
             raise InvalidRequestError(str(error)) from error
@@ -377,6 +387,11 @@ class WorkerEngine:
             self._pings.pop(ping_id, None)
 
 
+def _for_worker(request: GenerateRequest) -> GenerateRequest:
+    """Leave out the portable constraint: a worker takes the compiled grammar."""
+    return request if request.constraint is None else replace(request, constraint=None)
+
+
 def _capacity(ready: Ready) -> dict[str, int | float]:
     """Return how much a worker can hold, in the operator's units."""
     num_tokens = ready.num_blocks * ready.block_size
@@ -389,7 +404,13 @@ def _capacity(ready: Ready) -> dict[str, int | float]:
     }
 
 
+_REFUSALS: dict[RefusalCode, type[InvalidRequestError]] = {
+    RefusalCode.INVALID: InvalidRequestError,
+    RefusalCode.TOO_LARGE: RequestTooLargeForEngineError,
+    RefusalCode.UNSUPPORTED: UnsupportedFeatureError,
+}
+
+
 def _refusal(refused: Refused) -> StillhouseError:
-    if refused.code is RefusalCode.TOO_LARGE:
-        return RequestTooLargeForEngineError(refused.message)
-    return InvalidRequestError(refused.message)
+    kind = _REFUSALS[refused.code]
+    return kind(refused.message, param=refused.param)

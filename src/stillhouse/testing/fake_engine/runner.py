@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from stillhouse.clock import Clock
 from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.engines.capabilities import Capabilities
 from stillhouse.engines.request_check import check_request
 from stillhouse.engines.worker.loop import SequenceSteps
 from stillhouse.errors import InvalidRequestError
@@ -58,6 +59,11 @@ class FakeRunner:
         self._running: dict[int, FakeSequence] = {}
         self._num_free_blocks = settings.num_blocks
         self._num_steps = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can honour, less what its settings take away."""
+        return self._settings.capabilities
 
     @property
     def block_size(self) -> int:
@@ -199,9 +205,12 @@ class FakeRunner:
         return -(-num_tokens // self._settings.block_size)
 
     def _check(self, request: GenerateRequest) -> None:
-        check_request(request, vocab_size=self._vocab_size, context_length=self.context_length)
-        if request.grammar is not None:
-            raise InvalidRequestError("The fake engine draws words, not grammars.")
+        check_request(
+            request,
+            self.capabilities,
+            vocab_size=self._vocab_size,
+            context_length=self.context_length,
+        )
 
 
 def _fail_if_it_must(sequence: FakeSequence) -> None:

@@ -9,10 +9,22 @@ from typing import Any
 
 import msgspec
 
+from stillhouse.engines.capabilities import Capabilities
 from stillhouse.errors import ConfigError
 
 # Ids whose tokens are all letters in the demo model's vocabulary, so that each one is a delta.
 DEMO_WORDS = (446, 2040)
+
+#: Penalties and constraints need a model's probabilities, which hashes do not have.
+FAKE_CAPABILITIES = Capabilities(
+    salted_prefix_cache=True,
+    public_prefixes=True,
+    priority=True,
+    usage_at_abort=True,
+    seed=True,
+    logit_bias=True,
+    max_top_logprobs=20,
+)
 
 
 class FaultKind(StrEnum):
@@ -65,6 +77,7 @@ class FakeSettings:
         slots: Most sequences at once; others wait.
         num_blocks: Size of the KV cache that is kept account of, though nothing is in it.
         block_size: Tokens per block; whole blocks are what a prompt finds cached.
+        capabilities: What it declares, and honours.
         faults: The first that fits a request is the one it meets.
         witness_log: Where every token and every end is written down and synced to the disk, as a
             witness independent of the gateway; None writes nothing.
@@ -82,6 +95,7 @@ class FakeSettings:
     slots: int = 64
     num_blocks: int = 4096
     block_size: int = 32
+    capabilities: Capabilities = FAKE_CAPABILITIES
     faults: tuple[Fault, ...] = ()
     witness_log: Path | None = None
 

@@ -13,7 +13,13 @@ from stillhouse.checkpoints.checkpoint import PACKAGED_CHECKPOINTS
 from stillhouse.checkpoints.tokenizer_json import TokenizerJson
 from stillhouse.clock import FrozenClock
 from stillhouse.engines.base import EngineFinish, GenerateRequest
-from stillhouse.errors import ConfigError, InvalidRequestError, RequestTooLargeForEngineError
+from stillhouse.engines.capabilities import Capabilities
+from stillhouse.errors import (
+    ConfigError,
+    InvalidRequestError,
+    RequestTooLargeForEngineError,
+    UnsupportedFeatureError,
+)
 from stillhouse.testing.fake_engine.runner import FakeRunner
 from stillhouse.testing.fake_engine.settings import DEMO_WORDS, FakeSettings, Fault, FaultKind
 from stillhouse.testing.fake_engine.witness import Witnessed, WitnessLog, read_witness_log
@@ -249,6 +255,23 @@ def test_made_up_log_probabilities_halve(num_top):
         assert step.logprobs[0].logprob == pytest.approx(math.log(0.5))
         shares = [math.exp(logprob) for _, logprob in step.logprobs[0].top]
         assert [0.5, 0.25, 0.125][:num_top] == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(
+    ("param", "fields"),
+    [
+        ("seed", {"seed": 3}),
+        ("logit_bias", {"sampling": SamplingParams(logit_bias=((500, 100.0),))}),
+    ],
+)
+def test_a_fake_engine_with_fewer_capabilities_refuses_more(param, fields):
+    """What its settings do not declare, it refuses by name."""
+    runner = make_runner(capabilities=Capabilities())
+    with pytest.raises(UnsupportedFeatureError) as refused:
+        run(runner, make_request(**fields))
+    assert param == refused.value.param
+    with pytest.raises(UnsupportedFeatureError, match="no log probabilities"):
+        run(runner, make_request(top_logprobs=1))
 
 
 def test_settings_travel_as_json():

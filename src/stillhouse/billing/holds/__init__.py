@@ -1,1 +1,0 @@
-"""Holds: reserves, resolves, renews and sweeps them."""

@@ -1,1 +1,0 @@
-"""Enforces spending limits, and rate limits that gateways share, in the transaction of a hold."""

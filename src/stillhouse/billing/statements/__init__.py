@@ -1,1 +1,0 @@
-"""Sums what was used and charged: monthly statements and usage."""
