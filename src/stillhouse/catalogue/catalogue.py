@@ -8,7 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
-from stillhouse.catalogue.model_spec import ModelSpec, Table, read_model_spec
+from stillhouse.catalogue.entry import Table, read_entry
+from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.errors import ConfigError, ModelNotFoundError
 
 BUILT_IN_PATH = Path(__file__).with_name("catalogue.toml")
@@ -67,12 +68,12 @@ class Catalogue:
         else:
             own = _tables(entries or {}, source=source)
         specs = [
-            read_model_spec(model_id, table, source=BUILT_IN_PATH.name)
+            read_entry(model_id, table, source=BUILT_IN_PATH.name)
             for model_id, table in built_in.items()
             if model_id not in own
         ]
         specs += [
-            read_model_spec(model_id, {**built_in.get(model_id, {}), **table}, source=source)
+            read_entry(model_id, {**built_in.get(model_id, {}), **table}, source=source)
             for model_id, table in own.items()
         ]
         return cls(specs, fallback_models=fallback_models)

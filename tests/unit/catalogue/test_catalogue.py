@@ -198,11 +198,15 @@ def test_prices_are_exact_however_they_are_written(price):
         ),
         (
             {"usd_per_million_tokens": {"input": "-1", "output": "1"}},
-            ".usd_per_million_tokens.input is '-1'; right would be price -1 USD per million",
+            ".usd_per_million_tokens.input is '-1'; right would be at least 0 USD per million",
+        ),
+        (
+            {"usd_per_million_tokens": {"input": "1001", "output": "1"}},
+            ".usd_per_million_tokens.input is '1001'; right would be at most 1000 USD per million",
         ),
         (
             {"usd_per_million_tokens": {"input": "0.0000001", "output": "1"}},
-            ".usd_per_million_tokens.input is '0.0000001'; right would be price",
+            ".usd_per_million_tokens.input is '0.0000001'; right would be at least 0 USD",
         ),
         (
             {"usd_per_million_tokens": {"input": "nan", "output": "1"}},
@@ -210,16 +214,18 @@ def test_prices_are_exact_however_they_are_written(price):
         ),
         (
             {"usd_per_million_tokens": {"input": "1", "output": "1", "ouput": "1"}},
-            ".usd_per_million_tokens.ouput: no such key; there are cached_input, input, output",
+            ".usd_per_million_tokens: unknown key 'ouput'; known here: cached_input, input, output",
         ),
         ({"context_length": 0}, ".context_length is 0; right would be a whole number"),
         ({"context_length": True}, ".context_length is True; right would be a whole number"),
         ({"temperature": 2.5}, ".temperature is 2.5; right would be a number from 0 to 2"),
         ({"top_p": 0}, ".top_p is 0; right would be a number from 0.000001 to 1"),
         ({"aliases": "own"}, ".aliases is 'own'; right would be a list of texts"),
+        ({"aliases": ["own", 7]}, ".aliases is ['own', 7]; right would be a list of texts"),
+        ({"usd_per_million_tokens": 3}, ".usd_per_million_tokens is 3; right would be a table "),
         ({"reasoning_in_content": "yes"}, ".reasoning_in_content is 'yes'; right would be true or"),
         ({"checkpoint": ""}, ".checkpoint is ''; right would be a text"),
-        ({"max_tokens": 5}, ".max_tokens: no such key; there are aliases, checkpoint, "),
+        ({"max_tokens": 5}, ": unknown key 'max_tokens'; known here: aliases, checkpoint, "),
     ],
 )
 def test_wrong_keys_are_named_with_what_would_be_right(changes, message):

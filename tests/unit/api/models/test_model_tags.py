@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from stillhouse.api.models.model_tags import tags_of
-from stillhouse.catalogue.model_spec import read_model_spec
+from stillhouse.catalogue.entry import read_entry
 
 PRICE = {"input": "1", "output": "1"}
 
 
 def tags(family, *added):
     table = {"family": family, "usd_per_million_tokens": PRICE, "tags": list(added)}
-    return tags_of(read_model_spec("a/b", table, source="here"))
+    return tags_of(read_entry("a/b", table, source="here"))
 
 
 def test_what_the_server_can_do_is_said_of_every_model():
