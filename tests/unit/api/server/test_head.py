@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stillhouse.api.server.head import HEAD_END, HeadBounds, read_head, too_large
@@ -182,6 +182,7 @@ def test_targets(target, path, query):
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=8), st.integers(0, 8))
+@example(["\r\n"], 8)
 def test_no_other_line_end_and_no_other_line(pieces, at):
     """Whatever is read as a head has as many headers as lines, and ends them with CR LF alone."""
     lines = ["GET /", " HTTP/1.1", "\r\n", "Host: a", "\r\n", "A: b", "\r\n", "B: c"]
