@@ -37,7 +37,7 @@ from tests.e2e.running_server import RunningServer, run_server
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.clock import SystemClock
 from stillhouse_loadgen.benchmark import Benchmark, Plan
-from stillhouse_loadgen.client.client import Target
+from stillhouse_loadgen.client.chat_client import Target
 from stillhouse_loadgen.client.load_key import KeyRing, LoadKey
 from stillhouse_loadgen.report.document import LoadShape, Run
 from stillhouse_loadgen.report.goodput import GoodputTarget, is_good

@@ -33,7 +33,7 @@ from benchmarks.overload import new_account, process_tree, rss_mib
 from stillhouse.catalogue.demo_models import DEMO_MODEL, DEMO_TOOLS_MODEL
 from stillhouse.clock import SystemClock
 from stillhouse_loadgen.benchmark import Benchmark, Plan
-from stillhouse_loadgen.client.client import Target
+from stillhouse_loadgen.client.chat_client import Target
 from stillhouse_loadgen.client.load_key import KeyRing, LoadKey
 from stillhouse_loadgen.report.document import LoadShape
 from stillhouse_loadgen.workload.distributions import Constant, Uniform

@@ -1,4 +1,4 @@
-"""A plan from what somebody wrote on a command line."""
+"""Parses the options of `stillhouse bench` into a plan."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from stillhouse.errors import ConfigError
 from stillhouse_loadgen.benchmark import Plan
-from stillhouse_loadgen.client.client import Target
+from stillhouse_loadgen.client.chat_client import Target
+from stillhouse_loadgen.client.duration import parse_duration
 from stillhouse_loadgen.client.load_key import KeyRing, LoadKey, parse_keys, read_keys
-from stillhouse_loadgen.client.spans import parse_span
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.report.document import LoadShape
 from stillhouse_loadgen.report.goodput import parse_targets
 from stillhouse_loadgen.workload.arrivals import Arrivals
@@ -23,14 +23,14 @@ from stillhouse_loadgen.workload.workload import Extent, SyntheticShape
 
 _DEFAULT_REQUESTS = 100
 _NO_KEY = LoadKey("no key", "")
-#: Fields that the load itself depends on.
+#: Fields that the load sets itself.
 _RESERVED = ("model", "messages", "max_tokens", "stream", "stream_options", "n")
 _MAX_CONCURRENCY = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """What was written; `cli/bench.py` says what each one means."""
+    """The options as text; stillhouse's `cli/bench.py` explains each one."""
 
     url: str
     model: str
@@ -60,15 +60,15 @@ class Arguments:
 
     def plan(self) -> Plan:
         """
-        Return what to run.
+        Return the plan.
 
         Raises:
-            ConfigError: A value is wrong, or two exclude each other.
+            ArgumentError: A value is wrong, or two options exclude each other.
 
         """
-        warmup_s = parse_span(self.warmup, option="--warmup") if self.warmup else 0.0
+        warmup_s = parse_duration(self.warmup, option="--warmup") if self.warmup else 0.0
         if self.tokens_per_word is not None and not 0 < self.tokens_per_word < math.inf:
-            raise ConfigError(f"--tokens-per-word is {self.tokens_per_word}; it must be above 0")
+            raise ArgumentError(f"--tokens-per-word is {self.tokens_per_word}; it must be above 0")
         return Plan(
             target=self._target(),
             keys=self._keys(),
@@ -86,10 +86,10 @@ class Arguments:
         try:
             extra = msgspec.json.decode(self.extra, type=dict[str, Any])
         except msgspec.DecodeError as error:
-            raise ConfigError(f"--extra: is not a JSON object: {error}") from error
+            raise ArgumentError(f"--extra: is not a JSON object: {error}") from error
         if reserved := [name for name in _RESERVED if name in extra]:
-            raise ConfigError(f"--extra: {reserved[0]!r} is set by the load itself")
-        timeout_s = parse_span(self.timeout, option="--timeout")
+            raise ArgumentError(f"--extra: {reserved[0]!r} is set by the load itself")
+        timeout_s = parse_duration(self.timeout, option="--timeout")
         return Target(self.url, self.model, extra, timeout_s)
 
     def _keys(self) -> KeyRing:
@@ -115,9 +115,9 @@ class Arguments:
         names = [name for name, value in chosen.items() if value is not None]
         if len(names) != 1:
             given = " and ".join(names) or "none"
-            raise ConfigError(f"give one of --rate, --concurrency and --trace, not {given}")
+            raise ArgumentError(f"give one of --rate, --concurrency and --trace, not {given}")
         if self.speed is not None and self.trace is None:
-            raise ConfigError("--speed is a trace's; give --trace, or --rate alone")
+            raise ArgumentError("--speed is a trace's; give --trace, or --rate alone")
         if self.rate is not None:
             return self._open_loads(self.rate)
         if self.concurrency is not None:
@@ -127,15 +127,15 @@ class Arguments:
     def _open_loads(self, rates: str) -> tuple[LoadShape, ...]:
         if self.arrivals not in set(Arrivals):
             known = ", ".join(Arrivals)
-            raise ConfigError(f"--arrivals: '{self.arrivals}' is none of {known}")
+            raise ArgumentError(f"--arrivals: '{self.arrivals}' is none of {known}")
         return tuple(
             LoadShape(rate=rate, arrivals=self.arrivals) for rate in _levels(rates, "--rate")
         )
 
     def _extent(self, warmup_s: float) -> Extent:
-        duration_s = parse_span(self.duration, option="--duration") if self.duration else None
+        duration_s = parse_duration(self.duration, option="--duration") if self.duration else None
         if duration_s is not None and warmup_s >= duration_s:
-            raise ConfigError(
+            raise ArgumentError(
                 f"--warmup is {warmup_s:g} s of {duration_s:g} s; nothing would be counted"
             )
         has_end = self.requests is not None or duration_s is not None or self.trace is not None
@@ -146,7 +146,7 @@ def _closed_loads(text: str) -> tuple[LoadShape, ...]:
     levels = _levels(text, "--concurrency")
     for level in levels:
         if level != int(level) or level > _MAX_CONCURRENCY:
-            raise ConfigError(
+            raise ArgumentError(
                 f"--concurrency: {level:g} is no whole number from 1 to {_MAX_CONCURRENCY}"
             )
     return tuple(LoadShape(concurrency=int(level)) for level in levels)
@@ -159,5 +159,7 @@ def _levels(text: str, option: str) -> list[float]:
     except ValueError:
         levels = []
     if not levels or not all(0 < level < math.inf for level in levels):
-        raise ConfigError(f"{option}: '{text}' is no number above 0, nor several; write 4 or 1,2,4")
+        raise ArgumentError(
+            f"{option}: '{text}' is not a list of numbers above 0; write 4 or 1,2,4"
+        )
     return levels

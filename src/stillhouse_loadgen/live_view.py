@@ -1,4 +1,4 @@
-"""How a run goes, in the terminal while it goes; nothing where there is no terminal."""
+"""Shows the progress of a run in a terminal; without a terminal, it shows nothing."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from stillhouse_loadgen.client.client import Stopwatch
+from stillhouse_loadgen.client.chat_client import Stopwatch
 from stillhouse_loadgen.load import Load
 from stillhouse_loadgen.report.document import LoadShape
 from stillhouse_loadgen.report.summary import Latencies
 from stillhouse_loadgen.report.tables import milliseconds
 
-_REFRESH_S = 0.5  # drawing takes milliseconds in which nothing is sent
+_REFRESH_S = 0.5  # rendering takes milliseconds in which nothing is sent
 _RECENT_S = 10.0
 
 
 def live_view(
     console: Console,
 ) -> Callable[[LoadShape, Load, Stopwatch], AbstractAsyncContextManager[None]]:
-    """Return what shows a run on *console*."""
+    """Return the display of a run on *console*."""
 
     @asynccontextmanager
     async def shown(shape: LoadShape, load: Load, watch: Stopwatch) -> AsyncIterator[None]:
@@ -47,7 +47,7 @@ async def _draw(live: Live, shape: LoadShape, load: Load, watch: Stopwatch) -> N
 
 
 def state_table(shape: LoadShape, load: Load, now_s: float) -> Table:
-    """The state of a run; rates and latencies are those of the last ten seconds."""
+    """Return the state of a run; rates and latencies are those of the last ten seconds."""
     progress = load.progress
     window_s = max(1e-9, min(_RECENT_S, now_s))
     ended = [r for r in progress.recent if r.end_s is not None and r.end_s > now_s - window_s]

@@ -1,4 +1,4 @@
-"""Runs a load: sends what is due when it is due, whether or not the server keeps up."""
+"""Runs a load: sends each request when it is due, whether or not the server keeps up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from stillhouse_loadgen.client.client import Asker, Message, Stopwatch
+from stillhouse_loadgen.client.chat_client import ChatClient, Message, Stopwatch
 from stillhouse_loadgen.record import Failure, RequestRecord
 from stillhouse_loadgen.workload.workload import Conversation, Extent, is_over
 
@@ -19,12 +19,12 @@ _WITHOUT_END = Extent()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBounds:
     """
-    What a run keeps to.
+    The bounds of a run.
 
     Args:
-        extent: When it ends.
+        extent: The end of the run.
         concurrency: Conversations at once in a closed loop; None is an open loop.
-        max_in_flight: What more would be due at once is written down as not sent.
+        max_in_flight: Further requests are recorded as not sent.
         warmup_s: Requests that are due before this are marked, and not counted.
 
     """
@@ -37,7 +37,7 @@ class LoadBounds:
 
 @dataclass(slots=True)
 class Progress:
-    """How a run stands, for whoever watches."""
+    """The progress of a run, for the display."""
 
     num_due: int = 0
     num_in_flight: int = 0
@@ -49,32 +49,33 @@ class Load:
     """
     One run.
 
-    An open loop sends every conversation when it is due. The turns within one follow each other's
-    answers, so what is offered is "partly open" (Schroeder et al., NSDI 2006): new visitors do not
-    wait for old ones, but each waits for its own answers. A closed loop has so many visitors, of
-    whom each comes back as soon as it is served; it slows down with the server, and hides stalls.
+    An open loop starts every conversation when it is due. The turns of a conversation wait for
+    its earlier answers, so the load is "partly open" (Schroeder et al., NSDI 2006): new users do
+    not wait for old ones, but each waits for its own answers. A closed loop has a fixed number of
+    users, and each asks again as soon as it is served; it slows down with the server, and hides
+    stalls.
 
     Args:
-        conversations: In the order of their starts; in a closed loop they have none.
-        sleep: Waits for so many seconds.
+        conversations: In the order of their starts; in a closed loop they have no start.
+        sleep: Waits for a number of seconds.
 
     Attributes:
-        records: Of every request, in the order in which they were due.
-        num_given_up: Turns that were never asked because an earlier one had failed.
+        records: One per request, in the order in which they were due.
+        num_given_up: Turns that were never sent because an earlier one had failed.
 
     """
 
     def __init__(
         self,
         conversations: Iterator[Conversation],
-        asker: Asker,
+        client: ChatClient,
         watch: Stopwatch,
         bounds: LoadBounds,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._conversations = conversations
-        self._asker = asker
+        self._client = client
         self._watch = watch
         self._bounds = bounds
         self._sleep = sleep
@@ -85,7 +86,7 @@ class Load:
         self.progress = Progress()
 
     async def run(self) -> None:
-        """Offer everything, and return when the last answer has come or failed."""
+        """Send every request, and return when the last one has been answered or has failed."""
         async with asyncio.TaskGroup() as group:
             if self._bounds.concurrency is None:
                 self._spawn(group, self._offer(group))
@@ -94,7 +95,7 @@ class Load:
                     self._spawn(group, self._visit())
 
     def stop(self) -> None:
-        """Let nothing begin any more, and leave what is in flight; `run` returns."""
+        """Start no further request, and cancel those in flight; `run` returns."""
         self._is_stopped = True
         for task in self._tasks:
             task.cancel()
@@ -105,7 +106,7 @@ class Load:
         task.add_done_callback(self._tasks.discard)
 
     async def _offer(self, group: asyncio.TaskGroup) -> None:
-        # The next conversation's words are made before the wait for its moment.
+        # The next conversation's text is made before the wait for its start.
         for conversation in self._conversations:
             assert conversation.start_s is not None
             await self._until(conversation.start_s)
@@ -160,7 +161,7 @@ class Load:
             return ""
         self.progress.num_in_flight += 1
         try:
-            return await self._asker.ask(record, messages, conversation.key, self._watch)
+            return await self._client.complete(record, messages, conversation.key, self._watch)
         except asyncio.CancelledError:
             record.failure = Failure.INTERRUPTED.value
             raise
@@ -175,7 +176,7 @@ class Load:
             failures[record.failure] = failures.get(record.failure, 0) + 1
 
     async def _until(self, due_s: float) -> None:
-        # Also when it is late: whoever answers must get a turn in between.
+        # Also when it is late: tasks that read answers must run in between.
         await self._sleep(max(0.0, due_s - self._watch.now_s()))
-        while self._watch.now_s() < due_s:  # timers count in milliseconds, and may be early
+        while self._watch.now_s() < due_s:  # timers count in milliseconds, and may fire early
             await self._sleep(0)

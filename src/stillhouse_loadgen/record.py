@@ -1,4 +1,4 @@
-"""What is written down of each request: when it was due, what came back, and when."""
+"""The record of each request: when it was due, what came back, and when."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
     Gaps = array[float]
-else:  # an array takes no parameters when msgspec looks at it
+else:  # msgspec reads an array without type parameters
     Gaps = array
 
 SCHEMA = "stillhouse-bench/1"
 
 
 class Failure(StrEnum):
-    """Why a request has no whole answer; one with a status of its own is ``http_503``."""
+    """The reason why a request has no complete answer; an HTTP status is ``http_503``."""
 
     CONNECT = "connect"
     DISCONNECTED = "disconnected"
     TIMEOUT = "timeout"
-    #: The server said so in the middle of the stream.
+    #: The server sent an error within the stream.
     STREAM_ERROR = "stream_error"
-    #: The stream ended in good order, and without an end.
+    #: The stream was closed without a finish reason and without [DONE].
     TRUNCATED = "truncated"
     BAD_ANSWER = "bad_answer"
-    #: More would have been in flight than this client allows itself.
+    #: The client's own limit of requests in flight was reached.
     NOT_SENT = "not_sent"
     INTERRUPTED = "interrupted"
 
@@ -38,24 +38,24 @@ class RequestRecord(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc
     """
     One request. Times are seconds from the start of the run.
 
-    Latencies are counted from `intended_s`, when the request was due, and not from `sent_s`: what
-    a stalled server or a slow client holds up is part of what a user would have waited.
+    Latencies are counted from `intended_s`, when the request was due, and not from `sent_s`: a
+    user would have waited for a stalled server and for a slow client, too.
 
     Args:
-        number: Of the request in its run, in the order in which they were due.
+        number: The request's index in its run, in the order in which they were due.
         key: The label of the API key, never the key.
-        max_tokens: As asked for.
-        is_warmup: Not counted in summaries.
-        first_token_s: When the first text came; where none came, the end of the answer.
+        max_tokens: The field of the request.
+        is_warmup: Whether summaries leave it out.
+        first_token_s: The time of the first text; without any text, the end of the answer.
         gaps_s: From each chunk with text to the next.
-        end_s: When the answer was whole, or had failed.
-        status: Of HTTP; None where no answer came.
-        retry_after: As the server wrote it.
-        prompt_tokens: From the server's `usage`, as are the other counts; None where it said
-            nothing. Nothing is ever counted in chunks.
+        end_s: When the answer was complete, or had failed.
+        status: The HTTP status; None without a response.
+        retry_after: The header as the server sent it.
+        prompt_tokens: From the server's `usage`, as are the other counts; None without a usage.
+            Chunks are never counted as tokens.
         cost_usd: DeepInfra's `estimated_cost`.
-        failure: None where the answer is whole.
-        message: The server's own words about a failure.
+        failure: None where the answer is complete.
+        message: The server's own error message.
 
     """
 
@@ -82,12 +82,12 @@ class RequestRecord(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc
 
     @property
     def is_whole(self) -> bool:
-        """Whether a whole answer came."""
+        """Whether the answer is complete."""
         return self.failure is None and self.end_s is not None
 
     @property
     def send_delay_s(self) -> float | None:
-        """How long after it was due the client sent it."""
+        """The client's own delay: from when the request was due until it was sent."""
         return None if self.sent_s is None else self.sent_s - self.intended_s
 
     @property
@@ -102,7 +102,7 @@ class RequestRecord(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc
 
     @property
     def itl_s(self) -> float | None:
-        """Inter-token latency as a reader sees it: the mean gap between chunks with text."""
+        """Inter-token latency: the mean gap between chunks with text."""
         return sum(self.gaps_s) / len(self.gaps_s) if self.gaps_s else None
 
     @property
@@ -112,7 +112,7 @@ class RequestRecord(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc
 
     @property
     def tpot_s(self) -> float | None:
-        """Time per output token after the first, by the server's own count of them."""
+        """Time per output token after the first, by the server's own count."""
         if not self.gaps_s or not self.completion_tokens or self.completion_tokens < 2:
             return None
         return sum(self.gaps_s) / (self.completion_tokens - 1)
@@ -124,7 +124,7 @@ def encode_json(document: msgspec.Struct) -> bytes:
 
 
 def decode_json(text: bytes, kind: type[T]) -> T:
-    """Read what `encode_json` wrote."""
+    """Return the struct that `encode_json` wrote."""
     return msgspec.json.decode(text, type=kind, dec_hook=_gaps)
 
 

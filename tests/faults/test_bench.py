@@ -11,7 +11,7 @@ import pytest
 
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.clock import SystemClock
-from stillhouse_loadgen.client.client import Stopwatch, Target, open_client
+from stillhouse_loadgen.client.chat_client import Stopwatch, Target, open_client
 from stillhouse_loadgen.client.load_key import LoadKey
 from stillhouse_loadgen.record import RequestRecord, decode_json
 from stillhouse_loadgen.report.document import Document

@@ -1,4 +1,4 @@
-"""``stillhouse bench``: what an OpenAI-compatible server does under a load that does not wait."""
+"""``stillhouse bench``: loads an OpenAI-compatible server, and reports what its users would see."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import importlib.util
 import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +20,7 @@ from stillhouse.cli.chat import TOKEN_VARIABLE
 from stillhouse.clock import SystemClock
 from stillhouse.errors import ConfigError, ServingError
 
-if TYPE_CHECKING:  # they import what only an extra installs, and what takes its time
+if TYPE_CHECKING:  # these modules import libraries of the extra, which take time to load
     from stillhouse_loadgen.benchmark import Benchmark, Plan
     from stillhouse_loadgen.report.document import Document
     from stillhouse_loadgen.report.tables import Grid
@@ -42,7 +44,7 @@ def bench(  # noqa: PLR0913  (one argument per option)
         str | None, typer.Option(help="Open loop: requests per second; 1,2,4 is a sweep.")
     ] = None,
     arrivals: Annotated[
-        str, typer.Option(help="Of the open loop: poisson or constant.")
+        str, typer.Option(help="The open loop's arrivals: poisson or constant.")
     ] = "poisson",
     concurrency: Annotated[
         str | None, typer.Option(help="Closed loop: conversations at once; 1,4,16 is a sweep.")
@@ -51,10 +53,10 @@ def bench(  # noqa: PLR0913  (one argument per option)
         Path | None, typer.Option(help="Replay a trace: JSON lines in Mooncake's format.")
     ] = None,
     speed: Annotated[
-        str | None, typer.Option(help="Of the trace, without it 1; 1,2,4 is a sweep.")
+        str | None, typer.Option(help="The trace's speed, by default 1; 1,2,4 is a sweep.")
     ] = None,
     requests: Annotated[
-        int | None, typer.Option(min=1, help="End after so many; 100 where nothing says when.")
+        int | None, typer.Option(min=1, help="End after this many; 100 without any limit.")
     ] = None,
     duration: Annotated[str | None, typer.Option(help="End after 30s, 5m, ….")] = None,
     warmup: Annotated[str | None, typer.Option(help="Do not count the first 10s, ….")] = None,
@@ -71,8 +73,8 @@ def bench(  # noqa: PLR0913  (one argument per option)
     think: Annotated[
         str, typer.Option(help="Seconds from an answer to the next question, like --input.")
     ] = "0",
-    prefixes: Annotated[int, typer.Option(help="Different system messages that are shared.")] = 0,
-    prefix_length: Annotated[int, typer.Option(help="Tokens of each.")] = 512,
+    prefixes: Annotated[int, typer.Option(help="Number of shared system messages.")] = 0,
+    prefix_length: Annotated[int, typer.Option(help="Tokens of each shared system message.")] = 512,
     prefix_share: Annotated[
         float, typer.Option(help="Share of the conversations that begin with one.")
     ] = 1.0,
@@ -81,12 +83,13 @@ def bench(  # noqa: PLR0913  (one argument per option)
         typer.Option(help="Targets: ttft:2s,itl:100ms; also max_itl, tpot and e2e."),
     ] = None,
     extra: Annotated[str, typer.Option(help="JSON with further fields of every body.")] = "{}",
-    timeout: Annotated[str, typer.Option(help="When a request counts as failed.")] = "10m",
+    timeout: Annotated[str, typer.Option(help="A longer request counts as failed.")] = "10m",
     max_in_flight: Annotated[
-        int, typer.Option(min=1, help="What would be more is not sent, and reported.")
+        int, typer.Option(min=1, help="Further requests are recorded as not sent.")
     ] = 10_000,
     tokens_per_word: Annotated[
-        float | None, typer.Option(help="Of the server's tokenizer; without it, measured first.")
+        float | None,
+        typer.Option(help="Of the server's tokenizer; measured by default."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds make equal loads.")] = 0,
     json_file: Annotated[
@@ -96,11 +99,11 @@ def bench(  # noqa: PLR0913  (one argument per option)
         Path | None, typer.Option("--html", help="Write a report with plots to this file.")
     ] = None,
 ) -> None:
-    """Load an OpenAI-compatible server, and report what its users would have seen."""
+    """Load an OpenAI-compatible server, and report what its users would see."""
     _need_extra()
     from stillhouse_loadgen.arguments import Arguments  # noqa: PLC0415  (of an extra)
 
-    plan = Arguments(
+    arguments = Arguments(
         url=url,
         model=model,
         key=key or [],
@@ -126,12 +129,9 @@ def bench(  # noqa: PLR0913  (one argument per option)
         max_in_flight=max_in_flight,
         tokens_per_word=tokens_per_word,
         seed=seed,
-    ).plan()
-    for path in (json_file, html_file):
-        _need_writable(path)
-    document = _run(plan)
-    _print(document)
-    _write(document, json_file, html_file)
+    )
+    with _translated_errors():
+        document = _run_plan(arguments.plan(), json_file, html_file)
     _need_an_answer(document)
 
 
@@ -143,8 +143,33 @@ def _need_extra() -> None:
         )
 
 
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    """Raise the load generator's errors as stillhouse's own, which `main` prints."""
+    from stillhouse_loadgen.errors import (  # noqa: PLC0415  (of an extra)
+        ArgumentError,
+        TargetError,
+    )
+
+    try:
+        yield
+    except ArgumentError as error:
+        raise ConfigError(error.message) from error
+    except TargetError as error:
+        raise ServingError(error.message) from error
+
+
+def _run_plan(plan: Plan, json_file: Path | None, html_file: Path | None) -> Document:
+    for path in (json_file, html_file):
+        _need_writable(path)
+    document = _run(plan)
+    _print(document)
+    _write(document, json_file, html_file)
+    return document
+
+
 def _need_writable(path: Path | None) -> None:
-    """Find out before the load, and not after it."""
+    """Fail before the load, and not after it."""
     if path is None:
         return
     try:
@@ -180,13 +205,13 @@ def _run(plan: Plan) -> Document:
 
 
 def _allow_open_files() -> None:
-    """Each request in flight is a connection."""
+    """Raise the limit of open files: each request in flight is a connection."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run_until_interrupted(benchmark: Benchmark) -> None:
-    """After Ctrl-C, what there is until then is reported; after the second, nothing."""
+    """Report a partial run after the first Ctrl-C; exit after the second."""
     loop = asyncio.get_running_loop()
 
     def interrupted() -> None:

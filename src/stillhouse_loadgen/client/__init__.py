@@ -1,1 +1,1 @@
-"""Sends requests and measures their streams."""
+"""Sends chat completions over HTTP and measures their streams."""

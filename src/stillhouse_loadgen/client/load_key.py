@@ -1,4 +1,4 @@
-"""API keys, and which share of the load each of them carries."""
+"""The API keys of a load, and the share of it that each one sends."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from stillhouse.errors import ConfigError
+from stillhouse_loadgen.errors import ArgumentError
 
 
 @dataclass(frozen=True, slots=True)
 class LoadKey:
     """
-    A key that requests are sent with.
+    An API key.
 
     Args:
-        label: What it is called in reports; nothing of the secret is in it.
-        share: Its weight beside the other keys' shares.
+        label: Its name in reports, which holds nothing of the secret.
+        share: Its weight relative to the other keys.
 
     """
 
@@ -30,7 +30,7 @@ class LoadKey:
 
 
 class KeyRing:
-    """Draws keys by their shares, so that a part of a Poisson process is one again."""
+    """Picks keys at random by their shares, so that each key's arrivals are Poisson, too."""
 
     def __init__(self, keys: Sequence[LoadKey]) -> None:
         self.keys = tuple(keys)
@@ -44,10 +44,10 @@ class KeyRing:
 
 def parse_keys(texts: Sequence[str]) -> list[LoadKey]:
     """
-    Keys as on a command line: ``SECRET`` or ``SECRET:SHARE``.
+    Parse keys as options spell them: ``SECRET`` or ``SECRET:SHARE``.
 
     Raises:
-        ConfigError: A secret is empty, or a share is not above zero.
+        ArgumentError: A secret is empty, or a share is not above zero.
 
     """
     return [_key(text.strip(), f"key {number}") for number, text in enumerate(texts, start=1)]
@@ -55,20 +55,20 @@ def parse_keys(texts: Sequence[str]) -> list[LoadKey]:
 
 def read_keys(path: Path) -> list[LoadKey]:
     """
-    Keys from a TOML file with a table for each: ``[name]``, ``key = "…"``, ``share = 2``.
+    Read keys from a TOML file with a table for each: ``[name]``, ``key = "…"``, ``share = 2``.
 
     Raises:
-        ConfigError: The file cannot be read, or something in it is wrong.
+        ArgumentError: The file cannot be read, or an entry is wrong.
 
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"--keys-file {path}: cannot be read: {error.strerror}") from error
+        raise ArgumentError(f"--keys-file {path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--keys-file {path}: is not TOML: {error}") from error
+        raise ArgumentError(f"--keys-file {path}: is not TOML: {error}") from error
     if not tables:
-        raise ConfigError(f'--keys-file {path}: has no keys; write [name] and key = "…" under it')
+        raise ArgumentError(f'--keys-file {path}: has no keys; write [name] and key = "…" under it')
     return [_key_of(path, name, table) for name, table in tables.items()]
 
 
@@ -76,15 +76,15 @@ def _key(text: str, label: str) -> LoadKey:
     secret, colon, share = text.rpartition(":")
     if colon and _number(share) is not None:
         return LoadKey(label, _checked(secret, label), _share(_number(share), label))
-    return LoadKey(label, _checked(text, label))  # a scoped token, jwt:…, has a colon of its own
+    return LoadKey(label, _checked(text, label))  # a scoped token, jwt:…, contains a colon
 
 
 def _key_of(path: Path, name: str, table: Any) -> LoadKey:
     where = f"--keys-file {path}: [{name}]"
     if not isinstance(table, dict) or not isinstance(table.get("key"), str):
-        raise ConfigError(f'{where} has no key; write key = "…" under it')
+        raise ArgumentError(f'{where} has no key; write key = "…" under it')
     if unknown := set(table) - {"key", "share"}:
-        raise ConfigError(f"{where} has {min(unknown)!r}; known here: key, share")
+        raise ArgumentError(f"{where} has {min(unknown)!r}; known here: key, share")
     share = table.get("share", 1)
     is_number = isinstance(share, int | float) and not isinstance(share, bool)
     return LoadKey(name, _checked(table["key"], where), _share(share if is_number else None, where))
@@ -92,13 +92,13 @@ def _key_of(path: Path, name: str, table: Any) -> LoadKey:
 
 def _checked(secret: str, where: str) -> str:
     if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-        raise ConfigError(f"{where} is not an API key; one is letters, digits and marks")
+        raise ArgumentError(f"{where} is not an API key; one is letters, digits and marks")
     return secret
 
 
 def _share(share: float | None, where: str) -> float:
     if share is None or not 0 < share < float("inf"):
-        raise ConfigError(f"{where} has a share that is not a number above 0")
+        raise ArgumentError(f"{where} has a share that is not a number above 0")
     return float(share)
 
 

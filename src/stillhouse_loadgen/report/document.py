@@ -1,4 +1,4 @@
-"""A benchmark as one JSON document: how it was run, where, and every record."""
+"""The JSON document of a benchmark: its command, environment, and every record."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _HIDDEN = "***"
 
 class LoadShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
-    How requests come in. Of the three, one is set.
+    The arrival process of a run: one of rate, concurrency and speed is set.
 
     Args:
         rate: Arrivals per second of an open loop: conversations, most often of one request.
-        arrivals: How an open loop spreads them: poisson or constant.
+        arrivals: The distribution of an open loop's arrivals: poisson or constant.
         concurrency: Conversations at once of a closed loop.
-        speed: Of a trace, whose own times make an open loop.
+        speed: The factor by which a trace is replayed faster, as an open loop.
 
     """
 
@@ -38,7 +38,7 @@ class LoadShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     speed: float | None = None
 
     def __str__(self) -> str:
-        """In a few words."""
+        """Return a title for reports."""
         if self.rate is not None:
             return f"open loop, {self.arrivals}, {self.rate:g} arrivals/s"
         if self.concurrency is not None:
@@ -47,17 +47,17 @@ class LoadShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def level(self) -> float:
-        """The number that a sweep changes."""
+        """The value that a sweep varies."""
         return self.rate or self.concurrency or self.speed or 0.0
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
-    One load and what came of it.
+    One load and its results.
 
     Args:
         started_at: UTC, in ISO 8601.
-        num_given_up: Turns that were never asked because one before them had failed.
+        num_given_up: Turns that were never sent because an earlier one had failed.
 
     """
 
@@ -70,7 +70,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The machine and programs that sent the load."""
+    """The machine and the programs that sent the load."""
 
     stillhouse: str
     python: str
@@ -82,11 +82,11 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
-    Everything about a benchmark but the keys.
+    A benchmark, without its keys.
 
     Args:
-        schema: Changes whenever a field changes its meaning or goes.
-        tokens_per_word: What the made-up words became at the server.
+        schema: The version of this format.
+        tokens_per_word: The measured or given ratio of the server's tokenizer.
 
     """
 
@@ -102,7 +102,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def this_environment() -> Environment:
-    """The environment of this process."""
+    """Return the environment of this process."""
     return Environment(
         stillhouse=version("stillhouse"),
         python=platform.python_version(),
@@ -114,7 +114,7 @@ def this_environment() -> Environment:
 
 
 def command_without(secrets: Iterable[str], arguments: Sequence[str] | None = None) -> list[str]:
-    """Return the command line with every secret in it blotted out."""
+    """Return the command line with every secret redacted."""
     command = ["stillhouse", *(sys.argv[1:] if arguments is None else arguments)]
     for secret in filter(None, secrets):
         command = [part.replace(secret, _HIDDEN) for part in command]

@@ -1,4 +1,4 @@
-"""Goodput: what part of the requests was answered as fast as promised."""
+"""Goodput: the share of requests that were answered within latency targets."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stillhouse.errors import ConfigError
-from stillhouse_loadgen.client.spans import parse_span
+from stillhouse_loadgen.client.duration import parse_duration
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.record import RequestRecord
 
-#: What a target can bind, and the attribute of a record that it is measured by.
+#: The names of latencies that a target can bound, and their attributes of a record.
 MEASURES = {
     "ttft": "ttft_s",
     "itl": "itl_s",
@@ -21,7 +21,7 @@ MEASURES = {
 
 
 class GoodputTarget(msgspec.Struct, frozen=True):
-    """The most that one latency of a request may be."""
+    """The upper bound of one latency of a request."""
 
     measure: str
     at_most_s: float
@@ -29,10 +29,10 @@ class GoodputTarget(msgspec.Struct, frozen=True):
 
 def parse_targets(texts: Sequence[str]) -> tuple[GoodputTarget, ...]:
     """
-    Targets such as ``ttft:2s`` or ``ttft:2s,itl:100ms``.
+    Parse targets such as ``ttft:2s`` or ``ttft:2s,itl:100ms``.
 
     Raises:
-        ConfigError: One is not of this form, or names nothing that is measured.
+        ArgumentError: A target has another form, or names an unknown latency.
 
     """
     return tuple(_target(part) for text in texts for part in text.replace(",", " ").split())
@@ -40,9 +40,9 @@ def parse_targets(texts: Sequence[str]) -> tuple[GoodputTarget, ...]:
 
 def is_good(record: RequestRecord, targets: Sequence[GoodputTarget]) -> bool:
     """
-    Whether a whole answer came, and within every target.
+    Return whether the answer is complete and within every target.
 
-    An answer too short to have a latency, such as one token's gaps, is not late by it.
+    A latency that an answer does not have, such as the gaps of a single token, misses no target.
     """
     return record.is_whole and all(_meets(record, target) for target in targets)
 
@@ -55,7 +55,7 @@ def _meets(record: RequestRecord, target: GoodputTarget) -> bool:
 def _target(text: str) -> GoodputTarget:
     measure, colon, span = text.partition(":")
     if not colon or measure not in MEASURES:
-        raise ConfigError(
+        raise ArgumentError(
             f"--goodput: '{text}' is no target; write ttft:2s, with one of {', '.join(MEASURES)}"
         )
-    return GoodputTarget(measure, parse_span(span, option=f"--goodput {measure}"))
+    return GoodputTarget(measure, parse_duration(span, option=f"--goodput {measure}"))

@@ -1,4 +1,4 @@
-"""A benchmark as one HTML page that needs nothing else: no network, no scripts."""
+"""Renders a benchmark as one self-contained HTML page, without scripts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEMPLATE = "page.html.jinja"
 
 
 def html_page(document: Document) -> str:
-    """Return the page; whatever a server or a user has written is escaped in it."""
+    """Return the page; text from a server or a user is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("stillhouse_loadgen.report", ""),
         autoescape=True,
@@ -28,8 +28,8 @@ def html_page(document: Document) -> str:
         document=document,
         command=shlex.join(document.command),
         sweep=sweep_grid(document) if has_sweep else None,
-        sweep_plot=_drawn(sweep_plot(document)) if has_sweep else None,
-        cdf_plot=_drawn(cdf_plot(document)),
+        sweep_plot=_markup_of(sweep_plot(document)) if has_sweep else None,
+        cdf_plot=_markup_of(cdf_plot(document)),
         sections=[_section(run) for run in document.runs],
     )
 
@@ -37,9 +37,9 @@ def html_page(document: Document) -> str:
 def _section(run: Run) -> dict[str, list[Grid] | list[Markup]]:
     return {
         "grids": run_grids(run),
-        "plots": [_drawn(latency_plot(run)), _drawn(throughput_plot(run))],
+        "plots": [_markup_of(latency_plot(run)), _markup_of(throughput_plot(run))],
     }
 
 
-def _drawn(svg: str) -> Markup:
+def _markup_of(svg: str) -> Markup:
     return Markup(svg)  # noqa: S704  (matplotlib wrote it, and escapes the text in it)

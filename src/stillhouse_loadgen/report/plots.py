@@ -1,4 +1,4 @@
-"""A benchmark's records as plots, each an SVG that stands by itself."""
+"""Plots a benchmark's records, each plot as a self-contained SVG."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from stillhouse_loadgen.report.tables import level_name
 from stillhouse_loadgen.report.timelines import in_flight, per_second, token_moments
 
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text, in the reader's own font
-    "svg.hashsalt": "stillhouse",  # equal plots are equal bytes
+    "svg.fonttype": "none",  # text is kept as text, in the reader's own font
+    "svg.hashsalt": "stillhouse",  # ids are reproducible
     "font.size": 9,
     "axes.grid": True,
     "grid.alpha": 0.3,
@@ -33,7 +33,7 @@ _LEAST_S = 1e-4
 
 
 def cdf_plot(document: Document) -> str:
-    """The distributions of TTFT, ITL and end-to-end latency, a line per run."""
+    """Plot the distributions of TTFT, ITL and end-to-end latency, with a line per run."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 3), layout="constrained")
         axes = figure.subplots(1, 3, sharey=True)
@@ -54,7 +54,7 @@ def cdf_plot(document: Document) -> str:
 
 
 def latency_plot(run: Run) -> str:
-    """Each request's latency over when it was due; failures in red."""
+    """Plot each request's latency over the time it was due; failures are red."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 3), layout="constrained")
         axis = figure.subplots()
@@ -73,7 +73,7 @@ def latency_plot(run: Run) -> str:
 
 
 def throughput_plot(run: Run) -> str:
-    """Requests due and answered, tokens, and requests in flight, over time."""
+    """Plot requests due and answered, tokens, and requests in flight, over time."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 4.5), layout="constrained")
         requests, tokens, flight = figure.subplots(3, 1, sharex=True)
@@ -96,7 +96,7 @@ def throughput_plot(run: Run) -> str:
 
 
 def sweep_plot(document: Document) -> str:
-    """What more load brings, and what it costs: throughput and first tokens over the levels."""
+    """Plot throughput and time to first token over the levels of a sweep."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 3), layout="constrained")
         throughput, latency = figure.subplots(1, 2)
@@ -140,7 +140,7 @@ def _cdf(axis: Axes, values_s: Iterable[float | None], label: str) -> None:
     values = np.array([value for value in values_s if value is not None], dtype=np.float64)
     if values.size:
         shares = np.linspace(0, 1, min(_CDF_POINTS, int(values.size)) + 1)
-        # The axis is logarithmic, and two chunks can come in one packet.
+        # The axis is logarithmic, and two chunks in one packet have a gap of zero.
         found = np.maximum(np.quantile(values, shares), _LEAST_S)
         axis.plot(1000 * found, shares, linewidth=1, label=label)
 
@@ -179,5 +179,5 @@ def _steps(
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata=_NO_METADATA)
-    # What stands before is for files of their own, and names the address of a DTD.
+    # The XML declaration and DTD before it do not belong into HTML.
     return text.getvalue()[text.getvalue().index("<svg") :]

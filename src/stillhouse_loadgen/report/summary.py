@@ -1,4 +1,4 @@
-"""A run in numbers, from its records alone."""
+"""Summarises a run from its records."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from stillhouse_loadgen.record import Failure, RequestRecord
 from stillhouse_loadgen.report.goodput import GoodputTarget, is_good
 
-#: Sent this long after it was due, a request counts as late by the client's own fault.
+#: A request sent this long after it was due counts as sent late by the client.
 LATE_S = 0.010
 
 
 class Latencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a latency was spread over requests; seconds, and None where there were none."""
+    """The distribution of a latency, in seconds; None where there were no values."""
 
     count: int
     mean: float | None = None
@@ -28,7 +28,7 @@ class Latencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, values_s: Iterable[float | None]) -> Latencies:
-        """Of what there is among *values_s*; percentiles between two values are interpolated."""
+        """Return the distribution of the values that are not None; percentiles are interpolated."""
         values = np.array([value for value in values_s if value is not None], dtype=np.float64)
         if not values.size:
             return cls(0)
@@ -41,9 +41,9 @@ class FailureSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Requests that failed in the same way.
 
     Args:
-        num_with_retry_after: Those that were told when to come back.
+        num_with_retry_after: How many responses had a Retry-After header.
         latency: From when each was due to its failure.
-        message: The server's words, the first time.
+        message: The server's message, of the first one.
 
     """
 
@@ -58,8 +58,8 @@ class Goodput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Requests that met every target.
 
     Args:
-        share: Of all that were due, failed ones too.
-        per_second: How many of them in a second.
+        share: Relative to all requests that were due, failed ones included.
+        per_second: Their number per second.
 
     """
 
@@ -71,20 +71,20 @@ class Goodput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
-    What the records of a run, or of one key in it, come to; warm-up is left out.
+    The figures of a run, or of one key in it, without the warm-up.
 
     Args:
-        num_requests: All that were due.
-        num_late: Sent more than 10 ms after they were due: this client could not keep up.
-        num_without_usage: Whole answers of which the server did not say how long they were.
+        num_requests: All requests that were due.
+        num_late: Requests sent more than 10 ms after they were due: the client could not keep up.
+        num_without_usage: Complete answers without a usage.
         duration_s: From when the first request was due to the last one's end.
-        offered_per_second: Requests due, until the last one was.
-        completed_per_second: Whole answers over `duration_s`; as are the tokens.
+        offered_per_second: Requests due, over the time until the last one was due.
+        completed_per_second: Complete answers over `duration_s`; as are the tokens.
         send_delay: From when requests were due until they were sent.
-        itl: Each gap between two chunks of whole answers.
+        itl: Each gap between two chunks of complete answers.
         tpot: Time per output token of each request.
         failures: By kind.
-        by_key: By the label of the API key; empty where there was one.
+        by_key: By the label of the API key; empty with a single key.
 
     """
 
@@ -113,7 +113,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def summarize(records: Iterable[RequestRecord], targets: Sequence[GoodputTarget] = ()) -> Summary:
-    """Add up *records*."""
+    """Return the summary of *records*."""
     counted = [record for record in records if not record.is_warmup]
     keys = sorted({record.key for record in counted})
     span = _Span.of(counted)
@@ -124,7 +124,7 @@ def summarize(records: Iterable[RequestRecord], targets: Sequence[GoodputTarget]
 
 
 class _Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The time over which rates are taken: one for all keys, so that their rates add up."""
+    """The time that rates refer to: the same for all keys, so that their rates add up."""
 
     offered_s: float
     duration_s: float

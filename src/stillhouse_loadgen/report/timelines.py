@@ -1,4 +1,4 @@
-"""What was going on at each moment of a run: in flight, answered, tokens per second."""
+"""Computes the time series of a run: requests in flight, answers and tokens per second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def in_flight(records: Sequence[RequestRecord]) -> tuple[Numbers, Numbers]:
-    """Moments (s) at which the number of requests in flight changed, and what it was from then."""
+    """Return the times (s) at which the number of requests in flight changed, and its values."""
     sent = [r for r in records if r.sent_s is not None and r.end_s is not None]
     moments_s = np.array([r.sent_s for r in sent] + [r.end_s for r in sent], dtype=np.float64)
     changes = np.concatenate([np.ones(len(sent)), -np.ones(len(sent))])
@@ -30,9 +30,9 @@ def per_second(moments_s: Sequence[float], weights: Sequence[float], end_s: floa
 
 def token_moments(records: Sequence[RequestRecord]) -> tuple[list[float], list[float]]:
     """
-    When tokens came (s), and how many.
+    Return the times (s) at which tokens arrived, and their numbers.
 
-    How many there were is the server's word; they are spread evenly over the chunks with text.
+    The number is the server's count, spread evenly over the chunks with text.
     """
     moments_s: list[float] = []
     weights: list[float] = []

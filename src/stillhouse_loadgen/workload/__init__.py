@@ -1,1 +1,1 @@
-"""Decides what is sent and when."""
+"""Generates the conversations of a load: their text, lengths and start times."""

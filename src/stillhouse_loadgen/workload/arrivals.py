@@ -1,4 +1,4 @@
-"""When requests come in, whatever the server does: the clock of an open loop."""
+"""Generates the arrival times of an open loop, which do not depend on the server."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 
 
 class Arrivals(StrEnum):
-    """How requests are spread over time."""
+    """The arrival process."""
 
-    #: Independent of each other, as from many people: exponential gaps.
+    #: Independent arrivals, as from many users: exponential gaps.
     POISSON = "poisson"
-    #: One every so often.
+    #: Equal gaps.
     CONSTANT = "constant"
 
 
 def arrival_times(arrivals: Arrivals, rate: float, rng: np.random.Generator) -> Iterator[float]:
     """
-    Yield seconds from the start of the run, without end and never falling.
+    Yield seconds from the start of the run, endless and never decreasing.
 
     Args:
         rate: Requests per second, on average.
@@ -34,7 +34,7 @@ def arrival_times(arrivals: Arrivals, rate: float, rng: np.random.Generator) -> 
 def _constant(rate: float) -> Iterator[float]:
     number = 0
     while True:
-        yield number / rate  # and no sum, whose rounding would drift
+        yield number / rate  # not a sum, whose rounding errors would accumulate
         number += 1
 
 

@@ -1,4 +1,4 @@
-"""How lengths and pauses are spread: always the same, uniform, lognormal or exponential."""
+"""The distributions of lengths and pauses: constant, uniform, lognormal or exponential."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from stillhouse.errors import ConfigError
+from stillhouse_loadgen.errors import ArgumentError
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _CONSTANT = re.compile(_NUMBER)
@@ -20,16 +20,16 @@ _EXAMPLES = "256, uniform:64-512, lognormal:256,200 (mean, standard deviation) o
 
 
 class Distribution(Protocol):
-    """Where amounts are drawn from; none is below zero."""
+    """A distribution of amounts; none is below zero."""
 
     def draw(self, rng: np.random.Generator) -> float:
-        """Return the next amount."""
+        """Return a random amount."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """Always the same."""
+    """The same amount every time."""
 
     amount: float
 
@@ -40,7 +40,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """Every amount between two is as likely as the others."""
+    """Every amount between two bounds with equal probability."""
 
     low: float
     high: float
@@ -52,39 +52,39 @@ class Uniform:
 
 @dataclass(frozen=True, slots=True)
 class Lognormal:
-    """Many small amounts and a few large ones, as lengths of real prompts and answers are."""
+    """Many small amounts and a few large ones, like the lengths of real prompts and answers."""
 
     mean: float
     deviation: float
 
     def draw(self, rng: np.random.Generator) -> float:
-        """Return an amount; over many, mean and standard deviation are as told."""
+        """Return an amount; mean and standard deviation are those given."""
         variance = math.log1p((self.deviation / self.mean) ** 2)
         return float(rng.lognormal(math.log(self.mean) - variance / 2, math.sqrt(variance)))
 
 
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """As pauses between independent events are."""
+    """The pauses between independent events."""
 
     mean: float
 
     def draw(self, rng: np.random.Generator) -> float:
-        """Return an amount; over many, their mean is as told."""
+        """Return an amount; the mean is the one given."""
         return float(rng.exponential(self.mean))
 
 
 def parse_distribution(text: str, *, option: str) -> Distribution:
     """
-    The distribution that *text* describes.
+    Return the distribution that *text* describes.
 
     Raises:
-        ConfigError: It describes none; the message names *option*.
+        ArgumentError: The text has another form; the message names *option*.
 
     """
     distribution = _parsed(text.strip())
     if distribution is None:
-        raise ConfigError(f"{option}: '{text}' is no distribution; write {_EXAMPLES}")
+        raise ArgumentError(f"{option}: '{text}' is not a distribution; write {_EXAMPLES}")
     return distribution
 
 

@@ -1,4 +1,4 @@
-"""Traces of real services, replayed: JSON lines in Mooncake's format."""
+"""Replays traces of real services: JSON lines in Mooncake's format."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Annotated
 
 import msgspec
 
-from stillhouse.errors import ConfigError
 from stillhouse_loadgen.client.load_key import KeyRing
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.workload.text import rng_of, text_of, words_from
 from stillhouse_loadgen.workload.workload import Conversation, TextScale, Turn
 
 BLOCK_TOKENS = 512
-_BLOCK, _REST, _KEY = 2, 3, 4  # what a source of chance is for
+_BLOCK, _REST, _KEY = 2, 3, 4  # the purpose of a random generator
 _NUM_CACHED_BLOCKS = 4096
 
 _Length = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
@@ -25,7 +25,7 @@ _HashId = Annotated[int, msgspec.Meta(ge=0)]
 
 class TraceRequest(msgspec.Struct, frozen=True):
     """
-    A line of a trace.
+    One line of a trace.
 
     Source:
         Mooncake, https://github.com/kvcache-ai/Mooncake, FAST25-release/traces.
@@ -46,21 +46,21 @@ class TraceRequest(msgspec.Struct, frozen=True):
 
 def read_trace(path: Path) -> list[TraceRequest]:
     """
-    The requests of a trace, in the order of their time.
+    Read the requests of a trace, in the order of their times.
 
     Raises:
-        ConfigError: The file cannot be read, or a line is wrong; the message names the line.
+        ArgumentError: The file cannot be read, or a line is wrong; the message names the line.
 
     """
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise ConfigError(f"--trace {path}: cannot be read: {error.strerror}") from error
+        raise ArgumentError(f"--trace {path}: cannot be read: {error.strerror}") from error
     trace = [
         _request(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()
     ]
     if not trace:
-        raise ConfigError(f"--trace {path}: has no requests; write one JSON object per line")
+        raise ArgumentError(f"--trace {path}: has no requests; write one JSON object per line")
     return sorted(trace, key=lambda request: request.timestamp)
 
 
@@ -68,9 +68,9 @@ def _request(path: Path, number: int, line: bytes) -> TraceRequest:
     try:
         request = msgspec.json.decode(line, type=TraceRequest)
     except msgspec.DecodeError as error:
-        raise ConfigError(f"--trace {path}: line {number}: {error}") from error
+        raise ArgumentError(f"--trace {path}: line {number}: {error}") from error
     if len(request.hash_ids) > -(-request.input_length // BLOCK_TOKENS):
-        raise ConfigError(
+        raise ArgumentError(
             f"--trace {path}: line {number}: {len(request.hash_ids)} hash_ids are more than "
             f"{request.input_length} tokens have blocks of {BLOCK_TOKENS}"
         )
@@ -80,11 +80,11 @@ def _request(path: Path, number: int, line: bytes) -> TraceRequest:
 @dataclass(frozen=True, slots=True)
 class TraceReplay:
     """
-    A trace as a workload: every request a conversation of one turn.
+    Turns a trace into a workload: each request is a conversation of one turn.
 
     Args:
-        speed: 2 replays two seconds of the trace in one.
-        seed: Different numbers make different texts of the same blocks.
+        speed: With 2, two seconds of the trace take one.
+        seed: Other seeds give the same blocks another text.
 
     """
 
@@ -95,7 +95,7 @@ class TraceReplay:
     seed: tuple[int, ...]
 
     def conversations(self) -> Iterator[Conversation]:
-        """Yield every request of the trace; the first is due at once."""
+        """Yield every request of the trace; the first one is due at once."""
         first_ms = self.trace[0].timestamp
         block = lru_cache(_NUM_CACHED_BLOCKS)(self._block)
         for number, request in enumerate(self.trace):
@@ -115,7 +115,7 @@ class TraceReplay:
         return words_from(rng_of(*self.seed, _BLOCK, hash_id), self._num_words(BLOCK_TOKENS))
 
     def _num_words(self, num_tokens: int) -> int:
-        """Whole blocks are as long wherever they stand, and what a template adds is left out."""
+        """Return how many words make *num_tokens*; equal blocks always get the same number."""
         num_blocks, num_rest = divmod(num_tokens, BLOCK_TOKENS)
         per_word = self.scale.tokens_per_word
         return max(1, num_blocks * round(BLOCK_TOKENS / per_word) + round(num_rest / per_word))

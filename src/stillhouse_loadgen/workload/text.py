@@ -1,4 +1,4 @@
-"""Text that means nothing: words drawn from a list, the same for the same seed."""
+"""Generates meaningless text: random words from a list, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Short and common, so that most vocabularies have a token of their own for most of them.
+# The words are short and common, so that most of them are one token in most vocabularies.
 _TEXT = """
     able about above act add after again age ago air all also always among and animal answer any
     area arm around art ask away back bad bank base be bear beat bed before began behind best better
@@ -43,15 +43,15 @@ WORDS = tuple(_TEXT.split())
 
 
 def words_from(rng: np.random.Generator, count: int) -> list[str]:
-    """Return *count* words."""
+    """Return *count* random words."""
     return [WORDS[place] for place in rng.integers(len(WORDS), size=count).tolist()]
 
 
 def rng_of(*seed: int) -> np.random.Generator:
-    """Return the source of chance of one thing, which does not depend on what else is drawn."""
+    """Return the random generator of one purpose, independent of all others."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
 
 
 def text_of(words: Sequence[str]) -> str:
-    """Return words as text."""
+    """Join words to text."""
     return " ".join(words)

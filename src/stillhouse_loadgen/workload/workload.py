@@ -1,4 +1,4 @@
-"""What is asked: conversations, when each begins, with which key and in which words."""
+"""Generates conversations: their start times, keys and text."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stillhouse.errors import ConfigError
 from stillhouse_loadgen.client.load_key import KeyRing, LoadKey
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.workload.distributions import Constant, Distribution
 from stillhouse_loadgen.workload.text import rng_of, text_of, words_from
 
-_PREFIX, _CONVERSATION = 0, 1  # what a source of chance is for
+_PREFIX, _CONVERSATION = 0, 1  # the purpose of a random generator
 _INPUT_TOKENS, _OUTPUT_TOKENS, _ONE, _NO_PAUSE = map(Constant, (256, 64, 1, 0))
 
 
@@ -22,7 +22,7 @@ class Turn:
     One question of a conversation.
 
     Args:
-        pause_s: From the end of the answer before it until it is asked.
+        pause_s: From the end of the previous answer until the question is sent.
 
     """
 
@@ -34,11 +34,11 @@ class Turn:
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """
-    Turns that go on from each other's answers.
+    Consecutive turns; each is sent with the answers to the earlier ones.
 
     Args:
         start_s: When the first turn is due, from the start of the run; None in a closed loop,
-            where it begins when an earlier one has ended.
+            where it starts when another conversation has ended.
 
     """
 
@@ -52,10 +52,10 @@ class Conversation:
 @dataclass(frozen=True, slots=True)
 class TextScale:
     """
-    How many tokens words become at the server.
+    Converts words to tokens of the server's tokenizer.
 
     Args:
-        overhead_tokens: What a chat template adds to a message.
+        overhead_tokens: The tokens that a chat template adds to a message.
 
     """
 
@@ -63,23 +63,23 @@ class TextScale:
     overhead_tokens: float = 0.0
 
     def num_words(self, num_tokens: float) -> int:
-        """Return how many words make a message of *num_tokens*; at least one."""
+        """Return the number of words of a message of *num_tokens*; at least one."""
         return max(1, round((num_tokens - self.overhead_tokens) / self.tokens_per_word))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticShape:
     """
-    The shape of made-up conversations.
+    The shape of synthetic conversations.
 
     Args:
-        input_tokens: Of each turn's own message.
+        input_tokens: The length of each turn's own message.
         output_tokens: Each turn's `max_tokens`.
         turns: Questions per conversation.
         think_s: From an answer to the next question.
-        num_prefixes: Different system messages that conversations share.
-        prefix_tokens: Of each of them.
-        prefix_share: The part of the conversations that begins with one of them, 0 to 1.
+        num_prefixes: Number of system messages that conversations share.
+        prefix_tokens: Length of each shared system message.
+        prefix_share: Share of the conversations that begin with one, 0 to 1.
 
     """
 
@@ -93,14 +93,14 @@ class SyntheticShape:
 
     def __post_init__(self) -> None:
         if not 0 <= self.prefix_share <= 1:
-            raise ConfigError(f"--prefix-share is {self.prefix_share}; it must be from 0 to 1")
+            raise ArgumentError(f"--prefix-share is {self.prefix_share}; it must be from 0 to 1")
         if self.num_prefixes < 0 or self.prefix_tokens < 1:
-            raise ConfigError("--prefixes must be 0 or more, and --prefix-length at least 1")
+            raise ArgumentError("--prefixes must be 0 or more, and --prefix-length at least 1")
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Where a run ends: after so many requests, or so many seconds; None does not end it."""
+    """The end of a run: after a number of requests or of seconds; None does not end it."""
 
     num_requests: int | None = None
     duration_s: float | None = None
@@ -108,11 +108,10 @@ class Extent:
 
 class SyntheticWorkload:
     """
-    Made-up conversations without end; equal seeds make equal ones.
+    Generates endless synthetic conversations; equal seeds give equal ones.
 
     Args:
-        seed: Different numbers make different texts, so that one run finds nothing in a prefix
-            cache that another has left there.
+        seed: Other seeds give other texts, so that no run hits the prefix-cache entries of another.
 
     """
 
@@ -129,7 +128,7 @@ class SyntheticWorkload:
         ]
 
     def conversations(self, starts_s: Iterator[float | None]) -> Iterator[Conversation]:
-        """Yield a conversation for each start."""
+        """Yield a conversation for each start time."""
         for number, start_s in enumerate(starts_s):
             rng = rng_of(*self._seed, _CONVERSATION, number)
             yield self._conversation(rng, number, start_s)
@@ -163,7 +162,7 @@ class SyntheticWorkload:
 
 
 def within(extent: Extent, conversations: Iterator[Conversation]) -> Iterator[Conversation]:
-    """Yield what begins within *extent*; the last conversation is cut where it would go on."""
+    """Yield the conversations that start within *extent*; the last one may be shortened."""
     num_left = extent.num_requests
     for conversation in conversations:
         if is_over(extent, conversation.start_s) or num_left == 0:
@@ -176,5 +175,5 @@ def within(extent: Extent, conversations: Iterator[Conversation]) -> Iterator[Co
 
 
 def is_over(extent: Extent, at_s: float | None) -> bool:
-    """Return whether nothing is to be asked any more *at_s* seconds from the start."""
+    """Return whether the run ends before a request that is due at *at_s*."""
     return at_s is not None and extent.duration_s is not None and at_s >= extent.duration_s

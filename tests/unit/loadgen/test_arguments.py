@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from stillhouse.cli.main import app
-from stillhouse.errors import ConfigError
 from stillhouse_loadgen.arguments import Arguments
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.report.document import LoadShape
 from stillhouse_loadgen.workload.mooncake import TraceRequest
 from stillhouse_loadgen.workload.workload import Extent
@@ -87,7 +87,7 @@ def test_no_key():
     [
         ({}, "give one of --rate, --concurrency and --trace, not none"),
         ({"rate": "1", "concurrency": "2"}, "not --rate and --concurrency"),
-        ({"rate": "0"}, "--rate: '0' is no number above 0"),
+        ({"rate": "0"}, "--rate: '0' is not a list of numbers above 0"),
         ({"rate": "1,,2"}, "--rate: '1,,2'"),
         ({"rate": "nan"}, "--rate: 'nan'"),
         ({"rate": "inf"}, "--rate: 'inf'"),
@@ -96,23 +96,23 @@ def test_no_key():
         ({"concurrency": "1.5"}, "--concurrency: 1.5 is no whole number"),
         ({"concurrency": "1000000"}, "--concurrency: 1e.06 is no whole number"),
         ({"rate": "1", "duration": "10s", "warmup": "10s"}, "nothing would be counted"),
-        ({"rate": "1", "duration": "10"}, "--duration: '10' is no span of time"),
+        ({"rate": "1", "duration": "10"}, "--duration: '10' is not a duration"),
         ({"rate": "1", "timeout": "never"}, "--timeout: 'never'"),
-        ({"rate": "1", "input_tokens": "long"}, "--input: 'long' is no distribution"),
-        ({"rate": "1", "output_tokens": "x"}, "--output: 'x' is no distribution"),
-        ({"rate": "1", "turns": "x"}, "--turns: 'x' is no distribution"),
-        ({"rate": "1", "think": "x"}, "--think: 'x' is no distribution"),
+        ({"rate": "1", "input_tokens": "long"}, "--input: 'long' is not a distribution"),
+        ({"rate": "1", "output_tokens": "x"}, "--output: 'x' is not a distribution"),
+        ({"rate": "1", "turns": "x"}, "--turns: 'x' is not a distribution"),
+        ({"rate": "1", "think": "x"}, "--think: 'x' is not a distribution"),
         ({"rate": "1", "extra": "{"}, "--extra: is not a JSON object"),
         ({"rate": "1", "extra": "[]"}, "--extra: is not a JSON object"),
         ({"rate": "1", "extra": '{"stream": false}'}, "--extra: 'stream' is set by the load"),
         ({"rate": "1", "tokens_per_word": 0.0}, "--tokens-per-word is 0.0"),
         ({"rate": "1", "goodput": ["ttft"]}, "--goodput: 'ttft' is no target"),
-        ({"rate": "1", "url": "here"}, "'here' is no URL"),
+        ({"rate": "1", "url": "here"}, "'here' is not the URL"),
     ],
 )
 def test_what_is_wrong(given, complaint):
     """Each mistake is named with its option and its value."""
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(ArgumentError, match=complaint):
         plan(**given)
 
 

@@ -7,7 +7,7 @@ from itertools import repeat
 
 import pytest
 
-from stillhouse_loadgen.client.client import Stopwatch
+from stillhouse_loadgen.client.chat_client import Stopwatch
 from stillhouse_loadgen.client.load_key import KeyRing, LoadKey
 from stillhouse_loadgen.load import Load, LoadBounds
 from stillhouse_loadgen.report.summary import summarize
@@ -52,7 +52,7 @@ class Server:
         self.failing = failing
         self.conversations = []
 
-    async def ask(self, record, messages, key, watch):
+    async def complete(self, record, messages, key, watch):
         record.sent_s = watch.now_s()
         self.conversations.append([dict(message) for message in messages])
         if record.number == self.stalled:
@@ -166,13 +166,13 @@ async def test_closed_loop_waits_for_its_answers():
     extent = Extent(num_requests=12)
     bench = Bench(repeat(None), extent=extent, bounds={"concurrency": 3})
     in_flight = []
-    ask = bench.server.ask
+    ask = bench.server.complete
 
     async def watched(record, *rest):
         in_flight.append(bench.load.progress.num_in_flight)
         return await ask(record, *rest)
 
-    bench.server.ask = watched
+    bench.server.complete = watched
     records = await bench.run()
 
     assert (12, 3) == (len(records), max(in_flight))
@@ -197,7 +197,7 @@ async def test_stopping_ends_what_is_in_flight():
         has_begun.set()
         await asyncio.Event().wait()
 
-    bench.server.ask = never
+    bench.server.complete = never
     running = asyncio.create_task(bench.run())
     await has_begun.wait()
     bench.load.stop()

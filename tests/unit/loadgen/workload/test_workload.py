@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.errors import ConfigError
 from stillhouse_loadgen.client.load_key import KeyRing, LoadKey
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.workload.distributions import Constant, Uniform
 from stillhouse_loadgen.workload.workload import (
     Extent,
@@ -100,5 +100,5 @@ def test_nothing_begins_after_the_end():
 )
 def test_shapes_that_cannot_be(shape):
     """The message names the option."""
-    with pytest.raises(ConfigError, match="--prefix"):
+    with pytest.raises(ArgumentError, match="--prefix"):
         SyntheticShape(**shape)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.clock import SystemClock
-from stillhouse.errors import ConfigError
-from stillhouse_loadgen.client.answer import Answer
-from stillhouse_loadgen.client.client import Stopwatch, Target, open_client
+from stillhouse_loadgen.client.chat_client import Stopwatch, Target, open_client
 from stillhouse_loadgen.client.load_key import LoadKey
+from stillhouse_loadgen.client.response_stream import ResponseStream
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.record import RequestRecord
 from tests.unit.loadgen.scripted_server import (
     answer,
@@ -38,7 +38,9 @@ async def asked(url, *, extra=None, timeout_s=60.0, key="sh_a"):
     record = new_record()
     target = Target(url, "a/model", extra or {}, timeout_s)
     async with open_client(target) as client:
-        text = await client.ask(record, QUESTION, LoadKey("key 1", key), Stopwatch(SystemClock()))
+        text = await client.complete(
+            record, QUESTION, LoadKey("key 1", key), Stopwatch(SystemClock())
+        )
     return record, text
 
 
@@ -188,10 +190,10 @@ async def test_server_that_never_answers():
 def test_reasoning_is_a_first_token_too(field):
     """The first text of any kind counts, the role alone does not; only content goes on."""
     record, chunk = new_record(), {"choices": [{"delta": {field: "Hm"}}]}
-    answer = Answer(record)
-    answer.take(events({"choices": [{"delta": {"role": "assistant", "content": ""}}]}), 1.0)
+    answer = ResponseStream(record)
+    answer.feed(events({"choices": [{"delta": {"role": "assistant", "content": ""}}]}), 1.0)
     assert record.first_token_s is None
-    answer.take(events(chunk), 2.0)
+    answer.feed(events(chunk), 2.0)
 
     assert (2.0, "Hm" if field == "content" else "") == (record.first_token_s, answer.text)
 
@@ -199,7 +201,7 @@ def test_reasoning_is_a_first_token_too(field):
 def test_answer_without_words_has_a_first_token():
     """Where nothing but the end comes, the end is what came first."""
     record = new_record()
-    Answer(record).take(events(*ending(completion_tokens=0)), 3.0)
+    ResponseStream(record).feed(events(*ending(completion_tokens=0)), 3.0)
 
     assert (3.0, 0) == (record.first_token_s, record.completion_tokens)
 
@@ -215,9 +217,9 @@ def test_any_split_reads_the_same(texts, data, newline):
     body = b"".join(line.encode() + newline * 2 for line in [": a comment", *lines, "data:[DONE]"])
     cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=6)))
     record = new_record()
-    answer = Answer(record)
+    answer = ResponseStream(record)
     for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True):
-        answer.take(body[start:end], 1.0)
+        answer.feed(body[start:end], 1.0)
     answer.end(2.0)
 
     assert (None, "".join(texts), len(texts) - 1) == (
@@ -243,12 +245,12 @@ def test_url_is_as_clients_take_it(url, where):
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://h/v1", "http://", "http://h/v1?a=b"])
 def test_other_urls_are_refused(url):
     """The message says what a URL looks like."""
-    with pytest.raises(ConfigError, match="is no URL of a server; write http://"):
+    with pytest.raises(ArgumentError, match="is not the URL of a server; write http://"):
         Target(url, "m", {}, 1)
 
 
 def test_passwords_in_urls_are_refused():
     """They would stand in every report."""
-    with pytest.raises(ConfigError, match="--key") as raised:
+    with pytest.raises(ArgumentError, match="--key") as raised:
         Target("http://user:secret@h/v1", "m", {}, 1)
     assert "secret" not in raised.value.message

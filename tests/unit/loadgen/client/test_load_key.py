@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from stillhouse.errors import ConfigError
 from stillhouse_loadgen.client.load_key import KeyRing, LoadKey, parse_keys, read_keys
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.workload.text import rng_of
 
 
@@ -38,7 +38,7 @@ def test_load_is_spread_by_shares():
 @pytest.mark.parametrize("text", ["", ":1", "sh_a:0", "sh_a:-1", "sh_a:nan", "sh_a:inf", "a b"])
 def test_what_is_no_key_is_refused(text):
     """An empty secret, or a share that is no number above zero."""
-    with pytest.raises(ConfigError, match="key 1"):
+    with pytest.raises(ArgumentError, match="key 1"):
         parse_keys([text])
 
 
@@ -66,11 +66,11 @@ def test_wrong_keys_file(tmp_path, text, complaint):
     """The message names the file and what is wrong in it."""
     path = tmp_path / "keys.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(ArgumentError, match=complaint):
         read_keys(path)
 
 
 def test_missing_keys_file(tmp_path):
     """A file that is not there is named."""
-    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read"):
+    with pytest.raises(ArgumentError, match=r"none\.toml: cannot be read"):
         read_keys(tmp_path / "none.toml")

@@ -1,4 +1,4 @@
-"""Asks an OpenAI-compatible server over HTTP, and writes down how it answers."""
+"""Sends chat completions to an OpenAI-compatible server, and records how it answers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from stillhouse.clock import Clock
-from stillhouse.errors import ConfigError
-from stillhouse_loadgen.client.answer import Answer, refusal_message
 from stillhouse_loadgen.client.load_key import LoadKey
+from stillhouse_loadgen.client.response_stream import ResponseStream, refusal_message
+from stillhouse_loadgen.clock import Clock
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.record import Failure, RequestRecord
 
 Message = dict[str, str]
 
-# Servers close connections that rest, uvicorn after 5 s; one that was used as it was being closed
+# Servers close idle connections, uvicorn after 5 s; a request on a connection that is being closed
 # would count as the server's failure.
 _KEEP_ALIVE_S = 3.0
 _READ_BUFFER_BYTES = 1 << 16
@@ -28,40 +28,40 @@ _MAX_REFUSAL_BYTES = 1 << 16
 
 
 class Stopwatch:
-    """Seconds since a run began."""
+    """Measures seconds from the start of a run."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._start_s = clock.monotonic_s()
 
     def now_s(self) -> float:
-        """Seconds from the start."""
+        """Return the seconds since the start."""
         return self._clock.monotonic_s() - self._start_s
 
 
-class Asker(Protocol):
-    """Whatever answers: the server, or what a test has in its place."""
+class ChatClient(Protocol):
+    """Sends a chat completion; tests implement it without a server."""
 
-    async def ask(
+    async def complete(
         self, record: RequestRecord, messages: list[Message], key: LoadKey, watch: Stopwatch
     ) -> str:
-        """Ask, write into *record* what happens, and return the answer's content."""
+        """Send the messages, write the outcome into *record*, and return the answer's content."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """
-    What is asked.
+    The server and model under test.
 
     Args:
         url: As OpenAI's clients take it, such as ``http://127.0.0.1:8000/v1``; without a path,
-            ``/v1`` is meant.
+            ``/v1`` is appended.
         extra: Further fields of every body.
         timeout_s: From sending a request until it counts as failed.
 
     Raises:
-        ConfigError: *url* is not one of HTTP.
+        ArgumentError: *url* is not an HTTP URL.
 
     """
 
@@ -73,23 +73,25 @@ class Target:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
-            raise ConfigError(f"'{self.url}' is no URL of a server; write http://127.0.0.1:8000/v1")
+            raise ArgumentError(
+                f"'{self.url}' is not the URL of a server; write http://127.0.0.1:8000/v1"
+            )
         if parts.username or parts.password:
-            raise ConfigError("the URL has a password in it; give the API key with --key")
+            raise ArgumentError("the URL has a password in it; give the API key with --key")
 
     @property
     def chat_url(self) -> str:
-        """Where chat completions are."""
+        """The URL of chat completions."""
         base = self.url.rstrip("/")
         return f"{base if urlsplit(base).path else base + '/v1'}/chat/completions"
 
 
-class HttpClient:
+class HttpChatClient:
     """
-    Asks chat completions as streams.
+    Streams chat completions over HTTP.
 
     Args:
-        session: As `open_client` makes it.
+        session: As `open_client` opens it.
 
     """
 
@@ -97,11 +99,11 @@ class HttpClient:
         self._session = session
         self._target = target
 
-    async def ask(
+    async def complete(
         self, record: RequestRecord, messages: list[Message], key: LoadKey, watch: Stopwatch
     ) -> str:
-        """Ask, write into *record* what happens, and return the answer's content."""
-        answer = Answer(record)
+        """Send the messages, write the outcome into *record*, and return the answer's content."""
+        answer = ResponseStream(record)
         body = self._body(messages, record.max_tokens)
         record.sent_s = watch.now_s()
         try:
@@ -130,7 +132,12 @@ class HttpClient:
         )
 
     async def _exchange(
-        self, record: RequestRecord, answer: Answer, body: bytes, key: LoadKey, watch: Stopwatch
+        self,
+        record: RequestRecord,
+        answer: ResponseStream,
+        body: bytes,
+        key: LoadKey,
+        watch: Stopwatch,
     ) -> None:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if key.secret:
@@ -142,16 +149,16 @@ class HttpClient:
             record.retry_after = response.headers.get("Retry-After")
             if response.status != 200:
                 record.failure = f"http_{response.status}"
-                record.message = refusal_message(await _beginning_of(response))
+                record.message = refusal_message(await _read_start(response))
                 return
             async for received in response.content.iter_any():
-                answer.take(received, watch.now_s())
+                answer.feed(received, watch.now_s())
             answer.end(watch.now_s())
 
 
 @asynccontextmanager
-async def open_client(target: Target) -> AsyncIterator[HttpClient]:
-    """A client with as many connections as requests in flight."""
+async def open_client(target: Target) -> AsyncIterator[HttpChatClient]:
+    """Open a client with as many connections as requests in flight."""
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
     async with aiohttp.ClientSession(
         connector=connector,
@@ -159,10 +166,10 @@ async def open_client(target: Target) -> AsyncIterator[HttpClient]:
         read_bufsize=_READ_BUFFER_BYTES,
         auto_decompress=False,
     ) as session:
-        yield HttpClient(session, target)
+        yield HttpChatClient(session, target)
 
 
-async def _beginning_of(response: aiohttp.ClientResponse) -> bytes:
+async def _read_start(response: aiohttp.ClientResponse) -> bytes:
     body = b""
     async for received in response.content.iter_any():
         body += received

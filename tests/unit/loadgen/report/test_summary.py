@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.errors import ConfigError
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.report.goodput import GoodputTarget, is_good, parse_targets
 from stillhouse_loadgen.report.summary import Latencies, summarize
 from stillhouse_loadgen.report.timelines import in_flight, per_second, token_moments
@@ -171,7 +171,7 @@ def test_targets_as_written():
 @pytest.mark.parametrize("text", ["ttft", "ttft:", "ttft:2", "ttfb:2s", "ttft:-2s"])
 def test_wrong_targets(text):
     """The message says what was written and what there is."""
-    with pytest.raises(ConfigError, match="--goodput"):
+    with pytest.raises(ArgumentError, match="--goodput"):
         parse_targets([text])
 
 

@@ -1,4 +1,4 @@
-"""A streamed answer read as it comes: server-sent events, and what OpenAI's chunks say."""
+"""Reads a streamed answer: server-sent events, and OpenAI's chunks in them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import msgspec
 from stillhouse_loadgen.record import Failure, RequestRecord
 
 _MAX_EVENT_BYTES = 1 << 24
-_MAX_MESSAGE = 300  # characters of a server's error that are kept
+_MAX_MESSAGE = 300  # characters kept of a server's error
 _DONE = b"[DONE]"
 
 
 class EventTooLongError(Exception):
-    """An event went on without end."""
+    """An event is longer than any answer needs."""
 
 
 class EventReader:
     """
-    Server-sent events out of bytes that are cut anywhere.
+    Parses server-sent events from bytes that may be split anywhere.
 
     Source:
         https://html.spec.whatwg.org/multipage/server-sent-events.html
@@ -33,7 +33,7 @@ class EventReader:
 
     def feed(self, received: bytes) -> Iterator[bytes]:
         """
-        Yield the data of every event that is whole now.
+        Yield the data of every event that is now complete.
 
         Raises:
             EventTooLongError: A line has more bytes than any answer needs.
@@ -87,12 +87,12 @@ class _Chunk(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Chunk)
 
 
-class Answer:
+class ResponseStream:
     """
-    Writes into a record what a stream tells.
+    Parses a stream and writes its times, counts and end into a record.
 
     Attributes:
-        text: The content alone, for the next turn; reasoning is not sent back.
+        text: The content, for the next turn; reasoning is not sent back.
 
     """
 
@@ -105,19 +105,19 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """What was answered so far."""
+        """The content received so far."""
         return "".join(self._text)
 
-    def take(self, received: bytes, now_s: float) -> None:
-        """Read what came *now_s* seconds after the start of the run."""
+    def feed(self, received: bytes, now_s: float) -> None:
+        """Parse bytes that were received *now_s* seconds after the start of the run."""
         try:
             for data in self._events.feed(received):
                 self._take_event(data, now_s)
         except (msgspec.DecodeError, UnicodeDecodeError, EventTooLongError) as error:
-            self._fail(Failure.BAD_ANSWER, str(error) or "an event without end")
+            self._fail(Failure.BAD_ANSWER, str(error) or "an event is longer than 16 MiB")
 
     def end(self, now_s: float) -> None:
-        """See whether the stream had an end."""
+        """Record the end of the connection, and whether the stream was complete."""
         record = self._record
         record.end_s = now_s
         if record.failure is None and record.finish_reason is None and not self._is_done:
@@ -142,7 +142,7 @@ class Answer:
             self._take_token(now_s)
             self._text.append(choice.delta.content or "")
         elif choice.finish_reason is not None and self._record.first_token_s is None:
-            self._record.first_token_s = now_s  # an answer without words has come, too
+            self._record.first_token_s = now_s  # an answer without text has been answered, too
 
     def _take_token(self, now_s: float) -> None:
         if self._last_token_s is None:
@@ -165,14 +165,14 @@ class Answer:
 
 
 def error_message(error: Any) -> str:
-    """The words of an error in OpenAI's envelope, or in whatever there is instead."""
+    """Return the message of an error in OpenAI's envelope, or the error as text."""
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return str(error["message"])[:_MAX_MESSAGE]
     return str(error)[:_MAX_MESSAGE]
 
 
 def refusal_message(body: bytes) -> str:
-    """The words in the body of an answer that is an error."""
+    """Return the message in the body of an error response."""
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):

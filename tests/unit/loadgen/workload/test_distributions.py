@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.errors import ConfigError
-from stillhouse_loadgen.client.spans import parse_span
+from stillhouse_loadgen.client.duration import parse_duration
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.workload.distributions import parse_distribution
 from stillhouse_loadgen.workload.text import rng_of
 
@@ -48,30 +48,30 @@ def test_uniform_stays_within_its_bounds(low, high):
 )
 def test_what_is_no_distribution_is_refused(text):
     """The message names the option, what was written, and what would be right."""
-    with pytest.raises(ConfigError, match=r"--input: '.*' is no distribution; write 256"):
+    with pytest.raises(ArgumentError, match=r"--input: '.*' is not a distribution; write 256"):
         parse_distribution(text, option="--input")
 
 
 @pytest.mark.parametrize(
-    ("text", "span_s"), [("250ms", 0.25), ("1.5s", 1.5), ("5m", 300), ("2h", 7200)]
+    ("text", "duration_s"), [("250ms", 0.25), ("1.5s", 1.5), ("5m", 300), ("2h", 7200)]
 )
-def test_spans(text, span_s):
+def test_durations(text, duration_s):
     """Units are milliseconds to hours."""
-    assert pytest.approx(span_s) == parse_span(text, option="--duration")
+    assert pytest.approx(duration_s) == parse_duration(text, option="--duration")
 
 
 @given(st.text(max_size=8).filter(lambda text: not text.strip().endswith(("s", "m", "h"))))
-def test_other_text_is_no_span(text):
-    """What has no unit is refused, and quoted."""
-    with pytest.raises(ConfigError) as raised:
-        parse_span(text, option="--duration")
-    assert raised.value.message.startswith(f"--duration: '{text}' is no span of time")
+def test_other_text_is_no_duration(text):
+    """Text without a unit is refused, and quoted."""
+    with pytest.raises(ArgumentError) as raised:
+        parse_duration(text, option="--duration")
+    assert raised.value.message.startswith(f"--duration: '{text}' is not a duration")
 
 
 @pytest.mark.parametrize(
     "text", ["0s", "-1s", "1e3s", "infs", "1 s", "s", "10s10s", "9" * 400 + "h"]
 )
-def test_spans_are_above_zero_and_finite(text):
-    """So is what has a unit, but no number above zero before it."""
-    with pytest.raises(ConfigError, match=r"--duration: .* is no span of time"):
-        parse_span(text, option="--duration")
+def test_durations_are_above_zero_and_finite(text):
+    """A unit without a number above zero before it is refused, too."""
+    with pytest.raises(ArgumentError, match=r"--duration: .* is not a duration"):
+        parse_duration(text, option="--duration")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.errors import ConfigError
 from stillhouse_loadgen.client.load_key import KeyRing, LoadKey
+from stillhouse_loadgen.errors import ArgumentError
 from stillhouse_loadgen.workload.mooncake import BLOCK_TOKENS, TraceReplay, TraceRequest, read_trace
 from stillhouse_loadgen.workload.workload import TextScale
 
@@ -111,13 +111,13 @@ def test_shared_prefix_of_ids_is_shared_prefix_of_text(left, right, tokens_per_w
 def test_bad_lines_are_named(tmp_path, line, complaint):
     """A line that is not a request is refused by its number and what is wrong with it."""
     good = json.dumps({"timestamp": 0, "input_length": 3, "output_length": 1})
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(ArgumentError, match=complaint):
         trace_of(tmp_path, f"{good}\n{line}\n")
 
 
 def test_empty_and_missing_traces(tmp_path):
     """There must be a file, and a request in it."""
-    with pytest.raises(ConfigError, match="has no requests"):
+    with pytest.raises(ArgumentError, match="has no requests"):
         trace_of(tmp_path, "\n")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ArgumentError, match="cannot be read"):
         read_trace(tmp_path / "none.jsonl")
