@@ -230,6 +230,18 @@ async def test_another_salt_never_shares(engine):
     assert (0, 0) == (other.usage.cached_tokens, unsalted.usage.cached_tokens)
 
 
+@pytest.mark.parametrize("num_public_tokens", [0, 2 * BLOCK_SIZE])
+async def test_other_cache_keys_never_share_and_the_same_ones_do(engine, num_public_tokens):
+    """The same tokens under another adapter or medium are computed anew, public ones too."""
+    prompt = make_prompt(43 + num_public_tokens, 3 * BLOCK_SIZE + 5)
+    request = make_request(prompt, num_public_tokens=num_public_tokens)
+    keys = [(), ("adapter a",), ("adapter b",), ("a", "b"), ("ab",), ("", "ab"), ("b", "a")]
+    first = [await collect(engine, replace(request, cache_keys=key)) for key in keys]
+    again = [await collect(engine, replace(request, cache_keys=key)) for key in keys]
+    assert [0] * len(keys) == [answer.usage.cached_tokens for answer in first]
+    assert [3 * BLOCK_SIZE] * len(keys) == [answer.usage.cached_tokens for answer in again]
+
+
 @pytest.mark.parametrize("num_public_tokens", [2 * BLOCK_SIZE, 3 * BLOCK_SIZE - 1])
 async def test_only_whole_public_blocks_are_everybodys(engine, num_public_tokens):
     """Of equal prompts under two salts, the whole blocks of what is public are computed once."""

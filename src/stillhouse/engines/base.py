@@ -53,6 +53,8 @@ class GenerateRequest:
         stop_token_ids: Any of these ends the sequence; it is itself reported and counted.
         cache_salt: Requests share cached prefixes only with requests of the same salt. The empty
             one is a salt like any other: it opens nothing that is another's, nor what is public.
+        cache_keys: What keys and values depend on beside the tokens, such as an adapter's id or a
+            medium's digest; a cached prefix is shared only by requests with the same ones.
         priority: Lower goes first where not everything fits.
         top_logprobs: Report each new token's log probability, and this many of the likeliest
             ones at its place; None reports none.
@@ -70,6 +72,7 @@ class GenerateRequest:
     sampling: SamplingParams = GREEDY
     stop_token_ids: tuple[int, ...] = ()
     cache_salt: str = ""
+    cache_keys: tuple[str, ...] = ()
     priority: int = 0
     top_logprobs: int | None = None
     constraint: PortableConstraint | None = None

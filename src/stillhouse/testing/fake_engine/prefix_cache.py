@@ -47,7 +47,7 @@ class PrefixCache:
     def _names(self, request: GenerateRequest, token_ids: Sequence[int]) -> list[bytes]:
         """Name each whole block by its tokens and, through its parent, all before them."""
         names = []
-        parent = b""
+        parent = repr(request.cache_keys).encode() if request.cache_keys else b""
         first_private = request.num_public_tokens // self._block_size * self._block_size
         for end in range(self._block_size, len(token_ids) + 1, self._block_size):
             if end - self._block_size == first_private:

@@ -13,6 +13,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -22,12 +24,30 @@ HASH_BYTES = 16
 PUBLIC_ROOT = hashlib.blake2b(digest_size=HASH_BYTES, person=b"kv-public").digest()
 
 
+def root_hash(cache_keys: Sequence[str]) -> bytes:
+    """
+    Return the parent of a prompt's first block, which is in the hash of every block after it.
+
+    Args:
+        cache_keys: What keys and values depend on beside the tokens: an adapter's id, a medium's
+            digest. Where there is none, it is `PUBLIC_ROOT`.
+
+    """
+    if not cache_keys:
+        return PUBLIC_ROOT
+    digest = hashlib.blake2b(digest_size=HASH_BYTES, person=b"kv-keys")
+    for key in cache_keys:
+        encoded = key.encode()
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)  # so that no two tuples are alike
+    return digest.digest()
+
+
 def private_hash(parent: bytes, cache_salt: str) -> bytes:
     """
     Return what the first block that is private to *cache_salt* is chained to.
 
     Args:
-        parent: The name of the last public block, or `PUBLIC_ROOT` where there is none.
+        parent: The name of the last public block, or `root_hash` where there is none.
 
     """
     salted = parent + cache_salt.encode()

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from stillhouse.engines.base import EngineFinish
-from stillhouse.engines.openvino.kv.blocks import PUBLIC_ROOT, block_hash, private_hash
+from stillhouse.engines.openvino.kv.blocks import block_hash, private_hash, root_hash
 from stillhouse.types.usage import TokenUsage
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Sequence:
 
     def _parent_hash(self, index: int) -> bytes:
         """Return what block *index* is chained to."""
-        parent = self.prefix_hash(index - 1) if index else PUBLIC_ROOT
+        parent = self.prefix_hash(index - 1) if index else root_hash(self.request.cache_keys)
         if index == self.num_public_blocks:
             return private_hash(parent, self.request.cache_salt)
         return parent

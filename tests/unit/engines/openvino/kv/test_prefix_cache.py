@@ -281,6 +281,31 @@ def test_another_salt_finds_nothing_of_a_private_prefix(tmp_path):
     assert [0, 0, 0] == [sequence.num_cached for sequence in others]
 
 
+@pytest.mark.parametrize("num_public_tokens", [0, 3 * BLOCK_SIZE])
+def test_other_cache_keys_find_nothing_on_disk_and_the_same_ones_do(tmp_path, num_public_tokens):
+    """A file's name holds the adapter and the media: others' blocks are never read for them."""
+    prompt = list(range(3 * BLOCK_SIZE))
+    fields = {"num_public_tokens": num_public_tokens}
+    with bench_on(tmp_path) as before:
+        before.finish(prompt, cache_keys=("adapter a",), **fields)
+        before.finish(prompt, cache_keys=("adapter a",), **fields)
+    with bench_on(tmp_path) as after:
+        plain = after.finish(prompt, **fields)
+        other = after.finish(prompt, cache_keys=("adapter b",), **fields)
+        same = after.finish(prompt, cache_keys=("adapter a",), **fields)
+    assert (0, 0) == (plain.num_cached, other.num_cached)
+    assert 2 * BLOCK_SIZE == same.num_cached
+
+
+def test_equal_ends_of_prompts_are_not_copied_under_other_cache_keys():
+    """A partial block is found by its keys too, so two adapters compute a short prompt each."""
+    bench = Bench()
+    for keys in ((), ("adapter a",), ("adapter a",)):
+        bench.add([7] * (BLOCK_SIZE - 1), cache_keys=keys)
+    bench.run()
+    assert 2 * (BLOCK_SIZE - 1) + 1 == bench.num_computed
+
+
 def test_what_memory_has_lost_comes_back_from_disk(tmp_path):
     """A prefix that gave way to others is read, not computed."""
     with bench_on(tmp_path, num_blocks=7) as bench:
