@@ -28,13 +28,18 @@ from stillhouse.serving.admission.controller import AdmissionController, Slot
 from stillhouse.serving.admission.grammar_charges import GrammarCharges
 from stillhouse.serving.admission.quarantine import Fingerprint, Quarantine
 from stillhouse.serving.admission.thread_pool import FairThreadPool
+from stillhouse.serving.choice import ChoiceContext
 from stillhouse.serving.completion import Completion
+from stillhouse.serving.event_buffer import EventBuffer
+from stillhouse.serving.generation import CrashGuard, Generation
+from stillhouse.serving.queue.request_queue import QueueEntry
 from stillhouse.serving.queue.scheduler import Ticket
 from stillhouse.serving.registry.served_model import ENGINE_PRIORITY, ServedModel, ServedModels
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.serving.response import CompletionResponse
-from stillhouse.serving.settlement import PendingSettlements
+from stillhouse.serving.response_accumulator import ResponseAccumulator
+from stillhouse.serving.settlement import PendingSettlements, Settlement
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.text.chat_model import Prompt
 from stillhouse.text.grammar.compiler import GrammarCompiler
@@ -42,6 +47,7 @@ from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.types.constraint import Constraint
 from stillhouse.types.messages import Message
 from stillhouse.types.requests import ChatRequest, TextRequest
+from stillhouse.types.response_meta import ResponseMeta
 
 T = TypeVar("T")
 
@@ -161,18 +167,13 @@ class Completions:
         except BaseException:
             place.give_back()
             raise
-        completion = Completion(
-            model=model,
-            sequences=sequences,
-            hold=hold,
-            turn=place.turn,
+        completion = self._completion(
+            model,
+            sequences,
+            hold,
+            entry=place.turn,
             fingerprint=fingerprint,
-            quarantine=self._quarantine,
-            ledger=self._ledger,
-            settlements=self._settlements,
-            watch=RequestMetrics(self._clock, self._metrics, model.spec.id),
-            is_named=idempotency_key is not None,
-            cancel_timeout_s=self._cancel_timeout_s,
+            is_recorded=idempotency_key is not None,
         )
         # From the hold to here nothing waits and nothing refuses: what is held is always run.
         self._start(completion, place)
@@ -262,12 +263,49 @@ class Completions:
         finally:
             hurried.cancel()
 
+    def _completion(  # noqa: PLR0913  (the parts of a completion)
+        self,
+        model: ServedModel,
+        sequences: list[tuple[GenerateRequest, OutputParser]],
+        hold: Hold,
+        *,
+        entry: QueueEntry,
+        fingerprint: Fingerprint,
+        is_recorded: bool,
+    ) -> Completion:
+        metrics = RequestMetrics(self._clock, self._metrics, model.spec.id)
+        events = EventBuffer(
+            self._ledger if self._ledger.is_shared else None,
+            recorder=ResponseAccumulator(len(sequences)) if is_recorded else None,
+        )
+        context = ChoiceContext(model.engine, entry, metrics, events, self._cancel_timeout_s)
+        return Completion(
+            ResponseMeta(
+                request_id=hold.request_id,
+                created_s=hold.held.created_at_ms // 1000,
+                model_id=model.spec.id,
+                tier=hold.price.tier,
+                n=len(sequences),
+            ),
+            generation=Generation(
+                sequences,
+                context,
+                crash_guard=CrashGuard(self._quarantine, fingerprint),
+                leases=self._ledger,
+            ),
+            settlement=Settlement(self._ledger, hold, pending=self._settlements, metrics=metrics),
+            events=events,
+            metrics=metrics,
+        )
+
     def _start(self, completion: Completion, place: Slot) -> None:
         def ended(task: asyncio.Task[None]) -> None:
             del self._running[task]
             place.give_back(completion_tokens=completion.usage.completion_tokens)
 
-        task = asyncio.create_task(completion.run(), name=f"completion {completion.request_id}")
+        task = asyncio.create_task(
+            completion.run(), name=f"completion {completion.meta.request_id}"
+        )
         self._running[task] = completion
         task.add_done_callback(ended)
 

@@ -1,4 +1,4 @@
-"""What a completion has told and its client has not taken yet, bounded in bytes."""
+"""Buffers the events that a client has not read yet, bounded in bytes."""
 
 from __future__ import annotations
 
@@ -7,107 +7,129 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from stillhouse.errors import StillhouseError
-from stillhouse.types.events import ChatEvent, TextDelta
+from stillhouse.serving.response_accumulator import ResponseAccumulator
+from stillhouse.types.events import ChatEvent, ChoiceAnswer, ChoiceEnd, TextDelta
 
 #: With what is encoded and what the connection holds, a stream's reader keeps 256 KiB waiting.
 MAX_BYTES = 128 << 10
 
-# About what OpenAI's dialect writes around a text, and of a log probability.
+# About what the OpenAI dialect writes around a text, and for a log probability.
 _EVENT_BYTES = 256
 _LOGPROB_BYTES = 80
 _MOST_BYTES_OF_A_CHARACTER = 4
 
 
 class LeaseGuard(Protocol):
-    """Says, at the price of a look at the clock, whether what is served is still held."""
+    """Tells whether another gateway can have voided a hold; asking costs a look at the clock."""
 
     @property
     def has_fresh_leases(self) -> bool:
-        """Whether nobody can have voided it."""
+        """Whether no other gateway can have voided a hold of this one."""
         ...
 
     async def refresh_leases(self) -> None:
-        """Hold it again, or have its request stopped."""
+        """Take voided holds back, or stop their requests."""
         ...
 
 
 class EventBuffer:
     """
-    Events on their way from a completion to its client.
+    Hands a request's events to its client in batches.
 
-    Whoever tells looks at `is_full` after each event, and waits for `room`. The bound ends with
-    `end_bound`, when what is still to come is little.
+    The producer checks `is_full` after each event, and then awaits `wait_for_space`. `lift_limit`
+    ends the bound, when little is still to come.
 
     Args:
-        leases: Asked before each batch, so that nothing is told of requests whose hold is lost.
-        max_bytes: Of events as they are about to be written; passed by the last one at most.
+        leases: Refreshed before each batch, so that no text of a request is sent whose hold is
+            lost.
+        max_bytes: Bound on the buffered events as they are written; only the last event passes it.
+        recorder: Records all events, also those that no client reads, for repetitions.
 
     """
 
-    def __init__(self, leases: LeaseGuard | None = None, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        leases: LeaseGuard | None = None,
+        max_bytes: int = MAX_BYTES,
+        recorder: ResponseAccumulator | None = None,
+    ) -> None:
         self._leases = leases
         self._max_bytes = max_bytes
+        self._recorder = recorder
         self._events: list[ChatEvent] = []
-        self._num_told = 0  # bytes
-        self._num_being_taken = 0
+        self._num_waiting = 0  # bytes
+        self._num_being_sent = 0
         self._is_bounded = True
         self._has_reader = True
         self._is_over = False
         self._error: StillhouseError | None = None
         self._has_more = asyncio.Event()
-        self._has_room = asyncio.Event()
+        self._has_space = asyncio.Event()
 
     @property
     def num_bytes(self) -> int:
-        """About what waits, with what the client is just being sent."""
-        return self._num_told + self._num_being_taken
+        """About the size of what waits and of what is just being sent."""
+        return self._num_waiting + self._num_being_sent
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more should be told before there is room."""
-        return self._num_told + self._num_being_taken >= self._max_bytes and self._is_bounded
+        """Whether the producer should wait for space before the next event."""
+        return self._num_waiting + self._num_being_sent >= self._max_bytes and self._is_bounded
 
-    def tell(self, event: ChatEvent) -> None:
-        """Add *event*; behind the end, or when nobody reads any more, it is dropped."""
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the events are recorded for repetitions."""
+        return self._recorder is not None
+
+    def recorded(self, last: ChoiceEnd) -> tuple[ChoiceAnswer, ...]:
+        """Return the recorded response, once *last* has ended its last choice."""
+        assert self._recorder is not None, "the events are not recorded. This is a bug."
+        self._recorder.add(last)
+        return self._recorder.close()
+
+    def emit(self, event: ChatEvent) -> None:
+        """Append *event*; it is dropped after the end, or if no client reads any more."""
+        if self._recorder is not None:
+            self._recorder.add(event)
         if self._is_over or not self._has_reader:
             return
         self._events.append(event)
-        self._num_told += _num_bytes(event)
+        self._num_waiting += _num_bytes(event)
         self._has_more.set()
 
     def close(self, error: StillhouseError | None = None) -> None:
-        """End the events, with *error* or well; the first end counts."""
+        """End the events, with *error* if given; the first end counts."""
         if not self._is_over:
             self._is_over = True
             self._error = error
             self._has_more.set()
 
-    def end_bound(self) -> None:
-        """Take whatever comes from now on."""
+    def lift_limit(self) -> None:
+        """Accept any number of bytes from now on."""
         self._is_bounded = False
-        self._has_room.set()
+        self._has_space.set()
 
-    def abandon(self) -> None:
-        """Drop what is told, now that nobody reads any more."""
-        self.end_bound()
+    def drop_reader(self) -> None:
+        """Drop what waits and what comes: the client does not read any more."""
+        self.lift_limit()
         self._has_reader = False
         self._events.clear()
-        self._num_told = 0
+        self._num_waiting = 0
 
-    async def room(self) -> None:
-        """Return when it is not full, or the bound has ended."""
+    async def wait_for_space(self) -> None:
+        """Return when the buffer is not full, or its limit was lifted."""
         while self.is_full:
-            self._has_room.clear()
-            await self._has_room.wait()
+            self._has_space.clear()
+            await self._has_space.wait()
 
     async def batches(self) -> AsyncIterator[list[ChatEvent]]:
         """
-        Yield all events that wait, again and again, to the end.
+        Yield all events that wait, again and again, until the end.
 
-        Those of a batch are taken when the next one is asked for.
+        A batch counts as sent when the next one is requested.
 
         Raises:
-            StillhouseError: The one that it was closed with, behind the last event.
+            StillhouseError: The error that the buffer was closed with, after the last event.
 
         """
         while True:
@@ -119,10 +141,10 @@ class EventBuffer:
             is_over = self._is_over
             if self._events:
                 batch, self._events = self._events, []
-                self._num_told, self._num_being_taken = 0, self._num_told
+                self._num_waiting, self._num_being_sent = 0, self._num_waiting
                 yield batch
-                self._num_being_taken = 0
-                self._has_room.set()
+                self._num_being_sent = 0
+                self._has_space.set()
             if is_over:
                 if self._error is not None:
                     raise self._error

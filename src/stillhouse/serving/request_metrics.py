@@ -31,7 +31,7 @@ class RequestMetrics:
         self._started_s = self.clock.monotonic_s()
         self.metrics.last_minute.record_request()
 
-    def saw(self, step: GenerateStep) -> None:
+    def record_step(self, step: GenerateStep) -> None:
         """Take an engine's next step into account."""
         if not step.token_ids:
             return
@@ -46,7 +46,7 @@ class RequestMetrics:
         """How long ago the completion was admitted."""
         return round(1000 * (self.clock.monotonic_s() - self._started_s))
 
-    def closed(self, outcome: Outcome, usage: TokenUsage, cost_picousd: int) -> None:
+    def record_end(self, outcome: Outcome, usage: TokenUsage, cost_picousd: int) -> None:
         """Count what the completion came to, once its row is durable."""
         _labelled(self.metrics.requests, self.model_id, outcome).inc()
         _labelled(self.metrics.cost_picousd, self.model_id).inc(cost_picousd)

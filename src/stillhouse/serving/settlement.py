@@ -1,4 +1,4 @@
-"""Settlements that the ledger has not written yet."""
+"""Settles or voids the hold of each request, however long the ledger cannot be written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from typing import Any, TypeVar
 
 import structlog
 
-from stillhouse.errors import StoreUnavailableError
+from stillhouse.billing.idempotency import Answer
+from stillhouse.billing.ledger import Hold, Ledger
+from stillhouse.billing.outcome import Outcome, UsageSource
+from stillhouse.errors import StillhouseError, StoreUnavailableError
+from stillhouse.serving.request_metrics import RequestMetrics
+from stillhouse.types.usage import TokenUsage
 
 log = structlog.get_logger()
 
@@ -76,3 +81,98 @@ class PendingSettlements:
     def _release_client(self, on_timeout: Callable[[], None]) -> None:
         log.error("ledger_is_down", waited_s=self._cost_timeout_s, num_pending=len(self._pending))
         on_timeout()
+
+
+class Settlement:
+    """
+    Settles or voids one request's hold, once, and records what it came to.
+
+    Args:
+        pending: Of all requests of the process.
+
+    """
+
+    def __init__(
+        self, ledger: Ledger, hold: Hold, *, pending: PendingSettlements, metrics: RequestMetrics
+    ) -> None:
+        self.request_id = hold.request_id
+        self.key_id = hold.held.key_id
+        self._ledger = ledger
+        self._hold = hold
+        self._pending = pending
+        self._metrics = metrics
+
+    def cost_picousd(self, usage: TokenUsage) -> int:
+        """Return what *usage* costs at the price of the hold."""
+        return self._hold.price.cost_picousd(usage)
+
+    def notify_if_lost(self, on_lost: Callable[[StillhouseError], None]) -> None:
+        """Call *on_lost* with the reason if another gateway voids the hold for good."""
+        self._ledger.notify_if_lost(self._hold, on_lost)
+
+    async def settle(
+        self,
+        usage: TokenUsage,
+        outcome: Outcome,
+        *,
+        usage_source: UsageSource,
+        answer: Answer | None,
+        on_timeout: Callable[[], None],
+    ) -> int:
+        """
+        Charge *usage*, and return its cost once the ledger has written it.
+
+        Args:
+            answer: Stored for repetitions under the request's idempotency key.
+            on_timeout: Called once if that takes longer than the client waits.
+
+        Raises:
+            StoreUnavailableError: The process ends first; the next start's sweep voids the hold.
+
+        """
+        settle = partial(
+            self._ledger.settle,
+            self._hold,
+            usage=usage,
+            outcome=outcome,
+            usage_source=usage_source,
+            answer=answer,
+        )
+        cost_picousd = await self._pending.wait_for(settle, on_timeout=on_timeout)
+        self._metrics.record_end(outcome, usage, cost_picousd)
+        log.info(
+            "completion",
+            request_id=self.request_id,
+            model=self._metrics.model_id,
+            outcome=outcome.value,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            cost_picousd=cost_picousd,
+        )
+        return cost_picousd
+
+    async def void(
+        self,
+        usage: TokenUsage,
+        outcome: Outcome,
+        *,
+        usage_source: UsageSource,
+        on_timeout: Callable[[], None],
+    ) -> None:
+        """
+        Release the hold without a charge, and return once the ledger has written that.
+
+        Args:
+            usage: What was generated all the same, for the record.
+            on_timeout: Called once if that takes longer than the client waits.
+
+        Raises:
+            StoreUnavailableError: The process ends first; the next start's sweep voids the hold.
+
+        """
+        void = partial(
+            self._ledger.void, self._hold, outcome=outcome, usage=usage, usage_source=usage_source
+        )
+        await self._pending.wait_for(void, on_timeout=on_timeout)
+        self._metrics.record_end(outcome, usage, 0)

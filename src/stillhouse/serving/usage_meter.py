@@ -31,7 +31,7 @@ class UsageMeter:
         self.usage = TokenUsage(prompt_tokens=len(request.prompt_token_ids))
         self.source = UsageSource.ENGINE
 
-    def saw(self, step: GenerateStep) -> None:
+    def record_step(self, step: GenerateStep) -> None:
         """Take an engine's next step into account."""
         num_tokens = self.usage.completion_tokens + len(step.token_ids)
         # How much was cached only the engine knows; it was known by the last step that was right.
@@ -49,7 +49,7 @@ class UsageMeter:
             self.source = UsageSource.GATEWAY_COUNT
         self.usage = counted
 
-    def go_back_to(self, usage: TokenUsage) -> None:
+    def roll_back_to(self, usage: TokenUsage) -> None:
         """Charge for *usage*, an earlier state, and not for what has come since."""
         self.usage = usage
         self.source = UsageSource.GATEWAY_COUNT

@@ -25,8 +25,8 @@ def place(tmp_path):
     return tmp_path / "ledger.db"
 
 
-async def all_of(pending):
-    return [event async for batch in pending.batches() for event in batch]
+async def all_of(buffer):
+    return [event async for batch in buffer.batches() for event in batch]
 
 
 async def settle_down():
@@ -36,33 +36,33 @@ async def settle_down():
 
 
 async def test_what_waits_comes_as_one_batch():
-    """Events that were told before anybody asked are taken together, and the end behind them."""
-    pending = EventBuffer()
-    told = [TextDelta(content=text) for text in "abc"]
-    for event in told:
-        pending.tell(event)
-    pending.close()
+    """Events that were events before anybody asked are taken together, and the end behind them."""
+    buffer = EventBuffer()
+    events = [TextDelta(content=text) for text in "abc"]
+    for event in events:
+        buffer.emit(event)
+    buffer.close()
 
-    assert [told] == [batch async for batch in pending.batches()]
+    assert [events] == [batch async for batch in buffer.batches()]
 
 
 async def test_the_first_end_counts():
-    """What is told or ended behind an end is not heard."""
-    pending = EventBuffer()
-    pending.tell(FINISH)
-    pending.close()
-    pending.tell(TextDelta(content="late"))
-    pending.close(EngineCrashedError("late"))
+    """What is events or ended behind an end is not heard."""
+    buffer = EventBuffer()
+    buffer.emit(FINISH)
+    buffer.close()
+    buffer.emit(TextDelta(content="late"))
+    buffer.close(EngineCrashedError("late"))
 
-    assert [FINISH] == await all_of(pending)
+    assert [FINISH] == await all_of(buffer)
 
 
 async def test_an_error_comes_behind_the_last_event():
-    """What was told before a failure is still read."""
-    pending = EventBuffer()
-    pending.tell(FINISH)
-    pending.close(EngineCrashedError("It died."))
-    batches = pending.batches()
+    """What was events before a failure is still read."""
+    buffer = EventBuffer()
+    buffer.emit(FINISH)
+    buffer.close(EngineCrashedError("It died."))
+    batches = buffer.batches()
 
     assert [FINISH] == await anext(batches)
     with pytest.raises(EngineCrashedError, match="It died"):
@@ -82,27 +82,27 @@ async def test_an_error_comes_behind_the_last_event():
 async def test_everything_in_an_event_counts(event):
     """Text, thoughts, calls and log probabilities all take their place."""
     small, large = EventBuffer(), EventBuffer()
-    small.tell(TextDelta(content="x"))
-    large.tell(event)
+    small.emit(TextDelta(content="x"))
+    large.emit(event)
 
     assert small.num_bytes + 400 < large.num_bytes
 
 
 async def test_there_is_room_when_a_batch_has_been_taken():
     """Not when it is handed out: until its reader asks for the next one, it still waits."""
-    pending = EventBuffer(max_bytes=1)
-    pending.tell(FINISH)
-    batches = pending.batches()
+    buffer = EventBuffer(max_bytes=1)
+    buffer.emit(FINISH)
+    batches = buffer.batches()
     await anext(batches)
-    assert pending.is_full
-    room = asyncio.create_task(pending.room())
+    assert buffer.is_full
+    room = asyncio.create_task(buffer.wait_for_space())
     await settle_down()
     assert not room.done()
     following = asyncio.create_task(anext(batches))
     await room
 
-    assert (False, 0) == (pending.is_full, pending.num_bytes)
-    pending.tell(FINISH)
+    assert (False, 0) == (buffer.is_full, buffer.num_bytes)
+    buffer.emit(FINISH)
     assert [FINISH] == await following
 
 
@@ -110,21 +110,21 @@ async def test_there_is_room_when_a_batch_has_been_taken():
 async def test_any_pace_reads_the_same(data):
     """However telling and reading alternate, every event comes once and in order."""
     num_events = data.draw(st.integers(0, 30))
-    told = [TextDelta(content=str(number)) for number in range(num_events)]
+    events = [TextDelta(content=str(number)) for number in range(num_events)]
     pauses = data.draw(st.lists(st.booleans(), min_size=num_events, max_size=num_events))
-    pending = EventBuffer(max_bytes=data.draw(st.integers(1, 2000)))
+    buffer = EventBuffer(max_bytes=data.draw(st.integers(1, 2000)))
 
     async def tell():
-        for event, has_pause in zip(told, pauses, strict=True):
-            await pending.room()
-            assert not pending.is_full
-            pending.tell(event)
+        for event, has_pause in zip(events, pauses, strict=True):
+            await buffer.wait_for_space()
+            assert not buffer.is_full
+            buffer.emit(event)
             if has_pause:
                 await asyncio.sleep(0)
-        pending.close()
+        buffer.close()
 
     teller = asyncio.create_task(tell())
-    assert told == await all_of(pending)
+    assert events == await all_of(buffer)
     await teller
 
 
@@ -133,7 +133,7 @@ async def test_what_waits_for_a_reader_that_stands_still_is_bounded(serving):
     serving.engine.context_length = 1 << 20
     completion = await serving.open(max_tokens=LONG)
     await settle_down()
-    waiting = completion._pending
+    waiting = completion._events
     seen = waiting.num_bytes
 
     assert MAX_BYTES <= seen < MAX_BYTES + ONE_EVENT
@@ -176,7 +176,7 @@ async def test_a_reader_that_stands_still_keeps_nobody_waiting(serving):
     await settle_down()
     async with asyncio.timeout(30):
         other = [event async for event in (await serving.open(max_tokens=1)).events()]
-    assert unread._pending.is_full
+    assert unread._events.is_full
     unread.stop(Outcome.CLIENT_DISCONNECT)
 
     assert isinstance(other[-1], Finish)

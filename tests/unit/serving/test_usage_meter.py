@@ -11,7 +11,7 @@ from stillhouse.types.usage import TokenUsage
 def count(*steps):
     counted = UsageMeter(GenerateRequest("a", [1] * 10, 100))
     for step in steps:
-        counted.saw(step)
+        counted.record_step(step)
     return counted
 
 
@@ -58,7 +58,7 @@ def test_going_back_forgets_what_came_since():
     """An earlier state can be charged instead, as the gateway's own count."""
     counted = count(step(1, 10, 4, 1))
     earlier = counted.usage
-    counted.saw(step(5, 10, 4, 6))
-    counted.go_back_to(earlier)
+    counted.record_step(step(5, 10, 4, 6))
+    counted.roll_back_to(earlier)
 
     assert (TokenUsage(10, 4, 1), UsageSource.GATEWAY_COUNT) == (counted.usage, counted.source)

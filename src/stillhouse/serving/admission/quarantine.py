@@ -151,7 +151,7 @@ class Quarantine:
         while len(self._records) > _MAX_REMEMBERED:
             self._records.popitem(last=False)
 
-    def absolve(self, fingerprint: Fingerprint) -> None:
+    def clear(self, fingerprint: Fingerprint) -> None:
         """Forget the crashes of a request that was answered."""
         if self._records:
             self._records.pop(fingerprint.digest, None)

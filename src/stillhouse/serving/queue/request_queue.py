@@ -230,7 +230,7 @@ class QueueEntry:
         self._woken = None
         self._turns.requeue(self)
 
-    def saw(self, num_tokens: int, *, cached_tokens: int) -> None:
+    def record_step(self, num_tokens: int, *, cached_tokens: int) -> None:
         """Take an engine's next step into account, as far as it was for this request."""
         self._turns.record_tokens(self.ticket, num_tokens)
         if not self._is_prompt_done:
