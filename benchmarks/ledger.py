@@ -91,7 +91,7 @@ async def customer(home: Path) -> AsyncIterator[Customer]:
         account = await accounts.create_account("benchmark")
         key = (await accounts.keys.mint(account.id, "benchmark")).key
         ledger = Ledger(database, clock)
-        tariff = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
+        tariff = Tariff(input_picousd=200_000, cached_input_picousd=200_000, output_picousd=600_000)
         price = (await ledger.publish_prices({"benchmark": tariff}))["benchmark"]
         random = Random(0)  # noqa: S311  (ids, not secrets)
         yield Customer(database, accounts, ledger, account.id, key.id, price, random)

@@ -29,7 +29,7 @@ NUM_RUNS = 30
 def main() -> None:
     """Measure the demo model, or the checkpoint that is named."""
     checkpoint = sys.argv[1] if len(sys.argv) > 1 else "demo-r1"
-    price = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
+    price = Tariff(input_picousd=200_000, cached_input_picousd=200_000, output_picousd=600_000)
     spec = ModelSpec(id="bench/model", family="deepseek_r1", price=price, checkpoint=checkpoint)
     model = load_chat_model(spec)
     print(f"load: {_median_s(lambda: load_chat_model(spec)) * 1e3:.1f} ms")

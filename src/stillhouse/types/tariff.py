@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Self
 
-from stillhouse.money import price_picousd_per_token
 from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.usage import TokenUsage
 
@@ -46,26 +44,6 @@ class Tariff:
                     f"a token's price must be from 0 to {MAX_PICOUSD_PER_TOKEN} pico-dollars, "
                     f"not {price}"
                 )
-
-    @classmethod
-    def from_usd_per_million(
-        cls, *, input_usd: str, output_usd: str, cached_input_usd: str | None = None
-    ) -> Self:
-        """
-        Take prices as they are published.
-
-        Args:
-            cached_input_usd: As much as `input_usd` when None.
-
-        Raises:
-            ValueError: A price is negative, too high or finer than a pico-dollar per token.
-
-        """
-        return cls(
-            input_picousd=price_picousd_per_token(input_usd),
-            cached_input_picousd=price_picousd_per_token(cached_input_usd or input_usd),
-            output_picousd=price_picousd_per_token(output_usd),
-        )
 
     def on(self, tier: ServiceTier) -> Tariff:
         """

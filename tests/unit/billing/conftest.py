@@ -14,10 +14,10 @@ from stillhouse.billing.price import Price
 from stillhouse.clock import FrozenClock
 from stillhouse.store.accounts import accounts, keys
 from stillhouse.store.database import Connection, Database
-from stillhouse.types.tariff import Tariff
+from tests.tariffs import usd_tariff
 
 MODEL = "stillhouse/demo-r1"
-TARIFF = Tariff.from_usd_per_million(input_usd="0.59", output_usd="0.79")
+TARIFF = usd_tariff("0.59", "0.79")
 
 
 @dataclass

@@ -14,10 +14,10 @@ from stillhouse.errors import StoreUnavailableError
 from stillhouse.money import format_usd
 from stillhouse.store.database import ConflictError
 from stillhouse.types.service_tier import ServiceTier
-from stillhouse.types.tariff import Tariff
 from stillhouse.types.usage import TokenUsage
 from tests.alarm import alarm
 from tests.ledger_storage import locked
+from tests.tariffs import usd_tariff
 from tests.unit.billing.conftest import MODEL, TARIFF, Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
@@ -182,7 +182,7 @@ async def test_same_tariff_keeps_its_version(verified: Books) -> None:
 
 async def test_changed_tariff_is_a_new_version(verified: Books) -> None:
     """A change of price leaves the old version as it was, and returning to it is a third one."""
-    dearer = Tariff.from_usd_per_million(input_usd="1", output_usd="2")
+    dearer = usd_tariff("1", "2")
     versions = [
         (await verified.ledger.publish_prices({MODEL: tariff}))[MODEL].version
         for tariff in (dearer, dearer, TARIFF)
@@ -194,9 +194,7 @@ async def test_changed_tariff_is_a_new_version(verified: Books) -> None:
 async def test_price_is_the_one_at_admission(verified: Books) -> None:
     """A price change while a request runs does not change what it costs."""
     hold = await verified.hold()
-    await verified.ledger.publish_prices(
-        {MODEL: Tariff.from_usd_per_million(input_usd="100", output_usd="100")}
-    )
+    await verified.ledger.publish_prices({MODEL: usd_tariff("100", "100")})
     assert COST_PICOUSD == await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
 
 
@@ -217,7 +215,7 @@ async def test_tiers_have_versions_of_their_own(verified: Books) -> None:
 
 async def test_free_model_moves_no_money(verified: Books) -> None:
     """A request that costs nothing is settled like any other, without entries."""
-    tariff = Tariff.from_usd_per_million(input_usd="0", output_usd="0")
+    tariff = usd_tariff("0", "0")
     verified.price = (await verified.ledger.publish_prices({"free": tariff}))["free"]
     hold = await verified.hold()
     assert 0 == await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)

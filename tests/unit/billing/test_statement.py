@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.statement import Month, Statements
-from stillhouse.types.tariff import Tariff
 from stillhouse.types.usage import TokenUsage
+from tests.tariffs import usd_tariff
 from tests.unit.billing.conftest import MODEL, Books
 
 MONTHS = st.builds(
@@ -35,7 +35,7 @@ def test_every_moment_is_in_one_month(month: Month, share: Fraction) -> None:
 
 async def test_amounts_of_a_line_come_to_its_cost(verified: Books) -> None:
     """What each kind of token comes to is exact, and together they are what was charged."""
-    tariff = Tariff.from_usd_per_million(input_usd="3", output_usd="7", cached_input_usd="1")
+    tariff = usd_tariff("3", "7", cached_input_usd="1")
     verified.price = (await verified.ledger.publish_prices({MODEL: tariff}))[MODEL]
     for _ in range(3):
         hold = await verified.hold()

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.usage import UsageGrouping, UsageLine
-from stillhouse.types.tariff import Tariff
 from stillhouse.types.usage import TokenUsage
+from tests.tariffs import usd_tariff
 from tests.unit.billing.conftest import MODEL, Books
 
 DAY_S = 86_400
@@ -29,7 +29,7 @@ async def test_usage_by_key_sums_charged_requests(verified: Books) -> None:
 async def test_usage_by_model_joins_price_versions(verified: Books) -> None:
     """A model is one line however often its price changed; the dearest model comes first."""
     await use(verified)
-    dearer = Tariff.from_usd_per_million(input_usd="0.59", output_usd="7.90")
+    dearer = usd_tariff("0.59", "7.90")
     prices = await verified.ledger.publish_prices({MODEL: dearer, "another": dearer})
     verified.price = prices[MODEL]
     await use(verified)

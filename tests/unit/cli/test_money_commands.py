@@ -20,12 +20,12 @@ from stillhouse.cli.main import app
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import InvalidRequestError, KeyNotFoundError, StillhouseError
 from stillhouse.types.service_tier import ServiceTier
-from stillhouse.types.tariff import Tariff
 from stillhouse.types.usage import TokenUsage
+from tests.tariffs import usd_tariff
 
 MODEL = "a/model"
-TARIFF = Tariff.from_usd_per_million(input_usd="0.59", output_usd="0.79", cached_input_usd="0.1")
-DEARER = Tariff.from_usd_per_million(input_usd="1", output_usd="2")
+TARIFF = usd_tariff("0.59", "0.79", cached_input_usd="0.1")
+DEARER = usd_tariff("1", "2")
 NOVEMBER_MS = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp()) * 1000
 DECEMBER_MS = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp()) * 1000
 COST_PICOUSD = 49 * 590_000 + 100 * 100_000 + 338 * 790_000

@@ -38,13 +38,13 @@ from stillhouse.text.grammar.compiler import GrammarCompiler
 from stillhouse.types.events import ChatEvent
 from stillhouse.types.messages import Message, Role
 from stillhouse.types.requests import ChatRequest
-from stillhouse.types.tariff import Tariff
 from stillhouse.types.usage import TokenUsage
+from tests.tariffs import usd_tariff
 from tests.unit.billing.conftest import insert_customer
 
 HELLO = (Message(Role.USER, "Hello!"),)
 WORD_ID = 500  # all letters in the demo model's vocabulary
-TARIFF = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
+TARIFF = usd_tariff("0.20", "0.60")
 
 ALL_CAPABILITIES = Capabilities(
     salted_prefix_cache=True,

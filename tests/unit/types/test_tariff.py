@@ -10,6 +10,7 @@ from stillhouse.money import PICOUSD_PER_USD, format_usd
 from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import MAX_PICOUSD_PER_TOKEN, Tariff
 from stillhouse.types.usage import TokenUsage
+from tests.tariffs import usd_tariff
 
 MAX_TOKENS = 10**9
 microusd = st.integers(min_value=0, max_value=MAX_PICOUSD_PER_TOKEN)
@@ -34,10 +35,8 @@ def test_cost_equals_the_fractions_oracle(
     input_price: int, cached_price: int, output_price: int, usage: TokenUsage
 ) -> None:
     """Cost is exact to the last digit, whatever the prices and counts."""
-    tariff = Tariff.from_usd_per_million(
-        input_usd=published(input_price),
-        cached_input_usd=published(cached_price),
-        output_usd=published(output_price),
+    tariff = usd_tariff(
+        published(input_price), published(output_price), cached_input_usd=published(cached_price)
     )
     oracle_usd = (
         Fraction(published(input_price)) * (usage.prompt_tokens - usage.cached_tokens)
@@ -70,20 +69,20 @@ def test_ceiling_covers_every_cost(
 
 def test_seed_example_costs_what_deepinfra_says() -> None:
     """149 prompt and 338 completion tokens at $0.59 and $0.79 per million cost $0.00035493."""
-    tariff = Tariff.from_usd_per_million(input_usd="0.59", output_usd="0.79")
+    tariff = usd_tariff("0.59", "0.79")
     cost_picousd = tariff.cost_picousd(TokenUsage(prompt_tokens=149, completion_tokens=338))
     assert "$0.00035493" == format_usd(cost_picousd)
 
 
 def test_cached_tokens_cost_as_input_unless_priced() -> None:
     """A model without a price for cached input charges it as input."""
-    tariff = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
+    tariff = usd_tariff("0.20", "0.60")
     assert 200_000 == tariff.cached_input_picousd
 
 
 def test_free_cached_input_is_not_unpriced() -> None:
     """A published price of 0 is a price, not a missing one."""
-    tariff = Tariff.from_usd_per_million(input_usd="0.2", output_usd="0.6", cached_input_usd="0")
+    tariff = usd_tariff("0.2", "0.6", cached_input_usd="0")
     assert 0 == tariff.cached_input_picousd
 
 
@@ -92,7 +91,7 @@ def test_free_cached_input_is_not_unpriced() -> None:
 )
 def test_impossible_counts_are_refused(usage: TokenUsage) -> None:
     """Counts that no engine can mean are never charged."""
-    tariff = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
+    tariff = usd_tariff("0.20", "0.60")
     with pytest.raises(ValueError, match="cannot be"):
         tariff.cost_picousd(usage)
 
@@ -118,5 +117,5 @@ def test_tier_factor_rounds_half_up_at_the_token(price: int) -> None:
 
 def test_default_tier_changes_nothing() -> None:
     """A tariff on the default tier is the tariff."""
-    tariff = Tariff.from_usd_per_million(input_usd="0.20", output_usd="0.60")
+    tariff = usd_tariff("0.20", "0.60")
     assert tariff == tariff.on(ServiceTier.DEFAULT)
