@@ -48,9 +48,9 @@ lint: .venv/dev.stamp
 hooks: .venv/dev.stamp
 	$(BIN)/pre-commit install
 
-# The documentation as a site, in build/site.
+# The documentation as a site, in build/site. With --quiet, --strict would count no warnings.
 docs: .venv/docs.stamp
-	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 
 # Rewrites the locked requirements from pyproject.toml; `make list-clients` then says what still works.
 lock: .venv/dev.stamp .venv/clients.stamp

@@ -103,7 +103,9 @@ def page_of(path: str) -> str:
         return PAGES[path]
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
-    return f"source/{path}" if path.endswith(".md") else f"source/{path}.md"
+    # MkDocs leaves out what begins with a dot.
+    page = "source/" + re.sub(r"(^|/)\.", r"\1", path)
+    return page if path.endswith(".md") else f"{page}.md"
 
 
 def _reachable(documents: list[str]) -> list[str]:
