@@ -38,6 +38,7 @@ from stillhouse.serving.admission.quarantine import Quarantine
 from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.completions import Completions
+from stillhouse.serving.preparation import RequestPreparer
 from stillhouse.serving.registry.served_model import ServedModels
 from stillhouse.serving.revocation import RevocationCheck
 from stillhouse.serving.settlement import PendingSettlements
@@ -163,13 +164,18 @@ def _completions(  # noqa: PLR0913  (what a completion needs)
     grammars: GrammarCompiler,
     metrics: Metrics,
 ) -> Completions:
+    admission = _make_admission(config, services.clock, metrics)
     return Completions(
         models=models,
         ledger=services.ledger,
         past_requests=past_requests,
-        places=_make_places(config, services.clock, metrics),
-        threads=FairThreadPool(config.bodies.tokenizer_threads, services.clock),
-        grammars=grammars,
+        admission=admission,
+        preparer=RequestPreparer(
+            threads=FairThreadPool(config.bodies.tokenizer_threads, services.clock),
+            grammars=grammars,
+            admission=admission,
+            metrics=metrics,
+        ),
         quarantine=Quarantine(services.clock, quarantine_s=config.engine.supervision.quarantine_s),
         settlements=PendingSettlements(cost_timeout_s=config.server.ledger_patience_s),
         clock=services.clock,
@@ -221,6 +227,6 @@ def _ledger_probe(services: Services) -> SharedCheck:
     return SharedCheck(probe, services.clock)
 
 
-def _make_places(config: Config, clock: Clock, metrics: Metrics) -> AdmissionController:
+def _make_admission(config: Config, clock: Clock, metrics: Metrics) -> AdmissionController:
     limits = RateLimiter(config.limits, clock)
     return AdmissionController(config.queue, limits=limits, clock=clock, metrics=metrics)

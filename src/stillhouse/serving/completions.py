@@ -1,11 +1,9 @@
-"""The straight line: one completion, from an authenticated request to its ledger row."""
+"""Opens completions: from an authenticated request to a task that generates and settles it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from functools import partial
 from typing import TypeVar
 
 from stillhouse.accounts.accounts import Principal
@@ -15,57 +13,48 @@ from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
 from stillhouse.clock import Clock
-from stillhouse.engines.base import GenerateRequest, Grammar
+from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.request_check import check_capabilities
 from stillhouse.errors import (
-    ContextLengthError,
-    OverloadedError,
     PermissionDeniedError,
     StillhouseError,
     StoreUnavailableError,
 )
 from stillhouse.serving.admission.controller import AdmissionController, Slot
-from stillhouse.serving.admission.grammar_charges import GrammarCharges
 from stillhouse.serving.admission.quarantine import Fingerprint, Quarantine
-from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.choice import ChoiceContext
 from stillhouse.serving.completion import Completion
 from stillhouse.serving.event_buffer import EventBuffer
 from stillhouse.serving.generation import CrashGuard, Generation
+from stillhouse.serving.preparation import RequestPreparer
 from stillhouse.serving.queue.request_queue import QueueEntry
 from stillhouse.serving.queue.scheduler import Ticket
-from stillhouse.serving.registry.served_model import ENGINE_PRIORITY, ServedModel, ServedModels
+from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.serving.response import CompletionResponse
 from stillhouse.serving.response_accumulator import ResponseAccumulator
 from stillhouse.serving.settlement import PendingSettlements, Settlement
 from stillhouse.telemetry.metrics import Metrics
-from stillhouse.text.chat_model import Prompt
-from stillhouse.text.grammar.compiler import GrammarCompiler
 from stillhouse.text.parsing.output_parser import OutputParser
-from stillhouse.types.constraint import Constraint
-from stillhouse.types.messages import Message
 from stillhouse.types.requests import ChatRequest, TextRequest
 from stillhouse.types.response_meta import ResponseMeta
 
 T = TypeVar("T")
 
-_LONG_PROMPT_CHARS = 20_000
-_OWN_CHARS = 100
-#: A ledger that is down is told of within a second, authentication included.
+#: A client learns within a second, authentication included, that the ledger is down.
 _LEDGER_TIMEOUT_S = 0.8
-#: A process that ends gives a ledger that is down so long to come back.
+#: How long a process that ends waits for a ledger that is down.
 _LAST_CHANCE_S = 10
 
 
 class Completions:
     """
-    Admits requests and sees each of them through to its settlement.
+    Admits requests, holds their highest cost, and owns the tasks that run and settle them.
 
     Args:
-        cancel_timeout_s: An engine that generates on for so long after a cancel is not listened to
-            any more.
+        cancel_timeout_s: How long an engine may go on generating after a cancel before the gateway
+            stops reading from it.
 
     """
 
@@ -75,9 +64,8 @@ class Completions:
         models: ServedModels,
         ledger: Ledger,
         past_requests: PastRequests,
-        places: AdmissionController,
-        threads: FairThreadPool,
-        grammars: GrammarCompiler,
+        admission: AdmissionController,
+        preparer: RequestPreparer,
         quarantine: Quarantine,
         settlements: PendingSettlements,
         clock: Clock,
@@ -87,16 +75,14 @@ class Completions:
         self._models = models
         self._ledger = ledger
         self._past_requests = past_requests
-        self._places = places
-        self._threads = threads
-        self._grammars = grammars
+        self._admission = admission
+        self._preparer = preparer
         self._quarantine = quarantine
-        self._grammar_work = GrammarCharges(places, metrics)
         self._settlements = settlements
         self._clock = clock
         self._metrics = metrics
         self._cancel_timeout_s = cancel_timeout_s
-        # The only owner of the running completions: a task that nothing refers to can vanish.
+        # The only owner of the running tasks: the event loop keeps weak references alone.
         self._running: dict[asyncio.Task[None], Completion] = {}
 
     async def open(
@@ -107,37 +93,37 @@ class Completions:
         idempotency_key: IdempotencyKey | None = None,
     ) -> CompletionResponse:
         """
-        Admit *request*: when this returns, its highest cost is held and it waits for its turn.
+        Admit *request*, hold its highest cost and start it; it may still wait in the queue.
 
         Args:
-            idempotency_key: Under the same key, a repetition gets the first request's answer.
+            idempotency_key: A repetition under the same key gets the first request's response.
 
         Raises:
             ModelNotFoundError: No loaded model answers to its name.
             PermissionDeniedError: The key is for other models.
-            IdempotencyConflictError: The first request with its name is still running.
+            IdempotencyConflictError: The first request under its key is still running.
             UnsupportedFeatureError: The model's engine cannot honour a field of it.
             InvalidRequestError: Its messages cannot be rendered, or exceed the context, or its
-                schema cannot be compiled, or its name belongs to a request with another body.
+                schema cannot be compiled, or its key belongs to a request with another body.
             QuarantinedRequestError: An engine has crashed on the same request twice.
             InsufficientFundsError: The account does not cover its highest possible cost.
-            OverloadedError: Too many requests wait for the model, or to be tokenised, or this one
-                would not wait.
-            EngineUnavailableError: It would not wait for the engine to restart.
-            RateLimitError: Too many of them are the account's or its key's, or the account has
-                used up its minute.
-            StoreUnavailableError: The ledger cannot be used; nothing runs that it does not know.
+            OverloadedError: Too many requests wait for the model or to be tokenised, or a
+                fail-fast request would have to wait.
+            EngineUnavailableError: A fail-fast request would have to wait for an engine's restart.
+            RateLimitError: The account or its key has too many requests in flight, or the account
+                has used up its minute.
+            StoreUnavailableError: The ledger cannot be used; nothing runs without a hold.
 
         """
         model = self._models.resolve_model(request.model)
         _refuse_other_models(principal, request, model)
         if idempotency_key and (past := await self._find_past(principal, idempotency_key)):
             return Replay(past)
-        self._places.refuse_early(
+        self._admission.refuse_early(
             model.spec.id, principal.account_id, principal.key_id, request.tier
         )
-        prompt = await self._encode(principal, model, request)
-        place = self._places.take(
+        prompt = await self._preparer.encode_prompt(principal, model, request)
+        place = self._admission.take(
             Ticket(
                 principal.account_id,
                 principal.key_id,
@@ -150,13 +136,8 @@ class Completions:
             is_fail_fast=request.fail_fast,
         )
         try:
-            sequences = _sequences(
-                request_id,
-                request,
-                model,
-                prompt,
-                constraint=await self._compile(principal, model, request, prompt),
-                cache_salt=principal.cache_salt,
+            sequences = await self._preparer.sequences(
+                request_id, principal, model, request, prompt
             )
             check_capabilities(sequences[0][0], model.engine.capabilities)
             fingerprint = Fingerprint(principal.account_id, model.spec.id, sequences[0][0])
@@ -175,17 +156,21 @@ class Completions:
             fingerprint=fingerprint,
             is_recorded=idempotency_key is not None,
         )
-        # From the hold to here nothing waits and nothing refuses: what is held is always run.
+        # Nothing awaits or raises between the hold and here, so every held request runs.
         self._start(completion, place)
         return completion
 
     def charge_compilation(self, model_id: str, cache_salt: str, seconds: float) -> None:
-        """Charge the time in which a model's engine has compiled a grammar to whose it is."""
-        self._grammar_work.compiled(model_id, cache_salt, seconds)
+        """Charge the time in which an engine has compiled a grammar to the account it is for."""
+        self._preparer.charge_compilation(model_id, cache_salt, seconds)
+
+    async def run_in_thread(self, principal: Principal, work: Callable[[], bytes]) -> bytes:
+        """Return what *work* returns, run in a thread of the account's share."""
+        return await self._preparer.run_in_thread(principal, work)
 
     async def count_prompt_tokens(self, principal: Principal, request: ChatRequest) -> int:
         """
-        How many tokens the prompt of *request* has; nothing is generated, held or charged.
+        Return how many tokens the prompt of *request* has; nothing is generated or charged.
 
         Raises:
             ModelNotFoundError: No loaded model answers to its name.
@@ -196,30 +181,22 @@ class Completions:
         """
         model = self._models.resolve_model(request.model)
         _refuse_other_models(principal, request, model)
-        return len((await self._encode(principal, model, request)).token_ids)
-
-    async def run_in_thread(self, principal: Principal, write: Callable[[], bytes]) -> bytes:
-        """What *write* returns, run in a thread once it is the account's turn."""
-        try:
-            return await self._threads.run(
-                write, account_id=principal.account_id, key_id=principal.key_id
-            )
-        except OverloadedError:  # the answer is charged: late is better than never
-            return write()
+        prompt = await self._preparer.encode_prompt(principal, model, request)
+        return len(prompt.token_ids)
 
     def running_key_ids(self) -> set[int]:
-        """The API keys that have requests waiting or running."""
+        """Return the API keys that have requests waiting or running."""
         return {completion.key_id for completion in self._running.values()}
 
     def stop_key(self, key_id: int, error: StillhouseError) -> int:
         """
-        End every request of a key within one engine step; what was generated is charged.
+        Stop every request of a key within one engine step; what was generated is charged.
 
         Args:
-            error: What their clients are told.
+            error: Ends their responses.
 
         Returns:
-            How many there were.
+            How many requests were stopped.
 
         """
         of_key = [running for running in self._running.values() if running.key_id == key_id]
@@ -229,11 +206,11 @@ class Completions:
 
     async def drain(self, grace_s: float, *, hurry: asyncio.Event | None = None) -> None:
         """
-        Wait for what is running, then stop what is left; every row is settled on return.
+        Wait for the running requests, then stop the rest; every hold is settled on return.
 
         Args:
-            grace_s: So long is waited.
-            hurry: Once it is set, nothing is waited for any more.
+            grace_s: How long to wait before stopping them.
+            hurry: Ends the wait as soon as it is set.
 
         """
         if not self._running:
@@ -249,7 +226,7 @@ class Completions:
         await asyncio.wait(running)
 
     async def _wait(self, grace_s: float, hurry: asyncio.Event) -> None:
-        """Return when nothing runs, the grace is over or *hurry* is set."""
+        """Return when nothing runs, the grace period is over, or *hurry* is set."""
         hurried: asyncio.Future[object] = asyncio.ensure_future(hurry.wait())
         try:
             async with asyncio.timeout(grace_s):
@@ -309,63 +286,6 @@ class Completions:
         self._running[task] = completion
         task.add_done_callback(ended)
 
-    async def _encode(
-        self, principal: Principal, model: ServedModel, request: ChatRequest | TextRequest
-    ) -> Prompt:
-        """What takes longer than others should wait is tokenised in a thread."""
-        encode = partial(model.chat.encode_prompt, request)
-        if _is_short(request):
-            prompt = encode()
-        else:
-            prompt = await self._in_thread(principal, model, request, encode)
-        is_text = isinstance(request, TextRequest)
-        _check_fits(model, prompt, param="prompt" if is_text else "messages")
-        return prompt
-
-    async def _in_thread(
-        self,
-        principal: Principal,
-        model: ServedModel,
-        request: ChatRequest | TextRequest,
-        work: Callable[[], T],
-    ) -> T:
-        """What *work* returns; its time counts against the account's turns at the engine."""
-        return await self._threads.run(
-            work,
-            account_id=principal.account_id,
-            key_id=principal.key_id,
-            charge=partial(
-                self._places.charge_work,
-                principal.account_id,
-                principal.key_id,
-                model.spec.id,
-                tier=request.tier,
-            ),
-        )
-
-    async def _compile(
-        self,
-        principal: Principal,
-        model: ServedModel,
-        request: ChatRequest | TextRequest,
-        prompt: Prompt,
-    ) -> Constraint | None:
-        if request.response_format is None and not _has_tools(request):
-            return None
-        # A thousand schemas take longer than others should wait.
-        constraint = await self._in_thread(
-            principal, model, request, partial(model.chat.constraint, request, prompt)
-        )
-        if constraint is None:
-            return None
-        await self._grammars.check(
-            constraint.grammar,
-            param=constraint.param,
-            owner=self._grammar_work.owner(principal, model.spec.id, request.tier),
-            tokenizer_json=model.chat.checkpoint_path / "tokenizer.json",
-        )
-        return constraint
-
     async def _hold(
         self,
         principal: Principal,
@@ -393,56 +313,10 @@ class Completions:
         return await _in_time(self._past_requests.find(principal.account_id, idempotency_key))
 
 
-def _sequences(  # noqa: PLR0913  (all that makes up what an engine is asked)
-    request_id: str,
-    request: ChatRequest | TextRequest,
-    model: ServedModel,
-    prompt: Prompt,
-    *,
-    constraint: Constraint | None,
-    cache_salt: str,
-) -> list[tuple[GenerateRequest, OutputParser]]:
-    """What the engine is asked for each answer, and what will read it."""
-    sampling = request.sampling.over(model.spec.recommended)
-    first = GenerateRequest(
-        request_id=request_id,
-        prompt_token_ids=prompt.token_ids,
-        max_tokens=model.max_new_tokens(request, prompt),
-        sampling=sampling,
-        stop_token_ids=(*model.chat.stop_token_ids, *request.stop_token_ids),
-        cache_salt=cache_salt,
-        num_public_tokens=model.public_prefixes.num_tokens_of(prompt.token_ids),
-        priority=ENGINE_PRIORITY[request.tier],
-        top_logprobs=request.top_logprobs,
-        constraint=None if constraint is None else constraint.portable,
-        grammar=(
-            None if constraint is None else Grammar(constraint.grammar, constraint.after_token_id)
-        ),
-    )
-    # The engine computes a prompt's blocks once, however many sequences begin with them.
-    others = [
-        replace(
-            first,
-            request_id=f"{request_id}/{choice}",
-            sampling=replace(sampling, seed=_seed_of(sampling.seed, choice)),
-        )
-        for choice in range(1, request.n)
-    ]
-    return [
-        (generate, model.chat.output_parser(prompt, request, request_id=request_id, choice=choice))
-        for choice, generate in enumerate([first, *others])
-    ]
-
-
-def _seed_of(seed: int | None, choice: int) -> int | None:
-    """Each answer of a seeded request has a seed of its own, and the first one the request's."""
-    return None if seed is None else (seed + choice) % 2**64
-
-
 def _refuse_other_models(
     principal: Principal, request: ChatRequest | TextRequest, model: ServedModel
 ) -> None:
-    # A key for a model that another one stands in for may use what it is answered by.
+    # A key for a model may use the fallback model that answers for it.
     if not principal.may_use(model.spec.id) and not principal.may_use(request.model):
         allowed = ", ".join(sorted(principal.allowed_models or ())) or "none"
         raise PermissionDeniedError(
@@ -451,7 +325,7 @@ def _refuse_other_models(
 
 
 async def _in_time(answer: Awaitable[T]) -> T:
-    """What the ledger answers, unless it takes longer than a request may wait to be refused."""
+    """Return what the ledger answers, or raise once a client should be refused."""
     try:
         async with asyncio.timeout(_LEDGER_TIMEOUT_S):
             return await answer
@@ -459,30 +333,3 @@ async def _in_time(answer: Awaitable[T]) -> T:
         raise StoreUnavailableError(
             f"The ledger did not answer within {_LEDGER_TIMEOUT_S} s."
         ) from error
-
-
-def _check_fits(model: ServedModel, prompt: Prompt, *, param: str) -> None:
-    """The engine's memory may hold less than the model's context."""
-    if len(prompt.token_ids) >= model.context_length:
-        raise ContextLengthError(
-            prompt_tokens=len(prompt.token_ids),
-            max_prompt_tokens=model.context_length - 1,
-            param=param,
-        )
-
-
-def _is_short(request: ChatRequest | TextRequest) -> bool:
-    if isinstance(request, TextRequest):
-        return len(request.prompt) < _LONG_PROMPT_CHARS
-    num_chars = sum(map(_num_chars, request.messages))
-    return num_chars < _LONG_PROMPT_CHARS and not request.tools
-
-
-def _num_chars(message: Message) -> int:
-    """How much of a message a template may write; its own words around it count as some."""
-    calls = sum(_OWN_CHARS + len(call.name) + len(call.arguments) for call in message.tool_calls)
-    return _OWN_CHARS + len(message.content) + len(message.reasoning) + calls
-
-
-def _has_tools(request: ChatRequest | TextRequest) -> bool:
-    return isinstance(request, ChatRequest) and bool(request.tools)

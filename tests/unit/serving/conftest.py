@@ -27,6 +27,7 @@ from stillhouse.serving.admission.quarantine import Quarantine
 from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.completions import Completions
+from stillhouse.serving.preparation import RequestPreparer
 from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 from stillhouse.serving.response import CompletionResponse
@@ -238,15 +239,20 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
         model = ServedModel(
             catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL]), chat, engine, prices[DEMO_MODEL]
         )
+        admission = AdmissionController(
+            queue_rules, limits=RateLimiter(rules, clock), clock=clock, metrics=metrics
+        )
         completions = Completions(
             models=ServedModels(catalogue, {DEMO_MODEL: model}),
             ledger=ledger,
             past_requests=past_requests,
-            places=AdmissionController(
-                queue_rules, limits=RateLimiter(rules, clock), clock=clock, metrics=metrics
+            admission=admission,
+            preparer=RequestPreparer(
+                threads=FairThreadPool(2, clock),
+                grammars=GrammarCompiler(),
+                admission=admission,
+                metrics=metrics,
             ),
-            threads=FairThreadPool(2, clock),
-            grammars=GrammarCompiler(),
             quarantine=Quarantine(clock, quarantine_s=600),
             settlements=PendingSettlements(cost_timeout_s=patience_s),
             clock=clock,

@@ -270,4 +270,4 @@ async def test_a_light_key_goes_before_a_heavy_ones_second_request(serving, runn
     for opened in (*running, *heavy, light):
         await events_of(opened)
 
-    assert light.request_id == serving.engine.requests[2].request_id
+    assert light.meta.request_id == serving.engine.requests[2].request_id
