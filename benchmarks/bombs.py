@@ -1,11 +1,11 @@
 """
-How long bodies that are made to hurt take to be refused, and how long others wait meanwhile.
+Measures how fast the server refuses malicious bodies, and how long other clients wait meanwhile.
 
     python -m benchmarks.bombs
 
 Each body of tests/e2e/bombs.py is sent five times to a real server while a second client asks for
-/livez without a pause. Printed are the median time to the refusal, the longest time that /livez
-took, and what the server's memory grew by.
+/livez without a pause. The table has the median time to the refusal, the longest time that /livez
+took, and the growth of the server's memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROUNDS = 5
 
 
 class Neighbour(threading.Thread):
-    """Asks for /livez without a pause, and remembers its longest wait."""
+    """Asks for /livez without a pause, and records the longest wait."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
@@ -33,7 +33,7 @@ class Neighbour(threading.Thread):
         self.longest_s = 0.0
 
     def run(self) -> None:
-        """Until the process ends."""
+        """Ask until the process ends."""
         with httpx.Client(base_url=self._url, timeout=60) as client:
             while True:
                 start_s = time.perf_counter()
@@ -42,7 +42,7 @@ class Neighbour(threading.Thread):
 
 
 def main() -> None:
-    """Print a line for each body."""
+    """Print a row for each body."""
     with tempfile.TemporaryDirectory() as folder, run_server(Path(folder) / "state") as server:
         neighbour = Neighbour(server.url)
         neighbour.start()

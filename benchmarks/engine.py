@@ -1,12 +1,14 @@
 """
-The embedded engine beside openvino-genai: ``python -m benchmarks.engine [--rounds N] [--quick]``.
+Compares the embedded engine with openvino-genai.
+
+    python -m benchmarks.engine [--rounds N] [--quick]
 
 Both run in this process on the same quantised weights, interleaved, and are driven step by step.
-Printed are medians of tokens per second: of a prompt of 1024 tokens, and of decoding at 1, 4, 8
+The table has medians of tokens per second: of a prompt of 1024 tokens, and of decoding at 1, 4, 8
 and 16 streams, greedy and sampled (temperature 0.6, top-p 0.95), with their ratio and the share of
-what the memory's bandwidth allows, where every step reads all weights once.
+the memory bandwidth's limit, at which every step reads all weights once.
 
-openvino-genai is in requirements/benchmark.txt, which wants a virtual environment of its own;
+openvino-genai is in requirements/benchmark.txt, which needs a virtual environment of its own;
 without it the embedded engine is measured alone.
 """
 
@@ -51,7 +53,7 @@ GREEDY = SamplingParams(temperature=0.0)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured: tokens per second of *num_streams* at once."""
+    """A measurement: tokens per second of *num_streams* at once."""
 
     name: str
     num_streams: int
@@ -61,7 +63,7 @@ class Case:
 
     @property
     def is_prefill(self) -> bool:
-        """Whether the prompt is what counts."""
+        """Whether prompt tokens are counted, instead of generated ones."""
         return self.new_tokens == 1
 
 
@@ -71,10 +73,10 @@ class Contender(Protocol):
     name: str
 
     def add(self, prompt: list[int], max_tokens: int, sampling: SamplingParams) -> None:
-        """Take a request."""
+        """Add a request."""
 
     def step(self) -> list[int]:
-        """Compute one step and return, for each new token, whose it is."""
+        """Compute one step and return, for each new token, the id of its request."""
 
     @property
     def has_work(self) -> bool:
@@ -91,13 +93,13 @@ class Stillhouse:
         self._num_requests = 0
 
     def add(self, prompt: list[int], max_tokens: int, sampling: SamplingParams) -> None:
-        """Take a request."""
+        """Add a request."""
         self._num_requests += 1
         request = GenerateRequest(str(self._num_requests), prompt, max_tokens, sampling)
         self._runner.add(self._num_requests, request)
 
     def step(self) -> list[int]:
-        """Compute one step and return, for each new token, whose it is."""
+        """Compute one step and return, for each new token, the id of its request."""
         steps = self._runner.step(lambda: None)
         return [
             sequence_id
@@ -129,7 +131,7 @@ class GenAI:
         self._answers: list[Any] = []
 
     def add(self, prompt: list[int], max_tokens: int, sampling: SamplingParams) -> None:
-        """Take a request."""
+        """Add a request."""
         config = openvino_genai.GenerationConfig()
         config.max_new_tokens = max_tokens
         config.ignore_eos = True
@@ -142,7 +144,7 @@ class GenAI:
         self._answers.append(self._pipeline.add_request(self._num_requests, ids, config))
 
     def step(self) -> list[int]:
-        """Compute one step and return, for each new token, whose it is."""
+        """Compute one step and return, for each new token, the id of its request."""
         self._pipeline.step()
         owners = []
         for number, answer in enumerate(self._answers):
@@ -160,7 +162,7 @@ class GenAI:
 
 
 def measure(contender: Contender, case: Case, prompts: list[list[int]]) -> float:
-    """Return tokens per second; decoding counts from every stream's first token to one's last."""
+    """Return tokens per second; decoding counts while every stream runs."""
     for prompt in prompts:
         contender.add(prompt, case.new_tokens, case.sampling)
     given: Counter[int] = Counter()
@@ -184,7 +186,7 @@ def measure(contender: Contender, case: Case, prompts: list[list[int]]) -> float
 
 
 def cases(*, is_quick: bool) -> list[Case]:
-    """Return what is measured, in order."""
+    """Return the measurements, in order."""
     new_tokens = 24 if is_quick else 48
     listed = [Case(f"prefill {PREFILL_TOKENS}", 1, PREFILL_TOKENS, 1, GREEDY)]
     for name, sampling in (("greedy", GREEDY), ("sampled", SAMPLED)):
@@ -195,7 +197,7 @@ def cases(*, is_quick: bool) -> list[Case]:
 
 
 def read_bandwidth(num_threads: int) -> float:
-    """Return the bytes per second that *num_threads* threads read at best."""
+    """Return the most bytes per second that *num_threads* threads read."""
     parts = [np.ones(BANDWIDTH_BYTES // num_threads // 8, np.int64) for _ in range(num_threads)]
     best_s = float("inf")
     with ThreadPoolExecutor(num_threads) as threads:
@@ -207,7 +209,7 @@ def read_bandwidth(num_threads: int) -> float:
 
 
 def processor() -> str:
-    """Return the processor's name for people."""
+    """Return the processor's name."""
     return str(ov.Core().get_property("CPU", "FULL_DEVICE_NAME"))
 
 
@@ -225,7 +227,7 @@ def main() -> None:
         max_sequences=16,
         max_batch_tokens=BATCH_TOKENS + 16,
         num_threads=num_threads,
-        max_draft_tokens=0,  # random weights repeat themselves as no text does
+        max_draft_tokens=0,  # random weights repeat themselves more than text does
     )
     architecture = read_architecture(place)
     weights = load_weights(
@@ -250,12 +252,12 @@ def main() -> None:
 def run_rounds(
     contenders: list[Contender], listed: list[Case], num_rounds: int, vocab_size: int
 ) -> dict[tuple[str, str], list[float]]:
-    """Measure every case in every round, the first to run alternating; a first round warms up."""
+    """Measure every case in every round, in alternating order; a first round warms up."""
     results: dict[tuple[str, str], list[float]] = {}
     generator = np.random.default_rng(0)
     for number in range(-1, num_rounds):
         for case in listed[:2] if number < 0 else listed:
-            # No prompt comes twice, so that nothing is found in a prefix cache.
+            # No prompt is used twice, so that none is in the prefix cache.
             shape = (case.num_streams, case.prompt_tokens)
             for contender in contenders[:: -1 if number % 2 else 1]:
                 prompts = generator.integers(1, vocab_size, shape).tolist()
@@ -271,7 +273,7 @@ def print_table(
     results: dict[tuple[str, str], list[float]],
     floor: float,
 ) -> None:
-    """Print medians, the median of each round's ratio, and the share of the floor."""
+    """Print medians, the median of each round's ratio, and the share of the bandwidth's limit."""
     names = [contender.name for contender in contenders]
     titles = ["tokens/s", *names, *(["ratio"] if len(names) > 1 else []), "share of bandwidth"]
     print("| " + " | ".join(titles) + " |")

@@ -1,8 +1,8 @@
 """
-What the gateway itself can do: streamed tokens and short requests per second, and idle streams.
+Measures the gateway: streamed tokens and short requests per second, and idle streams.
 
-The real program over the fake engine, which makes a token whenever it is asked. The gateway is
-pinned to one core; the engine's worker and the client, which reads bare bytes, share another.
+The real program runs over the fake engine, which generates tokens without computing. The gateway
+is pinned to one core; the engine's worker and the client, which reads raw bytes, share another.
 
     python -m benchmarks.gateway
     python -m benchmarks.gateway --only tokens --seconds 3
@@ -31,7 +31,7 @@ from benchmarks.service import start_server
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 
 GATEWAY_CORE, OTHER_CORE = 0, 1
-TOKENS_PER_STREAM = 400  # the fake engine's account of blocks has room for 256 of them
+TOKENS_PER_STREAM = 400  # the fake engine's block accounting allows 256 of them
 CONFIG = """
 [queue]
 max_outstanding = 8192
@@ -48,14 +48,14 @@ token_interval_s = {interval_s}
 
 @dataclass(frozen=True)
 class Gateway:
-    """The real program, on a core of its own where there are two."""
+    """The real program, on a core of its own if there are two."""
 
     port: int
     key: str
     process: subprocess.Popen[bytes]
 
     def request(self, *, stream: bool, max_tokens: int) -> bytes:
-        """A chat request on a connection that stays open."""
+        """Return a chat request for a keep-alive connection."""
         body = json.dumps(
             {
                 "model": DEMO_MODEL,
@@ -71,19 +71,19 @@ class Gateway:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time that it has used, without its engine's."""
+        """Return the processor time of the gateway, without its engine's."""
         fields = self._file("stat").rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def rss_kib(self) -> int:
-        """Memory that it has."""
+        """Return the gateway's resident memory."""
         line = next(s for s in self._file("status").splitlines() if s.startswith("VmRSS"))
         return int(line.split()[1])
 
     @property
     def num_files(self) -> int:
-        """Open files, sockets among them."""
+        """Return the number of open files, sockets included."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def _file(self, name: str) -> str:
@@ -92,7 +92,7 @@ class Gateway:
 
 @contextmanager
 def run_gateway(*, interval_s: float = 0) -> Iterator[Gateway]:
-    """Start it with an engine that makes a token every *interval_s*."""
+    """Start the gateway with an engine that generates a token every *interval_s*."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = folder / "stillhouse.toml"
@@ -124,11 +124,11 @@ def _pin(pid: int, core: int) -> None:
 @dataclass(eq=False)
 class Client(asyncio.Protocol):
     """
-    Sends one request after the other on one connection, and counts what comes.
+    Sends one request after the other on one connection, and counts a marker in the answers.
 
     Args:
         end: The last bytes of each answer.
-        mark: What is counted.
+        mark: The bytes that are counted.
 
     """
 
@@ -143,15 +143,15 @@ class Client(asyncio.Protocol):
     _sent_s: float = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's are not derived from it
+        """Send the first request."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is another class
         self.begun = asyncio.get_running_loop().create_future()
         self.done = asyncio.get_running_loop().create_future()
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        """Count, and ask again at the end."""
-        # What is cut in two is counted with its second half.
+        """Count markers, and send the next request at the end of an answer."""
+        # A marker split between two reads is counted with its second half.
         if not self.begun.done():
             self.begun.set_result(None)
         seen = self._tail + data
@@ -167,7 +167,7 @@ class Client(asyncio.Protocol):
                 self._send()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """End."""
+        """Note the end of the connection."""
         if not self.done.done():
             self.done.set_result(None)
 
@@ -177,21 +177,21 @@ class Client(asyncio.Protocol):
 
 
 async def connect(gateway: Gateway, make: Callable[[], Client]) -> Client:
-    """A client at work."""
+    """Return a connected client that has sent its first request."""
     loop = asyncio.get_running_loop()
     _, client = await loop.create_connection(make, "127.0.0.1", gateway.port)
     return client
 
 
 async def stop(clients: list[Client]) -> None:
-    """Let every client finish what it has begun."""
+    """Wait until every client has finished its current request."""
     for client in clients:
         client.is_to_stop = True
     await asyncio.gather(*(client.done for client in clients))
 
 
 async def measure_tokens(gateway: Gateway, seconds: float) -> None:
-    """Streamed tokens per second, of all streams together."""
+    """Print the streamed tokens per second of all streams together."""
     print("| streams | tokens/s | gateway's core busy | tokens per busy second |")
     print("|---|---|---|---|", flush=True)
     request = gateway.request(stream=True, max_tokens=TOKENS_PER_STREAM)
@@ -207,7 +207,7 @@ async def measure_tokens(gateway: Gateway, seconds: float) -> None:
 
 
 async def measure_requests(gateway: Gateway, seconds: float) -> None:
-    """Short requests per second without a stream, on connections that stay open."""
+    """Print the short requests per second without streaming, on keep-alive connections."""
     print("\n| clients | requests/s | p50 ms | p99 ms | core busy | requests per busy second |")
     print("|---|---|---|---|---|---|", flush=True)
     request = gateway.request(stream=False, max_tokens=1)
@@ -232,7 +232,7 @@ async def measure_requests(gateway: Gateway, seconds: float) -> None:
 async def _rate(
     gateway: Gateway, seconds: float, clients: list[Client], *, of: str
 ) -> tuple[float, float]:
-    """How much more there is per second, and how busy the gateway is meanwhile."""
+    """Return the rate at which a count grows, and the gateway's processor time per second."""
 
     def count() -> int:
         return sum(getattr(client, of) for client in clients)
@@ -249,7 +249,7 @@ def _quantiles_ms(samples_s: list[float]) -> tuple[float, float]:
 
 
 async def measure_idle(gateway: Gateway, num_streams: int) -> None:
-    """Memory of streams that wait, how alive the gateway is meanwhile, and what is left after."""
+    """Print the memory of idle streams, the latency of /livez, and the memory left afterwards."""
     warm_up = [await _idle_stream(gateway) for _ in range(50)]
     await _leave(gateway, warm_up)
     rss_kib, num_files = gateway.rss_kib, gateway.num_files
@@ -259,7 +259,7 @@ async def measure_idle(gateway: Gateway, num_streams: int) -> None:
     grown_kib = gateway.rss_kib - rss_kib
     probe = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
     prober = await connect(gateway, lambda: Client(probe, b"ok\n", b"200"))
-    await asyncio.sleep(16)  # each stream has an event in it
+    await asyncio.sleep(16)  # each stream has received an event
     await stop([prober])
     p50, p99 = _quantiles_ms(prober.latencies_s)
     num_dropped = sum(client.done.done() for client in clients)
@@ -280,7 +280,7 @@ async def _idle_stream(gateway: Gateway) -> Client:
 
 
 async def _leave(gateway: Gateway, clients: list[Client]) -> float:
-    """Hang up, and return how long the gateway took to close all of them."""
+    """Disconnect all, and return how long the gateway took to close the connections."""
     num_files = gateway.num_files - len(clients)
     started_s = time.perf_counter()
     for client in clients:

@@ -1,12 +1,11 @@
 """
-What the ledger adds to a request, beside what this disk needs for one fsync.
+Measures the latency that the ledger adds to a request, beside one fsync of this disk.
 
     .venv/bin/python -m benchmarks.ledger [--folder .] [--requests 500] [--rows 100000]
 
-Every figure is of real transactions on a file in *folder*, so give a folder on the disk in question
+Every figure is of real transactions on a file in *folder*, so pass a folder on the disk in question
 (a tmpfs has no fsync to wait for). The fsync's own time is measured before each figure, at the same
-pace, and stands beside it: other work on the machine moves both, and a disk and a processor that
-have slept are slower than others.
+rate: other work on the machine affects both, and an idle disk or processor is slower at first.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from stillhouse.store.database import Database
 from stillhouse.types.tariff import Tariff
 from stillhouse.types.usage import TokenUsage
 
-#: About what one small transaction appends to SQLite's log.
+#: The approximate size that one small transaction appends to SQLite's log.
 FSYNC_BYTES = 3 * 4096
 
-#: The month that is weighed.
+#: The month whose size is measured.
 NOVEMBER_MS = 1_793_491_200_000  # 2026-11-01 00:00 UTC
 MONTH_MS = 30 * 86_400_000
 NUM_KEYS = 20
@@ -48,7 +47,7 @@ USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
 
 @dataclass
 class Customer:
-    """A key with a ledger to charge."""
+    """An API key and the ledger that charges it."""
 
     database: Database
     accounts: Accounts
@@ -59,7 +58,7 @@ class Customer:
     ids: Random
 
     async def hold(self) -> Hold:
-        """Admit a request."""
+        """Place the hold of a request."""
         return await self.ledger.hold(
             request_id=f"chatcmpl-{self.ids.randbytes(16).hex()}",
             account_id=self.account_id,
@@ -70,14 +69,14 @@ class Customer:
         )
 
     async def add_keys(self, number: int) -> list[int]:
-        """Make further keys."""
+        """Create further keys."""
         return [
             (await self.accounts.keys.mint(self.account_id, f"key {n}")).key.id
             for n in range(number)
         ]
 
     async def hold_and_settle(self) -> None:
-        """Admit a request and settle it at once."""
+        """Place the hold of a request and settle it at once."""
         hold = await self.hold()
         await self.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
 
@@ -99,7 +98,7 @@ async def customer(home: Path) -> AsyncIterator[Customer]:
 
 
 def fsync_ms(folder: Path, *, pause_s: float = 0.0, num_times: int = 100) -> float:
-    """Median time of appending to a file in *folder* and waiting for the disk."""
+    """Return the median time of appending to a file in *folder* and waiting for the disk."""
     durations_ms = []
     with tempfile.TemporaryFile(dir=folder) as file:
         for number in range(num_times):
@@ -114,7 +113,7 @@ def fsync_ms(folder: Path, *, pause_s: float = 0.0, num_times: int = 100) -> flo
 async def open_loop(
     work: Callable[[], Awaitable[None]], *, per_second: float, num_requests: int
 ) -> list[float]:
-    """Start *work* at a steady rate whether or not earlier work is done; durations in ms."""
+    """Start *work* at a steady rate, whether or not earlier work is done; return milliseconds."""
     durations_ms = []
 
     async def timed(intended_s: float) -> None:
@@ -133,7 +132,7 @@ async def open_loop(
 async def one_client(
     work: Callable[[], Awaitable[object]], *, num_requests: int
 ) -> tuple[list[float], float]:
-    """Do *work* again and again; durations in ms, and the processor's time for each."""
+    """Repeat *work*; return durations in ms, and the processor time of each."""
     durations_ms = []
     begin_cpu_s = time.process_time()
     for _ in range(num_requests):
@@ -146,7 +145,7 @@ async def one_client(
 async def saturate(
     work: Callable[[], Awaitable[object]], *, num_clients: int, seconds: float
 ) -> float:
-    """How often per second *num_clients* complete *work* when each begins anew at once."""
+    """Return how often per second *num_clients* complete *work* in a closed loop."""
     end_s = time.perf_counter() + seconds
     num_done = 0
 
@@ -162,7 +161,7 @@ async def saturate(
 
 
 async def measure_size(home: Path, num_rows: int) -> None:
-    """Print how large a month of so many requests is, and how long its statement takes."""
+    """Print the size of a month with this many requests, and the time of its statement."""
     path = home / "ledger.db"
     async with customer(home) as someone:
         keys = await someone.add_keys(NUM_KEYS)
@@ -212,8 +211,8 @@ async def measure_size(home: Path, num_rows: int) -> None:
     )
 
 
-def tell(name: str, durations_ms: list[float], disk_ms: float) -> None:
-    """Print what hold and settle took."""
+def print_latencies(name: str, durations_ms: list[float], disk_ms: float) -> None:
+    """Print the latencies of hold and settle."""
     p50_ms = statistics.median(durations_ms)
     p99_ms = statistics.quantiles(durations_ms, n=100)[98]
     print(
@@ -228,13 +227,13 @@ async def run(folder: Path, num_requests: int, num_rows: int) -> None:
     try:
         await measure_size(home / "size", num_rows)
         async with customer(home) as someone:
-            # The log's file grows up to a size, once, and each commit is slower while it does.
+            # The log file grows to its full size once, and commits are slower until then.
             await one_client(someone.hold_and_settle, num_requests=1500)
             disk_ms = fsync_ms(folder)
             durations_ms, cpu_ms = await one_client(
                 someone.hold_and_settle, num_requests=5 * num_requests
             )
-            tell("one client", durations_ms, disk_ms)
+            print_latencies("one client", durations_ms, disk_ms)
             print(f"one client: {cpu_ms:.2f} ms of a processor per request")
             for per_second in (1, 50, 500):
                 disk_ms = fsync_ms(folder, pause_s=1 / per_second, num_times=10 + per_second)
@@ -243,7 +242,7 @@ async def run(folder: Path, num_requests: int, num_rows: int) -> None:
                     per_second=per_second,
                     num_requests=min(num_requests, 30 * per_second),
                 )
-                tell(f"{per_second} requests/s", durations_ms, disk_ms)
+                print_latencies(f"{per_second} requests/s", durations_ms, disk_ms)
             for name, work in (
                 ("admissions (hold)", someone.hold),
                 ("requests (hold + settle)", someone.hold_and_settle),

@@ -1,23 +1,23 @@
 """
-More than a server can do, and one customer who asks for more than their share.
+Measures a server under overload, and the fairness between a heavy account and a light one.
 
-The real server with the fake engine, whose capacity is known: so many slots, so long per answer.
+The real server runs the fake engine, whose capacity is known: its slots and the time per answer.
 Loads are open loops with Poisson arrivals, sent from this process.
 
     python -m benchmarks.overload                       # three times the capacity, then fairness
     python -m benchmarks.overload --seconds 60 --only overload
     python -m benchmarks.overload --seconds 120 --only fairness
 
-Overload: what the server can do is measured first (a closed loop that keeps every slot busy), then
-three times that is offered. Fairness: two accounts at three tenths of the capacity each, then one
-of them at ten times that, and the other one's first tokens before and after, in pairs.
+Overload: a closed loop that keeps every slot busy measures the capacity, then three times that is
+offered. Fairness: two accounts offer three tenths of the capacity each, then one of them offers ten
+times that; the other account's times to first token are compared before and after, in pairs.
 
-Nothing takes a slot from who has it, so whoever comes to a full engine waits for the next one that
-is free: a while that is an answer's time over the slots, and tells of fairness only where it is
-small beside the time to a first token. So fairness has more slots and longer prompts than
-overload, and fewer answers per second: a processor that client and server share must not be what
-is short. Answers of one length would end in bursts, in step with how they began, as no real ones
-do: these are of any length from a half of their mean to one and a half.
+A running request keeps its slot, so a request that meets a full engine waits for the next free
+slot, on average an answer's time divided by the slots. The comparison shows fairness only if that
+wait is small beside the time to first token. Fairness therefore has more slots, longer prompts and
+fewer answers per second than overload, and the processor, which client and server share, is not
+the bottleneck. Answers of one length would end in bursts, unlike real ones: lengths are uniform
+from half their mean to one and a half.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ from stillhouse_loadgen.workload.workload import Extent, SyntheticShape
 @dataclass(frozen=True)
 class Work:
     """
-    What the engine is like, and what it is asked.
+    The engine's settings, and the requests it gets.
 
     Args:
-        queued: How many may wait; some seconds' work.
+        queued: The length of the request queue, some seconds' work.
 
     """
 
@@ -69,14 +69,14 @@ class Work:
 
     @property
     def answers_per_second(self) -> float:
-        """What the slots could do."""
+        """The capacity of the slots."""
         answer_s = self.first_token_s + (self.mean_tokens - 1) * self.token_interval_s
         return self.slots / answer_s
 
 
 OVERLOAD = Work(32, 48, 0.3, 0.02, Constant(20), 20)
 FAIRNESS = Work(64, 48, 1.5, 0.1, Uniform(8, 24), 16)
-#: A second in the queue, and the prompt.
+#: One second in the queue, plus the prompt.
 TARGET = GoodputTarget("ttft", 2.0)
 CONFIG = """
 [queue]
@@ -95,14 +95,14 @@ max_outstanding = {work.places}
 
 @dataclass(frozen=True)
 class Bench:
-    """A server and the keys to load it with."""
+    """A server and the API keys of the load."""
 
     server: RunningServer
     work: Work
     seconds: float
 
     def run(self, load: LoadShape, keys: Sequence[LoadKey], *, seed: int) -> Run:
-        """Send one load; the first fifth of it is not counted."""
+        """Send one load; the first fifth is warm-up."""
         plan = Plan(
             target=Target(f"{self.server.url}/v1", DEMO_MODEL, {}, timeout_s=120),
             keys=KeyRing(keys),
@@ -122,19 +122,19 @@ class Bench:
         return benchmark.runs[0]
 
     def capacity(self, keys: Sequence[LoadKey]) -> float:
-        """Whole answers per second where every slot is always busy."""
+        """Return complete answers per second when every slot is always busy."""
         concurrency = self.work.slots + self.work.queued // 2
         return self.ends_per_second(self.run(LoadShape(concurrency=concurrency), keys, seed=1))
 
     def ends_per_second(self, run: Run, targets: Sequence[GoodputTarget] = ()) -> float:
-        """Whole answers that met *targets* and ended while load was offered: the steady state."""
+        """Return the rate of answers within *targets* that ended while load was offered."""
         start_s, end_s = self.seconds / 5, self.seconds
         ends_s = [r.end_s for r in run.records if is_good(r, targets) and r.end_s is not None]
         return sum(start_s <= moment_s < end_s for moment_s in ends_s) / (end_s - start_s)
 
 
 class MemoryLog(threading.Thread):
-    """The server's and its worker's resident memory, once a second."""
+    """Samples the resident memory of the server and its worker once a second."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -143,18 +143,18 @@ class MemoryLog(threading.Thread):
         self.rss_mib: list[float] = []
 
     def run(self) -> None:
-        """Until it is over."""
+        """Sample until `end` is called."""
         while not self._is_over.wait(1.0):
             self.rss_mib.append(sum(map(rss_mib, process_tree(self._pid))))
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop sampling."""
         self._is_over.set()
         self.join()
 
 
 def process_tree(pid: int) -> list[int]:
-    """Return a process and all that come from it."""
+    """Return a process and all its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     return [pid, *(below for child in children for below in process_tree(int(child)))]
 
@@ -167,7 +167,7 @@ def rss_mib(pid: int) -> float:
 
 @contextmanager
 def bench_on(work: Work, seconds: float) -> Iterator[Bench]:
-    """Serve the fake engine; when all is done, its ledger must be right."""
+    """Serve the fake engine; at the end, the ledger must be consistent."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "stillhouse.toml"
         config.write_text(CONFIG.format(work=work, model=DEMO_MODEL), encoding="utf-8")
@@ -207,7 +207,7 @@ def overload(seconds: float, factor: float) -> None:
 
 
 def fairness(seconds: float, pairs: int) -> None:
-    """One account at its share, the other at its share and then at ten times that."""
+    """Load one account at its share, and the other at its share and then at ten times that."""
     rows = []
     with bench_on(FAIRNESS, seconds) as bench:
         keys = [new_account(bench.server, name) for name in ("a", "b")]
@@ -238,7 +238,7 @@ def fairness(seconds: float, pairs: int) -> None:
 
 
 def new_account(server: RunningServer, name: str) -> LoadKey:
-    """Open an account with a key."""
+    """Create an account with a key."""
     secret = ""
     for arguments in (["accounts", "create", name], ["keys", "create", "main", "--account", name]):
         done = server.command(*arguments)

@@ -1,9 +1,11 @@
 """
-What waiting feels like: ``python -m benchmarks.prefixes [--shape tiny]``, about two minutes at 1B.
+Measures waiting times that prefix caching and chunked prefill affect, about two minutes at 1B.
+
+    python -m benchmarks.prefixes [--shape tiny]
 
 Three situations in the embedded engine, driven step by step in this process: a chat of ten turns,
-sixteen users at once on a system prompt that nothing has cached, and a long prompt that arrives
-while four answers are being written.
+sixteen users at once on an uncached system prompt, and a long prompt that arrives while four
+answers are being generated.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ BEGUN_TOKENS = 10  # of each stream before the long prompt arrives
 
 
 class Answer:
-    """One request, and when its tokens came, in seconds of the performance counter."""
+    """One request and the times of its tokens, in seconds of the performance counter."""
 
     def __init__(self, prompt: list[int]) -> None:
         self.prompt = prompt
@@ -41,11 +43,11 @@ class Answer:
 
     @property
     def first_token_s(self) -> float:
-        """How long the first token took."""
+        """The time to the first token."""
         return self.times_s[0] - self.start_s
 
     def longest_pause_s(self, since_s: float, until_s: float) -> float:
-        """Return the longest time between two tokens, as far as it lies in this span."""
+        """Return the longest gap between two tokens within a span of time."""
         pauses = itertools.pairwise(self.times_s)
         return max(
             (after - before for before, after in pauses if after > since_s and before < until_s),
@@ -54,7 +56,7 @@ class Answer:
 
 
 class Bench:
-    """The embedded engine without its process, and the answers that it is working on."""
+    """The embedded engine without its process, and its running answers."""
 
     def __init__(self, settings: EngineSettings, vocab_size: int) -> None:
         self._runner = load_runner(settings, lambda _: None)
@@ -63,7 +65,7 @@ class Bench:
         self._answers: list[Answer] = []
 
     def draw(self, num_tokens: int) -> list[int]:
-        """Return tokens that no request has had before."""
+        """Return tokens that no earlier request had."""
         drawn: list[int] = self._generator.integers(1, self._vocab_size, num_tokens).tolist()
         return drawn
 
@@ -87,13 +89,13 @@ class Bench:
             answer.times_s += [now_s] * len(step.token_ids)
 
     def finish(self) -> None:
-        """Step until every answer is there."""
+        """Step until every answer is complete."""
         while self._runner.has_work:
             self.step()
 
 
 def chat(bench: Bench) -> list[float]:
-    """Return how long the first token of each turn took."""
+    """Return the time to first token of each turn."""
     history = bench.draw(TURN_TOKENS)
     first_token_s = []
     for _ in range(NUM_TURNS):
@@ -105,7 +107,7 @@ def chat(bench: Bench) -> list[float]:
 
 
 def crowd(bench: Bench, num_users: int) -> float:
-    """Return how long the last of *num_users* waits, all on one new system prompt."""
+    """Return the longest time to first token of *num_users* that share a new system prompt."""
     system = bench.draw(SYSTEM_TOKENS)
     answers = [bench.ask(system + bench.draw(TURN_TOKENS // 4), 8) for _ in range(num_users)]
     bench.finish()
@@ -113,7 +115,7 @@ def crowd(bench: Bench, num_users: int) -> float:
 
 
 def interruption(bench: Bench) -> tuple[float, float]:
-    """Return the longest pause of the running streams, and the arriving one's first token."""
+    """Return the longest gap of the running streams, and the new one's time to first token."""
     streams = [bench.ask(bench.draw(32), 1000) for _ in range(NUM_STREAMS)]
     while any(len(stream.token_ids) < BEGUN_TOKENS for stream in streams):
         bench.step()
@@ -128,7 +130,7 @@ def interruption(bench: Bench) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Load the engine, go through the three situations, and print a Markdown table."""
+    """Load the engine, measure the three situations, and print a Markdown table."""
     arguments = parse_arguments()
     place = arguments.directory / arguments.shape
     make_checkpoint(place, arguments.shape)

@@ -1,10 +1,11 @@
 """
-What it costs to say who a request is from: real keys and tokens, new, known, forged and malformed.
+Measures authentication: keys and scoped tokens that are new, cached, forged or malformed.
 
     .venv/bin/python -m benchmarks.scoped_tokens [--requests 1000]
 
-Processor time of `Accounts.authenticate` alone, in one process: the best hundred in a row, as other
-work on the machine only adds to it. HTTP around it is `benchmarks/gateway.py`'s business.
+The figures are the processor time of `Accounts.authenticate` alone, in one process: the best
+hundred in a row, as other work on the machine only adds to it. `benchmarks/gateway.py` measures
+HTTP.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-What the service adds to its engine: tokens per second, time to first token, milliseconds a request.
+Measures the service's overhead: tokens per second, time to first token, milliseconds per request.
 
-The real server, called over HTTP, beside the same engine called without one, in the same run and
-interleaved. Streams run on random weights in the shape of Llama-3.2-1B; short requests on the demo
-model, whose steps take so little that everything around them shows.
+The real server, called over HTTP, is compared with the same engine called directly, in one
+interleaved run. Streams run on random weights in the shape of Llama-3.2-1B; short requests on the
+demo model, whose steps are short enough to show the overhead.
 
     python -m benchmarks.service --rounds 5
     python -m benchmarks.service --rounds 5 --model demo
@@ -31,7 +31,7 @@ from typing import Protocol
 
 import uvloop
 
-from benchmarks.checkpoints.chat_tokenizer import add_words
+from benchmarks.checkpoints.chat_tokenizer import add_tokenizer
 from benchmarks.checkpoints.random_weights import make_checkpoint
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.chat_models import load_chat_model
@@ -57,7 +57,7 @@ usd_per_million_tokens = {{ input = "0.20", output = "0.60" }}
 
 @dataclass(frozen=True)
 class Timing:
-    """One request as its client saw it."""
+    """The client's measurements of one request."""
 
     first_token_s: float
     total_s: float
@@ -66,7 +66,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Sides:
-    """The same model behind HTTP and bare."""
+    """The same model behind HTTP and as an engine alone."""
 
     url: str
     key: str
@@ -75,7 +75,7 @@ class Sides:
     engine: TokenEngine
 
     async def over_http(self, prompt: str, max_tokens: int) -> Timing:
-        """Ask the server, on a connection of its own, as cheaply as a client can."""
+        """Send the request to the server, on its own connection, with a minimal client."""
         host, port = self.url.removeprefix("http://").split(":")
         body = json.dumps(
             {
@@ -105,7 +105,7 @@ class Sides:
         return Timing(first_s, time.perf_counter() - started_s, int(counted[1]))
 
     async def bare(self, prompt: str, max_tokens: int) -> Timing:
-        """Ask the engine itself."""
+        """Send the request to the engine directly."""
         started_s = time.perf_counter()
         first_s, num_tokens = 0.0, 0
         asked = ChatRequest(self.model, (Message(Role.USER, prompt),))
@@ -123,12 +123,12 @@ class Sides:
 
 
 class Ask(Protocol):
-    """One of the two ways to ask."""
+    """Sends a request: `Sides.over_http` or `Sides.bare`."""
 
     __name__: str
 
     def __call__(self, prompt: str, max_tokens: int) -> Awaitable[Timing]:
-        """Ask for *max_tokens* tokens."""
+        """Generate *max_tokens* tokens."""
         ...
 
 
@@ -148,7 +148,7 @@ async def main() -> None:
 
 
 async def compare_streams(sides: Sides, *, rounds: int, num_tokens: int) -> None:
-    """Tokens per second of all streams together and time to first token, HTTP beside bare."""
+    """Compare tokens per second of all streams together, and times to first token."""
     print("| streams | HTTP tok/s | bare tok/s | ratio | HTTP TTFT s | bare TTFT s | ratio |")
     print("|---|---|---|---|---|---|---|")
     for num_streams in (1, 4, 8):
@@ -156,9 +156,9 @@ async def compare_streams(sides: Sides, *, rounds: int, num_tokens: int) -> None
         bare: list[list[Timing]] = []
         for round_ in range(rounds):
             for ask, timings in ((sides.over_http, http), (sides.bare, bare)):
-                # Every prompt is new, so that no prefix is cached.
+                # Every prompt is new, so that none is cached.
                 salt = f"{num_streams} {round_} {ask.__name__}"
-                prompts = [words(128, f"{salt} {number}") for number in range(num_streams)]
+                prompts = [prompt_text(128, f"{salt} {number}") for number in range(num_streams)]
                 timings.append(await asyncio.gather(*(ask(p, num_tokens) for p in prompts)))
         rates = [statistics.median(rate(batch) for batch in side) for side in (http, bare)]
         firsts = [
@@ -172,7 +172,7 @@ async def compare_streams(sides: Sides, *, rounds: int, num_tokens: int) -> None
 
 
 async def compare_requests(sides: Sides, *, rounds: int) -> None:
-    """Milliseconds that the service adds to a short request, at 1 and at 64 clients."""
+    """Compare the milliseconds of a short request, at 1 and at 64 clients."""
     print("\n| clients | HTTP ms | bare ms | added ms | HTTP requests/s |")
     print("|---|---|---|---|---|")
     for num_clients in (1, 64):
@@ -195,7 +195,7 @@ async def compare_requests(sides: Sides, *, rounds: int) -> None:
 
 
 async def client(ask: Ask, totals: list[float], salt: str, num_requests: int = 8) -> int:
-    """Ask one short question after the other; return how many."""
+    """Send one short question after the other; return their number."""
     for number in range(num_requests):
         timing = await ask(f"Hello! {salt} {number}", 1)
         totals.append(timing.total_s)
@@ -203,24 +203,24 @@ async def client(ask: Ask, totals: list[float], salt: str, num_requests: int = 8
 
 
 def rate(batch: list[Timing]) -> float:
-    """Tokens per second while tokens came: the first of each stream waits for its prompt."""
+    """Return tokens per second of generation, without each stream's prompt and first token."""
     decoding_s = max(t.total_s for t in batch) - min(t.first_token_s for t in batch)
     return sum(t.num_tokens - 1 for t in batch) / decoding_s
 
 
-def words(count: int, salt: str) -> str:
-    """A prompt of about *count* byte tokens that begins differently for each *salt*."""
+def prompt_text(count: int, salt: str) -> str:
+    """Return a prompt of about *count* byte tokens whose start depends on *salt*."""
     return f"{salt}: " + "lamb " * (count // 5)
 
 
 @asynccontextmanager
 async def both_sides(model: str, folder: Path) -> AsyncIterator[Sides]:
-    """Start the real server and, with the same settings, an engine without one."""
+    """Start the real server and, with the same settings, an engine alone."""
     options: list[str] = []
     catalogue, model_id = Catalogue.load({DEMO_MODEL: {}}), DEMO_MODEL
     if model == "1b":
         make_checkpoint(CHECKPOINT, "1b")
-        add_words(CHECKPOINT)
+        add_tokenizer(CHECKPOINT)
         config = folder / "stillhouse.toml"
         config.write_text(CONFIG_1B.format(checkpoint=CHECKPOINT))
         options, model_id = ["--config", str(config)], MODEL_1B
@@ -246,7 +246,7 @@ async def both_sides(model: str, folder: Path) -> AsyncIterator[Sides]:
 
 
 def start_server(folder: Path, options: list[str]) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start the server on a free port; return its address when it answers."""
+    """Start the server on a free port; return its address when it serves."""
     log = folder / "server.log"
     process = subprocess.Popen(
         [sys.executable, "-m", "stillhouse", "serve", "--port", "0", *options],

@@ -1,15 +1,15 @@
 """
-Whether memory, files or threads leak: everything at once, looked at every few seconds.
+Measures leaks of memory, files and threads under a mixed load, sampled every few seconds.
 
-The real server with the fake engine, or with the demo models. At once there are chats that go on
-over several turns, streams whose clients leave in the middle, bodies that are refused, questions
-with tools (demo models alone), and three keys of two accounts.
+The real server runs the fake engine, or the demo models. The load mixes chats of several turns,
+streams whose clients disconnect, bodies that are refused, questions with tools (demo models only),
+and three keys of two accounts.
 
     python -m benchmarks.soak --minutes 30                   # the fake engine
     python -m benchmarks.soak --minutes 30 --engine demo     # real models, tools too
 
-Slopes are Theil-Sen's after the warm-up, a fifth of the time: the median of the slopes between all
-pairs of samples, which a few steps do not move. The ledger is verified when the server has ended.
+Slopes are Theil-Sen estimates after the warm-up, a fifth of the time: the median of the slopes
+between all pairs of samples, which is robust to a few steps. The ledger is verified at the end.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ MIB_PER_HOUR, ROWS = 3600, ("gateway", "workers")
 
 @dataclass(frozen=True)
 class Sample:
-    """What processes hold at a moment: the gateway's, then its children's together."""
+    """The resources in use at a moment: the gateway's, then its children's together."""
 
     at_s: float
     rss_mib: tuple[float, float]
@@ -75,7 +75,7 @@ class Sample:
 
     @classmethod
     def of(cls, pid: int, at_s: float) -> Sample:
-        """Look at a server and all that come from it."""
+        """Sample a server and its descendants."""
         gateway, *workers = process_tree(pid)
         fds, threads = (
             [len(list(Path(f"/proc/{p}/{kind}").iterdir())) for p in (gateway, *workers)]
@@ -88,7 +88,7 @@ class Sample:
 
 
 class Disturbance:
-    """Clients that behave badly or unusually, one request after the other."""
+    """Sends requests that misbehave or are unusual, one after the other."""
 
     def __init__(self, server: RunningServer, key: LoadKey, *, has_tools: bool) -> None:
         self._url = server.url + CHAT
@@ -98,7 +98,7 @@ class Disturbance:
         self.counts: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Send requests until cancelled."""
         rng = random.Random(0)  # noqa: S311  (no secret)
         async with httpx.AsyncClient(headers=self._headers, timeout=120) as client:
             while True:
@@ -141,7 +141,7 @@ def _body(model: str, question: str, **fields: object) -> dict[str, object]:
 async def soak(
     server: RunningServer, *, minutes: float, rate: float, has_tools: bool
 ) -> list[Sample]:
-    """Load a server for so long, and return what was seen."""
+    """Load a server for a time, and return the samples."""
     keys = [LoadKey("main", server.key, 2), new_account(server, "second")]
     plan = Plan(
         target=Target(f"{server.url}/v1", DEMO_MODEL, {}, timeout_s=120),
@@ -184,7 +184,7 @@ async def soak(
 async def _watch(pid: int, samples: list[Sample], *, interval_s: float) -> None:
     start_s = time.monotonic()
     while True:
-        with suppress(FileNotFoundError, ProcessLookupError):  # a child ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # a child has exited
             samples.append(Sample.of(pid, time.monotonic() - start_s))
         await asyncio.sleep(interval_s)
 
@@ -195,7 +195,7 @@ def slope(times_s: np.ndarray, values: np.ndarray) -> float:
     return float(np.median((values[second] - values[first]) / (times_s[second] - times_s[first])))
 
 
-def tell(samples: list[Sample]) -> None:
+def print_slopes(samples: list[Sample]) -> None:
     """Print a Markdown table."""
     late = samples[len(samples) // 5 :]
     times_s = np.array([sample.at_s for sample in late])
@@ -214,7 +214,7 @@ def tell(samples: list[Sample]) -> None:
 
 @contextmanager
 def served(engine: str) -> Iterator[RunningServer]:
-    """Serve; leaving verifies the ledger."""
+    """Run a server; its ledger is verified at the end."""
     with tempfile.TemporaryDirectory() as folder:
         options = []
         if engine == "fake":
@@ -226,7 +226,7 @@ def served(engine: str) -> Iterator[RunningServer]:
 
 
 def main() -> None:
-    """Soak, and say what grew."""
+    """Run the load, and print what grew."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--rate", type=float, help="conversations/s; 8, or 2 on the demo models")
@@ -236,7 +236,7 @@ def main() -> None:
     with served(options.engine) as server:
         rate = options.rate or (2.0 if is_demo else 8.0)
         samples = asyncio.run(soak(server, minutes=options.minutes, rate=rate, has_tools=is_demo))
-    tell(samples)
+    print_slopes(samples)
     print("\nThe ledger was verified: nothing in it contradicts itself.")
 
 

@@ -1,17 +1,19 @@
 """
-What guessing ahead gains and costs: ``python -m benchmarks.speculation [--new-tokens N]``.
+Measures the gain and cost of speculative decoding.
 
-The weights are random and would say nothing that repeats as text does, so each answer is written
-beforehand, and its tokens are forced through the logits: every step computes, samples and verifies
-as ever, and only which token is drawn is not the model's choice. The same answers are made without
-guesses and with them, at 1, 4 and 8 streams, after their prompts were computed:
+    python -m benchmarks.speculation [--new-tokens N]
 
-* an edit: source code copied from the prompt, with every 25th token another;
-* a quotation: a stretch of the prompt's prose amid twice as much that is new;
-* prose: a text that goes on as it does, and repeats what prose repeats;
-* noise: tokens by Zipf's law, whose pairs repeat all the time and never go on as before.
+Random weights do not repeat themselves as text does, so each answer is prepared, and its tokens are
+forced through the logits: every step computes, samples and verifies as usual, and only the choice
+of the token is not the model's. The same answers are generated without and with draft tokens, at 1,
+4 and 8 streams, after their prompts were computed:
 
-The text is this repository's own, cut into words, spaces and signs.
+* an edit: source code copied from the prompt, with every 25th token changed;
+* a quotation: a passage of the prompt's prose amid twice as much new prose;
+* prose: the continuation of a text, with the repetitions that prose has;
+* noise: tokens by Zipf's law, whose pairs repeat all the time with other continuations.
+
+The text is this repository's own, split into words, spaces and signs.
 """
 
 from __future__ import annotations
@@ -47,14 +49,14 @@ PROSE = ROOT / "docs/api.md"
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A prompt and the answer that is forced."""
+    """A prompt and its forced answer."""
 
     prompt: list[int]
     answer: list[int]
 
 
 class Script(LogitRules):
-    """Rules that leave one token to be drawn: the next of a text."""
+    """Logit rules that force the next token of a text."""
 
     def __init__(self, request: GenerateRequest, answer: list[int]) -> None:
         super().__init__(request, None)
@@ -62,19 +64,19 @@ class Script(LogitRules):
         self._num_said = 0
 
     def apply(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return *logits* with the next token of the text above all others."""
+        """Return *logits* in which the next token of the text is the highest."""
         ruled = super().apply(logits)
         ruled[self._answer[self._num_said]] = FORCED_LOGIT
         return ruled
 
     def advance(self, token_id: int) -> None:
-        """Go on by a token."""
+        """Advance by a token."""
         super().advance(token_id)
         self._num_said += 1
 
 
 class Words:
-    """Numbers for words, spaces and signs, in the order in which they come."""
+    """Assigns token ids to words, spaces and signs, in order of appearance."""
 
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
@@ -86,7 +88,7 @@ class Words:
 
 
 class Texts:
-    """The texts of each kind, another for every stream."""
+    """The texts of each kind, with another text for every stream."""
 
     def __init__(self, new_tokens: int) -> None:
         words = Words()
@@ -95,7 +97,7 @@ class Texts:
         self._rng = np.random.default_rng(0)
 
     def edit(self, stream: int) -> Text:
-        """Return a copy with other tokens in it."""
+        """Return a copy with some tokens changed."""
         prompt = self._cut(self._code, stream)
         answer = list(itertools.islice(itertools.cycle(prompt), self._new_tokens))
         for place in range(EDIT_EVERY // 2, self._new_tokens, EDIT_EVERY):
@@ -103,7 +105,7 @@ class Texts:
         return Text(prompt, answer)
 
     def quotation(self, stream: int) -> Text:
-        """Return new prose, then a third of an answer quoted, then new prose."""
+        """Return new prose, a quotation of a third of the answer, and new prose."""
         prompt = self._cut(self._prose, stream)
         third = self._new_tokens // 3
         fresh = self._cut(self._prose, stream + 16, self._new_tokens)
@@ -111,7 +113,7 @@ class Texts:
         return Text(prompt, fresh[:third] + quoted + fresh[third : self._new_tokens - len(quoted)])
 
     def prose(self, stream: int) -> Text:
-        """Return a text and how it goes on."""
+        """Return a text and its continuation."""
         text = self._cut(self._prose, stream, PROMPT_TOKENS + self._new_tokens)
         return Text(text[:PROMPT_TOKENS], text[PROMPT_TOKENS:])
 
@@ -127,7 +129,7 @@ class Texts:
 
 
 class Bench:
-    """One engine, which guesses or not."""
+    """One engine, with or without speculation."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._runner: Runner = load_runner(settings, lambda _: None)
@@ -135,7 +137,7 @@ class Bench:
         self.num_rows = 0
 
     def warm(self, texts: list[Text]) -> None:
-        """Compute the prompts, so that measurements find them."""
+        """Compute the prompts, so that measurements find them cached."""
         for text in texts:
             self._add(text, 0)
         while self._runner.has_work:
@@ -160,7 +162,7 @@ class Bench:
         return num_tokens / duration_s, num_tokens / num_steps
 
     def _take_step(self, said: dict[int, list[int]]) -> int:
-        """Take a step and return how many sequences it advanced."""
+        """Run a step and return the number of sequences that it advanced."""
         steps = self._runner.step(lambda: None)
         for number, step in steps:
             if isinstance(step, InvalidRequestError):
@@ -203,7 +205,7 @@ def main() -> None:
 
 
 def print_row(bench: Bench, name: str, texts: list[Text], num_rounds: int) -> None:
-    """Measure without guesses and with them, by turns."""
+    """Measure without and with speculation, alternately."""
     plain, guessing, per_step = [], [], []
     for _ in range(num_rounds):
         plain.append(bench.measure(texts, max_draft_tokens=0)[0])

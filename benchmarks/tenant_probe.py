@@ -1,16 +1,15 @@
 """
-Whether one account can tell by the clock what another has sent: the prefix cache as a side channel.
+Tests the prefix cache as a timing side channel between accounts.
 
     python -m benchmarks.tenant_probe
 
-The real server with the demo model. In each round account A sends a long prompt that nobody has
-sent before; then account B, in random order, sends that same prompt and an unrelated one, and takes
-the time to the first token of each. The AUC is the probability that A's prompt comes sooner than an
-unrelated one; 0.5 is a guess, and at most 0.55 is asked for. B must never be told of cached tokens.
-The control is A itself: its own repetition beside an unrelated prompt, which it must be able to
-tell, or the measurement would see nothing at all.
+The real server runs the demo model. In each round account A sends a new long prompt; then account
+B sends, in random order, the same prompt and an unrelated one, and measures the time to first
+token of each. The AUC is the probability that A's prompt is faster than an unrelated one; 0.5 is
+chance, and at most 0.55 is allowed. The usage must never report cached tokens to B. The control is
+A itself, which must be able to distinguish its own repetition from an unrelated prompt.
 
-Ends with status 1 where any of this does not hold.
+The exit status is 1 if any of this does not hold.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ Times = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client can see of one request."""
+    """A client's observations of one request."""
 
     first_token_s: float
     cached_tokens: int
@@ -51,7 +50,7 @@ class Answer:
 
 
 class Account:
-    """A customer with a key and a connection of its own."""
+    """An account with a key and a connection of its own."""
 
     def __init__(self, server: RunningServer, name: str) -> None:
         key = asyncio.run(_create_key(server.home, name))
@@ -59,7 +58,7 @@ class Account:
         self._client = httpx.Client(base_url=server.url, headers=headers, timeout=60)
 
     def ask(self, prompt: str) -> Answer:
-        """Send a prompt, and take the time to the answer's first token."""
+        """Send a prompt, and measure the time to first token."""
         body = {
             "model": DEMO_MODEL,
             "messages": [{"role": "user", "content": prompt}],
@@ -84,19 +83,19 @@ class Account:
 
 
 class Prompts:
-    """Prompts that nobody has sent before, all alike to the eye and of the same length."""
+    """Generates new prompts, all similar and of the same length."""
 
     def __init__(self, seed: int, num_words: int) -> None:
         self._random = random.Random(seed)  # noqa: S311  (a measurement, to be repeated)
         self._num_words = num_words
 
     def new(self) -> str:
-        """Another one."""
+        """Return a new prompt."""
         return " ".join(str(self._random.randrange(1000, 10_000)) for _ in range(self._num_words))
 
 
 def main() -> None:
-    """Measure, print, and say whether it holds."""
+    """Measure, print, and exit with the verdict."""
     arguments = _arguments()
     chance = random.Random(arguments.seed)  # noqa: S311  (a measurement, to be repeated)
     prompts = Prompts(arguments.seed, arguments.words)
@@ -120,7 +119,7 @@ class Probed:
     unrelated: list[Answer]
 
     def times(self) -> tuple[Times, Times]:
-        """Of each, seconds to the first token."""
+        """Return both times to first token, in seconds."""
         same = np.array([answer.first_token_s for answer in self.same])
         return same, np.array([answer.first_token_s for answer in self.unrelated])
 
@@ -161,14 +160,14 @@ def _holds(others: Probed, own: Probed) -> bool:
 
 
 def _auc(same: Times, unrelated: Times) -> float:
-    """How likely the same prompt is to come sooner: the Mann-Whitney statistic, ties for half."""
+    """Return the probability that the same prompt is faster: Mann-Whitney, ties count half."""
     sooner = np.mean(same[:, None] < unrelated[None, :])
     equal = np.mean(same[:, None] == unrelated[None, :])
     return float(sooner + equal / 2)
 
 
 def _interval(same: Times, unrelated: Times) -> tuple[float, float]:
-    """The AUC's 95 % bootstrap interval: whole pairs are drawn, as they were measured together."""
+    """Return the AUC's 95 % bootstrap interval over pairs, which were measured together."""
     drawing = np.random.default_rng(0)
     draws = drawing.integers(0, len(same), size=(NUM_RESAMPLES, len(same)))
     aucs = [_auc(same[draw], unrelated[draw]) for draw in draws]

@@ -27,7 +27,7 @@ NUM_RUNS = 30
 
 
 def main() -> None:
-    """Measure the demo model, or the checkpoint that is named."""
+    """Measure the demo model, or the checkpoint given."""
     checkpoint = sys.argv[1] if len(sys.argv) > 1 else "demo-r1"
     price = Tariff(input_picousd=200_000, cached_input_picousd=200_000, output_picousd=600_000)
     spec = ModelSpec(id="bench/model", family="deepseek_r1", price=price, checkpoint=checkpoint)

@@ -1,0 +1,1 @@
+"""Measures a victim's latencies beside an abusive client."""

@@ -1,19 +1,19 @@
 """
-What a customer sees beside somebody who abuses the service, on this checkout and on an older one.
+Measures a victim's latencies beside an abusive client, on this checkout and on an older one.
 
     python -m benchmarks.abuse --before PATH                 # a checkout of the commit to compare
     python -m benchmarks.abuse --before PATH --only many_keys --rounds 3
     python -m benchmarks.abuse --json abuse.json             # this checkout alone
 
-For each attack, on each side in turn, a new server (the fake engine, or the demo model where the
-engine's own work is attacked) and a victim who streams answers in a closed loop, three times:
-alone, beside the attack on a sink, which reads everything and does nothing, beside the attack on
-the server. The attacker is a process of its own, from another address, nicer than the victim to the
-processor; as the two share it, what is compared is the victim beside the attack on the server with
-the victim beside the attack on the sink. An answer that does not come in ten seconds counts as ten.
+For each attack and side, a new server is started (with the fake engine, or the demo model where
+the engine's own work is attacked), and a victim streams answers in a closed loop three times:
+alone, beside the attack on a sink, which reads everything and does nothing, and beside the attack
+on the server. The attacker is another process, with another address and a lower priority for the
+processor; as the two share the processor, the victim beside the attack on the server is compared
+with the victim beside the attack on the sink. An answer that takes over ten seconds counts as ten.
 
-Attacks without a key are told by the gateway's memory (its peak before it is attacked, and while)
-and by how long /livez takes; all of them by the victim's first tokens, gaps and answers.
+Every attack is judged by the victim's first tokens, gaps and answers; attacks without a key also by
+the growth of the gateway's memory and by the latency of /livez.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ async def _after_a_moment(victim: Victim, seconds: float) -> VictimStats:
 
 
 def account_id_of(server: Server) -> int:
-    """Return the attacker's account, as its tokens must name it."""
+    """Return the id of the attacker's account, which its tokens must name."""
     headers = {"Authorization": f"Bearer {server.attacker_keys[0]}"}
     response = httpx.get(f"http://127.0.0.1:{server.port}/v1/me", headers=headers)
     return int(response.json()["uid"].removeprefix("sh:"))

@@ -1,4 +1,4 @@
-"""One attack while it runs: its connections, its pace, and what it counts."""
+"""Runs one attack: its connections, its rate, and its counts."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5")
 @dataclass(frozen=True)
 class AttackSpec:
     """
-    What to attack.
+    The parameters of an attack.
 
     Args:
-        keys: Secrets of the attacker's accounts, one each.
-        account_id: Of the first of them.
+        keys: One API key for each of the attacker's accounts.
+        account_id: The id of the first account.
 
     """
 
@@ -39,7 +39,7 @@ class AttackSpec:
 
 @dataclass
 class Attack:
-    """One attack while it runs."""
+    """An attack in progress."""
 
     spec: AttackSpec
     num_bytes: int = 0
@@ -51,7 +51,7 @@ class Attack:
     _end_s: float = 0.0
 
     def begin(self) -> None:
-        """Let the time run."""
+        """Start the time."""
         self._end_s = time.perf_counter() + self.spec.seconds
 
     @property
@@ -64,7 +64,7 @@ class Attack:
         return not self.is_over and self.num_bytes < most_bytes
 
     def result(self) -> dict[str, Any]:
-        """Return what was done."""
+        """Return the counts."""
         return {
             "mib": self.num_bytes / MIB,
             "connections": self.num_connections,
@@ -96,7 +96,7 @@ class Attack:
     async def flood(
         self, head: bytes, piece: bytes, *, most_bytes: int, bytes_per_s: float
     ) -> None:
-        """Send *head*, then *piece* again and again; connect anew when the server closes."""
+        """Send *head*, then *piece* repeatedly; reconnect when the server closes."""
         pace = Pace(bytes_per_s / len(piece))
         loop = asyncio.get_running_loop()
         while self.may_send(most_bytes):
@@ -111,7 +111,7 @@ class Attack:
     async def ask(
         self, body: bytes, secret: str, *, path: str = CHAT, method: str = "POST"
     ) -> tuple[int, bytes]:
-        """Send one request; return its status (0 when the connection broke) and what came."""
+        """Send one request; return its status (0 for a broken connection) and the response."""
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             f"Authorization: Bearer {secret}\r\nContent-Type: application/json\r\n"
@@ -138,7 +138,7 @@ class Attack:
         per_second: float,
         **options: Any,
     ) -> None:
-        """Ask in a closed loop of *num_at_once*, and at most so often."""
+        """Send requests in a closed loop of *num_at_once*, at most *per_second*."""
         pace, next_request = Pace(per_second, burst=num_at_once), iter(requests)
 
         async def loop() -> None:
@@ -159,14 +159,14 @@ class Attack:
 
 
 class Pace:
-    """Lets through *per_second*, and *burst* at once in the beginning."""
+    """Limits a rate to *per_second*, after an initial *burst*."""
 
     def __init__(self, per_second: float, burst: int = 1) -> None:
         self._interval_s = 1 / per_second
         self._next_s = time.perf_counter() - burst * self._interval_s
 
     async def next(self) -> None:
-        """Wait for one's time."""
+        """Wait until the next event is allowed."""
         now_s = time.perf_counter()
         self._next_s = max(self._next_s + self._interval_s, now_s - 200 * self._interval_s)
         await asyncio.sleep(max(self._next_s - now_s, 0))

@@ -1,5 +1,5 @@
 """
-The attacker's process, which is also the sink's.
+Runs an attacker, or the sink, as a process of its own.
 
     python -m benchmarks.abuse.attackers
 
@@ -42,7 +42,7 @@ async def run(spec: AttackSpec) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(ATTACKS[spec.attack](attack), spec.seconds + 0.5)
     say(attack.result())
-    os._exit(0)  # whatever still waits for an answer leaves without it
+    os._exit(0)  # pending requests are abandoned
 
 
 def say(fact: object) -> None:
@@ -52,7 +52,7 @@ def say(fact: object) -> None:
 
 
 def main() -> None:
-    """Be the sink, or the attacker that stdin orders."""
+    """Run the sink or an attack, as the first line of stdin says."""
     os.nice(10)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""The attacks, by name. Each is bounded in bytes, connections, requests per second and time."""
+"""Defines the attacks, each bounded in bytes, connections, requests per second and time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CRASH_SEED = 7
 
 
 async def header_lines(attack: Attack) -> None:
-    """Endless header lines on four connections."""
+    """Send endless header lines on four connections."""
     piece = b"".join(b"x-%d: %s\r\n" % (number, b"a" * 100) for number in range(500))
     head = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
     each = (attack.flood(head, piece, most_bytes=160 * MIB, bytes_per_s=10 * MIB) for _ in range(4))
@@ -29,20 +29,20 @@ async def header_lines(attack: Attack) -> None:
 
 
 async def header_value(attack: Attack) -> None:
-    """One header value without an end."""
+    """Send one endless header value."""
     head = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: "
     await attack.flood(head, b"a" * 64 * KIB, most_bytes=64 * MIB, bytes_per_s=32 * MIB)
 
 
 async def pipelined(attack: Attack) -> None:
-    """Requests on four connections, whose answers nobody reads."""
+    """Pipeline requests on four connections without reading the responses."""
     piece = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
     each = (attack.flood(b"", piece, most_bytes=6 * MIB, bytes_per_s=MIB) for _ in range(4))
     await asyncio.gather(*each)
 
 
 async def silent_sockets(attack: Attack) -> None:
-    """Connections that send nothing: more than a server with 1024 files can have."""
+    """Open connections that send nothing, more than a server with 1024 files can have."""
     pace = Pace(500)
     open_sockets: list[socket.socket] = []
     while not attack.is_over:
@@ -55,7 +55,7 @@ async def silent_sockets(attack: Attack) -> None:
 
 
 async def forged_tokens(attack: Attack) -> None:
-    """Tokens that name a real key and are signed with another, as long as they may be."""
+    """Send tokens of the greatest length that name a real key and are signed with another."""
     tokens = [
         sign(attack.spec, secret="sh_" + "0" * 33, jti="x" * 1300 + str(number))
         for number in range(500)
@@ -65,7 +65,7 @@ async def forged_tokens(attack: Attack) -> None:
 
 
 async def self_signed_tokens(attack: Attack) -> None:
-    """New tokens, rightly signed by a customer, for a path that does not exist."""
+    """Send new, validly signed tokens for a path that does not exist."""
     tokens = [sign(attack.spec, secret=attack.spec.keys[0], jti=str(n)) for n in range(5000)]
     requests = ((b"", token) for token in cycle(tokens))
     await attack.ask_again(
@@ -74,22 +74,22 @@ async def self_signed_tokens(attack: Attack) -> None:
 
 
 async def many_keys(attack: Attack) -> None:
-    """One account with twenty keys, and 190 requests in flight."""
+    """Keep 190 requests in flight with one account and twenty keys."""
     key = attack.spec.keys[0]
     minted = [key]
     for number in range(20):
         body = json.dumps({"name": f"key-{number}"}).encode()
         status, answer = await attack.ask(body, key, path="/v1/api-tokens")
-        if status == 200 and b'"token"' in answer:  # the sink mints none
+        if status == 200 and b'"token"' in answer:  # the sink creates none
             minted.append(json.loads(answer.partition(b"\r\n\r\n")[2])["token"])
-    # Answers of one length would end together, as they began, and a slot come free in bursts.
+    # Answers of one length would end together, and free slots in bursts.
     bodies = [attack.chat(max_tokens=n, temperature=0) for n in (8, 2, 14, 5, 20, 11, 17)]
     requests = zip(cycle(bodies), cycle(minted), strict=False)
     await attack.ask_again(requests, num_at_once=190, per_second=60)
 
 
 async def slow_grammars(attack: Attack) -> None:
-    """Good schemas, no two alike, whose grammars take long to compile; sixteen at once."""
+    """Send valid, distinct schemas whose grammars take long to compile, sixteen at once."""
 
     def slow(number: int) -> bytes:
         texts = [{"type": "string", "maxLength": n + number} for n in range(1, 201)]
@@ -104,7 +104,7 @@ async def slow_grammars(attack: Attack) -> None:
 
 
 async def bad_schemas(attack: Attack) -> None:
-    """Two accounts that send the same schema once a second: one that no checker finishes."""
+    """Send a schema that no checker finishes from two accounts, once a second each."""
     patterns = [{"pattern": f"(a|b)*a(a|b){{{n}}}"} for n in range(20)]
     schema = {"type": "string", "allOf": patterns}
     body = attack.chat(max_tokens=1, response_format=schema_format(schema))
@@ -113,7 +113,7 @@ async def bad_schemas(attack: Attack) -> None:
 
 
 async def large_bodies(attack: Attack) -> None:
-    """Thirty-two bodies of seven MiB at once, whose tokens shall be counted for nothing."""
+    """Request free token counts of thirty-two bodies of seven MiB at once."""
     text = "lamb " * (7 * MIB // 5)
     body = json.dumps(
         {"model": attack.spec.model, "messages": [{"role": "user", "content": text}]}
@@ -123,13 +123,13 @@ async def large_bodies(attack: Attack) -> None:
 
 
 async def worker_crash(attack: Attack) -> None:
-    """One request that takes the engine's worker with it, a second after the beginning."""
+    """Send one request that crashes the engine's worker, after a second."""
     await asyncio.sleep(1)
     await attack.ask(attack.chat(seed=CRASH_SEED, max_tokens=8), attack.spec.keys[0])
 
 
 async def unread_streams(attack: Attack) -> None:
-    """Thirty-two long streams, none of which is read."""
+    """Open thirty-two long streams and read none."""
     body = attack.chat(stream=True, max_tokens=1900)
     head = (
         f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {attack.spec.keys[0]}\r\n"
@@ -164,7 +164,7 @@ ATTACKS: dict[str, Callable[[Attack], Awaitable[None]]] = {
 
 
 def sign(spec: AttackSpec, *, secret: str, jti: str) -> str:
-    """Write a scoped token of the attacker's account (see docs/api.md)."""
+    """Return a scoped token of the attacker's account (see docs/api.md)."""
     name = base64.b64encode(b"main").decode()
     uid = f"sh:{spec.account_id}"
     parts = [
@@ -177,7 +177,7 @@ def sign(spec: AttackSpec, *, secret: str, jti: str) -> str:
 
 
 def base64url(data: bytes) -> str:
-    """Return *data* as JSON Web Tokens have it."""
+    """Return *data* in base64url without padding, as in JSON Web Tokens."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 

@@ -1,4 +1,4 @@
-"""The figures of a scenario, its targets, and the tables."""
+"""Computes the figures of a scenario, checks its targets, and prints the tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_RATIO, MOST_MIB, MOST_LIVEZ_S = 1.25, 20.0, 0.1
 
 @dataclass
 class Cell:
-    """A scenario on one side, over all rounds."""
+    """The results of a scenario on one side, over all rounds."""
 
     alone: VictimStats = field(default_factory=VictimStats)
     control: VictimStats = field(default_factory=VictimStats)
@@ -24,29 +24,29 @@ class Cell:
 
     @property
     def first_token_ratio(self) -> float | None:
-        """Return the p95 beside the attack, over that beside the same attack on a sink."""
+        """Return the p95 beside the attack, relative to that beside the attack on a sink."""
         return ratio(self.beside.first_token_s, self.control.first_token_s)
 
     @property
     def gap_ratio(self) -> float | None:
-        """Return the same of the gaps between tokens."""
+        """Return the same ratio for the gaps between tokens."""
         return ratio(self.beside.gap_s, self.control.gap_s)
 
     @property
     def kept(self) -> float:
-        """Return the victim's answers a second, over those beside a sink."""
+        """Return the victim's answers per second, relative to those beside a sink."""
         control = self.control.num_answers / self.control.seconds
         return self.beside.num_answers / self.beside.seconds / control if control else 0.0
 
     @property
     def share(self) -> float:
-        """Return the victim's part of all tokens that were answered."""
+        """Return the victim's share of all generated tokens."""
         others: int = sum(attack["tokens"] for attack in self.attacks)
         return self.beside.num_tokens / max(self.beside.num_tokens + others, 1)
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """Return the value below which *share* of all are."""
+    """Return the percentile *share*, from 0 to 1; None without values."""
     return sorted(values)[min(int(share * len(values)), len(values) - 1)] if values else None
 
 
@@ -57,19 +57,19 @@ def ratio(beside: Sequence[float], control: Sequence[float]) -> float | None:
 
 
 def ms(values: Sequence[float]) -> str:
-    """Return p50, p95 and the most, in milliseconds."""
+    """Return p50, p95 and maximum as text, in milliseconds."""
     if not values:
         return "–"
     return " / ".join(f"{1000 * (percentile(values, share) or 0):.0f}" for share in (0.5, 0.95, 1))
 
 
 def times(value: float | None) -> str:
-    """Return a ratio."""
+    """Return a ratio as text."""
     return "–" if value is None else f"{value:.2f}"
 
 
 def misses(scenario: Scenario, cell: Cell) -> list[str]:
-    """Say which aims were missed."""
+    """Return the names of the targets that were missed."""
     missed = []
     livez_s = percentile(cell.beside.livez_s, 0.99) or 0.0
     has_pace = scenario.share is None and not scenario.is_about_answers
@@ -89,7 +89,7 @@ def misses(scenario: Scenario, cell: Cell) -> list[str]:
 
 
 def row(scenario: Scenario, side: str, cell: Cell) -> dict[str, str]:
-    """Return a line of the table."""
+    """Return a row of the table."""
     refused = cell.beside.refused
     shown = {
         "attack": scenario.title,
@@ -113,7 +113,7 @@ def row(scenario: Scenario, side: str, cell: Cell) -> dict[str, str]:
 
 
 def print_table(title: str, rows: Sequence[dict[str, str]]) -> None:
-    """Print Markdown whose columns are aligned."""
+    """Print a Markdown table with aligned columns."""
     if not rows:
         return
     head = list(rows[0])

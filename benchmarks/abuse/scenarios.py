@@ -1,4 +1,4 @@
-"""The scenarios: an attack, the server it meets, and the victim beside it."""
+"""Defines the scenarios: an attack, the server's settings, and the victim."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ DEMO = '[models."{model}"]\n'
 @dataclass(frozen=True)
 class Scenario:
     """
-    An attack, and the victim that is beside it.
+    An attack and its victim.
 
     Args:
         has_key: Whether the attacker is a customer.
-        slots: Of the fake engine; None for the demo model.
-        share: Of all tokens that the victim should get, where both want everything.
-        may_fail: How many of the victim's requests fail by what is promised: those that ran when
-            the engine crashed.
-        first_token_s: Of the fake engine. Nothing takes a slot from who has it, so whoever comes to
-            a full engine waits for the next free one; that tells of fairness where it is small
-            beside this.
-        is_about_answers: A wait is what is promised, so only unanswered requests miss an aim.
+        slots: The fake engine's slots; None for the demo model.
+        share: The victim's fair share of all tokens, where both saturate the server.
+        may_fail: The number of the victim's requests that may fail: those running when the engine
+            crashes.
+        first_token_s: The fake engine's time to first token. A running request keeps its slot, so
+            a request waits for the next free one; the figures show fairness only if that wait is
+            small beside this.
+        is_about_answers: Only unanswered requests miss a target, as waiting is expected.
 
     """
 
@@ -54,7 +54,7 @@ class Scenario:
 
     @property
     def title(self) -> str:
-        """Return what the tables call it."""
+        """Return the name in the tables."""
         return self.name or self.attack
 
     @property

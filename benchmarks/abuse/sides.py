@@ -1,4 +1,4 @@
-"""The two versions that `abuse.py` compares: servers of this checkout and of another."""
+"""Starts the servers of the two versions that are compared, and the attackers' processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any, Self
 from benchmarks.abuse.attack import AttackSpec
 
 START_TIMEOUT_S = 60
-#: Starts a program that may have so many files open.
+#: Starts a program with a limit of open files.
 WITH_FILES = (
     "import os, resource, sys; n = int(sys.argv[1]); "
     "resource.setrlimit(resource.RLIMIT_NOFILE, (n, n)); os.execv(sys.argv[2], sys.argv[2:])"
@@ -39,11 +39,11 @@ class Server:
         return self._status_mib("VmRSS")
 
     def peak_rss_mib(self) -> float:
-        """Return the most that it has been since `forget_peak`."""
+        """Return the peak of the resident memory since `forget_peak`."""
         return self._status_mib("VmHWM")
 
     def forget_peak(self) -> None:
-        """Let the measurement of the peak begin anew (Linux)."""
+        """Reset the peak of the resident memory (Linux)."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
 
     def _status_mib(self, name: str) -> float:
@@ -56,10 +56,10 @@ class Server:
 @dataclass
 class Side:
     """
-    A checkout whose server is started again and again.
+    A checkout whose server is started for each scenario.
 
     Args:
-        root: Of the checkout; its ``.venv`` runs it where it has one, else this Python does.
+        root: The checkout's folder; its ``.venv`` runs it, or this Python if it has none.
 
     """
 
@@ -70,7 +70,7 @@ class Side:
 
     @classmethod
     def prepare(cls, name: str, root: Path, folder: Path) -> Self:
-        """Open the accounts once; each server gets a copy of what they are kept in."""
+        """Create the accounts once; each server gets a copy of their database."""
         side = cls(name, root.resolve(), folder / name)
         side.folder.mkdir()
         for account in ("victim", "attacker", "accomplice"):
@@ -80,7 +80,7 @@ class Side:
 
     @property
     def commit(self) -> str:
-        """Return the checkout's commit, with a plus when the files are others."""
+        """Return the checkout's commit, with a plus if files were changed."""
         git = ["git", "-C", str(self.root), "describe", "--always", "--dirty=+"]
         return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
 
@@ -111,7 +111,7 @@ class Side:
 
     @contextmanager
     def serve(self, config: str, *, num_files: int) -> Iterator[Server]:
-        """Serve a fresh copy of the accounts; ended without regard for who still asks."""
+        """Serve a fresh copy of the accounts; the server is killed at the end."""
         home, log = self.folder / "served", self.folder / "server.log"
         shutil.rmtree(home, ignore_errors=True)
         shutil.copytree(self.folder / "home", home)
@@ -146,7 +146,7 @@ def wait_for_port(process: subprocess.Popen[bytes], log: Path) -> int:
 
 
 class AttackerProcess:
-    """An attacker that is ready; it begins when it is told to."""
+    """An attacker's process, which is ready and waits for `begin`."""
 
     def __init__(self, spec: AttackSpec) -> None:
         self._process = start_attackers()
@@ -154,11 +154,11 @@ class AttackerProcess:
         assert self._read() == "ready"
 
     def begin(self) -> None:
-        """Let it attack."""
+        """Start the attack."""
         self._write("")
 
     def end(self) -> dict[str, Any]:
-        """Wait until its time is up; return what it did."""
+        """Wait until the attack ends; return its counts."""
         result: dict[str, Any] = self._read()
         self._process.communicate()
         return result
@@ -175,7 +175,7 @@ class AttackerProcess:
 
 @contextmanager
 def run_sink() -> Iterator[int]:
-    """Run what takes an attack and does nothing; yield its port."""
+    """Run the sink; yield its port."""
     process = start_attackers()
     assert process.stdin
     assert process.stdout

@@ -8,10 +8,10 @@ from benchmarks.abuse.attack import KIB
 
 
 class Sink(asyncio.Protocol):
-    """Reads everything, and answers whole requests with next to nothing: the control."""
+    """Reads everything, and answers complete requests with an empty object."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin with no request."""
+        """Start with an empty buffer."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._head = b""
@@ -19,7 +19,7 @@ class Sink(asyncio.Protocol):
         self._is_last = False
 
     def data_received(self, data: bytes) -> None:
-        """Take it, and answer the requests that end in it."""
+        """Consume the data, and answer the requests that it completes."""
         if self._num_body_bytes:
             taken = min(self._num_body_bytes, len(data))
             self._num_body_bytes -= taken

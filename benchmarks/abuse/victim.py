@@ -1,4 +1,4 @@
-"""The victim of `abuse.py`: a customer in a closed loop, and somebody who asks for /livez."""
+"""The victim: a customer in a closed loop, and a probe of /livez."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 CHAT = "/v1/openai/chat/completions"
-#: What has no answer after this long counts as having failed, and as having taken this long.
+#: A request without an answer after this long counts as failed, and as having taken this long.
 TIMEOUT_S = 10.0
 LIVEZ_INTERVAL_S = 0.03
 
@@ -19,10 +19,10 @@ LIVEZ_INTERVAL_S = 0.03
 @dataclass
 class VictimStats:
     """
-    What a victim saw while it asked.
+    The victim's measurements.
 
     Args:
-        refused: Statuses and other ends of requests that were not answered whole.
+        refused: Statuses and other outcomes of requests without a complete answer.
 
     """
 
@@ -49,11 +49,11 @@ class VictimStats:
 @dataclass(frozen=True)
 class Victim:
     """
-    A customer who streams one answer after the other, on as many connections as it has.
+    A customer that streams one answer after the other on each of its connections.
 
     Args:
-        fields: Of every body.
-        has_new_schema: Every request has a small schema of its own.
+        fields: Further fields of every body.
+        has_new_schema: Whether every request has a small schema of its own.
 
     """
 
@@ -66,7 +66,7 @@ class Victim:
     _numbers: Iterator[int] = field(default_factory=count)
 
     async def ask_for(self, seconds: float) -> VictimStats:
-        """Ask for so long; answers that were begun are waited for."""
+        """Send requests for *seconds*, and wait for the last answers."""
         stats = VictimStats()
         start_s = time.perf_counter()
         end_s = start_s + seconds
@@ -97,7 +97,9 @@ class Victim:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(self._request())
-            status = int((await reader.readline()).decode()[9:12])  # ValueError when it was closed
+            status = int(
+                (await reader.readline()).decode()[9:12]
+            )  # ValueError if the connection was closed
             last_s, tail = 0.0, b""
             while chunk := await reader.read(1 << 16):
                 now_s = time.perf_counter()
@@ -136,7 +138,7 @@ class Victim:
         return head.encode() + body
 
     async def _probe(self, stats: VictimStats, end_s: float) -> None:
-        """Ask for /livez, on a connection of its own each time."""
+        """Request /livez repeatedly, each time on a new connection."""
         while (start_s := time.perf_counter()) < end_s:
             try:
                 await asyncio.wait_for(self._livez(), TIMEOUT_S)

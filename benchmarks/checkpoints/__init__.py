@@ -1,0 +1,1 @@
+"""Writes the random models that benchmarks run."""

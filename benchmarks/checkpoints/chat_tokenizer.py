@@ -1,4 +1,4 @@
-"""Words for a checkpoint of random weights: every byte is a token, and every id has a text."""
+"""Writes a tokenizer for random weights: every byte is a token, and every id has a text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TEMPLATE = (
 )
 
 
-def add_words(directory: Path) -> None:
-    """Write tokenizer, template and end token beside the weights in *directory*."""
+def add_tokenizer(directory: Path) -> None:
+    """Write tokenizer, chat template and end token beside the weights in *directory*."""
     vocab_size = json.loads((directory / "config.json").read_text())["vocab_size"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     num_words = vocab_size - len(alphabet) - 2

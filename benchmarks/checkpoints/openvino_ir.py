@@ -1,7 +1,7 @@
 """
-The same decoder as OpenVINO GenAI wants it: one sequence per row, keys and values as state.
+Builds the same decoder for OpenVINO GenAI: one sequence per row, keys and values as state.
 
-GenAI's ContinuousBatchingPipeline turns its attention into paged attention by itself, so that
+GenAI's ContinuousBatchingPipeline converts its attention to paged attention by itself, so that
 both engines run the same kernels over the same quantised weights.
 """
 
@@ -25,11 +25,11 @@ MASKED = 1e9
 
 
 class StatefulGraphBuilder(GraphBuilder):
-    """The walk of its parent over shapes (rows, tokens, features)."""
+    """Builds the graph over shapes (rows, tokens, features)."""
 
     def __init__(
         self, architecture: Architecture, weights: PackedWeights
-    ) -> None:  # its parent's inputs are others
+    ) -> None:  # the base class has other inputs
         self._architecture = architecture
         self._weights = weights
         self._parameters: list[Any] = []
@@ -42,7 +42,7 @@ class StatefulGraphBuilder(GraphBuilder):
         self._cosines, self._sines = self._rotary_waves(positions)
 
     def build(self) -> ov.Model:
-        """Return the whole model."""
+        """Return the model."""
         embedding = self._matrix("model.embed_tokens.weight")
         logits = self._logits(self._layers(ops.gather(embedding, self._ids, ints(0))), embedding)
         return ov.Model([logits], self._assignments, self._parameters, "decoder")
@@ -67,7 +67,7 @@ class StatefulGraphBuilder(GraphBuilder):
         return self._linear(joined, f"{prefix}o_proj")
 
     def _remember(self, new: Any, name: str) -> Any:
-        """Append *new* to the state *name*; return all of it with a copy for every query head."""
+        """Append *new* to the state *name*; return the state with a copy for every query head."""
         architecture = self._architecture
         num_kv_heads, head_dim = architecture.num_kv_heads, architecture.head_dim
         num_copies = architecture.num_heads // num_kv_heads
@@ -93,7 +93,7 @@ class StatefulGraphBuilder(GraphBuilder):
         return ops.reshape(copied, shape, special_zero=True)
 
     def _attention_mask(self) -> Any:
-        """Return what hides padding; GenAI replaces it, so that causality need not be in it."""
+        """Return a mask of the padding; GenAI replaces it, so it need not be causal."""
         mask = ops.convert(self._parameter("attention_mask", [-1, -1], np.int64), "f32")
         bias = ops.multiply(
             ops.subtract(mask, ops.constant(np.float32(1))), ops.constant(np.float32(MASKED))

@@ -1,4 +1,4 @@
-"""A checkpoint of Llama-3.2-1B's shape with random weights, for speed alone."""
+"""Writes a checkpoint of Llama-3.2-1B's shape with random weights, to measure speed."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "head_dim": 32,
     },
 }
-NUM_VALUES = 256  # that weights have: a byte each is drawn, as a billion normal draws take minutes
+NUM_VALUES = 256  # of real weights: one random byte each, as a billion normal samples take minutes
 
 
 def make_checkpoint(directory: Path, shape: str) -> None:
-    """Write config.json and model.safetensors in bf16 to *directory*, unless they are there."""
+    """Write config.json and model.safetensors in bf16 to *directory*, unless they exist."""
     if (directory / "model.safetensors").exists():
         return
     directory.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def make_checkpoint(directory: Path, shape: str) -> None:
         for spec in tensors:
             size = math.prod(spec.shape)
             is_norm = spec.role is TensorRole.VECTOR
-            # No two matrices are equal: OpenVINO would keep equal ones once, and read less.
+            # No two matrices are equal: OpenVINO would store equal ones once, and read less memory.
             values = (
                 np.full(size, one)
                 if is_norm

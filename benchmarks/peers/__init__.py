@@ -1,0 +1,1 @@
+"""Compares stillhouse with other servers on the same weights."""

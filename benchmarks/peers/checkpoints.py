@@ -1,4 +1,4 @@
-"""One model of random weights in the three forms that its engines read."""
+"""Writes one model of random weights in the three formats that the engines read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.checkpoints.chat_tokenizer import add_words
+from benchmarks.checkpoints.chat_tokenizer import add_tokenizer
 from benchmarks.checkpoints.openvino_ir import save_ir
 from benchmarks.checkpoints.random_weights import make_checkpoint
 from stillhouse.engines.openvino.graph.architecture import read_architecture
@@ -21,13 +21,13 @@ HERE = Path(__file__).parent
 @dataclass(frozen=True, slots=True)
 class Forms:
     """
-    The same weights thrice.
+    The paths of the same weights in three formats.
 
     Args:
         checkpoint: safetensors in bf16 with a tokenizer, which stillhouse packs to int8.
-        cache: Where they are packed.
+        cache: The folder of the packed weights.
         gguf: Q8_0, for llama-server.
-        ir: OpenVINO's own form of stillhouse's packed weights, for openvino-genai.
+        ir: OpenVINO's own format of stillhouse's packed weights, for openvino-genai.
 
     """
 
@@ -39,7 +39,7 @@ class Forms:
 
 
 def forms(place: Path) -> Forms:
-    """Return where the forms of the checkpoint in *place* are, or will be."""
+    """Return the paths of the formats, whether or not the files exist."""
     config = json.loads((place / "config.json").read_text())
     return Forms(
         place, place / "cache", place / "q8_0.gguf", place / "ir-int8", config["vocab_size"]
@@ -47,22 +47,22 @@ def forms(place: Path) -> Forms:
 
 
 def make_safetensors(place: Path, shape: str) -> Forms:
-    """Write the checkpoint to *place*, unless it is there."""
+    """Write the checkpoint to *place*, unless it exists."""
     make_checkpoint(place, shape)
     if not (place / "tokenizer.json").exists():
-        add_words(place)
+        add_tokenizer(place)
     return forms(place)
 
 
 def make_gguf(found: Forms, python: Path) -> None:
-    """Write the GGUF file with *python*, which has llama-server's environment."""
+    """Write the GGUF file with the interpreter of llama-server's environment."""
     if not found.gguf.exists():
         command = [python, HERE / "gguf_file.py", found.checkpoint, found.gguf]
         subprocess.run(command, check=True)
 
 
 def make_ir(found: Forms, *, num_threads: int) -> None:
-    """Write OpenVINO's form, in a process of its own, whose memory is then given back."""
+    """Write OpenVINO's format in a child process, which returns its memory afterwards."""
     if not (found.ir / "openvino_model.xml").exists():
         command = [sys.executable, "-m", __spec__.name, str(found.checkpoint), str(num_threads)]
         subprocess.run(command, check=True)

@@ -1,4 +1,4 @@
-"""The engines and services that are compared, each in processes of its own."""
+"""Runs the engines and services that are compared, each in processes of its own."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ HERE = Path(__file__).parent
 MODEL = "benchmark/random"
 KV_CACHE_MIB = 1024
 KV_TOKENS = 32 * 1024
-SLOT_TOKENS = 1280  # a slot of llama-server: the longest prompt, and what follows
+SLOT_TOKENS = 1280  # of a llama-server slot: the longest prompt and its answer
 NUM_SLOTS = 16
-TOP_P_ALONE = ["temperature", "top_p"]  # as stillhouse draws; nothing is cut before
+TOP_P_ALONE = ["temperature", "top_p"]  # as stillhouse samples; nothing is cut before
 
 STILLHOUSE_CONFIG = """\
 [engine]
@@ -41,12 +41,12 @@ usd_per_million_tokens = {{ input = "0.20", output = "0.60" }}
 
 
 class EndedEarlyError(Exception):
-    """A stream drew the end token before it had all its tokens."""
+    """A stream sampled the end token before it had all its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Streams that are asked for at once."""
+    """Streams that start at once."""
 
     prompts: list[list[int]]
     new_tokens: int
@@ -55,7 +55,7 @@ class Batch:
 
 
 class Contender(Protocol):
-    """What is measured."""
+    """An engine or service under measurement."""
 
     name: str
     version: str
@@ -65,17 +65,17 @@ class Contender(Protocol):
 
     async def run(self, batch: Batch) -> list[Stream]:
         """
-        Ask for all streams of *batch* at once and wait for all.
+        Start all streams of *batch* at once and wait for all.
 
         Raises:
-            EndedEarlyError: An answer is shorter than was asked for.
+            EndedEarlyError: An answer is shorter than requested.
 
         """
         ...
 
 
 class SteppedContender:
-    """An engine without a service, in a process that is driven through its pipes."""
+    """An engine without a service, in a child process that is driven through its pipes."""
 
     def __init__(
         self, name: str, version: str, command: str, process: asyncio.subprocess.Process
@@ -85,7 +85,7 @@ class SteppedContender:
         self._process = process
 
     async def run(self, batch: Batch) -> list[Stream]:
-        """Ask for all streams of *batch* at once and wait for all."""
+        """Start all streams of *batch* at once and wait for all."""
         assert self._process.stdin is not None
         line = {
             "prompts": batch.prompts,
@@ -101,7 +101,7 @@ class SteppedContender:
 
 
 class HttpContender(ABC):
-    """A service that streams its answers; its subclasses know its dialect."""
+    """A service that streams its answers; its subclasses know the API."""
 
     path: str
 
@@ -116,10 +116,10 @@ class HttpContender(ABC):
 
     @abstractmethod
     def stream(self, reply: Reply) -> Stream:
-        """Return when the tokens of *reply* came."""
+        """Return the token times of *reply*."""
 
     async def run(self, batch: Batch) -> list[Stream]:
-        """Ask for all streams of *batch* at once and wait for all."""
+        """Start all streams of *batch* at once and wait for all."""
         connections = [await Connection.open(self.port) for _ in batch.prompts]
         bodies = [json.dumps(self.body(prompt, batch)).encode() for prompt in batch.prompts]
         replies = await asyncio.gather(
@@ -137,7 +137,7 @@ class HttpContender(ABC):
 
 
 class StillhouseService(HttpContender):
-    """The whole of it: ``stillhouse serve`` with keys, holds, a ledger and metrics."""
+    """The whole service: ``stillhouse serve`` with keys, holds, a ledger and metrics."""
 
     path = "/v1/openai/completions"
 
@@ -153,7 +153,7 @@ class StillhouseService(HttpContender):
         }
 
     def stream(self, reply: Reply) -> Stream:
-        """Return when the tokens that were charged came."""
+        """Return the times of the tokens that were charged."""
         events = reply.events()
         times = [time_s - reply.sent_s for time_s, event in events if event["choices"][0]["text"]]
         return spread(events[-1][1]["usage"]["completion_tokens"], times)
@@ -179,7 +179,7 @@ class LlamaServer(HttpContender):
         }
 
     def stream(self, reply: Reply) -> Stream:
-        """Return when the tokens that it counted came."""
+        """Return the times of the tokens that the server counted."""
         events = reply.events()
         times = [time_s - reply.sent_s for time_s, event in events if event["tokens"]]
         return spread(events[-1][1]["tokens_predicted"], times, events[0][1]["tokens"])
@@ -189,15 +189,15 @@ def spread(num_tokens: int, times: list[float], tokens: Sequence[int] = ()) -> S
     """
     Return a stream of *num_tokens*, whose texts came at *times*.
 
-    A byte that is no character yet is held back by every server, so that few texts stand for two
-    tokens: the tokens are spread evenly over them.
+    Every server holds back a byte that is not yet a character, so that a few texts stand for two
+    tokens: the tokens are spread evenly over the texts.
     """
     return Stream(tuple((time_s, num_tokens / len(times)) for time_s in times), tuple(tokens[:1]))
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all contenders share."""
+    """The settings that all contenders share."""
 
     forms: Forms
     num_threads: int
@@ -216,7 +216,7 @@ async def read_line(process: asyncio.subprocess.Process) -> Any:
 
 @asynccontextmanager
 async def stillhouse_service(setting: Setting) -> AsyncIterator[StillhouseService]:
-    """Start ``stillhouse serve`` with a home of its own, where the weights are packed already."""
+    """Start ``stillhouse serve`` with a home of its own that has the packed weights."""
     config = STILLHOUSE_CONFIG.format(
         threads=setting.num_threads,
         kv_cache_mib=KV_CACHE_MIB,
@@ -243,7 +243,7 @@ async def serving_stillhouse(
     environment = {"STILLHOUSE_HOME": str(home), "NO_COLOR": "1"}
     async with running(command, log=log, environment=environment) as process:
         await until_connected(process, port, log)
-        while '"messages"' not in log.read_text():  # the end of the banner: engines are ready
+        while '"messages"' not in log.read_text():  # the last line of the banner: engines are ready
             if process.returncode is not None:
                 raise SystemExit(tail(log))
             await asyncio.sleep(0.1)
@@ -294,7 +294,7 @@ async def stepped(
 async def llama_server(
     setting: Setting, options: tuple[str, ...] = ()
 ) -> AsyncIterator[LlamaServer]:
-    """Start llama.cpp's server; nothing that tune_llama_server.py tries beat its defaults."""
+    """Start llama.cpp's server; no setting of tune_llama_server.py beat its defaults."""
     python = python_of("llama-server", setting.environments)
     port, log = free_port(), setting.folder / "llama-server.log"
     command = [str(python), str(HERE / "llama_server.py"), "--model", str(setting.forms.gguf)]

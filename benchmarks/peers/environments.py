@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made from its pinned requirements when it is first asked."""
+"""Creates a virtual environment for each peer from its pinned requirements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 
 def python_of(peer: str, directory: Path) -> Path:
-    """Return the interpreter of *peer*'s environment, which is made anew where pins changed."""
+    """Return the interpreter of *peer*'s environment, which is created anew if pins changed."""
     requirements = requirements_of(peer)
     place = directory / peer
     stamp = place / "requirements.txt"
@@ -26,7 +26,7 @@ def python_of(peer: str, directory: Path) -> Path:
 
 
 def version_of(peer: str, package: str) -> str:
-    """Return which version of *package* is pinned for *peer*."""
+    """Return the version of *package* that is pinned for *peer*."""
     for line in requirements_of(peer).read_text().splitlines():
         name, _, version = line.partition("==")
         if name == package:

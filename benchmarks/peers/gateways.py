@@ -1,15 +1,14 @@
 """
-What a gateway adds: stillhouse beside LiteLLM's proxy, with nothing behind them that takes time.
+Compares gateways: stillhouse and LiteLLM's proxy, in front of backends that take no time.
 
-Behind stillhouse is its fake engine, which makes a token whenever it is asked, in a process of its
-own; behind LiteLLM is an upstream that has its answer ready (null_upstream.py), asked directly as
-well for the difference. The gateway has one core, and whatever stands behind it shares another with
-the client. stillhouse checks a key in its database, holds and settles each request durably in its
-ledger, and counts metrics; LiteLLM has one worker, its documented settings for speed, one master
-key, and neither database nor budgets nor a ledger.
+stillhouse's backend is its fake engine, in a process of its own; LiteLLM's is an upstream with a
+fixed answer (null_upstream.py), which is also measured directly. The gateway has one core, and its
+backend shares another with the client. stillhouse checks a key in its database, holds and settles
+each request durably in its ledger, and counts metrics; LiteLLM has one worker, its documented
+settings for speed, one master key, and neither database nor budgets nor a ledger.
 
-llama-server is no gateway, but serves HTTP too: of its answers, on a tiny model, only what is not
-in the times that it tells of its engine counts.
+llama-server is not a gateway, but serves HTTP, too: on a tiny model, the time that it reports for
+its engine is subtracted from each answer.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ FAKE_CONFIG = f"""\
 [engine]
 kind = "fake"
 """
-# What LiteLLM's own pages on production and benchmarks set for speed. Of its providers for such an
-# upstream, hosted_vllm was the fastest that streams, and Granian was faster than uvicorn.
+# The settings that LiteLLM's pages on production and benchmarks recommend. Of its providers for
+# such an upstream, hosted_vllm was the fastest that streams, and Granian was faster than uvicorn.
 LITELLM_CONFIG = """\
 model_list:
   - model_name: {model}
@@ -75,7 +74,7 @@ LITELLM_ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Clients that ask one question after the other, each on a connection that stays open."""
+    """A closed loop of clients, each on a keep-alive connection."""
 
     name: str
     num_clients: int
@@ -93,10 +92,10 @@ LOADS = (
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """
-    Who is asked.
+    A gateway under test.
 
     Args:
-        tells_own_time: Its answers say how long its engine took, which is then left out.
+        tells_own_time: Its answers report the engine's time, which is subtracted.
 
     """
 
@@ -121,7 +120,7 @@ class Gateway:
 async def measure_gateways(
     setting: Setting, results: Results, *, num_rounds: int, seconds: float
 ) -> None:
-    """Measure every load on every gateway in every round, the order turning."""
+    """Measure every load on every gateway in every round, in rotating order."""
     async with AsyncExitStack() as stack:
         gateways = [
             await stack.enter_async_context(llama_server_alone(setting, results)),
@@ -142,7 +141,7 @@ async def measure_gateways(
 
 
 async def ask(gateway: Gateway, load: Load, seconds: float) -> Measured:
-    """Ask for so many *seconds*; return how long answers took, and how many (or tokens) came."""
+    """Send requests for *seconds*; return the durations, and the number of answers (or tokens)."""
     connections = [await Connection.open(gateway.port) for _ in range(load.num_clients)]
     start_s = time.perf_counter()
     asked = [one_client(connection, gateway, load, start_s + seconds) for connection in connections]
@@ -161,7 +160,7 @@ async def ask(gateway: Gateway, load: Load, seconds: float) -> Measured:
 async def one_client(
     connection: Connection, gateway: Gateway, load: Load, end_s: float
 ) -> list[float]:
-    """Ask until *end_s*; return how long each answer took, without what its engine says it took."""
+    """Send requests until *end_s*; return their durations, without the engine's reported time."""
     body, durations_s = gateway.body(load), []
     while time.perf_counter() < end_s:
         reply = await connection.post(gateway.path, body, key=gateway.key)
@@ -188,7 +187,7 @@ async def stillhouse_on_fake_engine(setting: Setting, results: Results) -> Async
 async def litellm_and_upstream(
     setting: Setting, results: Results
 ) -> AsyncIterator[tuple[Gateway, Gateway]]:
-    """Start LiteLLM's proxy and what it asks, which can be asked directly too."""
+    """Start LiteLLM's proxy and its upstream, which can be called directly, too."""
     upstream_port, port, log = free_port(), free_port(), setting.folder / "litellm.log"
     upstream_command = [sys.executable, str(HERE / "null_upstream.py"), str(upstream_port)]
     config = setting.folder / "litellm.yaml"
@@ -223,7 +222,7 @@ async def litellm_and_upstream(
 
 @asynccontextmanager
 async def llama_server_alone(setting: Setting, results: Results) -> AsyncIterator[Gateway]:
-    """Start llama-server on a model whose steps take little."""
+    """Start llama-server on a tiny model."""
     async with llama_server(setting) as server:
         name = LLAMA_TINY
         results.describe(name, server.version, server.command)

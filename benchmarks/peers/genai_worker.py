@@ -1,7 +1,7 @@
 """
-openvino-genai's ContinuousBatchingPipeline: ``genai_worker.py IR THREADS KV_TOKENS``.
+Runs openvino-genai's ContinuousBatchingPipeline in an environment without stillhouse.
 
-Runs in an environment that knows nothing of stillhouse.
+    python -m benchmarks.peers.genai_worker IR THREADS KV_TOKENS
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class GenAI:
         self._answers: dict[int, Any] = {}
 
     def add(self, prompt: list[int], max_tokens: int, temperature: float, top_p: float) -> int:
-        """Take a request and return what its tokens come under."""
+        """Add a request and return its id."""
         config = openvino_genai.GenerationConfig()
         config.max_new_tokens = max_tokens
         config.ignore_eos = True

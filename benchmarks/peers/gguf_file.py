@@ -1,10 +1,10 @@
 """
-A Llama checkpoint as GGUF Q8_0, for llama-server: ``gguf_file.py CHECKPOINT OUTPUT``.
+Converts a Llama checkpoint to GGUF Q8_0, for llama-server: ``gguf_file.py CHECKPOINT OUTPUT``.
 
-Runs in llama-server's own environment, which knows nothing of stillhouse. It does what
-llama.cpp's convert_hf_to_gguf.py does to such a model: rows of queries and keys change places, as
-llama.cpp turns neighbours where Hugging Face turns halves; the stretched waves of Llama 3 become a
-tensor of factors; every matrix becomes Q8_0, vectors stay float32.
+It runs in llama-server's own environment, without stillhouse, and does what llama.cpp's
+convert_hf_to_gguf.py does to such a model: rows of queries and keys are permuted, as llama.cpp
+rotates neighbours where Hugging Face rotates halves; Llama 3's frequency scaling becomes a tensor
+of factors; every matrix becomes Q8_0, and vectors stay float32.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROWS_AT_ONCE = 8192  # of the largest matrix, whose float32 form would take a gi
 
 
 def main() -> None:
-    """Write the file under another name, which it loses when it is whole."""
+    """Write the file under a temporary name, and rename it when it is complete."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("output", type=Path)
@@ -47,7 +47,7 @@ def main() -> None:
     part = arguments.output.with_suffix(".part")
     writer = gguf.GGUFWriter(part, "llama")
     add_shape(writer, config)
-    add_words(writer, arguments.checkpoint)
+    add_vocabulary(writer, arguments.checkpoint)
     add_weights(writer, config, arguments.checkpoint / "model.safetensors")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def add_shape(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
-    """Tell what the graph is built from."""
+    """Write the model's shape into the metadata."""
     writer.add_name("random weights")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_context_length(config["max_position_embeddings"])
@@ -74,8 +74,8 @@ def add_shape(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_vocab_size(config["vocab_size"])
 
 
-def add_words(writer: gguf.GGUFWriter, checkpoint: Path) -> None:
-    """Tell the same vocabulary as tokenizer.json does, which merges nothing."""
+def add_vocabulary(writer: gguf.GGUFWriter, checkpoint: Path) -> None:
+    """Write the vocabulary of tokenizer.json, which has no merges."""
     tokenizer = json.loads((checkpoint / "tokenizer.json").read_text())
     special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
     vocab = tokenizer["model"]["vocab"] | special
@@ -85,7 +85,7 @@ def add_words(writer: gguf.GGUFWriter, checkpoint: Path) -> None:
     writer.add_tokenizer_pre("default")
     writer.add_token_list(words)
     writer.add_token_types(kinds)
-    writer.add_token_merges(["w 1"])  # llama.cpp refuses a list without any
+    writer.add_token_merges(["w 1"])  # llama.cpp refuses an empty list
     names = json.loads((checkpoint / "tokenizer_config.json").read_text())
     writer.add_bos_token_id(special[names["bos_token"]])
     writer.add_eos_token_id(special[names["eos_token"]])
@@ -125,7 +125,7 @@ def read_bf16(source: Path) -> dict[str, NDArray[np.uint16]]:
         if entry["dtype"] != "BF16":
             raise SystemExit(f"{name} is {entry['dtype']}; it must be BF16.")
         first, last = (begin + offset for offset in entry["data_offsets"])
-        # A copy, as two bytes of the map need not begin at an even address.
+        # A copy, as the map's values need not be aligned to two bytes.
         bits = np.frombuffer(content[first:last].tobytes(), np.uint16)
         tensors[name] = bits.reshape(entry["shape"])
     return tensors
@@ -137,13 +137,13 @@ def as_float(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def neighbours_for_halves(rows: NDArray[np.uint16], *, head_dim: int) -> NDArray[np.uint16]:
-    """Put the two rows that are turned together beside each other, in every head."""
+    """Move the two rows that are rotated together next to each other, in every head."""
     halves = rows.reshape(-1, 2, head_dim // 2, rows.shape[1])
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
 
 
 def rope_factors(config: dict[str, Any]) -> NDArray[np.float32] | None:
-    """Return by how much each wave is slowed down, as Llama 3 does it; None leaves all alone."""
+    """Return Llama 3's factor of each rotary frequency; None without scaling."""
     scaling = config.get("rope_scaling")
     if scaling is None:
         return None

@@ -1,4 +1,4 @@
-"""As cheap an HTTP/1.1 client as there can be: what it takes is missing in what it measures."""
+"""A minimal HTTP/1.1 client, whose own cost hardly affects what it measures."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ READ_BYTES = 1 << 16
 
 
 class HttpError(Exception):
-    """No answer, or one with a status other than 200."""
+    """There is no response, or its status is not 200."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """
-    What came back.
+    A response.
 
     Args:
         sent_s: When the request was sent, by `time.perf_counter`.
-        pieces: When each piece was read, by the same clock, and the piece.
+        pieces: Each piece of the body, with the time it was read.
 
     """
 
@@ -36,16 +36,16 @@ class Reply:
 
     @property
     def duration_s(self) -> float:
-        """From the sending to the end."""
+        """The time from sending to the end."""
         return self.pieces[-1][0] - self.sent_s
 
     @property
     def body(self) -> bytes:
-        """Everything that came, chunk sizes included where it came in chunks."""
+        """The body as received, with the chunk sizes of a chunked one."""
         return b"".join(piece for _, piece in self.pieces)
 
     def events(self) -> list[tuple[float, dict[str, Any]]]:
-        """Return the server-sent events and when each was there as a whole; not ``[DONE]``."""
+        """Return the server-sent events and the time each was complete, without ``[DONE]``."""
         ends, end = [], 0
         for time_s, piece in self.pieces:
             end += len(piece)
@@ -59,7 +59,7 @@ class Reply:
 
 
 class Connection:
-    """A connection to this machine that is kept open from one request to the next."""
+    """A keep-alive connection to this machine."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -75,10 +75,10 @@ class Connection:
 
     async def post(self, path: str, body: bytes, *, key: str = "") -> Reply:
         """
-        Send *body* and read the whole answer; connect anew, off the clock, where it says so.
+        Send *body* and read the whole response; reconnect, unmeasured, if it closes the connection.
 
         Raises:
-            HttpError: The status is not 200, or there is none.
+            HttpError: The status is not 200, or there is no response.
 
         """
         sent_s = time.perf_counter()
@@ -102,7 +102,7 @@ class Connection:
         return reply
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.close()
         await self._writer.wait_closed()
 

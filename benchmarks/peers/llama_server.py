@@ -1,10 +1,10 @@
 """
-llama.cpp's own server, as the wheel on PyPI has it: ``llama_server.py --model F --port P …``.
+Runs llama.cpp's server from its wheel on PyPI: ``llama_server.py --model F --port P …``.
 
-xllamacpp holds llama-server as a library without its command line, so that this stands in for it;
-the options are llama-server's own, beside what it would be told by ``--no-webui --cache-ram 0
+xllamacpp contains llama-server as a library without its command line, which this script provides;
+the options are llama-server's own, in addition to ``--no-webui --cache-ram 0
 --no-cache-idle-slots --ctx-checkpoints 0 --fit off``. The wheel is built for any processor with
-AVX2. Runs in an environment that knows nothing of stillhouse, until it is told to end.
+AVX2. The script runs in an environment without stillhouse, until SIGTERM.
 """
 
 from __future__ import annotations

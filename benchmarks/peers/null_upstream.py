@@ -1,4 +1,4 @@
-"""An OpenAI-compatible upstream that has its answer ready: ``null_upstream.py PORT``."""
+"""Serves a fixed answer as an OpenAI-compatible upstream: ``null_upstream.py PORT``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ HEAD: dict[str, Any] = {"id": "chatcmpl-0", "created": 1, "model": "null"}
 
 
 class NullUpstream(asyncio.Protocol):
-    """Answers every request with a word, or with as many chunks as it may have tokens."""
+    """Answers every request with a word, or with as many chunks as its max_tokens."""
 
     def __init__(self) -> None:
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not derived from it
+        """Start with an empty buffer."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is another class
 
     def data_received(self, data: bytes) -> None:
-        """Answer as soon as a request is whole."""
+        """Answer each complete request."""
         self._received += data
         head, separator, rest = self._received.partition(b"\r\n\r\n")
         length = LENGTH.search(head)
@@ -50,7 +50,7 @@ class NullUpstream(asyncio.Protocol):
 
 
 def whole() -> bytes:
-    """Return the answer that comes at once."""
+    """Return the answer that is not streamed."""
     message = {"role": "assistant", "content": "word"}
     choice = {"index": 0, "message": message, "finish_reason": "length"}
     answer = {**HEAD, "object": "chat.completion", "choices": [choice], "usage": USAGE}
@@ -60,14 +60,14 @@ def whole() -> bytes:
 
 
 def chunk(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
-    """Return one event in a chunk of its own."""
+    """Return one event as an HTTP chunk."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     event = json.dumps({**HEAD, "object": "chat.completion.chunk", "choices": [choice]})
     return sized(f"data: {event}\n\n")
 
 
 def sized(text: str) -> bytes:
-    """Return *text* as HTTP's chunked encoding has it."""
+    """Return *text* in HTTP's chunked encoding."""
     return f"{len(text):x}\r\n{text}\r\n".encode()
 
 

@@ -1,4 +1,4 @@
-"""Draws what run.py measured as an SVG: ``plot.py OUTPUT [--results JSON]``."""
+"""Plots the results of run.py as an SVG: ``python -m benchmarks.peers.plot OUTPUT``."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SIZE_INCHES = (9.0, 3.0)
 
 
 def main() -> None:
-    """Draw decoding, greedy and sampled, over the number of streams, and the prompt's speed."""
+    """Plot decoding, greedy and sampled, over the number of streams, and the prompt's speed."""
     arguments = parse_arguments()
     results = Results.load(arguments.results)
     mpl.rcParams.update(
         {
-            "svg.fonttype": "none",  # text stays text
+            "svg.fonttype": "none",  # text is kept as text
             "svg.hashsalt": "stillhouse",  # the same figures give the same file
             "font.family": "sans-serif",
             "font.size": 9,
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def draw_decoding(axes: Axes, results: Results, kind: str) -> None:
-    """Draw medians as lines, and from the least to the most as bars."""
+    """Plot medians as lines, and minimum to maximum as bars."""
     for name in ENGINES:
         points = [(n, rates_of(results, f"{kind} {n}", name)) for n in STREAMS]
         known = [(n, rates) for n, rates in points if rates]
@@ -80,7 +80,7 @@ def draw_decoding(axes: Axes, results: Results, kind: str) -> None:
 
 
 def draw_prefill(axes: Axes, results: Results) -> None:
-    """Draw the speed of a prompt as bars."""
+    """Plot the speed of a prompt as bars."""
     measured = {name: rates_of(results, PREFILL_CASE, name) for name in ENGINES}
     names = [name for name in reversed(ENGINES) if measured[name]]
     middle = [statistics.median(measured[name]) for name in names]

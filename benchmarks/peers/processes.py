@@ -1,4 +1,4 @@
-"""Child processes: started until they say that they are ready, watched, and ended."""
+"""Starts, watches and ends child processes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ STOP_TIMEOUT_S = 30
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def shown(command: Sequence[str]) -> str:
-    """Return *command* as one would type it in this folder."""
+    """Return *command* as a shell line, relative to this folder."""
     here = f"{Path(__file__).parent}{os.sep}"
-    words = ["python", *command[1:]] if command[0] == sys.executable else list(command)
-    return shlex.join(word.removeprefix(here) for word in words)
+    parts = ["python", *command[1:]] if command[0] == sys.executable else list(command)
+    return shlex.join(part.removeprefix(here) for part in parts)
 
 
 @asynccontextmanager
@@ -39,7 +39,7 @@ async def running(
     environment: Mapping[str, str] | None = None,
     answers: bool = True,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start *command*, its errors in *log*, and its output too unless it *answers* by it."""
+    """Start *command* with its errors in *log*, and its output, too, unless it *answers* there."""
     with log.open("w") as errors:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -62,7 +62,7 @@ async def running(
 
 
 async def until_connected(process: asyncio.subprocess.Process, port: int, log: Path) -> None:
-    """Wait until somebody listens on *port*."""
+    """Wait until a server listens on *port*."""
     async with asyncio.timeout(START_TIMEOUT_S):
         while True:
             if process.returncode is not None:
@@ -77,22 +77,22 @@ async def until_connected(process: asyncio.subprocess.Process, port: int, log: P
 
 
 def tail(log: Path) -> str:
-    """Return the end of *log*, where it says what went wrong."""
+    """Return the end of *log*."""
     return log.read_text()[-4000:]
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return how long *pid* and all its children have computed."""
+    """Return the processor time of *pid* and all its children."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it has ended meanwhile
+    except OSError:  # it has exited
         return 0.0
     seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return seconds + sum(map(cpu_seconds, children_of(pid)))
 
 
 def pin(pid: int, core: int, *, children_core: int | None = None) -> None:
-    """Let all threads of *pid* run on *core* alone, and its children, if told, on another."""
+    """Pin all threads of *pid* to *core*, and its children to *children_core* if given."""
     if os.cpu_count() == 1:
         return
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -103,6 +103,6 @@ def pin(pid: int, core: int, *, children_core: int | None = None) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the processes that *pid* has started."""
+    """Return the children of *pid*."""
     found = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for file in found for child in file.read_text().split()]

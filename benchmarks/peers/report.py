@@ -1,4 +1,4 @@
-"""The figures as Markdown, also of a run that was cut off: ``report.py JSON``."""
+"""Prints results as Markdown, also of an interrupted run: ``report.py JSON``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PREFILL = "prefill"
 
 
 def print_report(results: Results) -> None:
-    """Print all that was measured."""
+    """Print every table."""
     print_conditions(results)
     engine_cases = [case for case, by_name in results.cases.items() if set(by_name) & set(ENGINES)]
     decode_cases = [case for case in engine_cases if not case.startswith(PREFILL)]
@@ -40,7 +40,7 @@ def print_report(results: Results) -> None:
 
 
 def print_conditions(results: Results) -> None:
-    """Print what was started how, and where."""
+    """Print the machine, and each contender's version, command and settings."""
     print(f"- rounds: {results.num_rounds}")
     for name, value in results.conditions.items():
         print(f"- {name}: {value}")
@@ -56,7 +56,7 @@ def print_conditions(results: Results) -> None:
 
 
 def print_rates(results: Results, cases: list[str]) -> None:
-    """Print decoding, or the prompt's tokens, per second."""
+    """Print tokens per second, of decoding or of the prompt."""
     names = [name for name in ENGINES if any(results.cases[case].get(name) for case in cases)]
     pairs = [pair for pair in RATIOS if set(pair) <= set(names)]
     print_row(["", *names, *(f"{ours} / {theirs}" for ours, theirs in pairs)])
@@ -76,7 +76,7 @@ def rates_of(results: Results, case: str, name: str) -> list[float]:
 
 
 def print_first_tokens(results: Results, cases: list[str]) -> None:
-    """Print how long the first token took."""
+    """Print the times to first token."""
     names = [name for name in ENGINES if any(results.cases[case].get(name) for case in cases)]
     print_row(["", *names])
     print_row(["---", *["---:"] * len(names)])
@@ -86,7 +86,7 @@ def print_first_tokens(results: Results, cases: list[str]) -> None:
 
 
 def print_gateways(results: Results) -> None:
-    """Print what each load takes; what stands behind takes next to nothing."""
+    """Print the latency and rate of each load on each gateway."""
     print_row(["", "gateway", "p50 ms", "p99 ms", "requests or tokens / s"])
     print_row(["---", "---", "---:", "---:", "---:"])
     for case, by_name in results.cases.items():
@@ -99,7 +99,7 @@ def print_gateways(results: Results) -> None:
 
 
 def spread(values: Sequence[float], form: str = ".1f") -> str:
-    """Return the median, and the least and the most where there are several."""
+    """Return the median, with minimum and maximum if there are several values."""
     if not values:
         return ""
     middle = f"{statistics.median(values):{form}}"
@@ -109,7 +109,7 @@ def spread(values: Sequence[float], form: str = ".1f") -> str:
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Return the median of each round's ratio, nothing where one of them was not measured."""
+    """Return the median of each round's ratio, or nothing if one of them was not measured."""
     if not ours or len(ours) != len(theirs):
         return ""
     return f"{statistics.median(a / b for a, b in zip(ours, theirs, strict=True)):.2f}"

@@ -1,4 +1,4 @@
-"""What was measured, kept on disk from the first figure on."""
+"""Stores results on disk, from the first figure on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Measured = dict[str, float]
 @dataclass
 class Results:
     """
-    What was measured.
+    The results of a run.
 
     Args:
         cases: Case -> contender -> figures of each round, in order.
         contenders: Name -> version, command and configuration.
-        agreement: Contender -> how many first greedy tokens are those of stillhouse's engine.
-        waiting_cpu_s: How long the contenders that waited computed all the same.
-        measured_s: How long all measurements of engines took.
+        agreement: Contender -> number of first greedy tokens equal to those of stillhouse's engine.
+        waiting_cpu_s: Processor time of the contenders that waited.
+        measured_s: Duration of all measurements of engines.
 
     """
 
@@ -35,29 +35,29 @@ class Results:
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read what `save` wrote; nothing where there is no such file."""
+        """Read the file that `save` wrote; without a file, return empty results."""
         return cls(path, **json.loads(path.read_text())) if path.exists() else cls(path)
 
     def save(self) -> None:
-        """Write all of it, whole or not at all."""
+        """Write the file atomically."""
         content = {name: value for name, value in vars(self).items() if name != "path"}
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(content, indent=1))
         part.replace(self.path)
 
     def describe(self, name: str, version: str, command: str, config: str = "") -> None:
-        """Note which version of a contender was started how, and what its file of settings says."""
+        """Record a contender's version, command and settings."""
         self.contenders[name] = {"version": version, "command": command, "config": config}
 
     def next_round(self) -> int:
-        """Return the number of the round that begins."""
+        """Return the number of the next round."""
         self.num_rounds += 1
         return self.num_rounds - 1
 
     def add(self, case: str, contender: str, measured: Measured) -> None:
-        """Keep the figures of one measurement."""
+        """Add the figures of one measurement."""
         self.cases.setdefault(case, {}).setdefault(contender, []).append(measured)
 
     def figures(self, case: str, contender: str, name: str) -> list[float]:
-        """Return the figure *name* of every round; none where it was not measured."""
+        """Return the figure *name* of every round in which it was measured."""
         return [measured[name] for measured in self.cases.get(case, {}).get(contender, [])]

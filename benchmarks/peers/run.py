@@ -1,25 +1,25 @@
 """
-stillhouse beside its peers: the same weights, prompts and machine, in one interleaved run.
+Compares stillhouse with its peers: the same weights, prompts and machine, in one interleaved run.
 
     python -m benchmarks.peers.run --rounds 3
     python -m benchmarks.peers.plot docs/peers.svg
 
 Engines: the whole service over HTTP (`stillhouse serve`, streams) and its engine alone, beside
 llama.cpp's server (the wheel `xllamacpp` on PyPI, Q8_0) over HTTP and openvino-genai's
-ContinuousBatchingPipeline (the same int8 weights) alone. Random weights in the shape of
-Llama-3.2-1B; prompts are token ids that nothing has cached; the end token is ignored, or the
-measurement repeated where it came; sampled is temperature 0.6 and top-p 0.95, nothing else. No
-tokens are guessed: what random weights write greedily runs in circles, and to guess it would be
-no feat (speculation.py measures that on real text). One contender computes at a time, the others
-wait loaded, and the order turns with every round.
+ContinuousBatchingPipeline (the same int8 weights) alone. The weights are random, in the shape of
+Llama-3.2-1B; prompts are uncached token ids; the end token is ignored, or the measurement is
+repeated if it came; sampled means temperature 0.6 and top-p 0.95. Speculation is off: random
+weights repeat themselves when greedy, so draft tokens would always be accepted (speculation.py
+measures real text). One contender computes at a time, the others wait loaded, and the order
+rotates with every round.
 
 Gateways: see gateways.py. All of it takes about 15 minutes for three rounds on two cores, 8 GB of
 memory and 7 GB of disk; ``--shape tiny --quick`` shows in two minutes that it works.
 
-Peers are installed into environments of their own from requirements-*.txt when they are first
-asked. Every figure is written to a JSON file as soon as it is there; ``--append`` adds rounds to
-it, so that a long run may be done in pieces. Printed is Markdown: medians (least to most) over the
-rounds, and the median of each round's ratio.
+Peers are installed into environments of their own from requirements-*.txt at first use. Every
+figure is written to a JSON file at once; ``--append`` adds rounds to it, so that a long run may be
+done in pieces. The output is Markdown: medians (minimum to maximum) over the rounds, and the median
+of each round's ratio.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ GATEWAYS = "gateways"
 STREAMS = (1, 4, 8, 16)
 PREFILL_TOKENS = 1024
 PROMPT_TOKENS = 32
-FIRST_WORD = 256  # ids below it are single bytes, and two at the end are special
+FIRST_WORD = 256  # lower ids are single bytes, and the last two are special
 MAX_REPEATS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured: *num_streams* at once."""
+    """A measurement of *num_streams* at once."""
 
     name: str
     num_streams: int
@@ -83,7 +83,7 @@ class Case:
 
 
 def cases(*, new_tokens: int) -> list[Case]:
-    """Return what is measured, in order."""
+    """Return the measurements, in order."""
     listed = [Case(f"prefill {PREFILL_TOKENS}", 1, PREFILL_TOKENS, 1)]
     for name, temperature, top_p in (("greedy", 0.0, 1.0), ("sampled", 0.6, 0.95)):
         listed += [
@@ -94,7 +94,7 @@ def cases(*, new_tokens: int) -> list[Case]:
 
 
 async def main() -> None:
-    """Measure what was asked for, then print all that is known."""
+    """Run the chosen measurements, then print all results."""
     arguments = parse_arguments()
     place = arguments.directory / arguments.shape
     output = arguments.output or place / "peers.json"
@@ -122,7 +122,7 @@ async def main() -> None:
 
 
 def prepare(setting: Setting, engines: list[str]) -> None:
-    """Bring the weights into the form of each of *engines*."""
+    """Convert the weights to the format of each of *engines*."""
     if "llama-server" in engines:
         make_gguf(setting.forms, python_of("llama-server", setting.environments))
     if "openvino-genai" in engines:
@@ -130,7 +130,7 @@ def prepare(setting: Setting, engines: list[str]) -> None:
 
 
 def describe(results: Results, arguments: argparse.Namespace, num_threads: int) -> None:
-    """Note under which conditions the figures are taken; those of added rounds must be the same."""
+    """Record the conditions of the figures; added rounds must have the same."""
     conditions = {
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor(),
@@ -151,7 +151,7 @@ def describe(results: Results, arguments: argparse.Namespace, num_threads: int) 
 
 
 def processor() -> str:
-    """Return the processor's name for people."""
+    """Return the processor's name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
 
@@ -159,7 +159,7 @@ def processor() -> str:
 async def measure_engines(
     setting: Setting, engines: list[str], results: Results, arguments: argparse.Namespace
 ) -> None:
-    """Load all engines, then measure every case in every round, the order turning."""
+    """Load all engines, then measure every case in every round, in rotating order."""
     async with AsyncExitStack() as stack:
         contenders: list[Contender] = []
         for name in engines:
@@ -177,14 +177,14 @@ async def measure_engines(
 
 
 class Prompts:
-    """Prompts of random token ids, none of which comes twice."""
+    """Generates prompts of random token ids, none of which repeats."""
 
     def __init__(self, vocab_size: int) -> None:
         self._generator = np.random.default_rng()
         self._vocab_size = vocab_size
 
     def draw(self, num_prompts: int, num_tokens: int) -> list[list[int]]:
-        """Return new ones."""
+        """Return new prompts."""
         shape = (num_prompts, num_tokens)
         ids: list[list[int]] = self._generator.integers(
             FIRST_WORD, self._vocab_size - 2, shape
@@ -195,7 +195,7 @@ class Prompts:
 async def check_first_tokens(
     contenders: list[Contender], prompts: Prompts, results: Results
 ) -> None:
-    """Warm up, and count how often the likeliest first token is the one that most of them give."""
+    """Warm up, and count how often a greedy first token is the one of the majority."""
     asked = Batch(prompts.draw(16, PROMPT_TOKENS), new_tokens=4)
     answers = {contender.name: await contender.run(asked) for contender in contenders}
     told = {name: first_tokens(streams) for name, streams in answers.items()}
@@ -207,14 +207,14 @@ async def check_first_tokens(
 
 
 def first_tokens(streams: list[Stream]) -> list[int]:
-    """Return the first token of each stream, where it is told."""
+    """Return the first token of each stream that reports it."""
     return [stream.first_tokens[0] for stream in streams if stream.first_tokens]
 
 
 async def measure_case(
     case: Case, order: list[Contender], prompts: Prompts, results: Results
 ) -> None:
-    """Measure all contenders with the same prompts, and what the idle ones computed meanwhile."""
+    """Measure all contenders with the same prompts, and the idle ones' processor time meanwhile."""
     for _ in range(MAX_REPEATS):
         asked = prompts.draw(case.num_streams, case.prompt_tokens)
         batch = Batch(asked, case.new_tokens, case.temperature, case.top_p)
@@ -239,7 +239,7 @@ async def measure_case(
 async def run_alone(
     contender: Contender, all_of_them: list[Contender], batch: Batch, results: Results
 ) -> list[Stream]:
-    """Run *batch*, and note how long the others computed meanwhile."""
+    """Run *batch*, and record the others' processor time meanwhile."""
     others = [other.pid for other in all_of_them if other is not contender]
     before_s, start_s = sum(map(cpu_seconds, others)), time.perf_counter()
     streams = await contender.run(batch)

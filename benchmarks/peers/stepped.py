@@ -1,7 +1,7 @@
 """
-Drives an engine in this process step by step: a batch as a line of JSON in, its tokens out.
+Drives an engine step by step: reads a batch as a line of JSON, and writes its tokens.
 
-Free of stillhouse, so that a peer's own environment can run it too.
+It imports nothing of stillhouse, so that a peer's own environment can run it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ NUM_FIRST_TOKENS = 1
 
 
 class SteppedEngine(Protocol):
-    """An engine that computes when it is told to."""
+    """An engine that computes one step per call."""
 
     def add(self, prompt: list[int], max_tokens: int, temperature: float, top_p: float) -> int:
-        """Take a request and return what its tokens come under."""
+        """Add a request and return its id."""
 
     def step(self) -> list[tuple[int, list[int]]]:
         """Compute one step and return the new tokens."""
@@ -30,7 +30,7 @@ class SteppedEngine(Protocol):
 
 
 class AnswerPipe:
-    """The standard output, which nobody else writes to: what libraries print goes to the errors."""
+    """The standard output, reserved for answers: libraries print to the standard error instead."""
 
     def __init__(self) -> None:
         self._file = os.fdopen(os.dup(1), "w", buffering=1)
@@ -56,7 +56,7 @@ def run_batch(
     temperature: float,
     top_p: float,
 ) -> list[dict[str, Any]]:
-    """Return, for each prompt, when how many tokens came, and the first ones."""
+    """Return, for each prompt, the times and numbers of its tokens, and the first token ids."""
     start_s = time.perf_counter()
     numbers = [engine.add(prompt, new_tokens, temperature, top_p) for prompt in prompts]
     arrivals: dict[int, list[tuple[float, int]]] = {number: [] for number in numbers}

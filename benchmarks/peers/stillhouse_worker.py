@@ -1,4 +1,8 @@
-"""The embedded engine alone: ``stillhouse_worker.py CHECKPOINT CACHE THREADS KV_CACHE_MIB``."""
+"""
+Runs the embedded engine alone.
+
+    python -m benchmarks.peers.stillhouse_worker CHECKPOINT CACHE THREADS KV_CACHE_MIB
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ class Stillhouse:
         self._num_requests = 0
 
     def add(self, prompt: list[int], max_tokens: int, temperature: float, top_p: float) -> int:
-        """Take a request and return what its tokens come under."""
+        """Add a request and return its id."""
         self._num_requests += 1
         sampling = SamplingParams(temperature=temperature, top_p=top_p)
         request = GenerateRequest(str(self._num_requests), prompt, max_tokens, sampling)

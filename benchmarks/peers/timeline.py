@@ -1,4 +1,4 @@
-"""When the tokens of a batch of streams came, and what follows from it."""
+"""Computes rates and latencies from the token times of a batch of streams."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Stream:
     """
-    One answer as its client saw it.
+    The token times of one answer.
 
     Args:
-        arrivals: Seconds since the whole batch was sent, and how many tokens came then; a text
-            that stands for several tokens may make a number broken.
-        first_tokens: The first token ids, where the contender tells them.
+        arrivals: Seconds since the whole batch was sent, and the number of tokens then; it is
+            fractional where one text stands for several tokens.
+        first_tokens: The first token ids, if the contender reports them.
 
     """
 
@@ -24,28 +24,28 @@ class Stream:
 
     @property
     def first_s(self) -> float:
-        """When the first token came."""
+        """The time of the first token."""
         return self.arrivals[0][0]
 
     @property
     def last_s(self) -> float:
-        """When the last token came."""
+        """The time of the last token."""
         return self.arrivals[-1][0]
 
     @property
     def num_tokens(self) -> float:
-        """How many tokens came."""
+        """The number of tokens."""
         return sum(number for _, number in self.arrivals)
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
     """
-    What is kept of a batch.
+    The figures of a batch.
 
     Args:
         decode: Tokens per second of all streams together, while all of them run.
-        total: New tokens per second from the sending to the last token.
+        total: New tokens per second from sending to the last token.
         first_token_s: Median over the streams.
 
     """
@@ -56,7 +56,7 @@ class Figures:
 
 
 def figures(streams: Sequence[Stream]) -> Figures:
-    """Return what is kept of a batch."""
+    """Return the figures of a batch."""
     num_tokens = sum(stream.num_tokens for stream in streams)
     return Figures(
         decode=decode_rate(streams),
@@ -70,7 +70,7 @@ def decode_rate(streams: Sequence[Stream]) -> float:
     Return tokens per second between the last stream's first token and the first stream's end.
 
     Each stream's rate is taken between two of its own tokens in that time, and the rates are
-    summed, so that no half step at an edge counts. 0 where there is nothing to count.
+    summed, so that partial steps do not count. The rate is 0 without two such tokens.
     """
     begin = max(stream.first_s for stream in streams)
     end = min(stream.last_s for stream in streams)

@@ -1,8 +1,10 @@
 """
-Tries llama-server's settings: ``tune_llama_server.py [--shape tiny]``; contenders.py has the best.
+Compares llama-server's settings; contenders.py uses the best.
 
-Tokens per second of a prompt of 512 and of decoding at 8 and 16 streams, greedy and sampled, each
-setting in a server of its own, one after the other.
+    python -m benchmarks.peers.tune_llama_server [--shape tiny]
+
+It measures tokens per second of a prompt of 512 and of decoding at 8 and 16 streams, greedy and
+sampled, with a server per setting, one after the other.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ VARIANTS: tuple[tuple[str, ...], ...] = (
 
 
 async def main() -> None:
-    """Print a Markdown table, a row as soon as it is there."""
+    """Print a Markdown table, each row as soon as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=["1b", "tiny"], default="1b")
     directory = Path(tempfile.gettempdir()) / "stillhouse-benchmark"

@@ -40,7 +40,7 @@ async def ask(server, record, **extra):
     key = LoadKey("main", (server.home / "key").read_text().strip())
     async with open_client(target) as client:
         messages = [{"role": "user", "content": "Hello!"}]
-        await client.ask(record, messages, key, Stopwatch(SystemClock()))
+        await client.complete(record, messages, key, Stopwatch(SystemClock()))
     return record
 
 

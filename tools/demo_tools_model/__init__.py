@@ -1,0 +1,1 @@
+"""Trains and evaluates the demo model stillhouse/demo-tools, which calls tools."""
