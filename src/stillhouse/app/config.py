@@ -27,6 +27,10 @@ from stillhouse.text.grammar.config import GrammarsConfig
 
 HOME_VARIABLE = "STILLHOUSE_HOME"
 CONFIG_VARIABLE = "STILLHOUSE_CONFIG"
+#: The table of a model that holds its engine settings.
+ENGINE_KEY = "engine"
+#: The gateway has one of each.
+_COMMON_TIMEOUTS = frozenset({"cancel_timeout_s", "quarantine_s"})
 _DEMO_MODELS: dict[str, dict[str, Any]] = {DEMO_MODEL: {}, DEMO_TOOLS_MODEL: {}}
 
 
@@ -69,6 +73,31 @@ class Config(Section):
     fallback_models: dict[str, str] = Field(default_factory=dict)
     public_prefixes: tuple[PublicPrefixConfig, ...] = Field(default=(), max_length=64)
 
+    def engine_of(self, model_id: str) -> EngineConfig:
+        """
+        Return ``[engine]`` with the settings of the model's own ``engine`` table laid over it.
+
+        Raises:
+            ValidationError: A key or value of the model's table is wrong.
+
+        """
+        own = self.models[model_id].get(ENGINE_KEY)
+        if own is None:
+            return self.engine
+        if not isinstance(own, dict):
+            return EngineConfig.model_validate(own)
+        return EngineConfig.model_validate(_laid_over(self.engine.model_dump(), own))
+
+
+def _laid_over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Merge two tables key by key; lists are replaced whole."""
+    merged = defaults | own
+    for key, value in own.items():
+        default = defaults.get(key)
+        if isinstance(value, dict) and isinstance(default, dict):
+            merged[key] = _laid_over(default, value)
+    return merged
+
 
 def home_directory(chosen: Path | None) -> Path:
     """Return the home folder: *chosen*, else ``stillhouse`` under the XDG data home."""
@@ -95,26 +124,43 @@ def load_config(path: Path | None) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
     try:
-        return Config.model_validate(table)
+        config = Config.model_validate(table)
     except ValidationError as error:
-        raise ConfigError(_message_of(path, error)) from error
+        raise ConfigError(_message_of(path, error, Config)) from error
+    _check_engines(path, config)
+    return config
 
 
-def _message_of(path: Path, error: ValidationError) -> str:
+def _check_engines(path: Path, config: Config) -> None:
+    for model_id, table in config.models.items():
+        prefix = f'models."{model_id}".{ENGINE_KEY}'
+        try:
+            config.engine_of(model_id)
+        except ValidationError as error:
+            raise ConfigError(_message_of(path, error, EngineConfig, prefix)) from error
+        for key in _COMMON_TIMEOUTS & table.get(ENGINE_KEY, {}).get("supervision", {}).keys():
+            raise ConfigError(
+                f"{path}: {prefix}.supervision.{key} holds for all models; right would be "
+                f"[engine.supervision] {key}"
+            )
+
+
+def _message_of(
+    path: Path, error: ValidationError, section: type[BaseModel], prefix: str = ""
+) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join([*([prefix] if prefix else []), *map(str, first["loc"])])
     if first["type"] == "extra_forbidden":
-        known = ", ".join(_keys_beside(first["loc"]))
+        known = ", ".join(_keys_beside(section, first["loc"]))
         return f"{path}: unknown key {key!r}; known here: {known}"
     wrong = first["input"]
     written = str(wrong) if isinstance(wrong, Decimal) else repr(wrong)
     return f"{path}: {key} = {written} is wrong: {first['msg']}"
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Config
+def _keys_beside(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location[:-1]:
-        if isinstance(part, int):  # a place in a list, whose tables are all of one section
+        if isinstance(part, int):  # an index of a list, whose tables are all of one section
             continue
         annotation = section.model_fields[part].annotation
         if get_origin(annotation) is tuple:

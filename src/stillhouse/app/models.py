@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from stillhouse.app.config import Config
+from stillhouse.app.config import ENGINE_KEY, Config
+from stillhouse.app.engines import Progress, make_engine
 from stillhouse.billing.ledger import Ledger
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.chat_models import load_chat_model
-from stillhouse.engines.openvino.engine import openvino_engine
-from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
-from stillhouse.engines.worker.frames import Loading
 from stillhouse.engines.worker.supervisor import WorkerEngine
 from stillhouse.errors import ConfigError
 from stillhouse.serving.registry.config import PublicPrefixConfig
 from stillhouse.serving.registry.public_prefixes import PublicPrefixes
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
-from stillhouse.settings import MIB
-from stillhouse.testing.fake_engine.engine import fake_engine
-from stillhouse.testing.fake_engine.settings import FakeSettings, Fault, FaultKind
 from stillhouse.text.chat_model import ChatModel
-
-WEIGHTS_FOLDER = "weights"
-PREFIXES_FOLDER = "prefixes"
-
-Progress = Callable[[Loading], None]
 
 
 def load_catalogue(config: Config, source: Path | None) -> Catalogue:
     """The built-in catalogue with what *config*, read from *source*, adds to it."""
+    entries = {
+        model_id: {key: value for key, value in table.items() if key != ENGINE_KEY}
+        for model_id, table in config.models.items()
+    }
     return Catalogue.load(
-        config.models, source=str(source or "configuration"), fallback_models=config.fallback_models
+        entries, source=str(source or "configuration"), fallback_models=config.fallback_models
     )
 
 
@@ -65,7 +59,13 @@ async def running_models(
     engines = {}
     async with AsyncExitStack() as stack:
         for model_id, chat in chats.items():
-            engine = _make_engine(config, home, chat, on_progress)
+            engine = make_engine(
+                config.engine_of(model_id),
+                chat,
+                home=home,
+                num_models=len(config.models),
+                on_progress=on_progress,
+            )
             engines[model_id] = await stack.enter_async_context(_running(engine))
         served = {
             model_id: ServedModel(
@@ -114,40 +114,3 @@ async def _running(engine: WorkerEngine) -> AsyncIterator[WorkerEngine]:
         yield engine
     finally:
         await engine.stop()
-
-
-def _make_engine(
-    config: Config, home: Path, chat: ChatModel, on_progress: Progress | None
-) -> WorkerEngine:
-    times = config.engine.supervision
-    if config.engine.kind == "fake":
-        return fake_engine(_fake_settings(config, home, chat), model=chat.model_id, timeouts=times)
-    settings = EngineSettings(
-        checkpoint_dir=chat.checkpoint_path,
-        cache_dir=home / WEIGHTS_FOLDER,
-        context_length=chat.context_length,
-        weights=WeightFormat(config.engine.weights),
-        precision=Precision(config.engine.precision),
-        kv_cache_bytes=config.engine.kv_cache_mib and config.engine.kv_cache_mib * MIB,
-        num_models=len(config.models),
-        prefix_disk_bytes=config.engine.prefix_disk_mib * MIB,
-        prefix_disk_dir=home / PREFIXES_FOLDER,
-        max_sequences=config.engine.max_sequences,
-        target_pause_s=config.engine.target_pause_ms / 1000,
-        max_draft_tokens=config.engine.max_draft_tokens,
-        num_threads=config.engine.threads,
-    )
-    return openvino_engine(settings, model=chat.model_id, on_progress=on_progress, timeouts=times)
-
-
-def _fake_settings(config: Config, home: Path, chat: ChatModel) -> FakeSettings:
-    fake = config.engine.fake
-    return FakeSettings(
-        checkpoint_dir=chat.checkpoint_path,
-        context_length=chat.context_length,
-        first_token_s=fake.first_token_s,
-        token_interval_s=fake.token_interval_s,
-        slots=fake.slots,
-        faults=tuple(Fault(FaultKind(f.kind), f.at_token, f.seed) for f in fake.faults),
-        witness_log=fake.witness_log and home / fake.witness_log,
-    )

@@ -28,7 +28,8 @@ from stillhouse.app.background_loops import (
     start_leases,
 )
 from stillhouse.app.config import Config
-from stillhouse.app.models import Progress, running_models
+from stillhouse.app.engines import Progress
+from stillhouse.app.models import running_models
 from stillhouse.app.services import Services, open_services
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.shared_rate_limits import SharedLimits

@@ -71,6 +71,19 @@ def test_ledger_is_a_file_unless_a_url_is_given(tmp_path):
         ("[bodies]\nprocesses = 1.5", ["bodies.processes = 1.5 is wrong"]),
         ("[queue]\nwait = 1", ["queue.wait", "flex_max_wait_s"]),
         ("= 1", ["is not TOML"]),
+        (
+            "[models.'a/b'.engine]\nwait = 1",
+            ["unknown key 'models.\"a/b\".engine.wait'", "weights"],
+        ),
+        (
+            "[models.'a/b'.engine]\nweights = 'int2'",
+            ["models.\"a/b\".engine.weights = 'int2' is wrong", "int8"],
+        ),
+        ("[models.'a/b']\nengine = 'vllm'", ['models."a/b".engine', "'vllm' is wrong"]),
+        (
+            "[models.'a/b'.engine.supervision]\nquarantine_s = 1",
+            ['models."a/b".engine.supervision.quarantine_s', "[engine.supervision]"],
+        ),
     ],
 )
 def test_wrong_files_are_told_by_file_and_key(tmp_path, text, told):
@@ -80,6 +93,28 @@ def test_wrong_files_are_told_by_file_and_key(tmp_path, text, told):
         load_config(path)
 
     assert all(word in raised.value.message for word in [str(path), *told])
+
+
+def test_a_model_has_its_own_engine_settings(tmp_path):
+    """A model's engine table is laid over [engine], key by key; other models keep [engine]."""
+    text = """
+        [engine]
+        weights = "int4"
+        threads = 2
+        [engine.supervision]
+        hang_timeout_s = 7
+        [models."a/b".engine]
+        threads = 4
+        [models."a/b".engine.supervision]
+        ping_interval_s = 1
+        [models."c/d"]
+    """
+    config = load_config(written(tmp_path, text))
+    own, other = config.engine_of("a/b"), config.engine_of("c/d")
+
+    assert ("int4", 4) == (own.weights, own.threads)
+    assert (7, 1) == (own.supervision.hang_timeout_s, own.supervision.ping_interval_s)
+    assert other == config.engine
 
 
 def test_missing_file(tmp_path):
