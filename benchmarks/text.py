@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.model_spec import ModelSpec
-from stillhouse.text.chat_model import ChatModel, Prompt
+from stillhouse.text.chat_model import ChatModel
+from stillhouse.text.prompt.encoder import Prompt
 from stillhouse.types.messages import Message, Role
 from stillhouse.types.requests import ChatRequest
 from stillhouse.types.tariff import Tariff

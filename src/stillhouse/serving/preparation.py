@@ -15,9 +15,9 @@ from stillhouse.serving.admission.grammar_charges import GrammarCharges
 from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.registry.served_model import ENGINE_PRIORITY, ServedModel
 from stillhouse.telemetry.metrics import Metrics
-from stillhouse.text.chat_model import Prompt
 from stillhouse.text.grammar.compiler import GrammarCompiler
 from stillhouse.text.parsing.output_parser import OutputParser
+from stillhouse.text.prompt.encoder import Prompt
 from stillhouse.types.constraint import Constraint
 from stillhouse.types.messages import Message
 from stillhouse.types.requests import ChatRequest, TextRequest

@@ -9,7 +9,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.model_spec import ModelSpec
-from stillhouse.text.chat_model import ChatModel, Prompt
+from stillhouse.text.chat_model import ChatModel
+from stillhouse.text.prompt.encoder import Prompt
 from stillhouse.types.messages import Message, Role, Tool, ToolCall
 from stillhouse.types.requests import ChatRequest
 from stillhouse.types.tariff import Tariff

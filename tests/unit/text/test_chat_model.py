@@ -15,8 +15,8 @@ from stillhouse.errors import (
     InvalidRequestError,
     UnsupportedFeatureError,
 )
-from stillhouse.text import chat_model
 from stillhouse.text.chat_model import ChatModel
+from stillhouse.text.prompt import limit
 from stillhouse.text.tokenizer import Tokenizer as OurTokenizer
 from stillhouse.types.constraint import Constraint
 from stillhouse.types.messages import Message, Role, Tool, ToolChoice, ToolMode
@@ -113,7 +113,8 @@ def short_model(tmp_path_factory, tokenizer):
     """A context of 200 tokens, in which a token may be as long as it likes."""
     checkpoint = write_checkpoint(tmp_path_factory.mktemp("short"), tokenizer)
     model = load(checkpoint, context_length=200)
-    model._longest_token_bytes = model._longest_raw_token = 1000
+    lengths = model._prompts._limit
+    lengths._longest_token_bytes = lengths._longest_raw_token = 1000
     return model
 
 
@@ -131,12 +132,12 @@ def test_what_fits_is_never_refused_for_its_pieces(short_model, texts):
     """A long text is looked at in pieces first: that refuses nothing that would fit."""
     messages = [user(text) for text in texts]
     model = short_model
-    with patch.object(type(model), "_check_in_pieces"):
+    with patch.object(limit.PromptLimit, "check_in_pieces"):
         try:
             expected = model.encode_prompt(chat(*messages))
         except ContextLengthError as error:
             expected = error.max_prompt_tokens
-    with patch.multiple(chat_model, _PIECE_CHARS=100, _USUAL_CHARS_PER_TOKEN=0):
+    with patch.multiple(limit, _PIECE_CHARS=100, _USUAL_CHARS_PER_TOKEN=0):
         try:
             actual = model.encode_prompt(chat(*messages))
         except ContextLengthError as error:

@@ -10,7 +10,8 @@ from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.engines.base import TokenEngine
 from stillhouse.serving.registry.public_prefixes import NO_PUBLIC_PREFIXES, PublicPrefixes
-from stillhouse.text.chat_model import ChatModel, Prompt
+from stillhouse.text.chat_model import ChatModel
+from stillhouse.text.prompt.encoder import Prompt
 from stillhouse.types.requests import GenerationRequest
 from stillhouse.types.service_tier import ServiceTier
 

@@ -9,12 +9,13 @@ from types import MappingProxyType
 from stillhouse.text.families.base import ReasoningTagIds, ReasoningTags
 from stillhouse.text.parsing.content import Content
 from stillhouse.text.parsing.delta_buffer import DeltaBuffer
+from stillhouse.text.parsing.logprob_collector import LogprobCollector
 from stillhouse.text.parsing.reasoning import Reasoning
-from stillhouse.text.parsing.text_span import TextSpan, TokenSpan
+from stillhouse.text.parsing.text_span import TextSpan
 from stillhouse.text.parsing.text_stream import TextStream
 from stillhouse.text.parsing.tool_calls.reader import ToolCallReader
 from stillhouse.types.events import FinishReason, TextDelta
-from stillhouse.types.logprobs import Logprob, StepLogprobs, TokenLogprobs
+from stillhouse.types.logprobs import StepLogprobs
 
 _NO_TOKEN = -1
 _NO_BYTES: Mapping[int, bytes] = MappingProxyType({})
@@ -76,14 +77,13 @@ class OutputParser:
         self.choice = choice
         self.reasoning_tokens = 0
         self._token_bytes = token_bytes
-        self._added_bytes = added_bytes
         self._stream = TextStream(token_bytes)
         self._buffer = DeltaBuffer()
         # Only after reasoning are newlines an artefact; a plain model's are its own.
         self._content = Content(self._buffer, trims_start=tags is not None, stop=stop, calls=calls)
         self._call_tags = calls.tags if calls else {}
         self._reads_calls = calls is not None
-        self._amid_character: list[TokenLogprobs] = []
+        self._logprobs = LogprobCollector(token_bytes, added_bytes)
         self._stop_token_ids = frozenset(stop_token_ids)
         self._tags = tags
         self._reasoning = Reasoning(
@@ -211,36 +211,16 @@ class OutputParser:
         tag = self._call_tags.get(token_id)
         if tag is not None:
             self._flush_content()
-            self._amid_character += self._token_logprobs(token_id, step)
-            self._content.push_tag(self._span(tag))
+            self._logprobs.add(token_id, step)
+            self._content.push_tag(self._logprobs.span(tag))
             return
         text = self._stream.push(token_id)
         if self._token_bytes.get(token_id):
-            self._amid_character += self._token_logprobs(token_id, step)
+            self._logprobs.add(token_id, step)
         if text:
-            self._content.push_span(self._span(text))
+            self._content.push_span(self._logprobs.span(text))
 
     def _flush_content(self) -> None:
         text = self._stream.flush()
         if text:
-            self._content.push_span(self._span(text))
-
-    def _span(self, text: str) -> TextSpan:
-        """The text that tokens up to this one have completed."""
-        if not self._amid_character:
-            return TextSpan(text)
-        # All but the last have written a part of the first character, and nothing behind it.
-        *earlier, last = self._amid_character
-        self._amid_character.clear()
-        spans = [*(TokenSpan(0, 1, token) for token in earlier), TokenSpan(0, len(text), last)]
-        return TextSpan(text, tuple(spans))
-
-    def _token_logprobs(self, token_id: int, step: StepLogprobs | None) -> list[TokenLogprobs]:
-        if step is None:
-            return []
-        sampled = self._logprob(token_id, step.logprob)
-        return [TokenLogprobs(sampled, tuple(self._logprob(*likely) for likely in step.top))]
-
-    def _logprob(self, token_id: int, logprob: float) -> Logprob:
-        text = self._token_bytes.get(token_id) or self._added_bytes.get(token_id, b"")
-        return Logprob(token_id, text, logprob)
+            self._content.push_span(self._logprobs.span(text))
