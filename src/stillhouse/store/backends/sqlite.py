@@ -142,6 +142,8 @@ def _create(path: Path, pragmas: tuple[str, ...], *, begin: str, num_connections
         URL.create("sqlite+pysqlite", database=str(path)),
         # A connection is made by one thread and used by another, never by two at once.
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        # Prepared statements pass their parameters by name, to either database's driver.
+        paramstyle="named",
         pool_size=num_connections,
         max_overflow=0,
     )
