@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from stillhouse.errors import StoreUnavailableError
-from stillhouse.store.prepared import Prepared
+from stillhouse.store.backends.prepared import Prepared
 from stillhouse.store.tables import ledger
 
 _NUM_BYTES = 8

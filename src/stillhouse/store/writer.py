@@ -17,7 +17,7 @@ from stillhouse.failpoint import failpoint
 from stillhouse.store import identity
 from stillhouse.store.backends.backend import TRANSACTION_ID, Backend
 from stillhouse.store.backends.library_error import is_deadlock, translated
-from stillhouse.store.prepared import run_sql
+from stillhouse.store.backends.prepared import run_sql
 
 #: So many transactions share one fsync at most; the first of them waits for the last.
 MAX_GROUP = 128

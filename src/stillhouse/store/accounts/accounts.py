@@ -55,12 +55,6 @@ def insert_customer(
     return AccountRow(account_id, name, created_at_ms, is_prepaid)
 
 
-def fetch_customer(connection: Connection, account_id: int) -> AccountRow | None:
-    """The customer's account of this number."""
-    row = connection.execute(_SELECT.where(account.c.id == account_id)).one_or_none()
-    return AccountRow(*row) if row else None
-
-
 def fetch_customers(connection: Connection) -> list[AccountRow]:
     """Every customer's account, oldest first."""
     return [AccountRow(*row) for row in connection.execute(_SELECT)]

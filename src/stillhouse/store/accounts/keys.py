@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
-from stillhouse.store.prepared import Prepared
+from stillhouse.store.backends.prepared import Prepared
 from stillhouse.store.tables import api_key
 
 TOTAL = "total"

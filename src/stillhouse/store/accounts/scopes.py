@@ -14,10 +14,10 @@ from sqlalchemy import (
     update,
 )
 
+from stillhouse.store.backends.prepared import Prepared
 from stillhouse.store.ledger import balances
 from stillhouse.store.ledger.balances import ALL_TIME, SCOPE, Balance, BalanceKey
 from stillhouse.store.ledger.requests import IS_HELD
-from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import request, scope
 
 

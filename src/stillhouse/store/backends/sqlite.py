@@ -19,7 +19,7 @@ from stillhouse.store.backends.backend import NUM_READERS, Backend
 from stillhouse.store.backends.checkpointer import Checkpointer
 from stillhouse.store.backends.file_lock import FileLock
 from stillhouse.store.backends.file_watch import FileWatch
-from stillhouse.store.prepared import driver_of
+from stillhouse.store.backends.prepared import driver_of
 
 #: How long to wait for another process's transaction. Shorter than the second within which a
 #: request must be refused when the ledger cannot be written.

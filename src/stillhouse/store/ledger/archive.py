@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Table, delete, func, insert, select, text, update
 
 from stillhouse.store.backends.library_error import ConflictError
+from stillhouse.store.backends.prepared import Prepared
 from stillhouse.store.ledger.balances import ACCOUNT, SCOPE
 from stillhouse.store.ledger.entries import CHARGE
 from stillhouse.store.ledger.requests import HELD, SETTLED
 from stillhouse.store.ledger.usage_days import DayKey, DaySums, day_of
-from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import (
     archive,
     archived_day,

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
 
+from stillhouse.store.backends.prepared import Prepared
 from stillhouse.store.ledger.requests import HeldRequest
-from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import balance
 
 ACCOUNT = "account"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, bindparam, insert
 
-from stillhouse.store.prepared import Prepared
+from stillhouse.store.backends.prepared import Prepared
 from stillhouse.store.tables import entry, top_up
 
 #: The house's account that every charge goes to; the first migration makes it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from stillhouse.store.prepared import Prepared
+from stillhouse.store.backends.prepared import Prepared
 
 MINUTE_NS = 60_000_000_000
 

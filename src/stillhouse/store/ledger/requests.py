@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, insert, literal_column, select, update
 
+from stillhouse.store.backends.prepared import Prepared
 from stillhouse.store.backends.timeouts import extend_timeout
-from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import request
 from stillhouse.types.usage import TokenUsage
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, select, update
 
+from stillhouse.store.backends.prepared import Prepared
 from stillhouse.store.ledger.requests import HELD, SETTLED, VOIDED, HeldRequest, Resolution
-from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import request, usage_day
 
 DAY_MS = 86_400_000

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from stillhouse.errors import ConfigError, StoreUnavailableError
+from stillhouse.store.backends.prepared import run_sql
 from stillhouse.store.database import ConflictError, Connection, Database
-from stillhouse.store.prepared import run_sql
 from tests.unit.store.account_names import insert_account, names
 
 

@@ -1,7 +1,7 @@
 """
 The ledger's first schema: accounts, keys, prices, requests, entries and balances.
 
-What each table means stands in `store/tables.py`. What is written here is history: whatever changes
+`store/tables/` describes each table. This file is history: whatever changes
 later becomes a migration of its own.
 """
 

@@ -67,7 +67,7 @@ class Prepared:
     def _compile(self, dialect: Dialect, row: Mapping[str, Any]) -> _Compiled:
         """Compile the statement with named parameters; the engines of both backends use these."""
         statement = self._statement.compile(dialect=dialect, column_keys=list(self._parameters))
-        parameters = statement.construct_params(dict(row))  # raises if one is missing
+        parameters = statement.construct_params(dict(row)) or {}  # raises if one is missing
         constants = {name: value for name, value in parameters.items() if name not in row}
         self._compiled[dialect.name] = compiled = _Compiled(str(statement), constants)
         return compiled

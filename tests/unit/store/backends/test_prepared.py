@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import bindparam, insert, select, update
 
+from stillhouse.store.backends.prepared import Prepared
 from stillhouse.store.database import ConflictError, Connection, Database
-from stillhouse.store.prepared import Prepared
 from stillhouse.store.tables import account, top_up
 from tests.unit.store.account_names import insert_account, names
 
