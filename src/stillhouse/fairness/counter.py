@@ -1,8 +1,8 @@
-"""Virtual token counters: how much everybody was served, and so who is due next."""
+"""Counts the service that each account or key has had, to serve the least served one next."""
 
 from __future__ import annotations
 
-#: Owners with nothing waiting or in flight that are remembered all the same.
+#: Owners without a request whose counters are kept.
 _MAX_RESTING = 256
 
 
@@ -11,18 +11,17 @@ class VirtualTokenCounter:
     Counts the service that each owner (an account, or a key of one) has had.
 
     An owner that begins to wait is lifted to *credit* below the least served of those that wait. So
-    nobody saves up more than that for later by staying away, and an owner that asks for less than
-    its share, of whom nothing waits most of the time, still goes before one that asks for more.
-    Memory is bounded: everything is forgotten when nobody has anything here, and a resting owner
-    as soon as a lift would do as much for it.
+    an idle owner saves up no more than that, and an owner that uses less than its share still goes
+    before one that uses more. Memory is bounded: all counters are dropped when no owner has a
+    request, and an idle owner's as soon as a lift would give it the same value.
 
     Args:
         credit: In the unit of the charges.
-        max_resting: Most owners remembered that have nothing waiting or in flight.
+        max_resting: Most counters kept of owners without a request.
 
     Attributes:
-        served: How much each owner that is remembered was served. An owner with a request is in it,
-            and may be charged by adding to it, which for each token is what there is time for.
+        served: The counter of each owner. The caller may charge an owner that has a request by
+            adding to it directly, which is the cheapest way for every token.
 
     Source:
         Virtual token counter: Fairness in Serving Large Language Models, OSDI 2024,
@@ -41,11 +40,11 @@ class VirtualTokenCounter:
         self._left_at = 0  # what that one was served, where it is forgotten itself
 
     def of(self, owner_id: int) -> int:
-        """How much the owner was served; 0 for one that is not remembered."""
+        """Return how much the owner was served; 0 if it has no counter."""
         return self.served.get(owner_id, 0)
 
     def __len__(self) -> int:
-        """How many owners are remembered."""
+        """Return how many owners have a counter."""
         return len(self.served)
 
     @property
@@ -54,7 +53,7 @@ class VirtualTokenCounter:
         return not self._num_requests
 
     def enter(self, owner_id: int) -> None:
-        """Let another request of the owner wait."""
+        """Add a waiting request of the owner."""
         self._resting.pop(owner_id, None)
         if owner_id not in self._num_waiting:
             self.served[owner_id] = max(self.of(owner_id), self._lift())
@@ -62,12 +61,12 @@ class VirtualTokenCounter:
         self._num_requests[owner_id] = self._num_requests.get(owner_id, 0) + 1
 
     def stop_waiting(self, owner_id: int) -> None:
-        """One of the owner's requests waits no more: it is dispatched, or has left."""
+        """Count one waiting request less: it was dispatched, or has left."""
         if not _decrease(self._num_waiting, owner_id):
             self._last_to_leave, self._left_at = owner_id, 0
 
     def end(self, owner_id: int) -> None:
-        """One of the owner's requests has ended."""
+        """Count one request less."""
         num_left = _decrease(self._num_requests, owner_id)
         if not self._num_requests:
             self.served.clear()
@@ -81,8 +80,8 @@ class VirtualTokenCounter:
         """
         Count service; a negative amount takes back what was not needed.
 
-        An owner without a request here is charged as well, as if it had just come. While nobody
-        has one, nothing is counted: there is nobody to be fair to.
+        An owner without a request is charged as well, as if it had just come. While no owner has
+        a request, nothing is counted.
         """
         if owner_id in self.served:
             self.served[owner_id] += amount
@@ -92,7 +91,7 @@ class VirtualTokenCounter:
             self._forget_resting()
 
     def _lift(self) -> int:
-        """What everybody is lifted to."""
+        """Return the value that an owner which begins to wait is lifted to."""
         return self._least() - self._credit
 
     def _least(self) -> int:
@@ -115,7 +114,7 @@ class VirtualTokenCounter:
 
 
 def _decrease(counts: dict[int, int], owner_id: int) -> int:
-    """Count one less; return how many are left, none of which is remembered."""
+    """Count one less, and return how many are left; a count of 0 is dropped."""
     num_left = counts[owner_id] - 1
     if num_left:
         counts[owner_id] = num_left

@@ -1,4 +1,4 @@
-"""A fair queue on two levels: the least served account, then its least served key."""
+"""Queues items fairly on two levels: the least served account, then its least served key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Generic, Protocol, TypeVar
 
 from stillhouse.fairness.counter import VirtualTokenCounter
 
-#: Of each account with something waiting or in flight; an account's keys are its own affair.
+#: Most counters of idle keys kept for each account that has a request.
 _MAX_RESTING_KEYS = 32
 
 
 class Owned(Protocol):
-    """What waits: on whose account, and by which key of it."""
+    """An item of an account and of one of its keys."""
 
     @property
     def account_id(self) -> int:
@@ -31,10 +31,10 @@ T = TypeVar("T", bound=Owned)
 
 class FairQueue(Generic[T]):
     """
-    Hierarchical fair queue: accounts share, and inside an account its keys do.
+    Orders items by the service of their accounts, and inside an account by that of its keys.
 
-    An account's share does not depend on how many keys it has. Requests of one key keep their
-    order. `first` costs one look at each account that waits and each waiting key of one account.
+    An account's share does not depend on how many keys it has. Items of one key keep their order.
+    `first` looks at each waiting account and at each waiting key of one account.
 
     Args:
         credit: How far an account, or a key in it, may be ahead of the others when it comes back;
@@ -51,16 +51,16 @@ class FairQueue(Generic[T]):
         self._num_waiting = 0
 
     def __len__(self) -> int:
-        """How many items wait."""
+        """Return how many items wait."""
         return self._num_waiting
 
     def num_waiting(self, account_id: int) -> int:
-        """How many items of an account wait."""
+        """Return how many items of an account wait."""
         account = self._waiting.get(account_id)
         return account.num_waiting if account else 0
 
     def push(self, item: T, *, at_front: bool = False) -> None:
-        """Let an item wait, behind those of its key or before them."""
+        """Append an item behind those of its key, or before them."""
         account = self._present.get(item.account_id)
         if account is None:
             account = self._present[item.account_id] = _Account(credit=self._credit)
@@ -71,10 +71,10 @@ class FairQueue(Generic[T]):
 
     def first(self, may_go: Callable[[int], bool] | None = None) -> T | None:
         """
-        Return the item that is due next; it stays where it is.
+        Return the next item without taking it.
 
         Args:
-            may_go: Which accounts are looked at; None is all.
+            may_go: Selects the accounts to look at; None selects all.
 
         """
         accounts = self._waiting if may_go is None else filter(may_go, self._waiting)
@@ -92,12 +92,12 @@ class FairQueue(Generic[T]):
         self._counter.stop_waiting(item.account_id)
 
     def remove(self, item: T) -> None:
-        """Take out an item that waits; it was served nothing."""
+        """Remove a waiting item, which was not served."""
         self.take(item)
         self.end(item)
 
     def end(self, item: T) -> None:
-        """An item that was dispatched has ended."""
+        """End an item that was dispatched."""
         account = self._present[item.account_id]
         account.keys.end(item.key_id)
         if account.keys.is_idle:
@@ -105,35 +105,35 @@ class FairQueue(Generic[T]):
         self._counter.end(item.account_id)
 
     def charge_item(self, item: T, amount: int) -> None:
-        """Count service of an item that was dispatched and has not ended."""
+        """Count service of an item in flight."""
         account_id = item.account_id
         self._counter.served[account_id] += amount
         self._present[account_id].keys.served[item.key_id] += amount
 
     def charge(self, account_id: int, key_id: int, amount: int) -> None:
-        """Count service, also of an account with nothing here; negative takes it back."""
+        """Count service of an account, even without an item; a negative amount takes it back."""
         self._counter.charge(account_id, amount)
         account = self._present.get(account_id)
         if account is not None:
             account.keys.charge(key_id, amount)
 
     def served(self, account_id: int) -> int:
-        """How much an account was served while the queue has been busy."""
+        """Return how much an account was served while the queue has been busy."""
         return self._counter.of(account_id)
 
     def served_key(self, account_id: int, key_id: int) -> int:
-        """How much a key was served while its account has been busy."""
+        """Return how much a key was served while its account has been busy."""
         account = self._present.get(account_id)
         return account.keys.of(key_id) if account else 0
 
     @property
     def num_remembered(self) -> int:
-        """How many counters are kept, of accounts and keys."""
+        """The number of counters of accounts and keys."""
         return len(self._counter) + sum(len(account.keys) for account in self._present.values())
 
 
 class _Account(Generic[T]):
-    """One account's part of the queue: its keys, and what each of them has waiting."""
+    """One account's part of the queue: the waiting items of each of its keys."""
 
     def __init__(self, *, credit: int) -> None:
         self.keys = VirtualTokenCounter(credit=credit, max_resting=_MAX_RESTING_KEYS)

@@ -1,20 +1,19 @@
-"""Who has had work done lately, and how much of it."""
+"""Sums the recent work of each account, with exponential decay."""
 
 from __future__ import annotations
 
 from stillhouse.clock import Clock
 
-#: Below that an account counts as one that never had any.
+#: Below that an account's sum is dropped.
 _NEGLIGIBLE_S = 0.001
 _MAX_REMEMBERED = 10_000
 
 
 class RecentWork:
     """
-    Seconds of work by account, of which half is forgotten in every half-life.
+    Counts seconds of work by account; a sum halves in every half-life.
 
-    What is remembered is bounded: where there are too many accounts, those that have had nothing
-    for longest are forgotten.
+    Memory is bounded: beyond the bound, the accounts that have been idle for longest are dropped.
     """
 
     def __init__(self, *, half_life_s: float, clock: Clock) -> None:
@@ -23,17 +22,17 @@ class RecentWork:
         self._noted: dict[int, tuple[float, float]] = {}  # seconds, and when they were so many
 
     def __len__(self) -> int:
-        """How many accounts are remembered."""
+        """Return how many accounts have a sum."""
         return len(self._noted)
 
     def of(self, account_id: int) -> float:
-        """How much the account has had lately, in seconds."""
+        """Return the account's recent work, in seconds."""
         seconds, noted_s = self._noted.get(account_id, (0.0, 0.0))
         age_s = self._clock.monotonic_s() - noted_s
         return float(seconds * 0.5 ** (age_s / self._half_life_s))
 
     def add(self, account_id: int, seconds: float) -> None:
-        """Count work that was done for the account."""
+        """Add work that was done for the account."""
         seconds += self.of(account_id)
         self._noted.pop(account_id, None)
         self._noted[account_id] = (seconds, self._clock.monotonic_s())

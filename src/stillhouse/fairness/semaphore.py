@@ -1,4 +1,4 @@
-"""Slots for work on the host, such as compiling and parsing, shared fairly between accounts."""
+"""Bounds concurrent work on the host, such as compiling, and shares it fairly by account."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from stillhouse.fairness.queue import FairQueue
 
 _MICROSECONDS = 1_000_000
 _RETRY_AFTER_S = 1.0
-#: What a piece of work is charged before it has ended, until the first few have.
-_FIRST_GUESS_S = 0.01
+#: What a piece of work is charged in advance until the first ones have ended.
+_FIRST_ESTIMATE_S = 0.01
 
 
 class Permit:
     """
-    One piece of work: it waits, runs, and is over.
+    One acquisition of the semaphore.
 
     Attributes:
-        held_s: For how long it ran, in seconds; known once it is over.
+        held_s: For how long it was held, in seconds; known once it is released.
 
     """
 
@@ -35,30 +35,30 @@ class Permit:
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def grant(self, charged_us: int) -> None:
-        """Let it run."""
+        """Wake the task that waits for the permit."""
         self.is_running = True
         self.charged_us = charged_us
-        if not self.granted.done():  # or it was cancelled, and is about to give the slot back
+        if not self.granted.done():  # a cancelled waiter is about to release it
             self.granted.set_result(None)
 
 
 class FairSemaphore:
     """
-    Runs a bounded amount of work at once; next is a piece of the account that had least of it.
+    Grants a bounded number of permits; the next goes to the account that has held them least.
 
-    Seconds that a slot is held are charged to the account, and to the key inside it. What waits is
-    bounded in all and by account. Used by one event loop.
+    The seconds that a permit is held are charged to the account, and to the key inside it. Waiters
+    are bounded in all and by account. Used by one event loop.
 
     Args:
-        name: What the slots are for, as a refusal says it: "compiling schemas".
-        max_running: Slots.
-        max_running_per_account: Of one account, so that another one finds a slot free; None is as
-            many as there are.
-        max_waiting: Most pieces of work that wait.
-        max_waiting_per_account: Of one account.
-        credit_s: How many seconds of service an account that comes back may be ahead of the others.
-        num_reserved: How many of the slots are kept free of accounts that *is_heavy*.
-        is_heavy: Says of an account, when a slot comes free, whether it has had much lately.
+        name: Completes the refusal "Too many requests wait for …".
+        max_running: Most permits held at once.
+        max_running_per_account: Most of one account, so that another one finds one free; None is
+            *max_running*.
+        max_waiting: Most waiters.
+        max_waiting_per_account: Most waiters of one account.
+        credit_s: How many seconds of service a returning account may be ahead of the others.
+        num_reserved: How many permits are reserved for accounts that are not heavy.
+        is_heavy: Whether an account has used much lately; evaluated when a permit comes free.
 
     """
 
@@ -86,30 +86,30 @@ class FairSemaphore:
         self._queue: FairQueue[Permit] = FairQueue(credit=_microseconds(credit_s))
         self._running: Counter[int] = Counter()  # by account
         self._num_running = 0
-        self._usual_us = _microseconds(_FIRST_GUESS_S)
+        self._usual_us = _microseconds(_FIRST_ESTIMATE_S)
 
     @property
     def num_running(self) -> int:
-        """How many slots are held."""
+        """The number of permits held."""
         return self._num_running
 
     @property
     def num_waiting(self) -> int:
-        """How much work waits for a slot."""
+        """The number of waiters."""
         return len(self._queue)
 
     @property
     def num_remembered(self) -> int:
-        """How many counters are kept; bounded."""
+        """The number of counters kept; bounded."""
         return self._queue.num_remembered
 
     @asynccontextmanager
     async def acquire(self, account_id: int, key_id: int = 0) -> AsyncIterator[Permit]:
         """
-        Hold a slot, once it is this account's turn.
+        Hold a permit, granted in the fair order of accounts.
 
         Raises:
-            OverloadedError: Too much waits already, of this account or in all.
+            OverloadedError: Too many wait already, of this account or in all.
 
         """
         slot = Permit(account_id, key_id)

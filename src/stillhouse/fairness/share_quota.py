@@ -1,23 +1,23 @@
-"""How many of a number of slots each account, and each of its keys, may have."""
+"""Limits how many slots each account, and each of its keys, may take."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-#: The last of so many parts is for holders that have less than their share.
+#: One part in this many is reserved for holders below their share.
 _LAST_PART = 8
 
 
 class ShareQuota:
     """
-    Slots that are taken, by account and by key inside it.
+    Counts the taken slots by account, and by key inside it.
 
-    The last eighth is for accounts that have less than their share, which is what each would have
-    if one account more were here: with *k* accounts, a (*k*+1)th part. What an account can have by
-    this rule is shared between its keys by the same one. Below 8 slots nothing is kept back.
+    The last eighth is reserved for accounts below their share, which is what each would have if one
+    account more were present: with *k* accounts, a (*k*+1)th part. An account's keys divide its
+    part by the same rule. Below 8 slots nothing is reserved.
 
     Args:
-        num_slots: How many there are.
+        num_slots: The number of slots.
 
     """
 
@@ -28,13 +28,13 @@ class ShareQuota:
         self._num_taken = 0
 
     def acquire(self, account_id: int, key_id: int) -> None:
-        """Count a slot as taken; the caller has asked `is_full` and `has_share` first."""
+        """Take a slot; the caller has checked `is_full` and `has_share`."""
         self._num_taken += 1
         self._accounts[account_id] += 1
         self._keys.setdefault(account_id, Counter())[key_id] += 1
 
     def release(self, account_id: int, key_id: int) -> None:
-        """Count a slot as free again."""
+        """Free a slot."""
         self._num_taken -= 1
         _decrease(self._accounts, account_id)
         _decrease(self._keys[account_id], key_id)
@@ -47,7 +47,7 @@ class ShareQuota:
         return self._num_taken >= self._num_slots
 
     def has_share(self, account_id: int, key_id: int) -> bool:
-        """Whether the account has as many slots as it may now, or its key of the account's."""
+        """Whether the account, or its key, has as many slots as it may have now."""
         num_taken = self._accounts[account_id]
         for_account = _most(self._num_slots, num_taken, self._num_taken, len(self._accounts))
         if num_taken >= for_account:
@@ -60,9 +60,9 @@ class ShareQuota:
 
 def _most(num_slots: int, num_taken: int, num_taken_by_all: int, num_holders: int) -> int:
     """
-    How many of *num_slots* a holder may have now, while the others have what they have.
+    Return how many of *num_slots* a holder may have, given what the others have.
 
-    All but the last eighth, less what the others have; or its share, where that is more.
+    That is all but the last eighth, less what the others have; or its share, if that is more.
     """
     num_taken_by_others = num_taken_by_all - num_taken
     share = -(-num_slots // (num_holders + 1))

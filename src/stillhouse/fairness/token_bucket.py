@@ -1,4 +1,4 @@
-"""A rate limit: a bucket that refills steadily."""
+"""Limits a rate with a bucket that refills steadily."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 _MINUTE_S = 60.0
 
-#: Clocks count in steps; whoever is early by less than this is not turned away.
+#: Clocks count in steps; a caller that is early by less than this is let through.
 _TOLERANCE_S = 1e-3
 
 
@@ -16,7 +16,7 @@ class TokenBucket:
     """
     Lets a burst through at once, and then a steady rate.
 
-    It is one number, the moment when it will be full again, so that it costs nothing at rest.
+    The state is one number, the moment when the bucket will be full again.
 
     Args:
         per_s: How much it refills in a second.
@@ -37,18 +37,18 @@ class TokenBucket:
         return cls(amount / _MINUTE_S, amount)
 
     def wait_s(self, now_s: float, amount: float = 1) -> float:
-        """How long until *amount* is in it; 0 when it is."""
+        """Return how long it takes until *amount* is available; 0 if it is."""
         wait_s = max(self._full_at_s, now_s) - now_s - (self.burst - amount) / self.per_s
         return wait_s if wait_s > _TOLERANCE_S else 0
 
     def take(self, amount: float, now_s: float) -> None:
-        """Take *amount* out, even if it is not in it: whoever comes next waits for it."""
+        """Take *amount*, even more than is available: later callers wait until it has refilled."""
         self._full_at_s = max(self._full_at_s, now_s) + amount / self.per_s
 
     def refund(self, amount: float) -> None:
-        """Put back what was taken and not needed."""
+        """Return an amount that was taken and not used."""
         self._full_at_s -= amount / self.per_s
 
     def is_full(self, now_s: float) -> bool:
-        """Whether it is at rest, and may be forgotten."""
+        """Whether the bucket is full, so that its state can be dropped."""
         return now_s >= self._full_at_s

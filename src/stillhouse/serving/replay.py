@@ -1,4 +1,4 @@
-"""An answer that was given before, told again as if for the first time."""
+"""Repeats a stored response for a request that has run before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stillhouse.types.usage import TokenUsage
 
 
 class Replay:
-    """The answer of a request that has run before; nothing is generated or charged."""
+    """Emits the response of a request that has run before; nothing is generated or charged."""
 
     is_replay = True
     charged = None
@@ -38,7 +38,7 @@ class Replay:
         self.reasoning_tokens: int = past.answer.reasoning_tokens
 
     async def events(self) -> AsyncIterator[ChatEvent]:
-        """Yield each answer's text, reasoning first, and at last the cost that was charged."""
+        """Yield each choice's text, reasoning first, and then the cost that was charged."""
         for choice, answer in enumerate(self._choices):
             for delta in _deltas(answer, choice):
                 yield delta
@@ -55,12 +55,12 @@ class Replay:
                 )
 
     async def batches(self) -> AsyncIterator[list[ChatEvent]]:
-        """Yield the same one by one, as each can be long."""
+        """Yield the events in batches of one, as each can be long."""
         async for event in self.events():
             yield [event]
 
     def stop(self, outcome: Outcome) -> None:
-        """Nothing runs, so nothing ends."""
+        """Do nothing: a replay runs nothing."""
 
 
 def _deltas(answer: ChoiceAnswer, choice: int) -> Iterator[TextDelta]:

@@ -1,4 +1,4 @@
-"""What the metrics are told of one completion."""
+"""Records one request in the metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Metric = TypeVar("Metric", Counter, Histogram)
 
 @dataclass(slots=True)
 class RequestMetrics:
-    """Counts and times one completion for the metrics."""
+    """Counts and times one request for the metrics."""
 
     clock: Clock
     metrics: Metrics
@@ -32,7 +32,7 @@ class RequestMetrics:
         self.metrics.last_minute.record_request()
 
     def record_step(self, step: GenerateStep) -> None:
-        """Take an engine's next step into account."""
+        """Record an engine's step: its tokens, and the time to the first one."""
         if not step.token_ids:
             return
         self.metrics.last_minute.record_tokens(self.model_id, len(step.token_ids))
@@ -43,11 +43,11 @@ class RequestMetrics:
             self.metrics.last_minute.record_first_token(waited_s)
 
     def elapsed_ms(self) -> int:
-        """How long ago the completion was admitted."""
+        """Return how long ago the request was admitted."""
         return round(1000 * (self.clock.monotonic_s() - self._started_s))
 
     def record_end(self, outcome: Outcome, usage: TokenUsage, cost_picousd: int) -> None:
-        """Count what the completion came to, once its row is durable."""
+        """Record outcome, usage and cost, once the ledger row is durable."""
         _labelled(self.metrics.requests, self.model_id, outcome).inc()
         _labelled(self.metrics.cost_picousd, self.model_id).inc(cost_picousd)
         for kind, count in (
@@ -60,5 +60,5 @@ class RequestMetrics:
 
 @lru_cache(maxsize=1024)
 def _labelled(metric: Metric, *labels: str) -> Metric:
-    """One line of a metric, whose own look-up takes longer than to count on it."""
+    """Return a labelled metric; the library's own look-up takes longer than counting."""
     return metric.labels(*labels)

@@ -1,4 +1,4 @@
-"""Writes down what a client is told: for an answer in one piece, and for when it asks again."""
+"""Accumulates the events of a response, for a body in one piece and for repetitions."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class _OpenChoice:
 
 class ResponseAccumulator:
     """
-    Puts the events of a completion together.
+    Joins the events of a response into whole choices.
 
     Args:
-        n: How many answers there will be.
+        n: The number of choices.
 
     """
 
@@ -45,7 +45,7 @@ class ResponseAccumulator:
         self._choices = [_OpenChoice() for _ in range(n)]
 
     def add(self, event: ChatEvent) -> None:
-        """Write down what a client is told next."""
+        """Add the next event."""
         choice = self._choices[event.choice]
         if not isinstance(event, TextDelta):
             choice.end = event
@@ -57,7 +57,7 @@ class ResponseAccumulator:
             _add_call(choice.tool_calls, delta)
 
     def close(self) -> tuple[ChoiceAnswer, ...]:
-        """The whole answers, once each has had its end."""
+        """Return the whole choices, once each has had its end."""
         return tuple(_close(choice) for choice in self._choices)
 
 
@@ -68,7 +68,7 @@ def _add_call(calls: list[_OpenCall], delta: ToolCallDelta) -> None:
 
 
 def _close(choice: _OpenChoice) -> ChoiceAnswer:
-    assert choice.end is not None, "an answer is put together before its end. This is a bug."
+    assert choice.end is not None, "a choice is read before its end. This is a bug."
     return ChoiceAnswer(
         content="".join(choice.content),
         reasoning="".join(choice.reasoning),

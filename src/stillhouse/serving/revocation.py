@@ -1,4 +1,4 @@
-"""Ends the requests that run on API keys which were revoked meanwhile, here or elsewhere."""
+"""Stops the requests of API keys that were revoked while they ran, here or on another gateway."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _REVOKED = "The API key was revoked while the request was under way; what came o
 @dataclass(frozen=True, slots=True)
 class RevocationCheck:
     """
-    One query for all keys that have requests under way; none while there are no requests.
+    Looks up the keys of all running requests with one query, and stops those that are revoked.
 
     Args:
-        find_revoked: Of these keys, those that are revoked, whichever process did it.
+        find_revoked: Returns which of the given keys are revoked, by whichever process.
 
     """
 
@@ -29,7 +29,7 @@ class RevocationCheck:
     find_revoked: Callable[[Collection[int]], Awaitable[Collection[int]]]
 
     async def run(self) -> None:
-        """Stop what runs or waits on revoked keys; while the ledger is down, the next time will."""
+        """Stop the requests of revoked keys; if the ledger is down, the next run does."""
         key_ids = self.completions.running_key_ids()
         if not key_ids:
             return

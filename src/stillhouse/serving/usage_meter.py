@@ -1,4 +1,4 @@
-"""Tokens counted as they come through, beside the engine's own word for them."""
+"""Counts the tokens of a sequence, and checks the engine's own count."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ log = structlog.get_logger()
 
 class UsageMeter:
     """
-    What one completion has used so far.
+    Measures what one sequence has used so far.
 
-    The engine counts, and the gateway counts after it. When they differ, the engine is wrong: no
-    sound one is, ever. Then an alarm is logged, and what came through is what is charged.
+    The engine reports its count with every step, and the meter counts the tokens that it received.
+    If they differ, the engine is wrong: the meter logs an alarm, and charges what it received.
 
     Attributes:
-        usage: Never more tokens than came through, never fewer than none.
+        usage: The tokens to charge; never more than were received.
         source: Whose count `usage` is.
 
     """
@@ -32,9 +32,9 @@ class UsageMeter:
         self.source = UsageSource.ENGINE
 
     def record_step(self, step: GenerateStep) -> None:
-        """Take an engine's next step into account."""
+        """Count the tokens of an engine's step."""
         num_tokens = self.usage.completion_tokens + len(step.token_ids)
-        # How much was cached only the engine knows; it was known by the last step that was right.
+        # Only the engine knows how much was cached: the last step that agreed has reported it.
         counted = replace(self.usage, completion_tokens=num_tokens)
         if self.source is UsageSource.ENGINE:
             if _agree(step.usage, counted):
@@ -50,7 +50,7 @@ class UsageMeter:
         self.usage = counted
 
     def roll_back_to(self, usage: TokenUsage) -> None:
-        """Charge for *usage*, an earlier state, and not for what has come since."""
+        """Go back to *usage*, an earlier state, and drop the tokens since."""
         self.usage = usage
         self.source = UsageSource.GATEWAY_COUNT
 

@@ -1,4 +1,4 @@
-"""Work on grammars, charged to those who asked for it."""
+"""Charges the compilation of grammars to the accounts that requested them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MAX_REMEMBERED = 1000
 
 class GrammarCharges:
     """
-    Charges what is compiled for accounts to their turns, and counts it.
+    Charges compilation time to an account's share of the engine, and counts it for the metrics.
 
-    An engine knows no accounts and tells for which cache salt it has compiled; whose that is, is
-    remembered from their requests, the last thousand accounts with grammars.
+    An engine knows no accounts, and reports the cache salt that it has compiled for. This maps the
+    salts of the last thousand accounts that used grammars to their accounts.
     """
 
     def __init__(self, places: AdmissionController, metrics: Metrics) -> None:
@@ -27,7 +27,7 @@ class GrammarCharges:
         self._owners: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def owner(self, principal: Principal, model_id: str, tier: ServiceTier) -> Owner:
-        """Return who asks for a grammar, and remember it."""
+        """Return the owner that the compiler charges for a grammar."""
         account_id, key_id = principal.account_id, principal.key_id
         self._owners[principal.cache_salt] = (account_id, key_id)
         self._owners.move_to_end(principal.cache_salt)
@@ -41,7 +41,7 @@ class GrammarCharges:
         return Owner(account_id, key_id, charge)
 
     def compiled(self, model_id: str, cache_salt: str, seconds: float) -> None:
-        """Charge the time in which a model's engine has compiled."""
+        """Charge the time that a model's engine spent compiling."""
         self._metrics.grammar_s.labels(model_id, "engine").observe(seconds)
         if owner := self._owners.get(cache_salt):
             account_id, key_id = owner

@@ -1,4 +1,4 @@
-"""Remembers the requests that ran when an engine crashed, and refuses one that crashes it twice."""
+"""Refuses a request that has crashed its engine twice."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _MAX_WAITING, _MAX_WAITING_PER_ACCOUNT = 64, 16
 
 class Fingerprint:
     """
-    What makes two requests the same to an engine, for one account.
+    Identifies requests of one account that are the same to an engine.
 
     Args:
-        generate: Of its first answer; the others differ in their seeds alone.
+        generate: The request's first sequence; the others differ in their seeds alone.
 
     """
 
@@ -41,30 +41,30 @@ class Fingerprint:
 
     @cached_property
     def digest(self) -> bytes:
-        """16 bytes of account, model, prompt, sampling parameters and grammar."""
-        asked = self._generate
+        """A hash of account, model, prompt, sampling parameters and grammar; 16 bytes."""
+        request = self._generate
         facts = (
             self.account_id,
             self.model_id,
-            asked.sampling,
-            asked.stop_token_ids,
-            asked.top_logprobs,
-            asked.grammar,
+            request.sampling,
+            request.stop_token_ids,
+            request.top_logprobs,
+            request.grammar,
         )
-        prompt = array("q", asked.prompt_token_ids).tobytes()
+        prompt = array("q", request.prompt_token_ids).tobytes()
         return hashlib.blake2b(repr(facts).encode() + prompt, digest_size=16).digest()
 
 
 class Quarantine:
     """
-    Remembers which requests an engine worked on when it crashed.
+    Records which requests an engine ran when it crashed.
 
-    One that was among them twice is a suspect, until it has been answered once. The only suspect of
-    a crash is refused for a while. Several suspects of one crash, of which most are innocent, are
-    given to the engine one at a time: so the next crash has one suspect, and the others complete.
+    A request that an engine ran in two crashes is a suspect, until it has completed once. The only
+    suspect of a crash is refused for a while. Several suspects of one crash, most of which are
+    innocent, run one at a time: so the next crash has one suspect, and the others complete.
 
     Args:
-        quarantine_s: How long after its last crash a request is remembered; 0 remembers none.
+        quarantine_s: How long after its last crash a request stays on record; 0 records none.
 
     """
 
@@ -76,7 +76,7 @@ class Quarantine:
         self._slots: dict[str, FairSemaphore] = {}  # by model, for its suspects
 
     def __len__(self) -> int:
-        """How many requests are remembered; bounded."""
+        """Return how many requests are on record; bounded."""
         return len(self._records)
 
     def refuse(self, fingerprint: Fingerprint) -> None:
@@ -84,7 +84,7 @@ class Quarantine:
         Refuse a request that is known to crash its engine.
 
         Raises:
-            QuarantinedRequestError: It was the only suspect of a crash not long ago.
+            QuarantinedRequestError: It was the only suspect of a recent crash.
 
         """
         record = self._record_of(fingerprint)
@@ -103,7 +103,7 @@ class Quarantine:
         )
 
     def is_suspect(self, fingerprint: Fingerprint) -> bool:
-        """Whether it must run in `isolation`."""
+        """Return whether the request must run in `isolation`."""
         record = self._record_of(fingerprint)
         return record is not None and record.is_suspect
 
@@ -115,7 +115,7 @@ class Quarantine:
         Run a suspect while no other suspect runs at its engine.
 
         Raises:
-            OverloadedError: Its turn among them did not come in time.
+            OverloadedError: The suspects before it took too long.
 
         """
         async with AsyncExitStack() as stack:
@@ -129,10 +129,10 @@ class Quarantine:
 
     def record_crash(self, fingerprint: Fingerprint, crash: int) -> None:
         """
-        Its engine crashed while it worked on this request.
+        Record that the engine crashed while it ran the request.
 
         Args:
-            crash: Which of the engine's crashes it was.
+            crash: The number of the crash, counted by the engine.
 
         """
         if not self._quarantine_s:
@@ -157,7 +157,7 @@ class Quarantine:
             self._records.pop(fingerprint.digest, None)
 
     def _record_of(self, fingerprint: Fingerprint) -> _Record | None:
-        if not self._records:  # as nearly always; a digest takes its time
+        if not self._records:  # nearly always; a digest is expensive
             return None
         record = self._records.get(fingerprint.digest)
         if record is not None and record.until_s <= self._clock.monotonic_s():
@@ -179,7 +179,7 @@ class Quarantine:
 
 @dataclass(slots=True)
 class _Crash:
-    """A crash of an engine, and how many of those that it worked on were suspects by then."""
+    """A crash of an engine, and how many of the requests that it ran were suspects."""
 
     number: int
     num_suspects: int = 0
@@ -187,7 +187,7 @@ class _Crash:
 
 @dataclass(slots=True)
 class _Record:
-    """The crashes of one request, the last of them by itself."""
+    """The crashes of one request: how many, and the last of them."""
 
     crash: _Crash
     num_crashes: int = 0

@@ -1,4 +1,4 @@
-"""How much one account, and each of its keys, may ask at once and per minute of each model."""
+"""Limits the requests in flight and the rates of each account and key, for each model."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from stillhouse.errors import RateLimitError
 from stillhouse.fairness.token_bucket import TokenBucket
 from stillhouse.serving.admission.config import RateLimitsConfig
 
-#: Nobody can know when a request in flight will end.
-_PLACE_RETRY_AFTER_S = 1.0
+#: When a request in flight will end is not known.
+_IN_FLIGHT_RETRY_AFTER_S = 1.0
 
-#: Accounts that are looked at for being at rest, whenever a request comes in.
+#: Idle accounts are dropped bit by bit: this many are checked at each request.
 _NUM_SWEPT = 2
 
 
 class RateLimiter:
     """
-    Keeps every account within the rules.
+    Keeps every account within its limits.
 
-    A rate is a bucket that holds a minute's worth and refills steadily; a request is let in while
-    something is in it. The prompt's tokens are taken at once, the completion's when it has ended,
-    so that nobody pays for a `max_tokens` that is never used: the bucket may be overdrawn, and lets
-    nothing in until that is made up for, so that in the long run the rate holds.
+    A rate is a token bucket that holds a minute's worth; a request enters while it is not empty.
+    The prompt's tokens are taken at once, and the completion's when it has ended, so that an unused
+    `max_tokens` costs nothing. The bucket may be overdrawn, and then admits nothing until it has
+    refilled, so that the rate holds in the long run.
 
-    What is remembered is bounded: an account with nothing in flight and full buckets is forgotten.
+    Memory is bounded: an account with nothing in flight and full buckets is dropped.
     """
 
     def __init__(self, rules: RateLimitsConfig, clock: Clock) -> None:
@@ -38,7 +38,7 @@ class RateLimiter:
 
     def check(self, account_id: int, key_id: int, model: str) -> None:
         """
-        Refuse what `enter` would, before any work is done for it.
+        Raise what `enter` would, before any work is done for the request.
 
         Raises:
             RateLimitError: As `enter` does.
@@ -50,7 +50,7 @@ class RateLimiter:
 
     def enter(self, account_id: int, key_id: int, model: str, *, prompt_tokens: int) -> None:
         """
-        Let a request in; `leave` must follow when it has ended.
+        Count a request as in flight; `leave` must follow when it has ended.
 
         Raises:
             RateLimitError: The account or its key has too many in flight, or the account has used
@@ -65,10 +65,10 @@ class RateLimiter:
         account.num_outstanding += 1
         account.take(now_s, num_requests=1, num_tokens=prompt_tokens)
         self._accounts[account_id, model] = account
-        self._forget_who_rests(now_s)
+        self._drop_idle_accounts(now_s)
 
     def leave(self, account_id: int, key_id: int, model: str, *, completion_tokens: int) -> None:
-        """End a request that was let in."""
+        """Count a request as ended."""
         self._keys[key_id, model] -= 1
         if not self._keys[key_id, model]:
             del self._keys[key_id, model]
@@ -77,7 +77,7 @@ class RateLimiter:
         account.take(self._clock.monotonic_s(), num_requests=0, num_tokens=completion_tokens)
 
     def __len__(self) -> int:
-        """How many accounts are remembered, each once per model."""
+        """Return how many accounts have state, each once per model."""
         return len(self._accounts)
 
     def _refuse_too_much(self, account: _Account, model: str, now_s: float) -> None:
@@ -93,12 +93,12 @@ class RateLimiter:
         if limit is not None and num_outstanding >= limit:
             raise RateLimitError(
                 f"Rate limited: {num_outstanding} requests to {model} are in flight",
-                retry_after_s=_PLACE_RETRY_AFTER_S,
+                retry_after_s=_IN_FLIGHT_RETRY_AFTER_S,
             )
 
-    def _forget_who_rests(self, now_s: float) -> None:
+    def _drop_idle_accounts(self, now_s: float) -> None:
         for key in list(islice(self._accounts, _NUM_SWEPT)):
-            if self._accounts[key].is_at_rest(now_s):
+            if self._accounts[key].is_idle(now_s):
                 del self._accounts[key]
             else:
                 self._accounts.move_to_end(key)
@@ -106,7 +106,7 @@ class RateLimiter:
 
 @dataclass(slots=True)
 class _Account:
-    """What one account has in flight at one model, and what is left of its minute."""
+    """One account's requests in flight at one model, and its buckets."""
 
     requests: TokenBucket | None
     tokens: TokenBucket | None
@@ -122,7 +122,7 @@ class _Account:
         if self.tokens:
             self.tokens.take(num_tokens, now_s)
 
-    def is_at_rest(self, now_s: float) -> bool:
+    def is_idle(self, now_s: float) -> bool:
         buckets = (self.requests, self.tokens)
         return self.num_outstanding == 0 and all(not b or b.is_full(now_s) for b in buckets)
 

@@ -1,4 +1,4 @@
-"""Threads for work that would keep others waiting too long, shared by accounts in turn."""
+"""Runs long work of requests in threads, shared fairly between accounts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MAX_WAITING_PER_ACCOUNT = 1000
 
 
 def _for_nothing(_seconds: float) -> None:
-    """Charge nobody."""
+    """Charge no account."""
 
 
 class FairThreadPool:
     """
-    Renders templates, tokenises, and writes long answers.
+    Runs work that would keep the event loop busy for too long, such as tokenising long prompts.
 
     Args:
-        num_threads: Most work at once; one account has all of them but one.
+        num_threads: Most work at once; one account uses at most all but one of them.
 
     """
 
@@ -49,20 +49,20 @@ class FairThreadPool:
         charge: Callable[[float], None] = _for_nothing,
     ) -> T:
         """
-        What *work* returns, once it is the account's turn.
+        Run *work* in a thread, and return what it returns.
 
         Args:
-            charge: Told how many seconds it took, whatever came of it.
+            charge: Called with the seconds that the work took, also if it failed.
 
         Raises:
-            OverloadedError: Too much waits, of this account or in all.
+            OverloadedError: Too many wait, of this account or in all.
 
         """
         loop = asyncio.get_running_loop()
-        slot: Permit | None = None
+        permit: Permit | None = None
         try:
-            async with self._slots.acquire(account_id, key_id) as slot:
+            async with self._slots.acquire(account_id, key_id) as permit:
                 return await loop.run_in_executor(self._executor, work)
         finally:
-            if slot is not None:
-                charge(slot.held_s)
+            if permit is not None:
+                charge(permit.held_s)

@@ -130,11 +130,11 @@ class RequestQueue:
         """A request has left the engine."""
         self._order.end(ticket)
         self._let_go()
-        self._pace.saw_end(is_idle=self._order.is_idle)
+        self._pace.record_end(is_idle=self._order.is_idle)
 
     def _let_go(self) -> None:
         while self._engine.is_serving and (ticket := self._order.next()) is not None:
-            self._pace.saw_start()
+            self._pace.record_start()
             turn = self._waiting.pop(ticket)
             waited_s = turn.come()
             self._metrics.waiting.labels(self.model_id, ticket.tier).dec()

@@ -1,4 +1,4 @@
-"""How fast requests end lately, and so when it is worth coming back."""
+"""Estimates when a refused client should retry, from how fast requests end."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from collections import deque
 
 from stillhouse.clock import Clock
 
-#: Endings that "lately" means.
+#: The most recent endings that count.
 _NUM_ENDINGS = 32
 
-#: Clients take a longer Retry-After for a mistake: OpenAI's ignore what is above a minute.
+#: OpenAI's clients ignore a Retry-After above a minute.
 _SHORTEST_S, _LONGEST_S = 1.0, 60.0
 
 
 class RetryAfter:
-    """The endings of one engine's requests since it was last idle, the latest of them."""
+    """Records when a model's requests ended since its queue was last idle."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._times_s: deque[float] = deque(maxlen=_NUM_ENDINGS + 1)
 
-    def saw_start(self) -> None:
-        """A request has gone to the engine."""
+    def record_start(self) -> None:
+        """Record that a request was dispatched."""
         if not self._times_s:
             self._times_s.append(self._clock.monotonic_s())
 
-    def saw_end(self, *, is_idle: bool) -> None:
-        """A request has ended; *is_idle*: it was the last one."""
+    def record_end(self, *, is_idle: bool) -> None:
+        """Record that a request has ended; *is_idle* if it was the last one."""
         if is_idle:
             self._times_s.clear()
         else:
             self._times_s.append(self._clock.monotonic_s())
 
     def wait_s(self, num_ahead: int) -> float:
-        """When a newcomer behind so many might have its turn; 1 to 60 seconds."""
+        """Return when a new request behind *num_ahead* others might start; 1 to 60 seconds."""
         if not self._times_s:
             return _SHORTEST_S
-        lately_s = self._clock.monotonic_s() - self._times_s[0]
-        each_s = lately_s / max(1, len(self._times_s) - 1)
-        return min(max(_SHORTEST_S, (num_ahead + 1) * each_s), _LONGEST_S)
+        observed_s = self._clock.monotonic_s() - self._times_s[0]
+        per_request_s = observed_s / max(1, len(self._times_s) - 1)
+        return min(max(_SHORTEST_S, (num_ahead + 1) * per_request_s), _LONGEST_S)
