@@ -1,1 +1,1 @@
-"""Answers an account's questions: keys, usage, payment."""
+"""Serves an account's own data: keys, scoped tokens, usage, costs."""

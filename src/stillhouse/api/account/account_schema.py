@@ -1,4 +1,4 @@
-"""The bodies of the account endpoints, in DeepInfra's dialect."""
+"""Parses the bodies of the account endpoints, in DeepInfra's dialect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stillhouse.api.http.validation import first_error
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import MAX_PICOUSD, PICOUSD_PER_USD, picousd
 
-#: Parsed on the event loop: 3 ms at worst. A thousand ids of requests have 48 KiB.
+#: The event loop parses this much in 3 ms at worst. A thousand request ids have 48 KiB.
 MAX_BODY_BYTES = 64 * 1024
 MAX_REQUEST_IDS = 1000
 
@@ -41,7 +41,7 @@ def _in_picousd(usd: object) -> int | None:
 
 
 class BodyIn(BaseModel):
-    """A body whose unknown fields are let through, and whose known ones are of their type."""
+    """A body that ignores unknown fields and checks the types of known ones."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -63,8 +63,8 @@ class ScopedJwtIn(BodyIn):
     ``POST /v1/scoped-jwt``.
 
     Args:
-        api_key_name: Of the live key that signs.
-        models: Those that the key may use, where it is for some alone.
+        api_key_name: Name of the working key that signs.
+        models: Must be among the key's models if the key is limited to some.
         expires_delta: In seconds from now.
         expires_at: In seconds since 1970, and in the future; not with `expires_delta`.
         spending_limit: In USD, with at most 12 decimals.
@@ -94,7 +94,7 @@ class ScopedJwtIn(BodyIn):
         return self
 
     def to_bounds(self, *, now_ms: int) -> Bounds:
-        """What is asked for."""
+        """Returns the bounds that the body requests."""
         expires_at_ms = None if self.expires_at is None else self.expires_at * 1000
         if self.expires_delta is not None:
             expires_at_ms = now_ms + self.expires_delta * 1000
@@ -107,7 +107,7 @@ class RequestCostsIn(BodyIn):
     ``POST /v1/request-costs``.
 
     Args:
-        request_ids: Of completions, as their answers tell them.
+        request_ids: Ids of completions, as in their responses.
 
     """
 
@@ -118,7 +118,7 @@ class RequestCostsIn(BodyIn):
 
 async def read_json(request: Request, kind: type[B]) -> B:
     """
-    The body of a request.
+    Reads and parses the body of a request.
 
     Raises:
         InvalidRequestError: It is too long, not JSON, or a field is missing or wrong.
@@ -126,7 +126,7 @@ async def read_json(request: Request, kind: type[B]) -> B:
     """
     body = await read_body(request, max_bytes=MAX_BODY_BYTES)
     try:
-        # Unlike pydantic's own parser, this one reads an amount as it is written.
+        # Unlike pydantic's own parser, this one keeps an amount's digits.
         return kind.model_validate(parse_json(body, parse_float=Decimal))
     except ValidationError as error:
         raise first_error(error) from error

@@ -44,7 +44,7 @@ class ApiTokens:
 
     accounts: Accounts
 
-    @declares(Operation("Its keys", response=list[ApiTokenOut]))
+    @declares(Operation("The account's API keys", response=list[ApiTokenOut]))
     async def list_all(self, request: Request) -> Response:
         """Every live key, by the beginning of its secret."""
         keys = await self.accounts.keys.list_live(principal_of(request).account_id)
@@ -52,7 +52,10 @@ class ApiTokens:
 
     @declares(
         Operation(
-            "Make a key, shown this once", body=ApiTokenIn, response=ApiTokenOut, statuses=(409,)
+            "Make an API key; only this response has the whole secret",
+            body=ApiTokenIn,
+            response=ApiTokenOut,
+            statuses=(409,),
         )
     )
     async def create(self, request: Request) -> Response:
@@ -62,12 +65,12 @@ class ApiTokens:
         minted = await self.accounts.keys.mint(maker.account_id, parsed.name, is_by_customer=True)
         return private_json_response(_key_out(minted.key, token=minted.secret))
 
-    @declares(Operation("One of its keys, by id", response=ApiTokenOut, statuses=(404,)))
+    @declares(Operation("One API key, by id", response=ApiTokenOut, statuses=(404,)))
     async def show(self, request: Request) -> Response:
         """One live key; KeyNotFoundError when the account has none of this id."""
         return private_json_response(_key_out(await self._find(request)))
 
-    @declares(Operation("Revoke a key, by id", response=RevokedOut, statuses=(404,)))
+    @declares(Operation("Revoke an API key, by id", response=RevokedOut, statuses=(404,)))
     async def revoke(self, request: Request) -> Response:
         """End a key; it and its scoped tokens are refused from now on."""
         await require_unrestricted(request, self.accounts)

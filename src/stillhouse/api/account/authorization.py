@@ -1,4 +1,4 @@
-"""Who may use the endpoints about an account: its API keys, each for its own account alone."""
+"""Authorizes requests about an account: by its API keys, each for its own account."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stillhouse.errors import PermissionDeniedError
 
 
 def require_api_key(endpoint: Endpoint) -> Endpoint:
-    """Refuse scoped tokens: they are handed to others, and are for inference alone."""
+    """Refuses scoped tokens: they are given to others, and allow inference only."""
 
     @wraps(endpoint)
     async def guarded(request: Request) -> Response:
@@ -25,7 +25,7 @@ def require_api_key(endpoint: Endpoint) -> Endpoint:
 
 
 def principal_of(request: Request) -> Principal:
-    """On whose behalf the request is made, as the gate has found."""
+    """Returns the principal that `AuthMiddleware` authenticated."""
     principal = request.scope["principal"]
     assert isinstance(principal, Principal)
     return principal
@@ -33,12 +33,12 @@ def principal_of(request: Request) -> Principal:
 
 async def require_unrestricted(request: Request, accounts: Accounts) -> ApiKey:
     """
-    The key of the request, if it may do all that its account may.
+    Returns the request's key if it has all rights of its account.
 
-    Otherwise a key with a limit could make itself one without.
+    Otherwise a limited key could make itself an unlimited one.
 
     Raises:
-        PermissionDeniedError: The key expires, is for some models, or has a spending limit.
+        PermissionDeniedError: The key expires, is limited to some models, or has a spending limit.
 
     """
     key = await own_key(request, accounts)
@@ -50,6 +50,6 @@ async def require_unrestricted(request: Request, accounts: Accounts) -> ApiKey:
 
 
 async def own_key(request: Request, accounts: Accounts) -> ApiKey:
-    """The key that the request is made with."""
+    """Returns the API key of the request."""
     principal = principal_of(request)
     return await accounts.keys.find(principal.account_id, principal.key_id)

@@ -1,4 +1,4 @@
-"""``GET /v1/me``: the account that a key belongs to, and how much it may ask at once."""
+"""``GET /v1/me``: the account of a key, and its rate limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stillhouse.api.http.routing import private_json_response
 
 
 class AccountOut(TypedDict):
-    """An account; of what DeepInfra knows about people, nothing is known here."""
+    """An account; the personal fields of DeepInfra are empty."""
 
     uid: str
     email: None
@@ -32,7 +32,7 @@ class AccountOut(TypedDict):
 
 
 class RateLimitOut(TypedDict):
-    """Of each model by itself: requests in flight, and tokens per minute if these are limited."""
+    """Limits per model: requests in flight, and tokens per minute if those are limited."""
 
     rate_limit: int
     tpm_rate_limit: int | None
@@ -41,7 +41,7 @@ class RateLimitOut(TypedDict):
 @dataclass(frozen=True, slots=True)
 class Me:
     """
-    The endpoints about one's own account.
+    The endpoints that describe the account of a key.
 
     Args:
         rate_limit: Requests in flight per model.
@@ -55,7 +55,7 @@ class Me:
 
     @declares(Operation("The key's account", response=AccountOut))
     async def show(self, request: Request) -> Response:
-        """The account."""
+        """Returns the account."""
         account = await self.accounts.find_account(principal_of(request).account_id)
         body: AccountOut = {
             "uid": account_uid(account.id),
@@ -71,9 +71,9 @@ class Me:
         }
         return private_json_response(body)
 
-    @declares(Operation("How much it may ask at once", response=RateLimitOut))
+    @declares(Operation("The account's rate limits per model", response=RateLimitOut))
     async def show_rate_limit(self, _request: Request) -> Response:
-        """What every account may ask of each model."""
+        """Returns the rate limits of every account."""
         body: RateLimitOut = {
             "rate_limit": self.rate_limit,
             "tpm_rate_limit": self.tpm_rate_limit,

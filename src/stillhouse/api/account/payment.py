@@ -1,4 +1,4 @@
-"""``/payment/usage`` and ``/v1/request-costs``: what an account used and was charged."""
+"""``/payment/usage`` and ``/v1/request-costs``: an account's usage and charges."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ _MONTHS = (
 
 
 class RequestCostOut(TypedDict):
-    """What a request cost, half a nano-dollar rounded up."""
+    """The cost of a request; half a nano-dollar is rounded up."""
 
     requestId: str
     costNanoUsd: int
 
 
 class RequestCostsOut(TypedDict):
-    """What the account's own requests cost."""
+    """The costs of the account's own requests."""
 
     requests: list[RequestCostOut]
 
 
 class BilledModelOut(TypedDict):
-    """What was used; `plan_id` is its service tier."""
+    """The model that was used; `plan_id` is the service tier."""
 
     provider: str
     model_name: str
@@ -61,7 +61,7 @@ class BilledModelOut(TypedDict):
 
 
 class IntervalOut(TypedDict):
-    """From a moment up to, and without, another; in milliseconds since 1970."""
+    """A half-open interval of time, in milliseconds since 1970."""
 
     fr: int
     to: int
@@ -69,7 +69,7 @@ class IntervalOut(TypedDict):
 
 class UsageItemOut(TypedDict):
     """
-    Tokens of one kind of one model in a month.
+    Tokens of one kind, for one model, in a month.
 
     Args:
         units: Tokens.
@@ -110,7 +110,7 @@ class UsageMonthOut(TypedDict):
 
 
 class AccountUsageOut(TypedDict):
-    """Month by month what was used; `initial_month` is the account's first."""
+    """Usage by month; `initial_month` is the account's first month."""
 
     months: list[UsageMonthOut]
     initial_month: str
@@ -118,7 +118,7 @@ class AccountUsageOut(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """The endpoints about what was used."""
+    """The endpoints that report usage and costs."""
 
     accounts: Accounts
     statements: Statements
@@ -133,19 +133,19 @@ class Payment:
         )
     )
     async def usage(self, request: Request) -> Response:
-        """Month by month, what every key of the account used."""
+        """Returns the usage of all keys of the account, by month."""
         return await self._usage(request, key_id=None)
 
     @declares(
         Operation(
-            "The same: tokens are all that is sold",
+            "The same as /payment/usage: nothing but tokens is sold",
             response=AccountUsageOut,
             queries=_MONTHS,
             statuses=(422,),
         )
     )
     async def usage_of_tokens(self, request: Request) -> Response:
-        """Responds with the same: tokens are all that is sold here."""
+        """Returns the same as `usage`: nothing but tokens is sold."""
         return await self._usage(request, key_id=None)
 
     @declares(
@@ -157,26 +157,26 @@ class Payment:
         )
     )
     async def usage_of_key(self, request: Request) -> Response:
-        """Month by month, what one key used; it may have been revoked since."""
+        """Returns the usage of one key by month, also if the key is revoked."""
         account_id = principal_of(request).account_id
         key = await self.accounts.keys.find(account_id, key_id_in(request))
         return await self._usage(request, key_id=key.id)
 
     @declares(
         Operation(
-            "What requests cost, in nano-dollars", body=RequestCostsIn, response=RequestCostsOut
+            "Costs of requests, in nano-dollars", body=RequestCostsIn, response=RequestCostsOut
         )
     )
     async def request_costs(self, request: Request) -> Response:
-        """What requests of the account cost, in nano-dollars; others are left out."""
+        """Returns the costs of the account's requests in nano-dollars; other ids are left out."""
         parsed = await read_json(request, RequestCostsIn)
         account_id = principal_of(request).account_id
         costs = await self.statements.costs_picousd(account_id, parsed.request_ids)
-        told: list[RequestCostOut] = [
+        request_costs: list[RequestCostOut] = [
             {"requestId": id_, "costNanoUsd": half_up(cost_picousd, _PICOUSD_PER_NANOUSD)}
             for id_, cost_picousd in costs.items()
         ]
-        return private_json_response(RequestCostsOut(requests=told))
+        return private_json_response(RequestCostsOut(requests=request_costs))
 
     async def _usage(self, request: Request, *, key_id: int | None) -> Response:
         now_ms = self.clock.now_ms()
@@ -193,7 +193,7 @@ class Payment:
 
 
 def _months_in(request: Request, now_ms: int) -> list[Month]:
-    """The months that the query asks for, from the first to the last, both of them included."""
+    """Returns the months of the query, the first and the last included."""
     first = _parse_month(request, "from", now_ms)
     last = _parse_month(request, "to", now_ms)
     num_months = (last.year - first.year) * 12 + last.month - first.month + 1

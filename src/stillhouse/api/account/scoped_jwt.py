@@ -1,4 +1,4 @@
-"""``/v1/scoped-jwt``: tokens that may do less than the key that signs them."""
+"""``/v1/scoped-jwt``: tokens with fewer rights than the key that signs them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from stillhouse.money import usd
 
 
 class ScopedJwtOut(TypedDict):
-    """A token, which is used as an API key is."""
+    """A token, which clients use like an API key."""
 
     token: str
 
 
 class ScopeOut(TypedDict):
     """
-    What a token may do, its key's own bounds taken into account; null is without bound.
+    The rights of a token, within those of its key; null is unlimited.
 
     Args:
         expires_at: In seconds since 1970.
@@ -45,7 +45,7 @@ class ScopeOut(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ScopedJwt:
-    """The endpoints that make and explain scoped tokens."""
+    """The endpoints that make and describe scoped tokens."""
 
     accounts: Accounts
     clock: Clock
@@ -59,12 +59,12 @@ class ScopedJwt:
         )
     )
     async def create(self, request: Request) -> Response:
-        """A token that is signed with one of the account's keys."""
+        """Makes a token, signed with one of the account's keys."""
         parsed = await read_json(request, ScopedJwtIn)
         key = await own_key(request, self.accounts)
         if key.is_restricted and parsed.api_key_name != key.name:
             raise PermissionDeniedError(
-                f"The API key '{key.name}' is limited, and signs tokens of its own alone."
+                f"The API key '{key.name}' is limited, and signs only its own tokens."
             )
         bounds = parsed.to_bounds(now_ms=self.clock.now_ms())
         token = await self.accounts.scopes.mint(key.account_id, parsed.api_key_name, bounds)
@@ -72,14 +72,14 @@ class ScopedJwt:
 
     @declares(
         Operation(
-            "What a scoped token may do",
+            "The rights of a scoped token",
             response=ScopeOut,
             queries=(Query("jwtoken", "jwt:...", is_required=True),),
             statuses=(422,),
         )
     )
     async def show(self, request: Request) -> Response:
-        """What a token of the account may do, its key's own bounds taken into account."""
+        """Returns the rights of a token of the account, within those of its key."""
         try:
             token = scoped_token.parse(
                 request.query_params.get("jwtoken", ""), now_ms=self.clock.now_ms()
@@ -88,7 +88,7 @@ class ScopedJwt:
                 raise scoped_token.wrong_token()
             scope = await self.accounts.scopes.find(token)
         except AuthenticationError as error:
-            # The request's own key is right.
+            # The request's own key is valid.
             raise InvalidRequestError(error.message, param="jwtoken") from error
         bounds = scope.bounds
         assert bounds.expires_at_ms is not None, "every token expires"

@@ -1,4 +1,4 @@
-"""Turns of Anthropic's conversations, block by block, to the messages of `types.messages`."""
+"""Converts Anthropic's messages, block by block, to those of `types.messages`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stillhouse.api.openai.chat_message import MAX_PARTS
 from stillhouse.errors import InvalidRequestError, UnsupportedFeatureError
 from stillhouse.types.messages import Message, Role, ToolCall
 
-#: Claude Code begins its system prompt with a line of this name that differs in every request: it
-#: says nothing to a model, and no prefix behind it would ever be found in the cache.
+#: Claude Code starts its system prompt with a line of this name that differs in every request. It
+#: means nothing to a model, and would keep the prefix cache from ever matching.
 BILLING_HEADER = "x-anthropic-billing-header"
 
 _TYPES_OF = {
@@ -49,18 +49,18 @@ def _as_blocks(content: object) -> object:
 
 class BlockIn(BaseModel):
     """
-    One block of a turn.
+    One block of a message.
 
     Args:
-        type: Of an assistant: text, thinking, redacted_thinking, tool_use; of a user: text,
-            tool_result; elsewhere text. Any other is a 405.
+        type: From an assistant: text, thinking, redacted_thinking, tool_use; from a user: text,
+        tool_result; otherwise text. Any other type is a 405.
         text: Required with the type ``text``.
         thinking: Required with the type ``thinking``.
         id: Required with the type ``tool_use``.
         name: Required with the type ``tool_use``.
         input: Required with the type ``tool_use``.
         tool_use_id: Required with the type ``tool_result``.
-        content: What a tool said: text, blocks of text, or nothing.
+        content: A tool's result: text, blocks of text, or nothing.
 
     """
 
@@ -79,7 +79,7 @@ class BlockIn(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _only_tools_have_content(cls, block: object) -> object:
-        """Other blocks with that name for something else are refused by their type."""
+        """Removes `content` from other blocks, whose type is what gets refused."""
         if not isinstance(block, dict) or block.get("type") == "tool_result":
             return block
         return {name: value for name, value in block.items() if name != "content"}
@@ -87,16 +87,16 @@ class BlockIn(BaseModel):
 
 _BlockList = Annotated[list[BlockIn], Field(max_length=MAX_PARTS, fail_fast=True)]
 Blocks = Annotated[_BlockList, BeforeValidator(_as_blocks, json_schema_input_type=str | _BlockList)]
-#: A block, and where it stands in the body.
+#: A block with its path in the body.
 LocatedBlock = tuple[str, BlockIn]
 
 
 class AnthropicMessageIn(BaseModel):
     """
-    One turn of the conversation.
+    One message of the conversation.
 
     Args:
-        role: ``system`` is what Claude Code says in the middle of a conversation.
+        role: Claude Code sends ``system`` in the middle of a conversation.
 
     """
 
@@ -107,14 +107,14 @@ class AnthropicMessageIn(BaseModel):
 
     def to_messages(self, path: str, model: str) -> Iterator[Message]:
         """
-        Yield the turn's messages: results of tools, each by itself, before what the user says.
+        Yields a message for each tool result, then one for the user's text.
 
         Args:
-            path: Where it stands in the body, for messages.
-            model: The one that was asked, for messages.
+            path: Its path in the body, for error texts.
+            model: The requested model, for error texts.
 
         Raises:
-            InvalidRequestError: A block lacks a field, or does not go with the role.
+            InvalidRequestError: A block lacks a field, or its type does not fit the role.
             UnsupportedFeatureError: A block is no text, such as an image.
 
         """
@@ -132,7 +132,7 @@ class AnthropicMessageIn(BaseModel):
 
 def system_of(blocks: list[BlockIn] | None, model: str) -> Iterator[Message]:
     """
-    Yield the message that the field ``system`` stands for, if any.
+    Yields the message of the field ``system``, if it has text.
 
     Raises:
         InvalidRequestError: A block is no text.
@@ -191,7 +191,7 @@ def _call_of(block: BlockIn, at: str) -> ToolCall:
 
 def _tool_message(block: BlockIn, at: str, model: str) -> Message:
     text = _text_of(_checked(block.content or (), Role.TOOL, f"{at}.content", model))
-    # Chat templates have no other place for a failure than the text.
+    # Chat templates can express a failure only in the text.
     content = f"Error: {text}" if block.is_error else text
     return Message(Role.TOOL, content, tool_call_id=block.tool_use_id)
 

@@ -1,4 +1,4 @@
-"""``POST /anthropic/v1/messages``: Anthropic's messages, as Claude Code sends them."""
+"""``POST /anthropic/v1/messages``: Anthropic's messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from stillhouse.types.response_meta import ResponseMeta
 
 def read_message(body: bytes, _head: RequestHead) -> ParsedRequest:
     """
-    The completion that *body* asks for.
+    Parses a body into a request for a completion.
 
     Raises:
         InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
@@ -43,7 +43,7 @@ def read_message(body: bytes, _head: RequestHead) -> ParsedRequest:
 
 def read_prompt(body: bytes) -> ChatRequest:
     """
-    The prompt in *body* whose tokens shall be counted.
+    Parses a body into the prompt whose tokens are counted.
 
     Raises:
         InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
@@ -53,20 +53,20 @@ def read_prompt(body: bytes) -> ChatRequest:
 
 
 class AnthropicTokenCountOut(TypedDict):
-    """How long a prompt is."""
+    """The number of tokens in a prompt."""
 
     input_tokens: int
 
 
 def count_out(num_tokens: int) -> bytes:
-    """How long a prompt is."""
+    """Encodes a token count."""
     count: AnthropicTokenCountOut = {"input_tokens": num_tokens}
     return msgspec.json.encode(count)
 
 
 @dataclass(frozen=True, slots=True)
 class MessageWriter:
-    """An answer as Anthropic's clients read it."""
+    """Encodes a response in Anthropic's format."""
 
     is_stream: bool
     shows_thinking: bool
@@ -89,7 +89,7 @@ ENDPOINT = EndpointSpec(
     ID_PREFIX,
     read_message,
     Operation(
-        "A message, as Anthropic's clients ask for it",
+        "Generate a message",
         body=MessagesIn,
         response=AnthropicMessageOut,
         event=AnthropicEventOut,
@@ -104,7 +104,7 @@ TOKEN_COUNT_ENDPOINT = TokenCountSpec(
     read_prompt,
     count_out,
     Operation(
-        "How many tokens a message's prompt has",
+        "Count the tokens of a message's prompt",
         body=PromptIn,
         response=AnthropicTokenCountOut,
         error=AnthropicErrorBodyOut,

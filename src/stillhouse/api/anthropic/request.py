@@ -1,4 +1,4 @@
-"""The body of a message: Anthropic's JSON in DeepInfra's dialect."""
+"""Parses the body of a message: Anthropic's JSON with DeepInfra's extensions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stillhouse.types.requests import ChatRequest, Effort
 from stillhouse.types.response_format import JsonSchemaFormat, ResponseFormat
 from stillhouse.types.sampling import SamplingOverrides
 
-# Anthropic's tokens to think in, as the least effort that uses them; LiteLLM draws the same lines.
+# The least budget of thinking tokens for each effort; LiteLLM has the same thresholds.
 _EFFORT_FROM_BUDGET = ((10_000, Effort.HIGH), (5_000, Effort.MEDIUM), (2_000, Effort.LOW))
 
 
@@ -30,7 +30,7 @@ class _In(BaseModel):
 
 class AnthropicToolIn(_In):
     """
-    A tool that the client runs; those that Anthropic's servers run are not offered.
+    A tool that the client runs; Anthropic's server tools are not supported.
 
     Args:
         type: ``custom``; any other is a 405.
@@ -46,7 +46,7 @@ class AnthropicToolIn(_In):
 
     def to_tool(self, path: str) -> Tool:
         """
-        The tool as a value of ``stillhouse.types``.
+        Returns the tool as a value of ``stillhouse.types``.
 
         Raises:
             UnsupportedFeatureError: It is one of Anthropic's own.
@@ -68,7 +68,7 @@ class AnthropicToolIn(_In):
 
 class ToolChoiceIn(_In):
     """
-    Which tools an answer calls.
+    Which tools the response may call.
 
     Args:
         name: Required with the type ``tool``.
@@ -81,10 +81,10 @@ class ToolChoiceIn(_In):
 
     def to_choice(self, tools: tuple[Tool, ...]) -> ToolChoice:
         """
-        The choice as a value of ``stillhouse.types``.
+        Returns the choice as a value of ``stillhouse.types``.
 
         Raises:
-            InvalidRequestError: It needs tools that are not there, or one is there twice.
+            InvalidRequestError: It needs tools that are missing, or two tools share a name.
 
         """
         is_parallel = not self.disable_parallel_tool_use
@@ -106,12 +106,12 @@ class ToolChoiceIn(_In):
 
 class ThinkingIn(_In):
     """
-    How much to think.
+    The reasoning effort.
 
     Args:
-        budget_tokens: Becomes the nearest effort: models here know no budget.
-        enabled: DeepInfra's way to say it; must not contradict the type.
-        display: ``omitted`` leaves the thoughts out of the answer; they are charged all the same.
+        budget_tokens: Becomes the nearest effort: models here have no token budget for thinking.
+        enabled: DeepInfra's field; must not contradict the type.
+        display: ``omitted`` leaves reasoning out of the response; it is charged all the same.
 
     """
 
@@ -127,7 +127,7 @@ class ThinkingIn(_In):
         return self
 
     def effort(self) -> Effort | None:
-        """The effort that is meant; None where nothing is said."""
+        """Returns the requested effort; None if the body has none."""
         if self.type == "disabled" or self.enabled is False:
             return Effort.NONE
         if self.type is None and self.enabled is None:
@@ -139,14 +139,14 @@ class ThinkingIn(_In):
 
 
 class OutputFormatIn(_In):
-    """The form that an answer must have."""
+    """The format that the response must have."""
 
     type: Literal["json_schema"]
     json_schema: dict[str, Any] = Field(alias="schema")
 
 
 class OutputConfigIn(_In):
-    """How much to think, and the form of the answer."""
+    """The reasoning effort, and the format of the response."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: OutputFormatIn | None = None
@@ -154,11 +154,11 @@ class OutputConfigIn(_In):
 
 class ContextEditIn(_In):
     """
-    A way to shorten the conversation on the server; only keeping everything is offered.
+    A way to shorten the conversation on the server; only keeping all of it is supported.
 
     Args:
-        type: Right is ``clear_thinking_20251015`` alone.
-        keep: Right is ``all`` alone.
+        type: Must be ``clear_thinking_20251015``.
+        keep: Must be ``all``.
 
     """
 
@@ -181,7 +181,7 @@ class ContextManagementIn(_In):
     edits: list[ContextEditIn] = Field(default=[], max_length=16, fail_fast=True)
 
 
-# Known fields of Anthropic that are not offered, with the values that ask for nothing.
+# Known fields of Anthropic that are not supported, with the values that request nothing.
 _UNSUPPORTED_FIELDS: dict[str, tuple[object, ...]] = {
     "mcp_servers": (None, []),
     "container": (None,),
@@ -192,7 +192,7 @@ _UNSUPPORTED_FIELDS: dict[str, tuple[object, ...]] = {
 
 class PromptIn(BaseModel):
     """
-    What makes up a prompt; unknown fields are let through, ``cache_control`` among them.
+    The fields of a prompt; unknown ones such as ``cache_control`` are ignored.
 
     Args:
         tools: Each name must be there once.
@@ -232,11 +232,11 @@ class PromptIn(BaseModel):
 
     def to_request(self) -> ChatRequest:
         """
-        The request as a value of ``stillhouse.types``.
+        Returns the request as a value of ``stillhouse.types``.
 
         Raises:
             InvalidRequestError: Fields are missing, or contradict each other.
-            UnsupportedFeatureError: It has images, documents, or tools of Anthropic's own.
+            UnsupportedFeatureError: It has images, documents, or Anthropic's server tools.
 
         """
         tools = tuple(tool.to_tool(f"tools.{n}") for n, tool in enumerate(self.tools or ()))
@@ -256,7 +256,7 @@ class PromptIn(BaseModel):
         )
 
     def _generation(self) -> dict[str, Any]:
-        """Keyword arguments of `ChatRequest` beside the prompt's own."""
+        """Returns the arguments of `ChatRequest` besides the prompt's."""
         return {}
 
     def _effort(self) -> Effort | None:
@@ -276,7 +276,7 @@ class PromptIn(BaseModel):
 
 
 class MessagesIn(PromptIn):
-    """The body of a message, with DeepInfra's ranges where they are wider than Anthropic's."""
+    """The body of a message; ranges are DeepInfra's if wider than Anthropic's."""
 
     max_tokens: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
     stream: bool | None = None

@@ -1,4 +1,4 @@
-"""Answers in Anthropic's JSON, with DeepInfra's ``estimated_cost`` beside the tokens."""
+"""Builds responses in Anthropic's JSON, with DeepInfra's ``estimated_cost`` in the usage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ID_PREFIX = "msg_"
 
 
 class AnthropicUsageOut(TypedDict):
-    """Usage as Anthropic counts it: cached tokens are no input tokens."""
+    """Usage in Anthropic's count: cached tokens are not among the input tokens."""
 
     input_tokens: int
     cache_creation_input_tokens: int
@@ -30,7 +30,7 @@ class AnthropicUsageOut(TypedDict):
 
 
 class ThinkingTokensOut(TypedDict):
-    """Of the output tokens."""
+    """A part of the output tokens."""
 
     thinking_tokens: int
 
@@ -43,7 +43,7 @@ class AnthropicFinalUsageOut(AnthropicUsageOut):
 
 
 class ThinkingBlockOut(TypedDict):
-    """What the model thought."""
+    """A block of reasoning."""
 
     type: Literal["thinking"]
     thinking: str
@@ -51,14 +51,14 @@ class ThinkingBlockOut(TypedDict):
 
 
 class TextBlockOut(TypedDict):
-    """What the model said."""
+    """A block of text."""
 
     type: Literal["text"]
     text: str
 
 
 class ToolUseBlockOut(TypedDict):
-    """What the model called; `input` is an object."""
+    """A tool call; `input` is an object."""
 
     type: Literal["tool_use"]
     id: str
@@ -78,7 +78,7 @@ class StopOut(TypedDict):
 
 
 class AnthropicMessageOut(StopOut):
-    """A message; in the first event of a stream, one of which nothing is there yet."""
+    """A message; an empty one in the first event of a stream."""
 
     id: str
     type: Literal["message"]
@@ -96,7 +96,7 @@ _STOP_REASONS: dict[FinishReason, StopReasonOut] = {
 
 
 def usage_out(usage: TokenUsage) -> AnthropicUsageOut:
-    """Usage up to now."""
+    """Returns the usage so far."""
     return {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "cache_creation_input_tokens": 0,
@@ -107,7 +107,7 @@ def usage_out(usage: TokenUsage) -> AnthropicUsageOut:
 
 
 def final_usage_out(finish: Finish) -> AnthropicFinalUsageOut:
-    """Usage at the end, with what was charged: the float nearest to the exact amount."""
+    """Returns the final usage; the cost is the float nearest to the exact amount."""
     return {
         **usage_out(finish.usage),
         "output_tokens_details": {"thinking_tokens": finish.reasoning_tokens},
@@ -116,7 +116,7 @@ def final_usage_out(finish: Finish) -> AnthropicFinalUsageOut:
 
 
 def stop_out(end: ChoiceAnswer | Finish) -> StopOut:
-    """Why an answer ended."""
+    """Returns why a choice ended."""
     is_stopped = end.reason is FinishReason.STOP and end.stop_string is not None
     return {
         "stop_reason": "stop_sequence" if is_stopped else _STOP_REASONS[end.reason],
@@ -127,7 +127,7 @@ def stop_out(end: ChoiceAnswer | Finish) -> StopOut:
 def message_out(
     meta: ResponseMeta, choice: ChoiceAnswer, finish: Finish, *, shows_thinking: bool
 ) -> AnthropicMessageOut:
-    """A whole message."""
+    """Returns a complete message."""
     return {
         "id": meta.request_id,
         "type": "message",
@@ -140,7 +140,7 @@ def message_out(
 
 
 def message_start_out(meta: ResponseMeta, usage: TokenUsage) -> AnthropicMessageOut:
-    """A message of which nothing is there yet."""
+    """Returns a message without content yet."""
     return {
         "id": meta.request_id,
         "type": "message",
@@ -175,11 +175,11 @@ def _tool_use_out(call: ToolCall) -> ToolUseBlockOut:
 
 def _object_in(arguments: str) -> str:
     """
-    A JSON object, whatever the model wrote.
+    Returns a tool's arguments as a JSON object, whatever the model generated.
 
-    Whole arguments stand as they were written. Of those that ``max_tokens`` has cut there is what
-    Anthropic's own client makes of such a stream: the fields that are complete. Of anything else
-    nothing is left, and the tool will say what it misses.
+    Complete arguments are unchanged. Arguments cut by ``max_tokens`` keep their complete fields, as
+    in Anthropic's own client. Anything else becomes an empty object, and the tool reports what it
+    misses.
     """
     for allow_partial in (False, True):
         try:

@@ -1,4 +1,4 @@
-"""A message as server-sent events in Anthropic's order: block by block, and one at a time."""
+"""Encodes a message as server-sent events in Anthropic's order, block by block."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class TextDeltaOut(TypedDict):
 
 
 class ThinkingDeltaOut(TypedDict):
-    """More of what the model thought."""
+    """More reasoning."""
 
     type: Literal["thinking_delta"]
     thinking: str
 
 
 class SignatureDeltaOut(TypedDict):
-    """The end of what the model thought; nothing is signed here."""
+    """The end of the reasoning; nothing is signed here."""
 
     type: Literal["signature_delta"]
     signature: str
@@ -55,7 +55,7 @@ BlockDeltaOut = TextDeltaOut | ThinkingDeltaOut | SignatureDeltaOut | InputJsonD
 
 
 class AnthropicEventOut(TypedDict):
-    """One event of a stream; which fields there are is as its type says."""
+    """One event of a stream; its type determines its fields."""
 
     type: Literal[
         "message_start",
@@ -86,7 +86,7 @@ class MessageEncoder:
     Encodes the events of one message.
 
     Args:
-        shows_thinking: Without it, a block of thoughts is there and stays empty.
+        shows_thinking: Without it, a block of reasoning is sent empty.
 
     Source:
         docs.anthropic.com, Streaming Messages: each block starts, grows and stops before the next.
@@ -103,24 +103,24 @@ class MessageEncoder:
         self._open_type: str | None = None
 
     def opening(self) -> bytes:
-        """Nothing: the first event tells how much was cached, which the engine has to say first."""
+        """Returns nothing: `message_start` needs the cached tokens, which come from the engine."""
         return b""
 
     def event(self, event: ChatEvent, completion: ResponseProgress) -> bytes:
-        """What is new, in blocks that it opens and closes; at the end, the reason and usage."""
+        """Encodes new text in blocks that it opens and closes; at the end, the reason and usage."""
         start = self._start(completion)
         if isinstance(event, TextDelta):
             return start + self._grow(event)
-        if isinstance(event, ChoiceEnd):  # of several answers, which this dialect does not have
+        if isinstance(event, ChoiceEnd):  # only with several choices, which this dialect lacks
             return start
         return start + self._close_block() + _end(event)
 
     def closing(self) -> bytes:
-        """Nothing: the last event has said that it is the last."""
+        """Returns nothing: the last event marks the end."""
         return b""
 
     def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
-        """An error after the first byte; no ``message_stop`` follows it."""
+        """Encodes an error after the first byte; no ``message_stop`` follows it."""
         request_id = self._meta.request_id.removeprefix(ID_PREFIX)
         body = http_errors.anthropic_body_of(error, request_id=request_id, charged=charged)
         return b"event: error\ndata: " + escape_line_ends(body) + b"\n\n"

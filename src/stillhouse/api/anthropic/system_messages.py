@@ -1,4 +1,4 @@
-"""What the system says where a chat template has no place for it."""
+"""Moves system messages to where chat templates can render them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stillhouse.types.messages import Message, Role
 
 
 def merge_leading_system_messages(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """The same conversation, with one message for all that the system says before anybody else."""
+    """Merges the system messages at the front of a conversation into one."""
     joined: list[Message] = []
     for message in messages:
         if len(joined) == 1 and joined[0].role is message.role is Role.SYSTEM:
@@ -21,11 +21,10 @@ def merge_leading_system_messages(messages: Iterable[Message]) -> tuple[Message,
 
 def fold_system_messages(messages: Iterable[Message]) -> tuple[Message, ...]:
     """
-    The same conversation, with the system speaking at its front alone.
+    Folds later system messages into the user and tool messages beside them.
 
-    Later remarks become part of what the model reads beside them: few templates have a place for
-    them, and some of those write them at the front, so that with every remark the whole
-    conversation would be computed anew. No remark comes between a call and its result.
+    Few templates render system messages after the first, and some of those move them to the front,
+    so that each one would invalidate the prefix cache. None comes between a call and its result.
     """
     turns: list[Message] = []
     held = ""

@@ -1,1 +1,1 @@
-"""Reads and validates request bodies."""
+"""Receives request bodies within bounds, and parses large ones in child processes."""

@@ -1,4 +1,4 @@
-"""How many bytes of request bodies an account may bring at once, and how fast."""
+"""Bounds the bytes of request bodies per account: in flight, and per minute."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from stillhouse.errors import RateLimitError
 from stillhouse.fairness.token_bucket import TokenBucket
 from stillhouse.settings import MIB
 
-#: Read and parsed where it comes in, whoever sends it: that takes 3 ms at worst.
+#: Smaller bodies are parsed on the event loop, which takes 3 ms at worst.
 SMALL_BYTES = 64 << 10
-#: Accounts that are looked at for being at rest, whenever a body has come in.
+#: Accounts whose buckets are checked for removal after each body.
 _NUM_SWEPT = 2
 _MINUTE_S = 60.0
 
@@ -24,15 +24,15 @@ _MINUTE_S = 60.0
 @dataclass(frozen=True, slots=True)
 class BodyRules:
     """
-    How much of bodies there may be.
+    Bounds on request bodies.
 
     Args:
-        max_bytes: Of one body, packed or unpacked.
-        max_bytes_in_flight: Of all large ones that are read, parsed or tokenised.
+        max_bytes: Most bytes of one body, compressed or not.
+        max_bytes_in_flight: Most bytes of all large bodies that are read, parsed or tokenised.
         max_bytes_in_flight_per_account: The same of one account.
-        bytes_per_minute: Of one account; counted for refused requests as well.
-        burst_bytes: Of one account's large bodies that come at once; the others are read at that
-            rate. At least `max_bytes`.
+        bytes_per_minute: Most bytes of one account per minute, refused requests included.
+        burst_bytes: Most bytes of one account's large bodies at once, beyond that rate. At least
+        `max_bytes`.
         max_waiting: Most large bodies of one account that wait for its share.
         max_wait_s: How long each may wait for its share, and for the account's rate.
 
@@ -48,7 +48,7 @@ class BodyRules:
 
 
 class BodyAdmission:
-    """Lets bodies in, account by account, before they are read; a small one never waits."""
+    """Admits bodies per account before they are read; a small one never waits."""
 
     def __init__(self, rules: BodyRules, clock: Clock) -> None:
         self.rules = rules
@@ -62,20 +62,20 @@ class BodyAdmission:
             ),
             what="its body to be read",
         )
-        self._rates: OrderedDict[int, _Rates] = OrderedDict()  # of accounts not at rest
+        self._rates: OrderedDict[int, _Rates] = OrderedDict()  # of accounts that used some lately
 
     def intake(self, account_id: int, *, declared_bytes: int | None) -> BodyIntake:
-        """What one body is read through, which has to be closed."""
+        """Returns the intake of one body; it has to be closed."""
         return BodyIntake(self, account_id, declared_bytes)
 
-    # What follows is between the admission and its intakes.
+    # The methods below are for intakes.
 
     def refuse_too_much(self, account_id: int) -> None:
         """
-        Refuse whoever has used up the minute with small bodies.
+        Refuses a body if small bodies of the account have used up its rate.
 
         Raises:
-            RateLimitError: The account has.
+            RateLimitError: They have.
 
         """
         rates = self._rates.get(account_id)
@@ -84,10 +84,10 @@ class BodyAdmission:
 
     async def take(self, account_id: int, num_bytes: int) -> int:
         """
-        Wait until the account's rate allows this many bytes, and then for its share.
+        Waits until the account's rate allows this many bytes, and then for its share.
 
         Returns:
-            What was taken of the share.
+            The bytes taken from the share.
 
         Raises:
             RateLimitError: That takes too long.
@@ -107,12 +107,12 @@ class BodyAdmission:
             raise
 
     def give_back(self, account_id: int, taken: int, *, num_buffered: int) -> None:
-        """Give back what `take` has taken, and what was not needed of the rate."""
+        """Returns bytes to the share, and unused ones to the rate."""
         self._in_flight.give_back(account_id, taken)
         self._rates_of(account_id).large.refund(num_buffered)
 
     def count_small(self, account_id: int, num_bytes: int) -> None:
-        """Count a small body that was read, whatever becomes of it."""
+        """Counts a small body that was read, also if its request is refused."""
         now_s = self._clock.monotonic_s()
         self._rates_of(account_id).small.take(num_bytes, now_s)
         for other_id in list(islice(self._rates, _NUM_SWEPT)):
@@ -140,7 +140,7 @@ class BodyAdmission:
 
 @dataclass(frozen=True, slots=True)
 class _Rates:
-    """What is left of one account's minute."""
+    """The rate of one account: a bucket for small bodies, and one for large ones."""
 
     small: TokenBucket
     large: TokenBucket
@@ -151,13 +151,12 @@ class _Rates:
 
 class BodyIntake:
     """
-    One body on its way in: a large one takes its part of the account's share first.
+    One body while it is received: a large one first reserves a part of the account's share.
 
-    A context manager: with its exit the body is out of memory, or soon will be.
+    A context manager; on exit the body has left memory, or is about to.
 
     Args:
-        declared_bytes: What the request says of its length; None: nothing that tells how much
-            memory it will take.
+        declared_bytes: Its Content-Length; None if it is unknown, or the body is compressed.
 
     """
 
@@ -183,10 +182,10 @@ class BodyIntake:
 
     async def begin(self) -> None:
         """
-        Wait until the body may be read, where it says that it is large.
+        Waits until a body that declares itself large may be read.
 
         Raises:
-            RateLimitError: The account brings too much, at once or per minute.
+            RateLimitError: The account sends too much, at once or per minute.
 
         """
         self._admission.refuse_too_much(self._account_id)
@@ -195,10 +194,10 @@ class BodyIntake:
 
     async def on_received(self, num_bytes: int) -> None:
         """
-        Go on after *num_bytes* in all have come; a body that turns out to be large waits here.
+        Counts *num_bytes* received in all; a body that turns out to be large waits here.
 
         Raises:
-            RateLimitError: The account brings too much, at once or per minute.
+            RateLimitError: The account sends too much, at once or per minute.
 
         """
         self._num_read = num_bytes
@@ -207,10 +206,10 @@ class BodyIntake:
 
     async def reserve_for_unpacking(self) -> None:
         """
-        Take all that a body may have, for what is large unpacked, if not on the wire.
+        Reserves the most a body may have, for a small one that is large when decompressed.
 
         Raises:
-            RateLimitError: The account brings too much, at once or per minute.
+            RateLimitError: The account sends too much, at once or per minute.
 
         """
         self._num_read = max(self._num_read, self._admission.rules.max_bytes)

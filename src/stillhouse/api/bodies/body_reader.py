@@ -1,4 +1,4 @@
-"""Lets in the bodies of requests by account, and reads them where they delay nobody else."""
+"""Receives and parses request bodies without delaying other requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stillhouse.clock import Clock
 from stillhouse.fairness.semaphore import FairSemaphore
 from stillhouse.settings import MIB
 
-#: Parsed at once: that takes 0.3 ms at worst.
+#: Smaller bodies are parsed at once, in 0.3 ms at worst.
 _TINY_BYTES = 8 << 10
 _MAX_WAITING_HERE = 4000
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class BodyReader:
-    """Takes in what clients send, and makes of it what they ask for."""
+    """Receives bodies by account, and parses each on the event loop or in a child process."""
 
     def __init__(self, admission: BodyAdmission, pool: BodyPool, clock: Clock) -> None:
         self._admission = admission
@@ -45,7 +45,7 @@ class BodyReader:
 
     @classmethod
     def under(cls, chosen: BodiesConfig, *, max_body_mib: int, clock: Clock) -> Self:
-        """Within the bounds that an operator has set."""
+        """Creates a reader within the operator's bounds."""
         max_bytes = max_body_mib * MIB
         total_bytes = max(chosen.max_mib_in_flight * MIB, max_bytes)
         rules = BodyRules(
@@ -71,21 +71,21 @@ class BodyReader:
         self, request: Request, principal: Principal, parse: Callable[[bytes], T]
     ) -> AsyncIterator[T]:
         """
-        What *parse* makes of the request's body.
+        Receives the request's body and yields its parsed value.
 
-        While the context is entered, a large body counts as held by its account.
+        Inside the context, a large body counts as in flight for its account.
 
         Args:
             parse: A function of a module, or a `partial` of one: it may run in another process.
 
         Raises:
-            RateLimitError: The account brings too much, at once or per minute.
-            OverloadedError: Too many bodies wait to be parsed, of this account or in all.
-            BodyTooSlowError: The body has not come in time.
-            BodyTooLargeError: It has too many bytes, packed or unpacked; or takes too long or too
-                much memory to read.
-            InvalidRequestError: It is not the gzip that it should be; or as *parse* raises it.
-            EngineUnavailableError: There is nobody to read what is large.
+            RateLimitError: The account sends too much, at once or per minute.
+            OverloadedError: Too many bodies of this account, or in all, wait to be parsed.
+            BodyTooSlowError: The body has not arrived in time.
+            BodyTooLargeError: It has too many bytes, compressed or not, or parsing takes too much
+            time or memory.
+            InvalidRequestError: It is not valid gzip, or *parse* refuses it.
+            EngineUnavailableError: No process can parse a large body.
 
         """
         packed = is_packed(request)
@@ -103,7 +103,7 @@ class BodyReader:
             yield value
 
     async def close(self) -> None:
-        """End what reads large bodies."""
+        """Ends the processes that parse large bodies."""
         await self._pool.close()
 
     async def _read_larger(
@@ -126,7 +126,7 @@ class BodyReader:
     async def _read_here(
         self, principal: Principal, body: bytes, parse: Callable[[bytes], T], *, is_packed: bool
     ) -> T:
-        """One such body, and then whatever else is ready: many at once make no long pause."""
+        """Parses one body, then yields to the event loop, so that many cause no long pause."""
         async with self._here.acquire(principal.account_id, principal.key_id):
             try:
                 return parse(unpack(body, self._max_bytes) if is_packed else body)
@@ -138,7 +138,7 @@ def _is_large_unpacked(packed: bytes) -> bool:
     try:
         begin = zlib.decompressobj(GZIP).decompress(packed, SMALL_BYTES + 1)
     except zlib.error:
-        return False  # it is refused before it grows
+        return False  # `unpack` refuses it
     return len(begin) > SMALL_BYTES
 
 

@@ -1,4 +1,4 @@
-"""A bounded amount of something, which accounts take from in turn."""
+"""A fair budget: accounts take turns in acquiring parts of a bounded amount."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _RETRY_AFTER_S = 1.0
 @dataclass(frozen=True, slots=True)
 class BudgetRules:
     """
-    How much there is, and how much of it each account may have.
+    The size of a budget, and the bounds per account.
 
     Args:
-        total: Of all accounts.
-        per_account: Most that one account has at a time.
-        max_waiting: Most requests of one account that wait for their part.
+        total: Most that all accounts hold at a time.
+        per_account: Most that one account holds at a time.
+        max_waiting: Most requests of one account that wait.
         max_wait_s: How long each may wait.
 
     """
@@ -32,10 +32,10 @@ class BudgetRules:
 
 class FairBudget:
     """
-    Lends parts of a whole: never more than an account's share, and to accounts in turn.
+    Grants parts of a budget to accounts in turn, and to none more than its share.
 
     Args:
-        what: What is lent, as messages name it: it follows a number.
+        what: Names the budget in error texts, behind a number.
 
     """
 
@@ -45,17 +45,17 @@ class FairBudget:
         self._free = rules.total
         self._taken: Counter[int] = Counter()  # by account
         self._waiting: OrderedDict[int, deque[_Waiter]] = OrderedDict()  # by account, next first
-        self._is_short = False  # the next one in turn waits for the whole, not for its share
+        self._is_short = False  # the next account waits for the budget, not for its share
 
     async def take(self, account_id: int, amount: int) -> int:
         """
-        Take *amount*, or all of the account's share where that is less; `give_back` must follow.
+        Acquires *amount*, or the account's whole share if that is less; `give_back` must follow.
 
         Returns:
-            What was taken.
+            The amount acquired.
 
         Raises:
-            RateLimitError: The account has too many waiting, or this one has waited for too long.
+            RateLimitError: Too many requests of the account wait, or this one has waited too long.
 
         """
         amount = min(amount, self._rules.per_account)
@@ -67,7 +67,7 @@ class FairBudget:
         return amount
 
     def give_back(self, account_id: int, amount: int) -> None:
-        """Return what `take` has given; whoever can go on now goes on."""
+        """Returns what `take` acquired, and grants it to requests that wait."""
         self._free += amount
         self._taken[account_id] -= amount
         if not self._taken[account_id]:
@@ -75,7 +75,7 @@ class FairBudget:
         self._serve()
 
     def num_waiting(self, account_id: int) -> int:
-        """How many requests of the account wait."""
+        """Returns how many requests of the account wait."""
         return len(self._waiting.get(account_id, ()))
 
     async def _wait(self, account_id: int, amount: int) -> None:
@@ -106,7 +106,7 @@ class FairBudget:
         self._serve()
 
     def _serve(self) -> None:
-        """Lend to one waiter of each account in turn, while something fits."""
+        """Grants one request of each account in turn, while one fits."""
         has_lent = True
         while has_lent:
             has_lent = False
@@ -115,7 +115,7 @@ class FairBudget:
                 if not self._has_share(account_id, amount):
                     continue
                 self._is_short = amount > self._free
-                if self._is_short:  # nobody overtakes: what is large would wait for ever
+                if self._is_short:  # none overtakes, or a large request would wait for ever
                     return
                 self._lend(account_id, amount)
                 queue.popleft().go_on()
@@ -146,5 +146,5 @@ class _Waiter:
 
     def go_on(self) -> None:
         self.has_been_lent = True
-        if not self.has_come.done():  # cancelled in this very step, it gives back what it was lent
+        if not self.has_come.done():  # a waiter cancelled in this step returns its part
             self.has_come.set_result(None)

@@ -1,4 +1,4 @@
-"""The gateway's end of a process that reads large bodies."""
+"""The parent's side of a process that parses large bodies."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from stillhouse.errors import BodyTooLargeError, EngineUnavailableError
 
 _WORKER = "stillhouse.api.bodies.worker"
 _PIPE_BYTES = 1 << 20
-#: A result is never more than this many times as long as its body.
+#: A result is at most this many times as long as its body.
 _MAX_RESULT_PER_BODY = 16
 _MAX_START_BYTES = 1 << 20
 
 
 class ChildDiedError(Exception):
-    """The process is gone, and not for what it was given; another may do."""
+    """The process died, but not of its body; another process may parse it."""
 
 
 class BodyProcess:
     """
-    One ``stillhouse.api.bodies.worker``.
+    One child process that runs ``stillhouse.api.bodies.worker``.
 
     Args:
-        memory_mib: What it may take beyond what it has when it starts.
+        memory_mib: Memory it may use beyond that of its start.
 
     """
 
@@ -43,7 +43,7 @@ class BodyProcess:
     @classmethod
     async def spawn(cls, *, memory_mib: int, start_timeout_s: float) -> Self:
         """
-        Start the process: with no environment, and no words of its own, as they quote bodies.
+        Starts the process without an environment or stderr, which could quote bodies.
 
         Raises:
             EngineUnavailableError: It cannot be run, or is not ready in time.
@@ -60,7 +60,7 @@ class BodyProcess:
             )
         except OSError as error:
             raise EngineUnavailableError(
-                f"No large request body can be read now: {error}."
+                f"No large request body can be parsed now: {error}."
             ) from error
         child = cls(process, memory_mib)
         try:
@@ -70,8 +70,8 @@ class BodyProcess:
             child.kill()
             await child.wait()
             raise EngineUnavailableError(
-                f"The process that reads large request bodies was not ready in {start_timeout_s:g} "
-                "s."
+                f"The process that parses large request bodies was not ready in "
+                f"{start_timeout_s:g} s."
             ) from error
         except BaseException:
             child.kill()
@@ -85,16 +85,16 @@ class BodyProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be given a job, as far as is known."""
+        """Whether the process can take a job, as far as is known."""
         return self._process.returncode is None and not self._stdout.at_eof()
 
     async def do(self, work: Work, body: bytes) -> Done:
         """
-        What comes of *body*.
+        Sends a body to the process and returns the result.
 
         Raises:
-            ChildDiedError: The process was killed by others, or had ended before.
-            BodyTooLargeError: It takes more memory than there may be.
+            ChildDiedError: The process was killed from outside, or had ended before.
+            BodyTooLargeError: It takes more memory than the process may use.
 
         """
         try:
@@ -107,12 +107,12 @@ class BodyProcess:
             raise ChildDiedError from error
 
     def kill(self) -> None:
-        """End the process at once, whatever it does; `wait` has to follow."""
+        """Kills the process at once; `wait` has to follow."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
     async def wait(self) -> None:
-        """Return when the process is gone."""
+        """Waits until the process has ended."""
         self._stdin.close()
         await self._process.wait()
 
@@ -123,9 +123,9 @@ class BodyProcess:
         return read_result(await self._stdout.readexactly(num_bytes))
 
     async def _raise_for_its_end(self, cause: Exception) -> None:
-        """An allocator that is refused memory in the middle of its work aborts the process."""
+        """Raises if the process ran out of memory: its allocator aborts, which is no kill."""
         if await self._process.wait() in {-signal.SIGABRT, -signal.SIGSEGV}:
             raise BodyTooLargeError(
-                f"The request body takes more than {self._memory_mib} MiB to read; right would be "
+                f"The request body takes more than {self._memory_mib} MiB to parse; right would be "
                 "a smaller one"
             ) from cause

@@ -1,4 +1,4 @@
-"""What goes between the gateway and a process that reads bodies."""
+"""The frames between the gateway and a process that parses bodies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from stillhouse.errors import StillhouseError
 
-#: Before a job: how long its work and its body are. Before a result: how long it is.
+#: A job starts with the lengths of its work and its body, a result with its length.
 JOB_HEAD = struct.Struct("<QQ")
 RESULT_HEAD = struct.Struct("<Q")
-#: Whose classes a result is made of.
+#: Results may only have classes of these modules.
 _MODULES = (
     *(
         "stillhouse.api.",
@@ -29,12 +29,12 @@ _MODULES = (
 @dataclass(frozen=True, slots=True)
 class Work:
     """
-    What is to be done with a body.
+    A job: how to parse a body.
 
     Args:
-        read: Reads it; a function of a module, or a `partial` of one.
-        is_packed: It is gzip, and has to be unpacked first.
-        max_bytes: Of the unpacked body.
+        read: Parses the body; a function of a module, or a `partial` of one.
+        is_packed: The body is gzip, and is decompressed first.
+        max_bytes: Most bytes of the decompressed body.
 
     """
 
@@ -46,13 +46,13 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Done:
     """
-    What has come of it.
+    The result of a job.
 
     Args:
-        value: What was read.
-        error: Or why it is refused: an error's class, its arguments and its attributes.
-        fault: Or where the program is wrong, in words that quote nothing of the body.
-        cpu_s: How long it took.
+        value: The parsed value.
+        error: The refusal, if there is one: an error's class, arguments and attributes.
+        fault: A bug's traceback, without its message, which could quote the body.
+        cpu_s: The CPU time it took.
 
     """
 
@@ -63,15 +63,15 @@ class Done:
 
     def result(self) -> Any:
         """
-        The value.
+        Returns the value.
 
         Raises:
-            StillhouseError: As it was raised where the body was read.
-            RuntimeError: The program is wrong.
+            StillhouseError: Parsing raised it.
+            RuntimeError: Parsing failed with a bug.
 
         """
         if self.fault is not None:
-            raise RuntimeError(f"a body could not be read: {self.fault}")
+            raise RuntimeError(f"a body could not be parsed: {self.fault}")
         if self.error is not None:
             kind, args, attributes = self.error
             error = kind.__new__(kind, *args)
@@ -81,29 +81,29 @@ class Done:
 
 
 def job_frame(work: Work, body: bytes) -> bytes:
-    """All of a job but the body, which follows it."""
+    """Encodes a job without the body, which follows it."""
     words = pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
     return JOB_HEAD.pack(len(words), len(body)) + words
 
 
 def read_work(words: bytes) -> Work:
-    """The inverse of `job_frame`, in the child, which believes its parent."""
-    work: Work = pickle.loads(words)  # noqa: S301  (what the gateway itself wrote)
+    """Decodes the work of a job, in the child, which trusts its parent."""
+    work: Work = pickle.loads(words)  # noqa: S301  (the gateway wrote it)
     return work
 
 
 def result_frame(done: Done) -> bytes:
-    """A result, with its length before it."""
+    """Encodes a result."""
     words = pickle.dumps(done, pickle.HIGHEST_PROTOCOL)
     return RESULT_HEAD.pack(len(words)) + words
 
 
 def read_result(words: bytes) -> Done:
     """
-    The inverse of `result_frame`, in the parent.
+    Decodes a result, in the parent, which does not trust the child.
 
     Raises:
-        pickle.UnpicklingError: It holds what no request is made of.
+        pickle.UnpicklingError: It holds a class that no request has.
 
     """
     done = _ResultReader(io.BytesIO(words)).load()
@@ -113,10 +113,10 @@ def read_result(words: bytes) -> Done:
 
 
 class _ResultReader(pickle.Unpickler):
-    """Makes objects of the classes that a request is made of, and calls nothing else."""
+    """Unpickles only classes that requests are made of."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         found = super().find_class(module_name, global_name)
         if isinstance(found, type) and found.__module__.startswith(_MODULES):
             return found
-        raise pickle.UnpicklingError(f"{module_name}.{global_name} has no place in a result")
+        raise pickle.UnpicklingError(f"{module_name}.{global_name} is not allowed in a result")

@@ -12,11 +12,11 @@ import msgspec
 
 from stillhouse.errors import InvalidRequestError
 
-#: More than any request needs; counted before parsing in bodies long enough to hold many, as a
-#: million empty lists take a second to build, in which nobody else is served.
+#: More than any request needs. Long bodies are counted before parsing: a million empty lists take a
+#: second to build, which would block every other request.
 MAX_KEYS = 50_000
 MAX_BRACKETS = 50_000
-MAX_VALUES = 300_000  # the longest prompts may be token ids
+MAX_VALUES = 300_000  # long prompts may be token ids
 LONG_BODY_BYTES = 1 << 18
 BEGINNING_BYTES = 1 << 21
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
@@ -25,19 +25,19 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 def parse_json(body: bytes, *, parse_float: Callable[[str], Any] = float) -> Any:
     """
-    The value in *body*.
+    Parses the JSON value in *body*.
 
     Args:
-        parse_float: What becomes of a number with a point or an exponent.
+        parse_float: Converts a number with a point or an exponent.
 
     Raises:
-        InvalidRequestError: It is no JSON in UTF-8 (RFC 8259), nested too deeply, names a key
-            twice, or holds NaN, half of a surrogate pair, or far too many keys or values.
+        InvalidRequestError: It is not JSON in UTF-8 (RFC 8259), is nested too deeply, repeats a
+        key, or has NaN, half of a surrogate pair, or far too many keys or values.
 
     """
-    # Strings are cut out only where there may be too much, as that takes its time.
+    # Removing strings takes time, and is done only if the body may have too much.
     if len(body) > LONG_BODY_BYTES and _excess(body):
-        # What has too much of something mostly has it in its beginning already.
+        # A body with too much mostly has too much in its beginning.
         for part in (body[:BEGINNING_BYTES], body):
             if excess := _excess(_STRING.sub(b"", part)):
                 raise _invalid(f"it has more than {excess}")
@@ -60,7 +60,7 @@ def parse_json(body: bytes, *, parse_float: Callable[[str], Any] = float) -> Any
 
 
 def _excess(structure: bytes) -> str | None:
-    """What there is too much of, where strings have been left out; None where nothing can be."""
+    """Returns the bound that JSON without its strings exceeds; None if it exceeds none."""
     if structure.count(b":") > MAX_KEYS:
         return f"{MAX_KEYS} keys"
     if structure.count(b"[") + structure.count(b"{") > MAX_BRACKETS:
@@ -87,7 +87,7 @@ def _refuse_half_pairs(value: Any) -> None:
         raise _invalid(
             "it holds half of a surrogate pair; right would be whole characters"
         ) from error
-    except RecursionError as error:  # writing needs a little more of the stack than reading
+    except RecursionError as error:  # encoding needs a little more of the stack than parsing
         raise _invalid("it is nested too deeply") from error
 
 
@@ -97,13 +97,13 @@ def _invalid(reason: str) -> InvalidRequestError:
 
 def json_text(value: object, *, param: str) -> str:
     """
-    *value* as it is commonly written.
+    Encodes *value* as JSON text in the common style.
 
     Args:
-        param: Where it stands in the body, for messages.
+        param: Its path in the body, for error texts.
 
     Raises:
-        InvalidRequestError: It is nested too deeply to be written.
+        InvalidRequestError: It is nested too deeply to be encoded.
 
     """
     try:
@@ -114,10 +114,10 @@ def json_text(value: object, *, param: str) -> str:
 
 def raw_json(value: object, *, param: str) -> msgspec.Raw:
     """
-    *value* written already, so that nothing about it can fail when an answer is written.
+    Encodes *value* in advance, so that encoding cannot fail in the response.
 
     Raises:
-        InvalidRequestError: It is nested too deeply to be written.
+        InvalidRequestError: It is nested too deeply to be encoded.
 
     """
     try:

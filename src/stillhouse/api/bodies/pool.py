@@ -1,4 +1,4 @@
-"""Reads large bodies in processes of their own: in this one they would delay every stream."""
+"""Parses large bodies in child processes: in this one they would delay every stream."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _TRIES = 2
 @dataclass(frozen=True, slots=True)
 class PoolRules:
     """
-    What reading bodies may take.
+    Bounds on the processes that parse bodies.
 
     Args:
-        num_processes: Most bodies that are read at once; one account has all of them but one.
-        timeout_s: For one body.
-        start_timeout_s: For the start of a process, where none is there yet.
-        memory_mib: Of each process, beyond what it has when it starts, by `RLIMIT_AS`.
+        num_processes: Most bodies parsed at once; one account may have all of them but one.
+        timeout_s: Longest time for one body.
+        start_timeout_s: Longest time for the start of a process.
+        memory_mib: Memory of each process beyond that of its start, by `RLIMIT_AS`.
         max_waiting: Most bodies that wait for a process.
-        max_waiting_per_account: Those of one account.
+        max_waiting_per_account: Most bodies of one account that wait.
 
     """
 
@@ -40,11 +40,11 @@ class PoolRules:
 
 class BodyPool:
     """
-    Reads bodies in child processes, for accounts in turn.
+    Parses bodies in child processes, for accounts in turn.
 
-    A body of 8 MiB takes 20 to 120 ms to parse, and most of it is one call that lets no other
-    thread go on. Children start when they are first needed and end with this process. They are
-    given nothing but bodies: no environment, no sockets.
+    A body of 8 MiB takes 20 to 120 ms to parse, most of it in one call that holds the interpreter
+    lock. Children start when they are first needed and end with this process. They get nothing but
+    bodies: no environment, no sockets.
     """
 
     def __init__(self, rules: PoolRules, clock: Clock) -> None:
@@ -64,17 +64,17 @@ class BodyPool:
 
     @property
     def worker_pids(self) -> frozenset[int]:
-        """The process ids of the children that have not been ended."""
+        """Returns the process ids of the children that run."""
         return frozenset(child.pid for child in self._alive)
 
     async def read(self, account_id: int, work: Work, body: bytes, *, key_id: int = 0) -> Any:
         """
-        What `work.read` makes of *body*.
+        Parses *body* in a child process.
 
         Raises:
-            OverloadedError: Too many bodies wait, of this account or in all.
-            BodyTooLargeError: It takes too long or too much memory.
-            EngineUnavailableError: The pool is closed, or its processes die.
+            OverloadedError: Too many bodies of this account, or in all, wait.
+            BodyTooLargeError: Parsing takes too much time or memory.
+            EngineUnavailableError: The pool is closed, or its processes keep dying.
 
         """
         async with self._slots.acquire(account_id, key_id):
@@ -82,14 +82,14 @@ class BodyPool:
         return done.result()
 
     async def close(self) -> None:
-        """End all children; what is being read fails."""
+        """Ends all children; bodies that are being parsed fail."""
         self._is_closed = True
         for child in list(self._alive):
             self._end(child)
         await asyncio.gather(*self._ending)
 
     async def _do(self, work: Work, body: bytes) -> Done:
-        for _ in range(_TRIES):  # a child that was killed from outside has a successor
+        for _ in range(_TRIES):  # another child replaces one that was killed from outside
             child = await self._child()
             try:
                 async with asyncio.timeout(self._rules.timeout_s):
@@ -97,18 +97,18 @@ class BodyPool:
             except TimeoutError as error:
                 self._end(child)
                 raise BodyTooLargeError(
-                    f"The request body takes longer than {self._rules.timeout_s:g} s to read; "
+                    f"The request body takes longer than {self._rules.timeout_s:g} s to parse; "
                     "right would be a smaller one"
                 ) from error
             except ChildDiedError:
                 self._end(child)
-            except BaseException:  # cancelled, too: nobody knows how long it would go on
+            except BaseException:  # also cancelled: the child could go on for long
                 self._end(child)
                 raise
             else:
                 self._keep(child)
                 return done
-        raise EngineUnavailableError("The processes that read large request bodies die.")
+        raise EngineUnavailableError("The processes that parse large request bodies keep dying.")
 
     async def _child(self) -> BodyProcess:
         while self._idle:

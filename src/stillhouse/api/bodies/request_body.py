@@ -1,4 +1,4 @@
-"""The body of a request, within bounds, and unpacked where it is gzip."""
+"""Receives the body of a request within bounds, and decompresses gzip."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from starlette.types import Receive
 
 from stillhouse.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError
 
-#: As nginx allows between two reads, here for all of it: it is held in memory while it comes.
+#: For the whole body, as it stays in memory meanwhile; nginx allows as much between two reads.
 TIMEOUT_S = 60.0
 
-#: zlib's way to say: with gzip's header (RFC 1952).
+#: zlib's code for gzip's header (RFC 1952).
 GZIP = 16 + zlib.MAX_WBITS
 
 
 async def read_body(request: Request, *, max_bytes: int, timeout_s: float = TIMEOUT_S) -> bytes:
     """
-    The whole body, unpacked.
+    Receives the whole body and decompresses it.
 
     Raises:
-        BodyTooSlowError: It has not come within *timeout_s*.
-        BodyTooLargeError: It has more than *max_bytes*, packed or unpacked; the rest is not read.
-        InvalidRequestError: Its ``Content-Encoding`` is not gzip, or it is not what it says.
+        BodyTooSlowError: It has not arrived within *timeout_s*.
+        BodyTooLargeError: It has more than *max_bytes*, compressed or not; the rest is not read.
+        InvalidRequestError: Its ``Content-Encoding`` is not gzip, or its content is not.
 
     """
     packed = is_packed(request)
@@ -35,10 +35,10 @@ async def read_body(request: Request, *, max_bytes: int, timeout_s: float = TIME
 
 def is_packed(request: Request) -> bool:
     """
-    Whether the body is gzip.
+    Returns whether the body is gzip.
 
     Raises:
-        InvalidRequestError: It is something else again.
+        InvalidRequestError: It has another encoding.
 
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -51,7 +51,7 @@ def is_packed(request: Request) -> bool:
 
 
 async def _go_on(_num_bytes: int) -> None:
-    """Let everything come."""
+    """Lets the whole body in."""
 
 
 async def receive_body(
@@ -62,13 +62,13 @@ async def receive_body(
     on_received: Callable[[int], Awaitable[None]] = _go_on,
 ) -> bytes:
     """
-    The whole body as it was sent.
+    Receives the whole body as it was sent.
 
     Args:
-        on_received: Awaited with the number of bytes so far before more of them are read.
+        on_received: Awaited with the number of bytes so far, before more are read.
 
     Raises:
-        BodyTooSlowError: It has not come within *timeout_s*.
+        BodyTooSlowError: It has not arrived within *timeout_s*.
         BodyTooLargeError: It has more than *max_bytes*; the rest is not read.
 
     """
@@ -100,11 +100,11 @@ async def _read(
 
 def unpack(body: bytes, max_bytes: int) -> bytes:
     """
-    What *body*, which is gzip, holds.
+    Decompresses a gzip body.
 
     Raises:
-        BodyTooLargeError: It has more than *max_bytes*; the rest is not unpacked.
-        InvalidRequestError: It is no gzip, or not one whole stream.
+        BodyTooLargeError: It has more than *max_bytes*; the rest is not decompressed.
+        InvalidRequestError: It is not gzip, or not exactly one whole stream.
 
     """
     unpacker = zlib.decompressobj(GZIP)

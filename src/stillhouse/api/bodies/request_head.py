@@ -1,4 +1,4 @@
-"""The parts of a request's head that are needed to read its body."""
+"""The parts of a request's head that parsing its body needs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from stillhouse.billing.idempotency_key import IdempotencyKey
 @dataclass(frozen=True, slots=True)
 class RequestHead:
     """
-    What a body is read with; it goes to another process.
+    The context in which a body is parsed; it can be sent to another process.
 
     Args:
         target: The path with its query.
-        model_name: The model that the path names; empty where it names none.
-        version: The model's version that the query names.
+        model_name: The model in the path; empty if there is none.
+        version: The model's version in the query.
         idempotency_key: As the client sent it, unchecked.
-        token: Names a scoped token: what was said to one is not repeated to another.
+        token: Identifies a scoped token: a response to one is not replayed to another.
 
     """
 
@@ -34,7 +34,7 @@ class RequestHead:
 
     @classmethod
     def of(cls, request: Request, *, token: str | None = None) -> Self:
-        """The head of *request*."""
+        """Returns the head of *request*."""
         query: str = request.scope["query_string"].decode("latin-1")
         path = request.scope["path"]
         return cls(
@@ -48,10 +48,10 @@ class RequestHead:
 
     def idempotency_key_of(self, body: bytes) -> IdempotencyKey | None:
         """
-        The client's own name for its request; None when it gives none.
+        Returns the idempotency key of the request; None if it has none.
 
         Raises:
-            InvalidRequestError: It is empty, too long, or has characters that cannot be printed.
+            InvalidRequestError: It is empty, too long, or has unprintable characters.
 
         """
         return idempotency_header.read_idempotency_key(

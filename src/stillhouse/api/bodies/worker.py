@@ -1,4 +1,4 @@
-"""The process where large bodies are read: `python -m stillhouse.api.bodies.worker PARENT MIB`."""
+"""The process that parses large bodies: `python -m stillhouse.api.bodies.worker PARENT MIB`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stillhouse.engines.worker.channel import die_with_parent
 from stillhouse.errors import BodyTooLargeError, StillhouseError
 from stillhouse.settings import MIB
 
-#: Behind the engine and the gateway, which stand in everybody's way where this stands in one's.
+#: Lower priority than engine and gateway: they serve all requests, and this process serves one.
 NICENESS = 10
 #: Imported before the memory is bounded, and before the first job.
 READERS = (chat_completions, text_completions, inference, messages, responses)
@@ -29,20 +29,20 @@ READERS = (chat_completions, text_completions, inference, messages, responses)
 
 def main() -> None:
     """
-    Say that all is ready, and read one body after the other until there are no more.
+    Reports readiness, then parses one body after another until the pipe closes.
 
-    `MIB` of memory may be taken beyond what the process has at its start. A process that runs
-    out of it says so, and ends.
+    The process may use `MIB` of memory beyond that of its start. If it runs out, it reports so, and
+    ends.
     """
     die_with_parent()
     if os.getppid() != int(sys.argv[1]):
-        return  # it died before the line above
+        return  # the parent died before the line above
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold what customers wrote
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold prompts
     max_mib = int(sys.argv[2])
     _bound_memory(max_mib * MIB)
-    _say(sys.stdout.buffer, result_frame(Done(time.process_time())))
+    _write(sys.stdout.buffer, result_frame(Done(time.process_time())))
     while head := sys.stdin.buffer.read(JOB_HEAD.size):
         is_spent = _serve(head, sys.stdin.buffer, sys.stdout.buffer, max_mib)
         if is_spent:
@@ -50,20 +50,20 @@ def main() -> None:
 
 
 def _serve(head: bytes, jobs: IO[bytes], results: IO[bytes], max_mib: int) -> bool:
-    """Do one job; returns whether it has used up the memory."""
+    """Runs one job; returns whether it ran out of memory."""
     begin_s = time.process_time()
     try:
         result = result_frame(_do(head, jobs, begin_s))
     except MemoryError:
         spent_s = time.process_time() - begin_s
         result = result_frame(Done(spent_s, error=_error_parts(_too_much_memory(max_mib))))
-        _say(results, result)
+        _write(results, result)
         return True
-    _say(results, result)
+    _write(results, result)
     return False
 
 
-def _say(results: IO[bytes], result: bytes) -> None:
+def _write(results: IO[bytes], result: bytes) -> None:
     results.write(result)
     results.flush()
 
@@ -79,7 +79,7 @@ def _do(head: bytes, jobs: IO[bytes], begin_s: float) -> Done:
         error = _error_parts(refusal)
     except MemoryError:
         raise
-    except Exception as bug:  # noqa: BLE001  (the gateway raises it)
+    except Exception as bug:  # noqa: BLE001  (the gateway raises it again)
         fault = f"{type(bug).__name__}\n" + "".join(traceback.format_tb(bug.__traceback__))
     return Done(time.process_time() - begin_s, value, error, fault)
 
@@ -96,7 +96,7 @@ def _error_parts(
 
 def _too_much_memory(max_mib: int) -> BodyTooLargeError:
     return BodyTooLargeError(
-        f"The request body takes more than {max_mib} MiB to read; right would be a smaller one"
+        f"The request body takes more than {max_mib} MiB to parse; right would be a smaller one"
     )
 
 
