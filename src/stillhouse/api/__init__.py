@@ -1,1 +1,1 @@
-"""Speaks HTTP: every API dialect, its errors and its streams."""
+"""Serves HTTP: a folder per API dialect, and what all dialects share."""

@@ -1,4 +1,4 @@
-"""What monitors ask: is the process up, can it answer, and how much has it done."""
+"""The endpoints for monitors: liveness, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from stillhouse.serving.registry.served_model import ServedModels
 from stillhouse.telemetry.background import BackgroundLoops
 from stillhouse.telemetry.metrics import Metrics
 
-#: A monitor's own patience often ends after a second. Engines are waited for longer: one step of a
-#: long prompt takes as long as it takes.
+#: Monitors often time out after a second. Engines may take longer, as one step of a long prompt
+#: does.
 _STORE_TIMEOUT_S = 0.8
 
-#: Anybody may ask, so the ledger is written for it no more often than this.
+#: `/readyz` is public, so the ledger is written for it at most this often.
 _PROBE_INTERVAL_S = 1.0
 
 
 class SharedCheck:
     """
-    A check that is made once a second at most; whoever asks meanwhile shares it and its result.
+    A check that runs at most once a second; concurrent callers share it and its result.
 
     Args:
-        check: Raises when something does not answer; may take as long as it likes.
+        check: Raises if something does not work; it may take long.
 
     """
 
@@ -44,10 +44,10 @@ class SharedCheck:
 
     async def __call__(self) -> None:
         """
-        What the check said last, or will say.
+        Waits for the result of the last check, or of a new one.
 
         Raises:
-            StoreUnavailableError: It has failed, or has not ended within 0.8 s.
+            StoreUnavailableError: It failed, or has not ended within 0.8 s.
 
         """
         now_s = self._clock.monotonic_s()
@@ -62,7 +62,7 @@ class SharedCheck:
 
 
 def _take_error(task: asyncio.Task[None]) -> None:
-    """Take the error of a check whose caller may have gone, so that asyncio does not log it."""
+    """Retrieves the error of a check whose caller may be gone, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
 
@@ -73,8 +73,8 @@ class Probes:
     The endpoints for monitors.
 
     Args:
-        check_store: Proves that the ledger can be written; raises when it cannot.
-        background: What is done again and again beside requests, such as the renewal of leases.
+        check_store: Raises if the ledger cannot be written.
+        background: The loops beside requests, such as the renewal of leases.
 
     """
 
@@ -86,19 +86,19 @@ class Probes:
 
     @declares(Operation("Is the process up?"))
     async def livez(self, _request: Request) -> Response:
-        """200 while the process answers at all."""
+        """Returns a 200 while the process runs."""
         return Response("ok\n", media_type="text/plain")
 
     @declares(
         Operation(
-            "Do every engine and the ledger answer? 503 says of each `ok`, or what is wrong",
+            "Do every engine and the ledger work? A 503 has `ok` or the fault of each",
             response=dict[str, str],
             response_statuses=(200, 503),
         )
     )
     async def readyz(self, _request: Request) -> Response:
         """
-        200 when every engine's own loop, the store and the background loops work, else 503.
+        Returns a 200 if every engine's loop, the store and the background loops work, else a 503.
 
         A background loop is named only while it fails; one that requests do not need leaves 200.
         """
@@ -119,7 +119,7 @@ class Probes:
 
     @declares(Operation("Prometheus metrics, for the admin key"))
     async def exposition(self, _request: Request) -> Response:
-        """Every metric in Prometheus' text format."""
+        """Returns every metric in Prometheus' text format."""
         return Response(self.metrics.exposition(), media_type="text/plain; version=0.0.4")
 
 

@@ -74,12 +74,12 @@ class MessageWriter:
     def whole_body(
         self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
     ) -> bytes:
-        """The whole answer as JSON."""
+        """Encodes the whole response as JSON."""
         message = message_out(meta, choices[0], finish, shows_thinking=self.shows_thinking)
         return msgspec.json.encode(message)
 
     def event_encoder(self, meta: ResponseMeta) -> MessageEncoder:
-        """What encodes the answer piece by piece."""
+        """Returns the encoder of the stream."""
         return MessageEncoder(meta, shows_thinking=self.shows_thinking)
 
 

@@ -1,4 +1,4 @@
-"""Every door to a completion: bytes to a request, and its events back to bytes."""
+"""The endpoint of every dialect's completions: parses the body, and encodes the response."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from stillhouse.serving.response import CompletionResponse
 from stillhouse.serving.response_accumulator import ResponseAccumulator
 from stillhouse.types.events import Finish
 
-#: What waits to be written together; the connection holds as much again, twice.
+#: Most bytes of one write; the connection buffers up to twice as much.
 MAX_WRITE_BYTES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionEndpoint:
     """
-    A door, as an ASGI application: it must see the client leave, so it owns `receive`.
+    An ASGI application, as it needs `receive` to notice that the client disconnects.
 
     Args:
-        id_prefix: Of the ids that clients see, and that the ledger knows requests by.
-        read: A body in the door's dialect, with its head; raises InvalidRequestError. A function
-            of a module, as it may run in another process.
+        id_prefix: Starts the request ids of the dialect, in responses and in the ledger.
+        read: Parses a body in the dialect, with its head; raises InvalidRequestError. A function of
+        a module, as it may run in another process.
         keep_alive_s: Longest silence in a stream.
 
     """
@@ -50,7 +50,7 @@ class CompletionEndpoint:
     keep_alive_s: float
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Serves one request."""
         request = Request(scope, receive)
         principal: Principal = scope["principal"]
         head = RequestHead.of(request, token=principal.token_id)
@@ -63,7 +63,7 @@ class CompletionEndpoint:
         del (
             parsed,
             idempotency_key,
-        )  # what was asked may be megabytes, and the answer takes its time
+        )  # the request may have megabytes, and the response takes long
         with DisconnectWatcher(scope, receive, completion):
             try:
                 if writer.is_stream:
@@ -88,7 +88,7 @@ async def _answer_whole(
         if isinstance(event, Finish):
             choices = transcript.close()
             write = partial(writer.whole_body, completion.meta, choices, event)
-            # What takes longer than others should wait is written in a thread.
+            # A response with log probabilities takes long to encode: in a thread.
             is_long = any(choice.logprobs for choice in choices)
             body = await completions.run_in_thread(principal, write) if is_long else write()
             headers = [
@@ -115,7 +115,7 @@ async def _stream(
                         await chunks.add(chunk)
                 await chunks.flush()
     except StillhouseError as error:
-        if not stream.has_begun:  # an engine's refusal still gets its HTTP status
+        if not stream.has_begun:  # an error before the first event still sets the HTTP status
             raise
         await stream.write(encoder.error(error, completion.charged), is_last=True)
     else:
@@ -124,10 +124,10 @@ async def _stream(
 
 class Chunks:
     """
-    Writes what is ready at once: a write costs more than to encode an event.
+    Joins the chunks that are ready into one write, which costs more than to encode them.
 
     Args:
-        first: Stands before the first chunk.
+        first: Bytes in front of the first chunk.
 
     """
 
@@ -138,7 +138,7 @@ class Chunks:
         self._num_bytes = 0
 
     async def add(self, chunk: bytes) -> None:
-        """Write *chunk* with those that follow it, unless they are many."""
+        """Adds a chunk to the next write, and writes if there is enough."""
         failpoint("before-chunk")
         self._ready.append(self._first + chunk)
         self._first = b""
@@ -147,7 +147,7 @@ class Chunks:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has not been written yet."""
+        """Writes all chunks that have been added."""
         if not self._ready:
             return
         ready, self._ready, self._num_bytes = self._ready, [], 0
@@ -158,9 +158,9 @@ class Chunks:
 
 class DisconnectWatcher:
     """
-    Watches for the client's departure, and stops the completion when it comes.
+    Watches for the client to disconnect, and stops the completion then.
 
-    A server goes on accepting what is sent to a client that has left; only `receive` tells.
+    A server accepts what is sent to a client that has disconnected; only `receive` tells.
     """
 
     def __init__(self, scope: Scope, receive: Receive, completion: CompletionResponse) -> None:

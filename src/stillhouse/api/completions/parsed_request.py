@@ -1,4 +1,4 @@
-"""What a body asks for and in which form: all that the readers of bodies know of a dialect."""
+"""The parsed body of any dialect: the request, and the writer of its response."""
 
 from __future__ import annotations
 
@@ -19,51 +19,51 @@ class EventEncoder(Protocol):
     Encodes the events of one stream.
 
     Attributes:
-        keep_alive: What is sent in a silence; clients skip it.
+        keep_alive: Bytes to send in a silence; clients skip them.
 
     """
 
     keep_alive: bytes
 
     def event(self, event: ChatEvent, completion: ResponseProgress) -> bytes:
-        """Bytes of whole events; empty where the dialect says nothing of *event*."""
+        """Encodes *event* as whole server-sent events; empty if the dialect has none for it."""
         ...
 
     def opening(self) -> bytes:
-        """What stands before the first event."""
+        """Returns the bytes before the first event."""
         ...
 
     def closing(self) -> bytes:
-        """What stands after `Finish`."""
+        """Returns the bytes after `Finish`."""
         ...
 
     def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
-        """An error after the first byte, with what was charged; nothing follows it."""
+        """Encodes an error after the first byte, with the charge; nothing follows it."""
         ...
 
 
 class ResponseWriter(Protocol):
-    """How one request wants to be answered."""
+    """Encodes the response to one request in its dialect."""
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is answered piece by piece."""
+        """Whether the response is a stream."""
         ...
 
     def whole_body(
         self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
     ) -> bytes:
-        """The whole answer as JSON."""
+        """Encodes the whole response as JSON."""
         ...
 
     def event_encoder(self, meta: ResponseMeta) -> EventEncoder:
-        """What encodes the answer piece by piece."""
+        """Returns the encoder of the stream."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A body that has been read: what it asks for, and how it wants to be answered."""
+    """A parsed body: the request, and the writer of its response."""
 
     request: ChatRequest | TextRequest
     writer: ResponseWriter
@@ -72,5 +72,5 @@ class ParsedRequest:
 def parse_request(
     read: Callable[[bytes, RequestHead], ParsedRequest], head: RequestHead, body: bytes
 ) -> tuple[ParsedRequest, IdempotencyKey | None]:
-    """All that is made of a body, wherever that happens."""
+    """Parses a body and its idempotency key, in this process or in a child."""
     return read(body, head), head.idempotency_key_of(body)

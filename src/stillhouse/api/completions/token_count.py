@@ -1,4 +1,4 @@
-"""Every door to the length of a prompt: counted exactly, and nothing generated or charged."""
+"""The endpoint of every dialect's token counts; they are exact and free."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.completions import Completions
 from stillhouse.types.requests import ChatRequest
 
-#: As messages name it, where a model's name stands otherwise.
+#: Stands for a model's name in error texts.
 _WHAT = "count tokens"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCountEndpoint:
     """
-    A door, as an ASGI application.
+    An ASGI application that counts the tokens of a prompt.
 
     Args:
-        limits: Of each account that counts: it is free of charge, but is work all the same.
-        read: A body in the door's dialect; raises InvalidRequestError. A function of a module.
-        write: The number of tokens, in the door's dialect.
+        limits: Bound each account: counting is free of charge, but it is work.
+        read: Parses a body in the dialect; raises InvalidRequestError. A function of a module.
+        write: Encodes the number of tokens in the dialect.
 
     """
 
@@ -39,7 +39,7 @@ class TokenCountEndpoint:
     write: Callable[[int], bytes]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Serves one request."""
         principal: Principal = scope["principal"]
         request = Request(scope, receive)
         with self._counting(principal):
@@ -50,7 +50,7 @@ class TokenCountEndpoint:
 
     @contextmanager
     def _counting(self, principal: Principal) -> Iterator[None]:
-        """Refuse what is too much before its body is read."""
+        """Refuses a request beyond the limits before its body is read."""
         account_id, key_id = principal.account_id, principal.key_id
         self.limits.enter(account_id, key_id, _WHAT, prompt_tokens=0)
         try:

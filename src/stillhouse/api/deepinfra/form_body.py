@@ -1,4 +1,4 @@
-"""Bodies that are forms: ``multipart/form-data`` (RFC 7578) and ``x-www-form-urlencoded``."""
+"""Parses forms: ``multipart/form-data`` (RFC 7578) and ``x-www-form-urlencoded``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from stillhouse.errors import InvalidRequestError
 
-if TYPE_CHECKING:  # it is there for type checkers alone
+if TYPE_CHECKING:  # it exists only for type checkers
     from python_multipart.multipart import MultipartCallbacks
 
-# Its warnings say what the refusal says.
+# Its warnings repeat the refusal.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 MULTIPART = b"multipart/form-data"
@@ -26,12 +26,12 @@ Field = tuple[str, str]
 
 def read_form(body: bytes, content_type: str) -> list[Field] | None:
     """
-    The fields of a form, in order; None where *content_type* names no form.
+    Parses the fields of a form, in order; None if *content_type* is not that of a form.
 
-    A field that comes as a file is its text.
+    The value of a file is its text.
 
     Raises:
-        InvalidRequestError: It is not what *content_type* says, has more than `MAX_FIELDS` fields,
+        InvalidRequestError: It does not match *content_type*, has more than `MAX_FIELDS` fields,
             or is not UTF-8.
 
     """
@@ -68,7 +68,7 @@ def _read_multipart(body: bytes, boundary: bytes) -> list[Field]:
 
 
 class _Parts:
-    """Puts the parts of a multipart body together."""
+    """Collects the parts of a multipart body."""
 
     def __init__(self) -> None:
         self.fields: list[Field] = []
@@ -113,7 +113,7 @@ class _Parts:
 
     def _end_part(self) -> None:
         if self._name is None:
-            raise _invalid("a part has no Content-Disposition, so that it has no name")
+            raise _invalid("a part has no Content-Disposition, and so no name")
         self.fields.append((self._name, _text(self._data)))
 
     def _end(self) -> None:

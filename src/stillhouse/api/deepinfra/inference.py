@@ -1,4 +1,4 @@
-"""``POST /v1/inference/{model}``: DeepInfra's native door, for prompts that are text as it is."""
+"""``POST /v1/inference/{model}``: DeepInfra's native endpoint, for prompts without a template."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ID_PREFIX = "R"
 
 def read_inference(body: bytes, head: RequestHead) -> ParsedRequest:
     """
-    The completion that *body* asks for.
+    Parses a body into a request for a completion.
 
     Raises:
         InvalidRequestError: It is neither JSON nor a form, or a field is missing, of the wrong type
@@ -35,18 +35,18 @@ def read_inference(body: bytes, head: RequestHead) -> ParsedRequest:
 
 @dataclass(frozen=True, slots=True)
 class InferenceWriter:
-    """An answer as DeepInfra's own clients read it."""
+    """Encodes a response in DeepInfra's native format."""
 
     is_stream: bool
 
     def whole_body(
         self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
     ) -> bytes:
-        """The whole answer as JSON."""
+        """Encodes the whole response as JSON."""
         return msgspec.json.encode(inference_out(meta, choices, finish))
 
     def event_encoder(self, meta: ResponseMeta) -> InferenceEvents:
-        """What encodes the answer piece by piece."""
+        """Returns the encoder of the stream."""
         return InferenceEvents(meta)
 
 
@@ -56,7 +56,7 @@ ENDPOINT = EndpointSpec(
     ID_PREFIX,
     read_inference,
     Operation(
-        "DeepInfra's native text generation: a text continued as it stands",
+        "Continue a text without a chat template, in DeepInfra's native format",
         body=InferenceIn,
         response=InferenceOut,
         event=InferenceEventOut,

@@ -1,4 +1,4 @@
-"""The body of DeepInfra's native inference: JSON or a form, around a raw prompt."""
+"""Parses the body of DeepInfra's native inference: JSON or a form, with a raw prompt."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from stillhouse.errors import InvalidRequestError
 from stillhouse.types.requests import TextRequest
 
 DEFAULT_NEW_TOKENS = 512
-#: The parameter that names a model's version.
-VERSION = Query("version", "right is only the one that is served")
+#: The query parameter with a model's version.
+VERSION = Query("version", "must be the version that is served")
 _DEPLOYMENT = "deploy/"
-#: In a form these are text as they stand; any other field is JSON.
+#: In a form these fields are plain text; any other is JSON.
 _TEXTS = frozenset({"input", "webhook", "user", "prompt_cache_key", "service_tier"})
 _SPELT_IN_PYTHON = {"True": True, "False": False}
 
 
 class InferenceIn(GenerationIn):
     """
-    The body of a text generation, with DeepInfra's names; its model stands in the path.
+    The body of a text generation, with DeepInfra's names; the path has the model.
 
     Args:
         num_responses: Above 1 it cannot be streamed.
-        webhook: Not offered; empty, it asks for nothing.
+        webhook: Not supported; must be empty.
 
     """
 
@@ -44,10 +44,10 @@ class InferenceIn(GenerationIn):
 
     def to_request(self) -> TextRequest:
         """
-        The request as a value of ``stillhouse.types``.
+        Returns the request as a value of ``stillhouse.types``.
 
         Raises:
-            InvalidRequestError: It asks for what is not offered.
+            InvalidRequestError: It requests what is not supported.
 
         """
         if self.webhook:
@@ -72,7 +72,7 @@ class InferenceIn(GenerationIn):
 
 def read_inference_body(body: bytes, head: RequestHead) -> InferenceIn:
     """
-    The typed request in *body*, for the model that the path and ``?version=`` name.
+    Parses a body, for the model in the path and in ``?version=``.
 
     Raises:
         InvalidRequestError: It is neither JSON nor a form, or a field is missing, of the wrong type
@@ -89,14 +89,14 @@ def read_inference_body(body: bytes, head: RequestHead) -> InferenceIn:
 
 
 def _model_name(name: str, version: str | None) -> str:
-    """The name as every other door spells it."""
+    """Returns the model's name as the other endpoints spell it."""
     if name.startswith(_DEPLOYMENT):
         return f"deploy_id:{name.removeprefix(_DEPLOYMENT)}"
     return f"{name}:{version}" if version else name
 
 
 def _read_fields(body: bytes, content_type: str) -> dict[str, Any]:
-    # What curl sends with -d says that it is a form, also where it is JSON.
+    # curl's -d declares a form, also if the body is JSON.
     if not body.lstrip().startswith(b"{"):
         form = read_form(body, content_type)
         if form is not None:
@@ -119,13 +119,13 @@ def _from_form(form: list[FormField]) -> dict[str, Any]:
 
 
 def _stop_strings(texts: list[str]) -> list[Any]:
-    """Each field is a stop string, but for one that is a JSON list of them."""
+    """Returns the stop strings: one per field, or a JSON list in the only field."""
     listed = _from_text(texts[0]) if len(texts) == 1 else None
     return listed if isinstance(listed, list) else texts
 
 
 def _from_text(text: str) -> Any:
-    """What is no JSON is a text, for which the field's own check finds the right words."""
+    """Returns the JSON value, or the text itself, which the field's own check may refuse."""
     if text in _SPELT_IN_PYTHON:
         return _SPELT_IN_PYTHON[text]
     try:

@@ -1,4 +1,4 @@
-"""DeepInfra's native answers in JSON: whole, and event by event."""
+"""Builds DeepInfra's native responses in JSON: whole, and event by event."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stillhouse.types.response_meta import ResponseMeta
 
 
 class InferenceStatusOut(TypedDict):
-    """How an inference went; the cost is in USD, and null where it is not charged yet."""
+    """The outcome of an inference; the cost is in USD, and null until it is charged."""
 
     status: Literal["succeeded"]
     runtime_ms: int
@@ -21,13 +21,13 @@ class InferenceStatusOut(TypedDict):
 
 
 class GeneratedTextOut(TypedDict):
-    """One of the responses."""
+    """One of the generated texts."""
 
     generated_text: str
 
 
 class InferenceOut(TypedDict):
-    """A whole answer."""
+    """A whole response."""
 
     request_id: str
     inference_status: InferenceStatusOut
@@ -37,7 +37,7 @@ class InferenceOut(TypedDict):
 
 
 class TokenOut(TypedDict):
-    """A new token; the last event's is none, and has no id."""
+    """A new token; in the last event there is none, and the id is null."""
 
     id: int | None
     text: str
@@ -46,7 +46,7 @@ class TokenOut(TypedDict):
 
 
 class DetailsOut(TypedDict):
-    """How a stream has ended, in the words of text-generation-inference."""
+    """How a stream ended, in text-generation-inference's values."""
 
     finish_reason: Literal["length", "eos_token", "stop_sequence"]
     generated_tokens: int
@@ -54,7 +54,7 @@ class DetailsOut(TypedDict):
 
 
 class InferenceEventOut(TypedDict):
-    """One event of a stream; all but `token` is for the last one."""
+    """One event of a stream; only the last one has more than `token`."""
 
     token: TokenOut
     generated_text: str | None
@@ -68,7 +68,7 @@ class InferenceEventOut(TypedDict):
 def inference_out(
     meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
 ) -> InferenceOut:
-    """A whole answer."""
+    """Returns a whole response."""
     return {
         "request_id": meta.request_id,
         "inference_status": _status_out(finish),
@@ -79,7 +79,7 @@ def inference_out(
 
 
 def token_event(token_id: int, text: str, logprob: float) -> InferenceEventOut:
-    """The event of a new token."""
+    """Returns the event of a new token."""
     return {
         "token": {"id": token_id, "text": text, "logprob": logprob, "special": False},
         "generated_text": None,
@@ -89,10 +89,10 @@ def token_event(token_id: int, text: str, logprob: float) -> InferenceEventOut:
 
 def last_event(meta: ResponseMeta, *, rest: str, text: str, finish: Finish) -> InferenceEventOut:
     """
-    The event that ends a stream.
+    Returns the event that ends a stream.
 
     Args:
-        rest: What of the text no token has told.
+        rest: The text that no token event had.
         text: The whole text.
 
     """

@@ -1,1 +1,1 @@
-"""Holds what every route shares: authentication, errors, events, description."""
+"""What all routes share: authentication, routing, errors, server-sent events, OpenAPI."""

@@ -1,4 +1,4 @@
-"""Which credential a path needs, before any route is tried."""
+"""Decides which credential a path needs, before a route is matched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one door: every path needs a key unless it is listed, and every error has a body."""
+"""Authenticates requests, and turns errors into responses."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from stillhouse.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
-#: As OpenAI's and Anthropic's clients look for it.
+#: OpenAI's clients read the first, Anthropic's the second.
 _ID_HEADERS = (b"x-request-id", b"request-id")
 _CLOSE = (b"connection", b"close")
 
 
 class AuthMiddleware:
     """
-    ASGI application around another one: authenticates, and turns what is raised into answers.
+    Wraps an ASGI application: authenticates requests, and turns errors into responses.
 
-    The `Principal` stands in ``scope["principal"]`` for what is inside, and the request's own id in
-    ``scope["request_id"]``; every response carries it as ``x-request-id``. A client's id is never
-    taken for it: two requests could have the same.
+    It puts the `Principal` into ``scope["principal"]`` and a new request id into
+    ``scope["request_id"]``. Every response has the id as ``x-request-id``. A client's own id is not
+    used: two requests could share one.
 
     Args:
-        access: Which credential each path needs.
+        access: Decides which credential each path needs.
 
     """
 
@@ -62,7 +62,7 @@ class AuthMiddleware:
         self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request; anything else is not spoken here."""
+        """Serves one HTTP request; other protocols are ignored."""
         if scope["type"] != "http":
             return
         has_started = False
@@ -74,8 +74,8 @@ class AuthMiddleware:
             nonlocal has_started
             if message["type"] == "http.response.start":
                 has_started = True
-                # A connection that still brings a body is of no more use, nor is one to a server
-                # that is about to end.
+                # A connection with an unread body cannot be used again, nor can one to a server
+                # that shuts down.
                 is_last = self._drain.is_refusing or body.has_remainder
                 close = (_CLOSE,) if is_last else ()
                 message["headers"] = [*message.get("headers", ()), *id_headers, *close]
@@ -86,9 +86,9 @@ class AuthMiddleware:
                 await self._authenticate(scope)
             await self._app(scope, body.receive, noting_send)
         except ClientDisconnect:
-            log.info("client left before its request was read", path=scope["path"])
+            log.info("client disconnected before its request was read", path=scope["path"])
         except StillhouseError as error:
-            if has_started:  # too late for a status: the connection is cut, which a client notices
+            if has_started:  # too late for a status: the connection is closed, which clients notice
                 raise
             await self._refuse(error, scope, body, noting_send)
         except Exception:
@@ -99,7 +99,7 @@ class AuthMiddleware:
 
     async def _authenticate(self, scope: Scope) -> None:
         is_admins = self._access.is_admins(scope["path"])
-        if not is_admins:  # a monitor may watch the end
+        if not is_admins:  # monitors may read metrics during the shutdown
             self._drain.check()
         secret = _secret_in(Headers(scope=scope))
         if is_admins and self._admin_key.is_equal(secret):
@@ -132,17 +132,17 @@ class AuthMiddleware:
 
 
 def _address(scope: Scope) -> str:
-    """Where the request comes from, as the connection says; a header could say anything."""
+    """Returns the client's address from the connection, as headers can be forged."""
     client = scope.get("client")
     return client[0] if client else ""
 
 
 def _secret_in(headers: Headers) -> str | None:
     """
-    The key that the request brings.
+    Returns the key in the request's headers.
 
-    In ``Authorization: Bearer`` (any case, RFC 6750), in DeepInfra's ``xi-api-key``, or in
-    ``x-api-key``, which Anthropic's clients send.
+    It is in ``Authorization: Bearer`` (any case, RFC 6750), in DeepInfra's ``xi-api-key``, or in
+    ``x-api-key``, as Anthropic's clients send it.
     """
     if authorization := headers.get("authorization"):
         scheme, _, secret = authorization.partition(" ")

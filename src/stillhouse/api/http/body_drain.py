@@ -1,4 +1,4 @@
-"""What a request still sends when it is refused: read away, within bounds, before the answer."""
+"""Drains the body of a refused request, within bounds, before the response."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ TIMEOUT_S = 1.0
 
 class BodyDrainer:
     """
-    Stands before a request's `receive`, and knows whether its body is over.
+    Wraps a request's `receive`, and drains what is left of its body.
 
     A connection that is closed while its client still sends is reset, and the reset can overtake
-    the answer (RFC 9112, section 9.6). So the rest of a body is read first; only one that does not
-    end soon costs its connection.
+    the response (RFC 9112, section 9.6). So the rest of a body is read first; the connection is
+    closed only if the body does not end soon.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -26,7 +26,7 @@ class BodyDrainer:
         self.has_remainder = False
 
     async def receive(self) -> Message:
-        """The next message from the client."""
+        """Returns the next message from the client."""
         self._has_begun = True
         message = await self._receive()
         if not message.get("more_body", False):
@@ -35,7 +35,7 @@ class BodyDrainer:
 
     async def drain(self, *, awaits_continue: bool = False) -> None:
         """
-        Read on, for a while; `has_remainder` then says whether that was not all.
+        Reads the rest of the body within bounds; `has_remainder` tells if it was not all.
 
         Args:
             awaits_continue: The client sends its body only after a ``100 Continue``.

@@ -1,4 +1,4 @@
-"""How the API takes leave: first not ready, then refusing what is new."""
+"""Graceful shutdown: first unready, then refusing new requests."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from stillhouse.errors import EngineUnavailableError
 
 class Drain:
     """
-    Where a server stands that is to end.
+    The state of a server's shutdown.
 
     Attributes:
-        has_begun: It says that it is not ready, so that load balancers look elsewhere.
-        is_refusing: New requests are refused, and each connection ends with its answer.
+        has_begun: `/readyz` is 503, so that load balancers choose other servers.
+        is_refusing: New requests are refused, and each connection closes after its response.
 
     """
 
@@ -20,19 +20,19 @@ class Drain:
         self.is_refusing = False
 
     def begin(self) -> None:
-        """Be not ready, and serve on."""
+        """Becomes unready, and keeps serving."""
         self.has_begun = True
 
     def refuse(self) -> None:
-        """Let nothing in any more."""
+        """Refuses new requests from now on."""
         self.has_begun = self.is_refusing = True
 
     def check(self) -> None:
         """
-        Let a request in.
+        Checks that new requests are served.
 
         Raises:
-            EngineUnavailableError: The server is about to end.
+            EngineUnavailableError: The server is shutting down.
 
         """
         if self.is_refusing:

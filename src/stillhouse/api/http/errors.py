@@ -1,4 +1,4 @@
-"""Errors as HTTP: the one table of statuses, and OpenAI's envelope around the message."""
+"""Maps errors to HTTP statuses, headers and bodies, for every dialect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Kind:
 
 _INVALID = "invalid_request_error"
 
-# Looked up along the error's own ancestry, so that a new leaf of the tree is covered by its parent.
+# Looked up along the error's base classes, so that a new error has its parent's kind.
 _KINDS: dict[type[errors.StillhouseError], _Kind] = {
     errors.InvalidRequestError: _Kind(422, _INVALID, None),
     errors.ContextLengthError: _Kind(400, _INVALID, "context_length_exceeded"),
@@ -54,7 +54,7 @@ _KINDS: dict[type[errors.StillhouseError], _Kind] = {
     errors.StillhouseError: _Kind(500, "server_error", "internal_error"),
 }
 
-#: Below these, errors have Anthropic's envelope.
+#: Paths below these have Anthropic's envelope.
 ANTHROPIC_PREFIXES = ("/anthropic/", "/v1/messages")
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -95,12 +95,12 @@ _SOON_OVER = (
 
 
 def status_of(error: errors.StillhouseError) -> int:
-    """The HTTP status that *error* is answered with."""
+    """Returns the HTTP status of *error*."""
     return _kind_of(error).status
 
 
 def headers_of(error: errors.StillhouseError) -> dict[str, str]:
-    """Headers that go with *error*: when to come back, or how to authenticate (RFC 9110)."""
+    """Returns the headers of *error*: when to retry, or how to authenticate (RFC 9110)."""
     if isinstance(error, _TIMED):
         return {"Retry-After": str(math.ceil(error.retry_after_s))}
     if isinstance(error, _SOON_OVER):
@@ -118,13 +118,13 @@ def body_of(
     charged: Finish | None = None,
 ) -> bytes:
     """
-    *error* as the clients of *path* parse it.
+    Encodes *error* for the clients of *path*.
 
-    That is ``{"error": {"message", "type", "param", "code"}}`` for OpenAI's, and
+    The body is ``{"error": {"message", "type", "param", "code"}}`` for OpenAI's, and
     ``{"type": "error", "error": {"type", "message"}, "request_id"}`` for Anthropic's.
 
     Args:
-        charged: What was charged all the same: stands in the error as the dialect's usage.
+        charged: What was charged despite the error; becomes the usage in the error.
 
     """
     if path.startswith(ANTHROPIC_PREFIXES):
@@ -137,7 +137,7 @@ def body_of(
 def no_route_body(
     message: str, *, status: int, code: str, path: str, request_id: str | None = None
 ) -> bytes:
-    """What is answered where no route takes a request, as the clients of *path* parse it."""
+    """Encodes an error for a request that no route serves, for the clients of *path*."""
     if path.startswith(ANTHROPIC_PREFIXES):
         return _anthropic_envelope(message, status=status, request_id=request_id)
     return envelope(message, type_=_INVALID, param=None, code=code)
@@ -149,7 +149,7 @@ def anthropic_body_of(
     request_id: str | None = None,
     charged: Finish | None = None,
 ) -> bytes:
-    """*error* in Anthropic's envelope."""
+    """Encodes *error* in Anthropic's envelope."""
     status = status_of(error)
     return _anthropic_envelope(error.message, status=status, request_id=request_id, charged=charged)
 
@@ -158,10 +158,10 @@ def _anthropic_envelope(
     message: str, *, status: int, request_id: str | None, charged: Finish | None = None
 ) -> bytes:
     """
-    Any message in Anthropic's envelope.
+    Encodes a message in Anthropic's envelope.
 
     Source:
-        docs.anthropic.com, API, Errors: the types that go with each status.
+        docs.anthropic.com, API, Errors: the type of each status.
     """
     type_ = _ANTHROPIC_TYPES.get(status, "api_error")
     body: AnthropicErrorBodyOut = {
@@ -182,7 +182,7 @@ def envelope(
     code: str | None,
     charged: Finish | None = None,
 ) -> bytes:
-    """OpenAI's error envelope around any message."""
+    """Encodes a message in OpenAI's error envelope."""
     error: dict[str, str | UsageOut | None] = {
         "message": message,
         "type": type_,
@@ -190,7 +190,7 @@ def envelope(
         "code": code,
     }
     if charged is not None:
-        # Within the error, as OpenAI's clients throw away what stands beside it.
+        # Inside the error, as OpenAI's clients drop what is beside it.
         error["usage"] = usage_out(charged.usage, charged.cost_picousd, charged.reasoning_tokens)
     return msgspec.json.encode({"error": error})
 

@@ -12,7 +12,7 @@ from stillhouse.errors import InvalidRequestError
 NAME = "Idempotency-Key"
 MAX_LENGTH = 255
 
-#: Said of an answer that was given before, as Stripe says it.
+#: Marks a replayed response, as Stripe does.
 REPLAYED = (b"idempotent-replayed", b"true")
 
 
@@ -20,14 +20,14 @@ def read_idempotency_key(
     key: str | None, *, path: str, body: bytes, token: str | None = None
 ) -> IdempotencyKey | None:
     """
-    The client's own name for its request; None when it gives none.
+    Parses the idempotency key of a request; None if it has none.
 
     Args:
-        key: What the header says; None where it is not there.
-        token: Names a scoped token: what was said to one is not repeated to another.
+        key: The header's value; None if it is missing.
+        token: Identifies a scoped token: a response to one is not replayed to another.
 
     Raises:
-        InvalidRequestError: It is empty, too long, or has characters that cannot be printed.
+        InvalidRequestError: It is empty, too long, or has unprintable characters.
 
     """
     if key is None:
@@ -43,8 +43,8 @@ def read_idempotency_key(
 
 
 def _canonical(body: bytes) -> bytes:
-    """The same bytes for the same JSON, however it is spaced and ordered."""
+    """Returns the same bytes for equal JSON, whatever its spaces and key order."""
     try:
         return msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return body  # of what is odd, only the very same is the same
+        return body  # other bodies are equal only byte by byte

@@ -1,4 +1,4 @@
-"""``GET /openapi.json``: the whole API as an OpenAPI 3.1 document, made from the schemas in use."""
+"""``GET /openapi.json``: an OpenAPI 3.1 document, built from the served routes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stillhouse.api.http.routing import ApiRoute, endpoint_route
 
 _REF = "#/components/schemas/{model}"
 _ARGUMENT = re.compile(r"^    (\w+): ((?:.|\n(?= {8}))+)", re.MULTILINE)
-#: What stands in a path as one piece; a model's name may hold slashes.
+#: Path parameters without slashes; a model's name may have them.
 _IN_ONE_PIECE = frozenset({"api_token"})
 _TEXT: Mapping[str, Any] = {"type": "string"}
 
@@ -72,7 +72,7 @@ class OpenApi:
 
     @declares(Operation("This document", response=dict[str, Any]))
     async def show(self, _request: Request) -> Response:
-        """Responds with the document."""
+        """Returns the document."""
         return Response(self._body, media_type="application/json")
 
     def describe(self, routes: Sequence[ApiRoute]) -> None:
@@ -150,7 +150,7 @@ def _path_parameter(name: str) -> dict[str, Any]:
     parameter = {"name": name, "in": "path", "required": True, "schema": {**_TEXT, "minLength": 1}}
     if name in _IN_ONE_PIECE:
         return parameter
-    return {**parameter, "description": "Its slashes may stand as they are, or as %2F."}
+    return {**parameter, "description": "Slashes may be sent as they are, or as %2F."}
 
 
 def _query_parameter(query: Query) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _query_parameter(query: Query) -> dict[str, Any]:
 _IDEMPOTENCY_KEY = {
     "name": idempotency_header.NAME,
     "in": "header",
-    "description": "The client's own name for the request: repeated, it gets the same answer.",
+    "description": "A request that repeats the key of an earlier one gets the same response.",
     "required": False,
     "schema": {
         **_TEXT,
@@ -177,11 +177,11 @@ _IDEMPOTENCY_KEY = {
 }
 
 _HEADERS = {
-    "x-request-id": {"description": "The request's own id.", "schema": _TEXT},
-    "Retry-After": {"description": "When to come back, in seconds.", "schema": _TEXT},
+    "x-request-id": {"description": "The request's id.", "schema": _TEXT},
+    "Retry-After": {"description": "When to retry, in seconds.", "schema": _TEXT},
     "WWW-Authenticate": {"description": "How to authenticate: Bearer.", "schema": _TEXT},
     "Idempotent-Replayed": {
-        "description": "true where the answer was given before.",
+        "description": "true if the response is a replay.",
         "schema": _TEXT,
     },
 }
@@ -222,7 +222,7 @@ def _content(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     content = {"application/json": {"schema": schemas[operation.response, "serialization"]}}
     if operation.event is None:
         return content
-    # OpenAPI 3.1 has no word for the events of a stream. As 3.2 does, this describes each of them.
+    # OpenAPI 3.1 cannot describe the events of a stream; like 3.2, this describes each event.
     data = {
         **_TEXT,
         "contentMediaType": "application/json",

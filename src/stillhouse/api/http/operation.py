@@ -1,4 +1,4 @@
-"""Operations: what an endpoint says about itself in the OpenAPI description."""
+"""Operations: what an endpoint declares for the OpenAPI description."""
 
 from __future__ import annotations
 

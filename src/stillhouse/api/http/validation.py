@@ -1,4 +1,4 @@
-"""What is wrong with a body, in one sentence that names the field."""
+"""Turns pydantic's validation errors into our own, with the field and its value."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 def first_error(error: ValidationError) -> InvalidRequestError:
-    """The first thing that pydantic found, as the client is told it."""
+    """Returns pydantic's first finding as an error for the client."""
     fault = error.errors(include_url=False)[0]
     if fault["type"] == "json_invalid":
         return InvalidRequestError(f"The request body is not valid JSON: {fault['msg']}")
     param = ".".join(str(part) for part in fault["loc"]) or None
     given = "" if fault["type"] == "missing" else f", got {brief(fault['input'])}"
-    said = fault["msg"].removeprefix("Value error, ")
-    return InvalidRequestError(f"{param or 'body'}: {said}{given}", param=param)
+    message = fault["msg"].removeprefix("Value error, ")
+    return InvalidRequestError(f"{param or 'body'}: {message}{given}", param=param)
 
 
 def brief(value: object) -> str:
-    """The beginning of a value from outside."""
+    """Returns the beginning of a client's value."""
     text = ""
-    for piece in _ENCODER.iterencode(value):  # lazily: all of it may have megabytes
+    for piece in _ENCODER.iterencode(value):  # lazily: the value may have megabytes
         text += piece
         if len(text) > _MAX_SHOWN:
             return text[:_MAX_SHOWN] + "…"

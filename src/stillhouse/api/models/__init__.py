@@ -1,1 +1,1 @@
-"""Lists the models and their prices."""
+"""Lists the served models: abilities, limits, prices, recent rates."""

@@ -1,4 +1,4 @@
-"""``GET /v1/metrics/live``: how much was done here in the last minute, for everybody to see."""
+"""``GET /v1/metrics/live``: public rates over the last minute."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class LiveMetricsOut(TypedDict):
     """
     Rates over the last minute.
 
-    `time_to_first_token`, in seconds, is null where no request has had one, and `total_tflops`
-    always: nobody counts a model's operations here.
+    `time_to_first_token`, in seconds, is null if no request had one, and `total_tflops` always, as
+    it is not measured.
     """
 
     tokens_per_second: float
@@ -29,13 +29,13 @@ class LiveMetricsOut(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class LiveMetrics:
-    """The endpoint for the front page of a service, with DeepInfra's names."""
+    """The endpoint of public rates, with DeepInfra's names."""
 
     metrics: Metrics
 
-    @declares(Operation("How much was done in the last minute", response=LiveMetricsOut))
+    @declares(Operation("Rates over the last minute", response=LiveMetricsOut))
     async def show(self, _request: Request) -> Response:
-        """Rates over the last minute."""
+        """Returns the rates over the last minute."""
         rates = self.metrics.last_minute.rates()
         body: LiveMetricsOut = {
             "tokens_per_second": sum(rates.tokens_per_s.values()),

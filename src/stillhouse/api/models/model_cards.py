@@ -1,4 +1,4 @@
-"""``GET /models/...``: DeepInfra's catalogue, as far as there is something true to say in it."""
+"""``GET /models/...``: DeepInfra's catalogue; fields without a true value are null."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TokenPricingOut(TypedDict):
     Cents per token.
 
     A cached token costs an input token's price times `rate_per_input_token_cached`, which is null
-    where input is free.
+    if input is free.
     """
 
     type: Literal["tokens"]
@@ -61,7 +61,7 @@ class ModelCardOut(TypedDict):
 
 
 class ModelInfoOut(ModelCardOut):
-    """A model of the catalogue with what its native door takes and answers, as JSON Schema."""
+    """A model of the catalogue with the JSON Schemas of its native endpoint."""
 
     version: str | None
     owner: str
@@ -74,7 +74,7 @@ class ModelInfoOut(ModelCardOut):
 
 
 class VersionOut(TypedDict):
-    """A version of a model; `uploaded_at` is when this server began to serve it."""
+    """A version of a model; `uploaded_at` is when this server started to serve it."""
 
     model_name: str
     version: str
@@ -87,7 +87,7 @@ class ModelCards:
     The endpoints that describe models to DeepInfra's clients.
 
     Args:
-        created: Unix seconds; when this server began to serve them.
+        created: Unix seconds; when this server started to serve the models.
 
     """
 
@@ -100,25 +100,28 @@ class ModelCards:
         )
     )
     async def list_all(self, _request: Request) -> Response:
-        """Every model loaded here, by name."""
+        """Returns all served models, by name."""
         cards = [_card(model) for model in self.models]
         return json_response(sorted(cards, key=lambda card: card["model_name"]))
 
-    @declares(Operation("The same: all of them are featured", response=list[ModelCardOut]))
+    @declares(
+        Operation("The same as /models/list: all models are featured", response=list[ModelCardOut])
+    )
     async def featured(self, request: Request) -> Response:
-        """Responds with the same: all of them are featured."""
+        """Returns the same as `list_all`: all models are featured."""
         return await self.list_all(request)
 
     @declares(
         Operation(
-            "One model, and what its native endpoint takes",
+            "One model, with the schemas of its native endpoint",
             response=ModelInfoOut,
             queries=(VERSION,),
             statuses=(404,),
         )
     )
     async def show(self, request: Request) -> Response:
-        """One model by name or alias; ModelNotFoundError when it or its version is not loaded."""
+        """Returns a model by name or alias; ModelNotFoundError if it or its version is not
+        served."""
         version = request.query_params.get("version")
         name = request.path_params["model_name"]
         model = self.models.resolve_model(f"{name}:{version}" if version else name)
@@ -126,7 +129,7 @@ class ModelCards:
 
     @declares(Operation("A model's versions", response=list[VersionOut], statuses=(404,)))
     async def versions(self, request: Request) -> Response:
-        """A model's versions: the one that is loaded, or none where the catalogue names none."""
+        """Returns the version that is served, if the model has one."""
         spec = self.models.resolve_model(request.path_params["model_name"]).spec
         versions: list[VersionOut] = []
         if spec.version is not None:
@@ -193,7 +196,7 @@ def _pricing(price: Price) -> TokenPricingOut:
 
 
 def _usd_per_million(picousd_per_token: int) -> str:
-    """A price as it is written: exact, and with two decimals at least."""
+    """Formats a price exactly, with at least two decimals."""
     amount = usd(picousd_per_token * _PER_MILLION_TOKENS)
     decimals = len(f"{amount:f}".partition(".")[2])
     return f"${amount:.{max(decimals, 2)}f}"

@@ -1,4 +1,4 @@
-"""``GET /v1/openai/models``: what is served here, with DeepInfra's metadata."""
+"""``GET /v1/openai/models``: the served models, with DeepInfra's metadata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stillhouse.errors import InvalidRequestError
 from stillhouse.money import MICROUSD_PER_USD
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 
-#: Every model has metadata here, so that this filter leaves out none.
+#: Every model has metadata, so this filter removes none.
 WITH_META = "with_meta"
 
 
@@ -29,7 +29,7 @@ class PricingOut(TypedDict):
 
 
 class MetadataOut(TypedDict):
-    """What a model can do; `context_length` counts prompt and answer, `max_tokens` the answer."""
+    """A model's abilities; `context_length` counts prompt and response."""
 
     description: str
     context_length: int
@@ -51,7 +51,7 @@ class ModelOut(TypedDict):
 
 
 class ModelListOut(TypedDict):
-    """All of them."""
+    """All models."""
 
     object: Literal["list"]
     data: list[ModelOut]
@@ -63,7 +63,7 @@ class ModelList:
     The endpoints that describe models to OpenAI's clients.
 
     Args:
-        created: Unix seconds; when this server began to serve them.
+        created: Unix seconds; when this server started to serve the models.
 
     """
 
@@ -75,24 +75,24 @@ class ModelList:
             "The models that are served",
             response=ModelListOut,
             queries=(
-                Query("filter", "those with metadata, which all have", "^with_meta$"),
-                Query("sort_by", "accepted; the order is by id"),
+                Query("filter", "models with metadata; all have it", "^with_meta$"),
+                Query("sort_by", "accepted; the order is always by id"),
             ),
             statuses=(422,),
         )
     )
     async def list_all(self, request: Request) -> Response:
         """
-        Every model loaded here, by id: the order is the same whatever ``sort_by`` names.
+        Returns all models by id, whatever ``sort_by`` is.
 
         Raises:
-            InvalidRequestError: ``filter`` is none of DeepInfra's.
+            InvalidRequestError: ``filter`` is not one of DeepInfra's.
 
         """
-        wish = request.query_params.get("filter", WITH_META)
-        if wish != WITH_META:
+        requested = request.query_params.get("filter", WITH_META)
+        if requested != WITH_META:
             raise InvalidRequestError(
-                f"filter: right would be {WITH_META}, got {wish[:80]!r}", param="filter"
+                f"filter: right would be {WITH_META}, got {requested[:80]!r}", param="filter"
             )
         data = sorted((self._model_out(model) for model in self.models), key=lambda m: m["id"])
         listed: ModelListOut = {"object": "list", "data": data}
@@ -100,7 +100,7 @@ class ModelList:
 
     @declares(Operation("One model", response=ModelOut, statuses=(404,)))
     async def show(self, request: Request) -> Response:
-        """One model by id or alias; ModelNotFoundError when it is not loaded."""
+        """Returns a model by id or alias; ModelNotFoundError if there is none."""
         return json_response(
             self._model_out(self.models.resolve_model(request.path_params["model"]))
         )
@@ -129,5 +129,5 @@ class ModelList:
 
 
 def max_output_tokens(model: ServedModel) -> int:
-    """Most tokens of an answer where a request names no limit."""
+    """Returns the most tokens of a response to a request without a limit."""
     return min(model.context_length, model.spec.max_output_tokens)

@@ -1,21 +1,21 @@
-"""What a model is said to be able to do: what its makers say, and what holds here."""
+"""The tags of a model's abilities: those of the catalogue, and those of this server."""
 
 from __future__ import annotations
 
 from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.text.families import FAMILIES
 
-# What every model has here, whatever it is: the doors, constrained decoding, the prefix cache and
-# the service tiers are the server's.
+# Every model has these: the server provides the endpoints, constrained decoding, the prefix cache
+# and the service tiers.
 _SERVED = ("openai", "chat", "json", "structured-output", "prompt_cache", "priority", "flex")
 _OF_MODELS = frozenset({"reasoning", "non-reasoning", "can-disable-reasoning", "tools"})
 
 
 def tags_of(spec: ModelSpec) -> list[str]:
     """
-    DeepInfra's words for what the model of *spec* can do.
+    Returns DeepInfra's tags for a model.
 
-    The catalogue may add to them, but claim nothing about reasoning and tools that does not hold.
+    The catalogue may add tags, except about reasoning and tools, which the family determines.
     """
     family = FAMILIES[spec.family]
     held = list(_SERVED)

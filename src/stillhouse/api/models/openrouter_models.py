@@ -1,4 +1,4 @@
-"""``GET /openrouter/models``: what is served here, as OpenRouter reads it from its providers."""
+"""``GET /openrouter/models``: the served models, in OpenRouter's format for providers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _SAMPLING = (
     "max_tokens",
     "logit_bias",
 )
-#: What every model has here, and what some have, by the tag that says so.
+#: Features of every model, and those that a tag declares.
 _FEATURES = ("json_mode", "structured_outputs", "logprobs")
 _FEATURES_OF_TAGS = ("reasoning", "tools")
 
 
 class OpenRouterPricingOut(TypedDict):
-    """USD per token, as text so that nothing is rounded."""
+    """USD per token, as text, so that nothing is rounded."""
 
     prompt: str
     completion: str
@@ -59,7 +59,7 @@ class OpenRouterModelOut(TypedDict):
 
 
 class OpenRouterModelListOut(TypedDict):
-    """All of them."""
+    """All models."""
 
     data: list[OpenRouterModelOut]
 
@@ -67,10 +67,10 @@ class OpenRouterModelListOut(TypedDict):
 @dataclass(frozen=True, slots=True)
 class OpenRouterModels:
     """
-    The endpoint that OpenRouter reads.
+    The endpoint that lists models for OpenRouter.
 
     Args:
-        created: Unix seconds; when this server began to serve them.
+        created: Unix seconds; when this server started to serve the models.
 
     """
 
@@ -78,13 +78,11 @@ class OpenRouterModels:
     created: int
 
     @declares(
-        Operation(
-            "The models that are served, as OpenRouter reads them", response=OpenRouterModelListOut
-        )
+        Operation("The served models, in OpenRouter's format", response=OpenRouterModelListOut)
     )
     async def list_all(self, _request: Request) -> Response:
         """
-        Every model loaded here.
+        Returns all served models.
 
         Source:
             openrouter.ai, Provider integration, List models endpoint.

@@ -1,1 +1,1 @@
-"""Speaks OpenAI's chat completions and completions."""
+"""Speaks OpenAI's chat completions and text completions."""

@@ -61,7 +61,7 @@ class ChatCompletionWriter:
     def whole_body(
         self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
     ) -> bytes:
-        """The whole answer as JSON."""
+        """Encodes the whole response as JSON."""
         answer = completion_out(
             meta,
             choices,
@@ -72,7 +72,7 @@ class ChatCompletionWriter:
         return msgspec.json.encode(answer)
 
     def event_encoder(self, meta: ResponseMeta) -> ChunkEncoder:
-        """What encodes the answer piece by piece."""
+        """Returns the encoder of the stream."""
         return ChunkEncoder(
             meta,
             self.options,
@@ -90,7 +90,7 @@ ENDPOINT = EndpointSpec(
     ID_PREFIX,
     read_chat_completion,
     Operation(
-        "A chat completion",
+        "Generate a chat completion",
         body=ChatCompletionIn,
         response=ChatCompletionOut,
         event=ChatCompletionChunkOut,

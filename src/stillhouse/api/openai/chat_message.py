@@ -1,4 +1,4 @@
-"""Messages and tools as OpenAI's clients send them, as `stillhouse.types.messages`."""
+"""Converts OpenAI's messages and tools to those of `stillhouse.types.messages`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MESSAGE_NEEDS = (
 
 class Part(_In):
     """
-    One part of a message given as a list.
+    One part of a message that is given as a list.
 
     Args:
         type: ``text``, or an assistant's ``refusal``; any other is a 405.
@@ -66,21 +66,21 @@ Parts = Annotated[
 
 
 class FunctionCallIn(_In):
-    """What an assistant called."""
+    """The function of a tool call."""
 
     name: str = Field(pattern=TOOL_NAME)
     arguments: str = "{}"
 
 
 class ToolCallIn(_In):
-    """A call that an assistant has made, as it was answered."""
+    """A tool call of an earlier response."""
 
     id: str = Field(min_length=1, max_length=256)
     type: Literal["function"] = "function"
     function: FunctionCallIn
 
     def to_tool_call(self) -> ToolCall:
-        """The call as a value of ``stillhouse.types``."""
+        """Returns the call as a value of ``stillhouse.types``."""
         return ToolCall(self.id, self.function.name, self.function.arguments)
 
 
@@ -90,10 +90,10 @@ class MessageIn(_In):
 
     Args:
         role: ``developer`` is what OpenAI calls ``system`` for models that reason.
-        content: Required, but for an assistant that calls tools.
-        tool_calls: Goes with the role ``assistant``, and with no other.
+        content: Required, except from an assistant that calls tools.
+        tool_calls: Allowed only with the role ``assistant``.
         tool_call_id: Required with the role ``tool``.
-        reasoning: As OpenRouter spells `reasoning_content`.
+        reasoning: OpenRouter's name of `reasoning_content`.
 
     """
 
@@ -112,14 +112,14 @@ class MessageIn(_In):
 
     def to_message(self, path: str, model: str) -> Message:
         """
-        The message with its parts joined.
+        Returns the message with its parts joined.
 
         Args:
-            path: Where it stands in the body, for messages.
-            model: The one that was asked, for messages.
+            path: Its path in the body, for error texts.
+            model: The requested model, for error texts.
 
         Raises:
-            InvalidRequestError: A field is missing, or does not go with the role.
+            InvalidRequestError: A field is missing, or does not fit the role.
             UnsupportedFeatureError: It has parts that are not text.
 
         """
@@ -175,13 +175,13 @@ class FunctionIn(_In):
 
 
 class ToolIn(_In):
-    """A tool; only functions are offered."""
+    """A tool; only functions are supported."""
 
     type: Literal["function"]
     function: FunctionIn
 
     def to_tool(self) -> Tool:
-        """The tool as a value of ``stillhouse.types``."""
+        """Returns the tool as a value of ``stillhouse.types``."""
         function = self.function
         return Tool(
             name=function.name,
@@ -198,7 +198,7 @@ class NamedIn(_In):
 
 
 class NamedToolIn(_In):
-    """A tool choice that names one."""
+    """A tool choice that names a function."""
 
     type: Literal["function"]
     function: NamedIn
@@ -208,10 +208,10 @@ def tool_choice_of(
     choice: str | NamedToolIn | None, tools: tuple[Tool, ...], *, is_parallel: bool
 ) -> ToolChoice:
     """
-    The choice as a value of ``stillhouse.types``.
+    Returns the choice as a value of ``stillhouse.types``.
 
     Raises:
-        InvalidRequestError: It needs tools that are not there, or one is there twice.
+        InvalidRequestError: It needs tools that are missing, or two tools share a name.
 
     """
     names = [tool.name for tool in tools]

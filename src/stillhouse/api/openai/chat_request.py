@@ -1,4 +1,4 @@
-"""The body of a chat completion: OpenAI's JSON in DeepInfra's dialect."""
+"""Parses the body of a chat completion: OpenAI's JSON with DeepInfra's extensions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_TOOLS = 128
 MAX_TOP_LOGPROBS = 20
 
 EffortName = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-#: What somebody means who only says that the model shall think.
+#: The effort of a request that only enables reasoning.
 ENABLED = Effort.MEDIUM
 
 
 class ReasoningIn(BaseModel):
-    """OpenRouter's and DeepInfra's way to say how much to think."""
+    """The reasoning effort in OpenRouter's and DeepInfra's form."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -40,7 +40,7 @@ class TemplateKwargsIn(BaseModel):
 
 
 class CacheOptionsIn(BaseModel):
-    """DeepInfra's explicit retention; where caching is automatic, as here, it changes nothing."""
+    """DeepInfra's explicit retention; it changes nothing, as caching is automatic here."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -55,7 +55,7 @@ class ChatCompletionIn(GenerationIn):
     Args:
         max_completion_tokens: The same as `max_tokens`: give one of them.
         top_logprobs: Needs `logprobs` to be true.
-        tools: Each name must be there once.
+        tools: Names must be unique.
         tool_choice: ``required`` needs tools; a named one must be among them.
         reasoning_effort: Must not contradict `reasoning` or `chat_template_kwargs`.
 
@@ -77,7 +77,7 @@ class ChatCompletionIn(GenerationIn):
 
     def to_request(self) -> ChatRequest:
         """
-        The request as a value of ``stillhouse.types``.
+        Returns the request as a value of ``stillhouse.types``.
 
         Raises:
             InvalidRequestError: Fields contradict each other.
@@ -118,13 +118,13 @@ class ChatCompletionIn(GenerationIn):
         return None
 
     def _effort(self) -> Effort | None:
-        """The one effort that all the fields for it agree about."""
-        said = {
+        """Returns the effort on which all fields for it agree."""
+        given = {
             "reasoning_effort": self.reasoning_effort,
             **_efforts_of(self.reasoning or ReasoningIn()),
             **_efforts_of_kwargs(self.chat_template_kwargs or TemplateKwargsIn()),
         }
-        efforts = {name: Effort(effort) for name, effort in said.items() if effort is not None}
+        efforts = {name: Effort(effort) for name, effort in given.items() if effort is not None}
         exact = {e for name, e in efforts.items() if name.endswith("effort") or e is Effort.NONE}
         if len(exact) > 1 or (Effort.NONE in exact and set(efforts.values()) != exact):
             contradiction = ", ".join(f"{name} {effort.value}" for name, effort in efforts.items())

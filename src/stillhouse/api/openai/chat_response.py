@@ -1,4 +1,4 @@
-"""Answers in OpenAI's JSON as DeepInfra writes it."""
+"""Builds chat completions in OpenAI's JSON, with DeepInfra's extensions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from stillhouse.types.usage import TokenUsage
 
 
 class CachedTokensOut(TypedDict):
-    """Of the prompt's tokens."""
+    """A part of the prompt's tokens."""
 
     cached_tokens: int
 
 
 class ReasoningTokensOut(TypedDict):
-    """Of the completion's tokens."""
+    """A part of the completion's tokens."""
 
     reasoning_tokens: int
 
@@ -54,7 +54,7 @@ class ToolCallOut(TypedDict):
 
 
 class MessageOut(TypedDict):
-    """The assistant's message; `reasoning_content` is there when the model reasoned."""
+    """The assistant's message; it has `reasoning_content` if the model reasoned."""
 
     role: Literal["assistant"]
     content: str | None
@@ -64,7 +64,7 @@ class MessageOut(TypedDict):
 
 
 class LogprobOut(TypedDict):
-    """How likely a token was; `bytes` is what it stands for."""
+    """The log probability of a token; `bytes` is its text."""
 
     token: str
     logprob: float
@@ -72,20 +72,20 @@ class LogprobOut(TypedDict):
 
 
 class TokenLogprobsOut(LogprobOut):
-    """A token of the content, and the likeliest ones at its place."""
+    """A token of the content, with the likeliest tokens in its position."""
 
     top_logprobs: list[LogprobOut]
 
 
 class LogprobsOut(TypedDict):
-    """The log probabilities of a stretch of content, token by token."""
+    """The log probabilities of a piece of content, token by token."""
 
     content: list[TokenLogprobsOut]
     refusal: None
 
 
 class ChoiceOut(TypedDict):
-    """One of the answers."""
+    """One of the choices."""
 
     index: int
     message: MessageOut
@@ -94,7 +94,7 @@ class ChoiceOut(TypedDict):
 
 
 class ChatCompletionOut(TypedDict):
-    """A whole chat completion; `service_tier` is there where the request named one."""
+    """A whole chat completion; it has `service_tier` if the request named one."""
 
     id: str
     object: Literal["chat.completion"]
@@ -113,7 +113,7 @@ class FunctionDeltaOut(TypedDict):
 
 
 class ToolCallDeltaOut(TypedDict):
-    """A call's first delta names it; those that follow add to its arguments."""
+    """The first delta of a call has its name; later ones add to its arguments."""
 
     index: int
     id: NotRequired[str]
@@ -122,7 +122,7 @@ class ToolCallDeltaOut(TypedDict):
 
 
 class DeltaOut(TypedDict):
-    """What is new in an answer; empty in its last chunk."""
+    """New text of a choice; empty in its last chunk."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
@@ -131,7 +131,7 @@ class DeltaOut(TypedDict):
 
 
 class ChoiceDeltaOut(TypedDict):
-    """What is new in one of the answers."""
+    """New text of one of the choices."""
 
     index: int
     delta: DeltaOut
@@ -152,7 +152,7 @@ class ChatCompletionChunkOut(TypedDict):
 
 
 def usage_out(usage: TokenUsage, cost_picousd: int | None, reasoning_tokens: int) -> UsageOut:
-    """Usage as it is told; the cost is the float nearest to the exact amount."""
+    """Returns usage; the cost is the float nearest to the exact amount."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "total_tokens": usage.total_tokens,
@@ -172,10 +172,10 @@ def completion_out(
     service_tier: str | None,
 ) -> ChatCompletionOut:
     """
-    A whole chat completion.
+    Returns a whole chat completion.
 
     Args:
-        service_tier: The one that was used, where the request has asked for one.
+        service_tier: The tier that was used, if the request named one.
 
     """
     answer: ChatCompletionOut = {
@@ -203,7 +203,7 @@ def _choice_out(index: int, choice: ChoiceAnswer, *, has_logprobs: bool) -> Choi
 
 
 def _message_out(choice: ChoiceAnswer) -> MessageOut:
-    """An answer of calls alone has no content."""
+    """Returns the message; a choice of nothing but calls has no content."""
     content = choice.content or (None if choice.tool_calls else "")
     calls = [_tool_call_out(call) for call in choice.tool_calls] or None
     if not choice.reasoning:
@@ -223,7 +223,7 @@ def _tool_call_out(call: ToolCall) -> ToolCallOut:
 
 
 def tool_call_delta_out(delta: ToolCallDelta) -> ToolCallDeltaOut:
-    """A call's first delta names it; those that follow add to its arguments."""
+    """The first delta of a call has its name; later ones add to its arguments."""
     if not delta.id:
         return {"index": delta.index, "function": {"arguments": delta.arguments}}
     return {
@@ -235,7 +235,7 @@ def tool_call_delta_out(delta: ToolCallDelta) -> ToolCallDeltaOut:
 
 
 def logprobs_out(logprobs: tuple[TokenLogprobs, ...]) -> LogprobsOut:
-    """The log probabilities of a stretch of content, token by token."""
+    """The log probabilities of a piece of content, token by token."""
     return {"content": [_token_logprobs_out(token) for token in logprobs], "refusal": None}
 
 

@@ -1,7 +1,7 @@
 """
-OpenAI's streams as server-sent events in DeepInfra's shape.
+Encodes OpenAI's streams as server-sent events, with DeepInfra's extensions.
 
-One event per delta, on the hot path: what does not change within a stream is encoded once.
+This is the hot path, with an event per delta: what is constant in a stream is encoded once.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ DONE = b"data: [DONE]\n\n"
 
 class OpenAIEncoder(ABC):
     """
-    Encodes the events of one stream; all share its id, time and model.
+    Encodes the events of one stream; all have its id, time and model.
 
-    Chat and text differ in what a choice of a chunk looks like.
+    Chat and text completions differ in the choice of a chunk.
 
     Args:
-        object_name: Of each chunk.
-        service_tier: The one that was used, where the request has asked for one.
+        object_name: The `object` of each chunk.
+        service_tier: The tier that was used, if the request named one.
 
     """
 
@@ -56,18 +56,18 @@ class OpenAIEncoder(ABC):
 
     @abstractmethod
     def opening(self) -> bytes:
-        """What stands before the first event."""
+        """Returns the bytes before the first event."""
 
     @abstractmethod
     def delta_choice(self, delta: TextDelta) -> str:
-        """The choice of a chunk with what is new."""
+        """Encodes the choice of a chunk with new text."""
 
     @abstractmethod
     def end_choice(self, event: ChoiceEnd | Finish) -> str:
-        """The choice of the chunk that ends an answer."""
+        """Encodes the choice of the chunk that ends a choice."""
 
     def event(self, event: ChatEvent, completion: ResponseProgress) -> bytes:
-        """New text, or an end; usage stands where the stream's options put it."""
+        """Encodes new text or an end, with usage as the stream's options request."""
         if isinstance(event, TextDelta):
             return self.chunk(self.delta_choice(event), self._usage_so_far(completion))
         end = self.end_choice(event)
@@ -79,15 +79,15 @@ class OpenAIEncoder(ABC):
         return chunk + self.chunk("", usage) if self._options.include_usage else chunk
 
     def closing(self) -> bytes:
-        """The end of the stream."""
+        """Returns the end of the stream."""
         return DONE
 
     def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
-        """An error after the first byte; no ``[DONE]`` follows it."""
+        """Encodes an error after the first byte; no ``[DONE]`` follows it."""
         return data_event(http_errors.body_of(error, charged=charged))
 
     def chunk(self, choices: str, usage: UsageOut | None) -> bytes:
-        """One event; *choices* is JSON without its brackets."""
+        """Encodes one event; *choices* is JSON without its brackets."""
         return escape_line_ends(
             f'{self._prefix}{choices}], "usage": {json.dumps(usage)}}}\n\n'.encode()
         )
@@ -118,12 +118,12 @@ class ChunkEncoder(OpenAIEncoder):
         self._has_logprobs = has_logprobs
 
     def opening(self) -> bytes:
-        """The first event of each answer: the role, and no text yet."""
+        """Encodes the first event of each choice: the role, and no text yet."""
         role = '"role": "assistant", "content": ""'
         return b"".join(self.chunk(_choice(n, role), None) for n in range(self._n))
 
     def delta_choice(self, delta: TextDelta) -> str:
-        """New text, reasoning and pieces of calls."""
+        """Encodes new text, reasoning and parts of calls."""
         text = f'"content": {json.dumps(delta.content, ensure_ascii=False)}'
         if delta.reasoning:
             reasoning = json.dumps(delta.reasoning, ensure_ascii=False)
@@ -137,7 +137,7 @@ class ChunkEncoder(OpenAIEncoder):
         return _choice(delta.choice, text, f'"logprobs": {logprobs}, ')
 
     def end_choice(self, event: ChoiceEnd | Finish) -> str:
-        """The reason, and nothing new."""
+        """Encodes the finish reason without new text."""
         return f'{{"index": {event.choice}, "delta": {{}}, "finish_reason": "{event.reason}"}}'
 
 

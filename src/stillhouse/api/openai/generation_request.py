@@ -1,4 +1,4 @@
-"""What OpenAI's chat and text completions have in common in a request, with DeepInfra's ranges."""
+"""The fields that OpenAI's chat and text completions share, with DeepInfra's ranges."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MAX_TOKENS = 1_000_000
 Body = TypeVar("Body", bound=BaseModel)
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
-# JSON has no integers for keys; that they end at 2**31 a pattern cannot tell.
+# JSON keys are no integers, and a pattern cannot bound them by 2**31.
 BiasesIn = Annotated[
     dict[str, Bias],
     WithJsonSchema(
@@ -54,11 +54,11 @@ _StopIn = StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_SEQ
 
 class StreamOptions(BaseModel):
     """
-    Where a stream carries usage.
+    Which chunks of a stream have usage.
 
     Args:
-        include_usage: None is DeepInfra's way, on the chunk with finish_reason; True is OpenAI's, a
-            chunk of its own with no choices; False leaves it out.
+        include_usage: None puts it on the chunk with finish_reason, as DeepInfra does; True on a
+        chunk of its own without choices, as OpenAI does; False leaves it out.
         continuous_usage_stats: Usage so far on every chunk.
 
     """
@@ -70,7 +70,7 @@ class StreamOptions(BaseModel):
 
 
 class JsonSchemaIn(BaseModel):
-    """OpenAI's wrapping of a schema; it always binds, with `strict` or without."""
+    """OpenAI's envelope of a schema; the schema always binds, whatever `strict` says."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -90,11 +90,11 @@ _FORMAT_NEEDS = (
 
 class ResponseFormatIn(BaseModel):
     """
-    The form that an answer must have.
+    The format that the response must have.
 
     Args:
-        json_schema: Goes with the type ``json_schema``, and with no other.
-        regex: Goes with the type ``regex``, and with no other.
+        json_schema: Required with the type ``json_schema``, and forbidden with others.
+        regex: Required with the type ``regex``, and forbidden with others.
 
     """
 
@@ -118,7 +118,7 @@ class ResponseFormatIn(BaseModel):
         return self
 
     def to_format(self) -> ResponseFormat | None:
-        """The form as a value of ``stillhouse.types``; None binds nothing."""
+        """Returns the format as a value of ``stillhouse.types``; None binds nothing."""
         if self.json_schema is not None:
             return JsonSchemaFormat(self.json_schema.json_schema)
         if self.regex is not None:
@@ -131,7 +131,7 @@ def _one_or_many(stop: object) -> object:
 
 
 def _ids_from_text(biases: object) -> object:
-    """JSON has no integers for keys."""
+    """Converts the keys of JSON, which are text, to integers."""
     if not isinstance(biases, dict):
         return biases
     return {
@@ -143,8 +143,8 @@ class GenerationIn(BaseModel):
     """
     The fields of both endpoints.
 
-    Unknown fields are let through, as OpenAI's clients send some; known ones that are not offered
-    are refused unless their value asks for nothing.
+    Unknown fields are ignored, as OpenAI's clients send some; known ones that are not supported are
+    refused unless their value requests nothing.
     """
 
     model_config = ConfigDict(
@@ -192,7 +192,7 @@ class GenerationIn(BaseModel):
         return self
 
     def generation_fields(self) -> dict[str, Any]:
-        """The keyword arguments of `GenerationRequest`, but for `top_logprobs`."""
+        """Returns the keyword arguments of `GenerationRequest`, except `top_logprobs`."""
         return {
             "sampling": self._sampling(),
             "max_tokens": self.max_tokens,
@@ -219,8 +219,8 @@ class GenerationIn(BaseModel):
         )
 
 
-# Known fields of DeepInfra, OpenAI or vLLM that are not offered, with the values that ask for
-# nothing. Each would change the answer, and a template from a request could run what it likes.
+# Known fields of DeepInfra, OpenAI or vLLM that are not supported, with the values that request
+# nothing. Each would change the response; a chat template from a request could run code.
 UNSUPPORTED_FIELDS: dict[str, tuple[object, ...]] = {
     "chat_template": (None,),
     "documents": (None, []),
@@ -243,7 +243,7 @@ UNSUPPORTED_FIELDS: dict[str, tuple[object, ...]] = {
 
 def parse_body(body: bytes, schema: type[Body]) -> Body:
     """
-    The typed request in *body*.
+    Parses and validates a body.
 
     Raises:
         InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.

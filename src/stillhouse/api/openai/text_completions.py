@@ -26,7 +26,7 @@ ID_PREFIX = "cmpl-"
 
 def read_text_completion(body: bytes, _head: RequestHead) -> ParsedRequest:
     """
-    The completion that *body* asks for.
+    Parses a body into a request for a completion.
 
     Raises:
         InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
@@ -46,11 +46,11 @@ def read_text_completion(body: bytes, _head: RequestHead) -> ParsedRequest:
 @dataclass(frozen=True, slots=True)
 class TextCompletionWriter:
     """
-    An answer as OpenAI's clients read it, with DeepInfra's `estimated_cost`.
+    Encodes a response in OpenAI's format, with DeepInfra's `estimated_cost`.
 
     Args:
         names_ids: Log probabilities name tokens by their ids.
-        echoes_tier: Say which tier is charged, to those who asked for one.
+        echoes_tier: Whether the response has the charged tier: only if the request named one.
 
     """
 
@@ -63,14 +63,14 @@ class TextCompletionWriter:
     def whole_body(
         self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
     ) -> bytes:
-        """The whole answer as JSON."""
+        """Encodes the whole response as JSON."""
         answer = text_completion_out(
             meta, choices, finish, self._logprobs(meta), service_tier=self._tier_to_echo(meta)
         )
         return msgspec.json.encode(answer)
 
     def event_encoder(self, meta: ResponseMeta) -> TextChunkEncoder:
-        """What encodes the answer piece by piece."""
+        """Returns the encoder of the stream."""
         return TextChunkEncoder(
             meta,
             self.options,
@@ -79,7 +79,7 @@ class TextCompletionWriter:
         )
 
     def _logprobs(self, meta: ResponseMeta) -> list[TextLogprobs] | None:
-        """One for each answer, where they are asked for."""
+        """Returns an encoder of log probabilities per choice, if they are requested."""
         if not self.has_logprobs:
             return None
         return [TextLogprobs(names_ids=self.names_ids) for _ in range(meta.n)]
@@ -94,7 +94,7 @@ ENDPOINT = EndpointSpec(
     ID_PREFIX,
     read_text_completion,
     Operation(
-        "A text continued as it stands, without a chat template",
+        "Continue a text without a chat template",
         body=TextCompletionIn,
         response=TextCompletionOut,
         event=TextCompletionOut,

@@ -1,4 +1,4 @@
-"""Log probabilities as OpenAI's text completions tell them: in four lists side by side."""
+"""Encodes log probabilities for OpenAI's text completions: as four parallel lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stillhouse.types.logprobs import Logprob, TokenLogprobs
 
 
 class TextLogprobsOut(TypedDict):
-    """The log probabilities of a stretch of an answer; the lists are as long as it has tokens."""
+    """The log probabilities of a piece of a response; each list has an entry per token."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -20,10 +20,10 @@ class TextLogprobsOut(TypedDict):
 
 class TextLogprobs:
     """
-    Tells the tokens of one answer, in as many pieces as they come in.
+    Encodes the log probabilities of one choice, piece by piece.
 
     Args:
-        names_ids: Write ``token_id:7`` for a token, and not what it stands for (vLLM's
+        names_ids: Write ``token_id:7`` for a token instead of its text (vLLM's
             `return_tokens_as_token_ids`).
 
     """
@@ -35,10 +35,10 @@ class TextLogprobs:
 
     def push(self, logprobs: tuple[TokenLogprobs, ...]) -> TextLogprobsOut:
         """
-        The lists for the next tokens.
+        Returns the lists for the next tokens.
 
-        An offset counts the characters of the answer before the one that the token is the first to
-        be a part of.
+        The offset of a token counts the characters before the first one that the token completes or
+        starts.
         """
         return {
             "tokens": [self._name(token.sampled) for token in logprobs],
@@ -48,7 +48,7 @@ class TextLogprobs:
         }
 
     def _top(self, token: TokenLogprobs) -> dict[str, float]:
-        """The likeliest tokens, and the one that was drawn, which may not be among them."""
+        """Returns the likeliest tokens, and the sampled one, which may not be among them."""
         return {self._name(logprob): logprob.logprob for logprob in (*token.top, token.sampled)}
 
     def _next_offset(self, drawn: Logprob) -> int:
@@ -58,7 +58,7 @@ class TextLogprobs:
 
 
 def _text_of(logprob: Logprob) -> str:
-    r"""The token's text; a part of a character as OpenAI wrote it, ``bytes:\xe2\x80``."""
+    r"""Returns the token's text; a part of a character in OpenAI's form, ``bytes:\xe2\x80``."""
     try:
         return logprob.token_bytes.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The body of a text completion: OpenAI's older JSON in DeepInfra's dialect."""
+"""Parses the body of a text completion: OpenAI's older JSON with DeepInfra's extensions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PromptIn = (
 
 
 def _read_prompt(value: object) -> str | tuple[int, ...]:
-    """A text or token ids, also where it is the only one of a list of prompts."""
+    """Returns a text or token ids, also from a list with one prompt."""
     if isinstance(value, list) and value and isinstance(value[0], str | list):
         if len(value) > 1:
             raise ValueError(
@@ -46,10 +46,10 @@ def _is_token_id(value: object) -> bool:
 
 class DataIn(BaseModel):
     """
-    What stands beside the prompt for models that see.
+    Inputs besides the prompt, for vision models.
 
     Args:
-        image: Any is a 405, as no model here sees.
+        image: Any image is a 405, as there is no vision model here.
 
     """
 
@@ -63,7 +63,7 @@ class TextCompletionIn(GenerationIn):
     The body of a text completion, with DeepInfra's ranges.
 
     Args:
-        echo: Cannot be given with `logprobs`.
+        echo: Not allowed with `logprobs`.
 
     """
 
@@ -81,10 +81,10 @@ class TextCompletionIn(GenerationIn):
 
     def to_request(self) -> TextRequest:
         """
-        The request as a value of ``stillhouse.types``.
+        Returns the request as a value of ``stillhouse.types``.
 
         Raises:
-            InvalidRequestError: Fields ask for what is not offered together.
+            InvalidRequestError: Fields exclude each other.
             UnsupportedFeatureError: There are images.
 
         """

@@ -1,4 +1,4 @@
-"""Text completions in OpenAI's JSON as DeepInfra writes it, whole and in chunks."""
+"""Builds text completions in OpenAI's JSON, with DeepInfra's extensions: whole, and in chunks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OBJECT: Literal["text_completion"] = "text_completion"
 
 
 class TextChoiceOut(TypedDict):
-    """One of the answers, or what is new in it; the reason is null until it has ended."""
+    """One of the choices, or its new text; the reason is null until it has ended."""
 
     index: int
     text: str
@@ -31,7 +31,7 @@ class TextCompletionOut(TypedDict):
     """
     A whole text completion, or one chunk of a stream.
 
-    A chunk's `usage` is null where the stream's options put none.
+    A chunk's `usage` is null if the stream's options request none.
     """
 
     id: str
@@ -52,11 +52,11 @@ def text_completion_out(
     service_tier: str | None,
 ) -> TextCompletionOut:
     """
-    A whole text completion.
+    Returns a whole text completion.
 
     Args:
-        logprobs: What tells each answer's log probabilities, where they are asked for.
-        service_tier: The one that was used, where the request has asked for one.
+        logprobs: The encoder of log probabilities per choice, if they are requested.
+        service_tier: The tier that was used, if the request named one.
 
     """
     answer: TextCompletionOut = {
@@ -85,7 +85,7 @@ class TextChunkEncoder(OpenAIEncoder):
     Encodes a text completion.
 
     Args:
-        logprobs: What tells each answer's log probabilities, where they are asked for.
+        logprobs: The encoder of log probabilities per choice, if they are requested.
 
     """
 
@@ -101,16 +101,16 @@ class TextChunkEncoder(OpenAIEncoder):
         self._logprobs = logprobs
 
     def opening(self) -> bytes:
-        """Nothing: a text has no role."""
+        """Returns nothing: a text has no role."""
         return b""
 
     def delta_choice(self, delta: TextDelta) -> str:
-        """New text."""
+        """Encodes new text."""
         logprobs = self._logprobs and self._logprobs[delta.choice].push(delta.logprobs)
         return _choice(delta.choice, delta.content, logprobs or None)
 
     def end_choice(self, event: ChoiceEnd | Finish) -> str:
-        """The reason, and nothing new."""
+        """Encodes the finish reason without new text."""
         return _choice(event.choice, "", None, event.reason)
 
 

@@ -1,4 +1,4 @@
-"""Items of OpenAI's responses, as clients send them back, to messages of `types.messages`."""
+"""Converts the input items of OpenAI's responses to messages of `types.messages`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _PART_NEEDS = (
 
 class PartIn(BaseModel):
     """
-    One part of a text given as a list.
+    One part of a text that is given as a list.
 
     Args:
         type: One of input_text, output_text, text, reasoning_text, summary_text, refusal; any other
             is a 405.
-        text: Required, but for a refusal.
+        text: Required, except for a refusal.
         refusal: Required with the type ``refusal``.
 
     """
@@ -70,12 +70,11 @@ class ItemIn(BaseModel):
     One item of the input.
 
     Args:
-        type: One of message (also where it is left out), function_call, function_call_output,
+        type: One of message (the default), function_call, function_call_output,
             reasoning; any other is a 405.
-        role: Required of a message; ``developer`` is what OpenAI calls ``system`` for models that
-            reason.
+        role: Required of a message; ``developer`` is OpenAI's ``system`` for reasoning models.
         content: Required of a message.
-        summary: Of reasoning; it counts where the reasoning itself was not sent back.
+        summary: Of reasoning; used if the reasoning itself was not sent back.
         call_id: Required of a call and its output.
         name: Required of a call.
         arguments: Required of a call; JSON text.
@@ -103,7 +102,7 @@ class ItemIn(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _keep_unknown_types_alone(cls, item: object) -> object:
-        """Items that are not offered are refused by their type, whatever else they hold."""
+        """Keeps only the type of unsupported items, which is what gets refused."""
         if not isinstance(item, dict) or not isinstance(type_ := item.get("type"), str):
             return item
         return item if type_ in _REQUIRED else {"type": type_}
@@ -111,11 +110,11 @@ class ItemIn(BaseModel):
 
 def conversation(instructions: str | None, items: list[ItemIn], model: str) -> tuple[Message, ...]:
     """
-    The messages that *items* make up: reasoning, text and calls of one turn are one message.
+    Converts *items*: reasoning, text and calls of one turn become one message.
 
     Args:
-        instructions: What the model is told before them.
-        model: The one that was asked, for messages.
+        instructions: The text of a system message in front of them.
+        model: The requested model, for error texts.
 
     Raises:
         InvalidRequestError: An item lacks a field.
@@ -185,7 +184,7 @@ def _text_in(part: PartIn, at: str, model: str) -> str:
 
 
 def _continues(message: Message, last: Message) -> bool:
-    """Whether *message* is of the same turn: what comes in it is thought, said, and then called."""
+    """Returns whether *message* continues the turn: reasoning, then text, then calls."""
     if message.role is not Role.ASSISTANT or last.role is not Role.ASSISTANT:
         return False
     if message.tool_calls:

@@ -1,4 +1,4 @@
-"""The body of a response: OpenAI's newer JSON, without what needs a server that remembers."""
+"""Parses the body of a response: OpenAI's newer JSON, without what needs stored state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stillhouse.types.sampling import SamplingOverrides
 from stillhouse.types.service_tier import ServiceTier
 
 _WITH_LOGPROBS = "message.output_text.logprobs"
-# The others ask for parts of items that never come from here; so there is nothing to include.
+# The others request parts of items that are never generated here, so nothing is included.
 # Reasoning is among them: it is sent as text, so that clients who ask for it encrypted (to send it
 # back to a server that keeps nothing, as Codex does) can send it back all the same.
 Includable = Literal[
@@ -41,7 +41,7 @@ class _In(BaseModel):
 
 class FunctionToolIn(_In):
     """
-    A function that the model may call; OpenAI's own tools are not offered.
+    A function that the model may call; OpenAI's own tools are not supported.
 
     Args:
         type: ``function``; any other is a 405.
@@ -57,10 +57,10 @@ class FunctionToolIn(_In):
 
     def to_tool(self, path: str) -> Tool:
         """
-        The tool as a value of ``stillhouse.types``.
+        Returns the tool as a value of ``stillhouse.types``.
 
         Raises:
-            UnsupportedFeatureError: It is no function.
+            UnsupportedFeatureError: It is not a function.
             InvalidRequestError: It has no name.
 
         """
@@ -76,10 +76,10 @@ class FunctionToolIn(_In):
 
 class FormatIn(_In):
     """
-    The form that an answer must have; a schema always binds, with `strict` or without.
+    The format that the response must have; a schema always binds, whatever `strict` says.
 
     Args:
-        schema: Goes with the type ``json_schema``, and with no other.
+        schema: Required with the type ``json_schema``, and forbidden with others.
 
     """
 
@@ -96,14 +96,14 @@ class FormatIn(_In):
         return self
 
     def to_format(self) -> ResponseFormat | None:
-        """The form as a value of ``stillhouse.types``; None binds nothing."""
+        """Returns the format as a value of ``stillhouse.types``; None binds nothing."""
         if self.json_schema is not None:
             return JsonSchemaFormat(self.json_schema)
         return JsonObjectFormat() if self.type == "json_object" else None
 
 
 class TextIn(_In):
-    """What the text is like; models here have one verbosity."""
+    """The text's format; models here have one verbosity."""
 
     format: FormatIn = FormatIn()
     verbosity: Literal["medium"] | None = None
@@ -111,11 +111,11 @@ class TextIn(_In):
 
 class ResponseReasoningIn(_In):
     """
-    How much to think.
+    The reasoning effort.
 
     Args:
-        summary: There are no summaries, as the reasoning itself is sent: the best available is
-            none, and a certain kind cannot be had.
+        summary: There are no summaries, as the reasoning itself is sent: ``auto`` is none, and no
+        other kind is supported.
 
     """
 
@@ -125,7 +125,7 @@ class ResponseReasoningIn(_In):
 
 
 class StreamOptionsIn(_In):
-    """What a stream carries; padding against those who measure packets is not offered."""
+    """Options of a stream; padding against packet-size analysis is not supported."""
 
     include_obfuscation: Literal[False] | None = None
 
@@ -138,7 +138,7 @@ def _as_items(given: object) -> object:
     raise ValueError("should be a string or a list of items")
 
 
-# Known fields of OpenAI that need what is not here, with the values that ask for nothing, and why.
+# Known fields of OpenAI that are not supported, with the values that request nothing, and why.
 _UNSUPPORTED_FIELDS: dict[str, tuple[tuple[object, ...], str]] = {
     "store": ((None, False), "nothing is stored here; send the conversation with every request"),
     "previous_response_id": ((None,), "nothing is stored here; send the items themselves"),
@@ -174,7 +174,7 @@ _CHOICES = {
 
 class ResponseIn(BaseModel):
     """
-    The body of a response; unknown fields are let through.
+    The body of a response; unknown fields are ignored.
 
     Args:
         tools: Each name must be there once.
@@ -222,21 +222,21 @@ class ResponseIn(BaseModel):
 
     @property
     def has_logprobs(self) -> bool:
-        """Whether the answer tells how likely its tokens were."""
+        """Whether the response has log probabilities."""
         return bool(self.top_logprobs) or _WITH_LOGPROBS in (self.include or ())
 
     @property
     def output_format(self) -> FormatIn:
-        """The form that the answer must have."""
+        """The format that the response must have."""
         return (self.text or TextIn()).format
 
     def to_request(self) -> ChatRequest:
         """
-        The request as a value of ``stillhouse.types``.
+        Returns the request as a value of ``stillhouse.types``.
 
         Raises:
             InvalidRequestError: Fields are missing, or contradict each other.
-            UnsupportedFeatureError: It has images, files, or tools of OpenAI's own.
+            UnsupportedFeatureError: It has images, files, or OpenAI's own tools.
 
         """
         tools = tuple(tool.to_tool(f"tools.{n}") for n, tool in enumerate(self.tools or ()))

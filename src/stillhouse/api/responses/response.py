@@ -1,4 +1,4 @@
-"""Answers in the JSON of OpenAI's responses, with DeepInfra's ``estimated_cost`` in the usage."""
+"""Builds OpenAI's responses in JSON, with DeepInfra's ``estimated_cost`` in the usage."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ StatusOut = Literal["completed", "incomplete", "in_progress", "failed"]
 
 
 class ReasoningPartOut(TypedDict):
-    """What the model thought."""
+    """A part of reasoning."""
 
     type: Literal["reasoning_text"]
     text: str
 
 
 class TextPartOut(TypedDict):
-    """What the model said."""
+    """A part of text."""
 
     type: Literal["output_text"]
     text: str
@@ -75,14 +75,14 @@ ItemOut = ReasoningItemOut | MessageItemOut | FunctionCallItemOut
 
 
 class InputTokensOut(TypedDict):
-    """Of the input tokens."""
+    """A part of the input tokens."""
 
     cached_tokens: int
     cache_write_tokens: int
 
 
 class OutputTokensOut(TypedDict):
-    """Of the output tokens."""
+    """A part of the output tokens."""
 
     reasoning_tokens: int
 
@@ -112,7 +112,7 @@ class IncompleteOut(TypedDict):
 
 
 class EchoOut(TypedDict):
-    """What was asked for, as OpenAI repeats it; and what is the same for everybody here."""
+    """The request's fields, as OpenAI repeats them, and those that are constant here."""
 
     instructions: str | None
     max_output_tokens: int | None
@@ -135,7 +135,7 @@ class EchoOut(TypedDict):
 
 
 class ResponseOut(EchoOut):
-    """A response, whole or in the middle."""
+    """A response, complete or in progress."""
 
     id: str
     object: Literal["response"]
@@ -151,12 +151,12 @@ class ResponseOut(EchoOut):
 
 
 def item_id(prefix: str, meta: ResponseMeta, output_index: int) -> str:
-    """The same id whenever the same answer is told."""
+    """Returns the id of an item; a replayed response has the same ids."""
     return f"{prefix}_{meta.request_id.removeprefix(ID_PREFIX)}{output_index:02x}"
 
 
 def reasoning_out(id_: str, text: str | None, status: StatusOut) -> ReasoningItemOut:
-    """An item of reasoning; None is one that has only begun."""
+    """Returns an item of reasoning; without a text, one that has only started."""
     return {
         "id": id_,
         "type": "reasoning",
@@ -168,14 +168,14 @@ def reasoning_out(id_: str, text: str | None, status: StatusOut) -> ReasoningIte
 
 
 def reasoning_part_out(text: str) -> ReasoningPartOut:
-    """The text of an item of reasoning."""
+    """Returns the text of an item of reasoning."""
     return {"type": "reasoning_text", "text": text}
 
 
 def message_out(
     id_: str, text: str | None, logprobs: tuple[TokenLogprobs, ...], status: StatusOut
 ) -> MessageItemOut:
-    """An item of text; None is one that has only begun."""
+    """Returns an item of text; without a text, one that has only started."""
     return {
         "id": id_,
         "type": "message",
@@ -186,7 +186,7 @@ def message_out(
 
 
 def text_part_out(text: str, logprobs: tuple[TokenLogprobs, ...]) -> TextPartOut:
-    """The text of a message."""
+    """Returns the text of a message."""
     return {
         "type": "output_text",
         "text": text,
@@ -196,12 +196,12 @@ def text_part_out(text: str, logprobs: tuple[TokenLogprobs, ...]) -> TextPartOut
 
 
 def text_logprobs_out(logprobs: tuple[TokenLogprobs, ...]) -> list[TokenLogprobsOut]:
-    """The log probabilities of a stretch of text, token by token."""
+    """Returns the log probabilities of a text, token by token."""
     return logprobs_out(logprobs)["content"]
 
 
 def call_out(id_: str, call: ToolCall, status: StatusOut) -> FunctionCallItemOut:
-    """A function call."""
+    """Returns a function call."""
     return {
         "id": id_,
         "type": "function_call",
@@ -213,7 +213,7 @@ def call_out(id_: str, call: ToolCall, status: StatusOut) -> FunctionCallItemOut
 
 
 def output_out(meta: ResponseMeta, choice: ChoiceAnswer) -> list[ItemOut]:
-    """The items of a whole answer; one that was cut off is so in its last item."""
+    """Returns the items of a whole response; a cut one has an incomplete last item."""
     items: list[ItemOut] = []
     if choice.reasoning:
         items.append(reasoning_out(item_id("rs", meta, 0), choice.reasoning, "completed"))
@@ -228,11 +228,11 @@ def output_out(meta: ResponseMeta, choice: ChoiceAnswer) -> list[ItemOut]:
 
 
 def ending_of(reason: FinishReason) -> Literal["completed", "incomplete"]:
-    """The status of a response that has ended, and of its last item."""
+    """Returns the status of a response that has ended, and of its last item."""
     return "incomplete" if reason is FinishReason.LENGTH else "completed"
 
 
-def response_out(  # noqa: PLR0913  (one argument per part that changes while it is told)
+def response_out(  # noqa: PLR0913  (one argument per part that changes during the stream)
     meta: ResponseMeta,
     echo: EchoOut,
     *,
@@ -242,11 +242,11 @@ def response_out(  # noqa: PLR0913  (one argument per part that changes while it
     failure: ResponseErrorOut | None = None,
 ) -> ResponseOut:
     """
-    A response, whole or in the middle.
+    A response, complete or in progress.
 
     Args:
-        echo: What was asked for, of `echo_out`.
-        failure: What went wrong, where it did.
+        echo: The request's fields, from `echo_out`.
+        failure: What went wrong, if anything did.
 
     """
     is_cut = status == "incomplete"
@@ -267,7 +267,7 @@ def response_out(  # noqa: PLR0913  (one argument per part that changes while it
 
 
 def failure_out(error: StillhouseError) -> ResponseErrorOut:
-    """*error* by OpenAI's code for whose fault it is."""
+    """Returns the error with OpenAI's code for its cause."""
     is_ours = not isinstance(error, RequestError)
     return {"code": "server_error" if is_ours else "invalid_prompt", "message": error.message}
 
@@ -286,7 +286,7 @@ def _usage_out(finish: Finish) -> ResponseUsageOut:
 
 def echo_out(parsed: ResponseIn) -> EchoOut:
     """
-    What was asked for.
+    Returns the request's fields as the response repeats them.
 
     Raises:
         InvalidRequestError: A schema is nested too deeply to be repeated.

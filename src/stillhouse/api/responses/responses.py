@@ -1,4 +1,4 @@
-"""``POST /v1/responses``: OpenAI's responses, without a server that remembers them."""
+"""``POST /v1/responses``: OpenAI's responses, none of which is stored."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from stillhouse.types.response_meta import ResponseMeta
 
 def read_response(body: bytes, _head: RequestHead) -> ParsedRequest:
     """
-    The completion that *body* asks for.
+    Parses a body into a request for a completion.
 
     Raises:
         InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
@@ -52,7 +52,7 @@ def read_response(body: bytes, _head: RequestHead) -> ParsedRequest:
 
 def read_prompt(body: bytes) -> ChatRequest:
     """
-    The prompt in *body* whose tokens shall be counted.
+    Parses a body into the prompt whose tokens are counted.
 
     Raises:
         InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
@@ -80,10 +80,10 @@ def count_out(num_tokens: int) -> bytes:
 @dataclass(frozen=True, slots=True)
 class ResponsesWriter:
     """
-    An answer as OpenAI's clients read a response.
+    Encodes a response in the format of OpenAI's Responses API.
 
     Args:
-        echo: What was asked for, encoded before anything is generated: it cannot fail later.
+        echo: The request's fields, encoded before generation, so that they cannot fail later.
 
     """
 
@@ -93,7 +93,7 @@ class ResponsesWriter:
     def whole_body(
         self, meta: ResponseMeta, choices: tuple[ChoiceAnswer, ...], finish: Finish
     ) -> bytes:
-        """The whole answer as JSON."""
+        """Encodes the whole response as JSON."""
         (choice,) = choices
         response = response_out(
             meta,
@@ -105,7 +105,7 @@ class ResponsesWriter:
         return msgspec.json.encode(response)
 
     def event_encoder(self, meta: ResponseMeta) -> ResponseEncoder:
-        """What encodes the answer piece by piece."""
+        """Returns the encoder of the stream."""
         return ResponseEncoder(meta, self.echo)
 
 
@@ -115,7 +115,7 @@ ENDPOINT = EndpointSpec(
     ID_PREFIX,
     read_response,
     Operation(
-        "A response; nothing of it is stored",
+        "Generate a response; nothing of it is stored",
         body=ResponseIn,
         response=ResponseOut,
         event=ResponseEventOut,
@@ -129,7 +129,7 @@ TOKEN_COUNT_ENDPOINT = TokenCountSpec(
     read_prompt,
     count_out,
     Operation(
-        "How many tokens a response's input has",
+        "Count the tokens of a response's input",
         body=ResponseIn,
         response=ResponseTokenCountOut,
         statuses=TOKEN_COUNT_STATUSES,

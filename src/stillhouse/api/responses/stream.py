@@ -1,4 +1,4 @@
-"""A response as server-sent events: item by item, each event with its number."""
+"""Encodes a response as server-sent events: item by item, each event with its number."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
 
 
 class ResponseEventOut(TypedDict):
-    """One event of a stream; which fields there are is as its type says."""
+    """One event of a stream; its type determines its fields."""
 
     type: str
     sequence_number: int
@@ -58,7 +58,7 @@ class ResponseEventOut(TypedDict):
 
 @dataclass(slots=True)
 class _OpenItem:
-    """The item that grows now: ``rs`` reasons, ``msg`` says, and ``fc`` calls."""
+    """The item in progress: ``rs`` is reasoning, ``msg`` text, ``fc`` a call."""
 
     kind: str
     id: str
@@ -74,12 +74,12 @@ class _OpenItem:
 
     @property
     def at(self) -> dict[str, Any]:
-        """Where events about it say they belong."""
-        place = {"item_id": self.id, "output_index": self.output_index}
-        return place if self.kind == "fc" else {**place, "content_index": 0}
+        """Returns the fields that locate the item in events."""
+        location = {"item_id": self.id, "output_index": self.output_index}
+        return location if self.kind == "fc" else {**location, "content_index": 0}
 
     def begun(self) -> ItemOut:
-        """The item before its first text."""
+        """Returns the item before its first text."""
         if self.kind == "rs":
             return reasoning_out(self.id, None, "in_progress")
         if self.kind == "msg":
@@ -87,13 +87,13 @@ class _OpenItem:
         return call_out(self.id, ToolCall(self.call_id, self.name, ""), "in_progress")
 
     def part(self) -> ReasoningPartOut | TextPartOut:
-        """Its text up to now."""
+        """Returns its text so far."""
         if self.kind == "rs":
             return reasoning_part_out(self.text)
         return text_part_out(self.text, tuple(self.logprobs))
 
     def done(self, status: StatusOut) -> ItemOut:
-        """The whole item."""
+        """Returns the whole item."""
         if self.kind == "rs":
             return reasoning_out(self.id, self.text, status)
         if self.kind == "msg":
@@ -106,7 +106,7 @@ class ResponseEncoder:
     Encodes the events of one response.
 
     Args:
-        echo: What was asked for, of `echo_out`.
+        echo: The request's fields, from `echo_out`.
 
     Source:
         platform.openai.com, API reference, Streaming events of responses; its end is the last
@@ -124,26 +124,26 @@ class ResponseEncoder:
         self._open: _OpenItem | None = None
 
     def opening(self) -> bytes:
-        """The response before its first item."""
+        """Encodes the response before its first item."""
         return self._lifecycle("created", "in_progress") + self._lifecycle(
             "in_progress", "in_progress"
         )
 
     def event(self, event: ChatEvent, _completion: ResponseProgress) -> bytes:
-        """What is new, in items that it opens and closes; at the end, the whole response."""
+        """Encodes new text in items that it opens and closes; at the end, the whole response."""
         if isinstance(event, TextDelta):
             return self._grow(event)
-        if isinstance(event, ChoiceEnd):  # of several answers, which this dialect does not have
+        if isinstance(event, ChoiceEnd):  # only with several choices, which this dialect lacks
             return b""
         status = ending_of(event.reason)
         return self._close(status) + self._lifecycle(status, status, finish=event)
 
     def closing(self) -> bytes:
-        """Nothing: the last event has said that it is the last."""
+        """Returns nothing: the last event marks the end."""
         return b""
 
     def error(self, error: StillhouseError, charged: Finish | None = None) -> bytes:
-        """An error after the first byte, for those who look for one, and the failed response."""
+        """Encodes an error after the first byte, then the failed response."""
         failure = failure_out(error)
         said = self._event("error", **failure, param=None)
         return said + self._lifecycle("failed", "failed", finish=charged, failure=failure)
