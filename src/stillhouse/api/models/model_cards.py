@@ -120,8 +120,7 @@ class ModelCards:
         )
     )
     async def show(self, request: Request) -> Response:
-        """Returns a model by name or alias; ModelNotFoundError if it or its version is not
-        served."""
+        """Returns a model by name or alias; a 404 if it or its version is not served."""
         version = request.query_params.get("version")
         name = request.path_params["model_name"]
         model = self.models.resolve_model(f"{name}:{version}" if version else name)

@@ -224,7 +224,7 @@ class TestPool:
         """What takes more is refused, and the next one is read."""
         kind, message, _ = await there(pool, eval, b"bytes(1 << 30)")
         assert kind is BodyTooLargeError
-        assert "takes more than 512 MiB to read" in message
+        assert "takes more than 512 MiB to parse" in message
 
         assert 1 == await there(pool, len, b"x")
 
@@ -272,7 +272,7 @@ def test_every_error_comes_through_as_it_was():
 def test_a_result_makes_nothing_but_this_programs_objects():
     """Whatever a child has become, it runs nothing here."""
     for value in (os.system, partial(os.system, "true"), Calls(), Path("x"), SystemClock):
-        with pytest.raises(Exception, match="has no place in a result"):
+        with pytest.raises(Exception, match="is not allowed in a result"):
             read_result(result_frame(Done(0, value))[8:])
 
 
