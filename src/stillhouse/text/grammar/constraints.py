@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any, assert_never
 
 from stillhouse.errors import InvalidRequestError
-from stillhouse.text.grammar.regex_bounds import check_regex
-from stillhouse.text.grammar.schema_bounds import bounded_schema
+from stillhouse.text.grammar.schemas.regex_bounds import check_regex
+from stillhouse.text.grammar.schemas.schema_bounds import bounded_schema
 from stillhouse.types.constraint import (
     JsonSchemaConstraint,
     RegexConstraint,

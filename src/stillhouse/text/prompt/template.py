@@ -11,8 +11,10 @@ from jinja2.exceptions import SecurityError
 
 from stillhouse.clock import Clock
 from stillhouse.errors import CheckpointError, InvalidRequestError
+from stillhouse.text.prompt.budget import BUDGET_KEY, Budget, bounded
+from stillhouse.text.prompt.filters import JSON_KEY
 from stillhouse.text.prompt.placeholders import Place, PlaceholderMap
-from stillhouse.text.prompt.sandbox import BUDGET_KEY, JSON_KEY, Budget, TemplateSandbox, bounded
+from stillhouse.text.prompt.sandbox import TemplateSandbox
 from stillhouse.text.tokenizer import Segment
 from stillhouse.types.messages import Message, Role, Tool, ToolCall
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.errors import InvalidRequestError
-from stillhouse.text.grammar.schema_bounds import MAX_DEPTH, UNSUPPORTED, bounded_schema
+from stillhouse.text.grammar.schemas.schema_bounds import bounded_schema
+from stillhouse.text.grammar.schemas.schema_reader import MAX_DEPTH, UNSUPPORTED
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

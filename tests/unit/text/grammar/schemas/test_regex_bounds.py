@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.errors import InvalidRequestError
-from stillhouse.text.grammar.regex_bounds import MAX_WRITTEN_OUT, check_regex
+from stillhouse.text.grammar.schemas.regex_bounds import MAX_WRITTEN_OUT, check_regex
 
 
 def check(regex: str) -> None:

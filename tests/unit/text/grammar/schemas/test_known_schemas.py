@@ -1,9 +1,10 @@
 import pytest
 
 from stillhouse.errors import InvalidRequestError
-from stillhouse.text.grammar import schema_bounds
-from stillhouse.text.grammar.known_schemas import KnownSchemas
-from stillhouse.text.grammar.schema_bounds import MAX_CHARS, bounded_schema
+from stillhouse.text.grammar.schemas import schema_bounds
+from stillhouse.text.grammar.schemas.known_schemas import KnownSchemas
+from stillhouse.text.grammar.schemas.schema_bounds import bounded_schema
+from stillhouse.text.grammar.schemas.schema_reader import MAX_CHARS
 
 
 def read(schema, *, is_strict=True):

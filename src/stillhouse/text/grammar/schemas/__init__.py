@@ -1,0 +1,1 @@
+"""Checks and bounds the JSON Schemas and regular expressions of requests."""
