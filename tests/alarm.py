@@ -1,4 +1,4 @@
-"""Waiting for something that is only known from the log."""
+"""Waits for an event that only the log shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Bell(logging.Handler):
 
 @contextmanager
 def alarm(logger: logging.Logger) -> Iterator[asyncio.Event]:
-    """An event that is set when *logger* has something to say."""
+    """Return an event that is set when *logger* logs a record."""
     bell = _Bell()
     logger.addHandler(bell)
     yield bell.rung

@@ -1,4 +1,4 @@
-"""Every route that the service has, with nothing behind it."""
+"""Builds every route of the service, without its backends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOTHING: Any = None
 
 
 class Served(NamedTuple):
-    """An operation, and where it is served."""
+    """An operation, its path and its method."""
 
     method: str
     path: str

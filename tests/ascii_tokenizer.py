@@ -1,4 +1,4 @@
-"""A byte-level tokenizer.json of ASCII, small enough for the checkpoints of random weights."""
+"""Writes a byte-level ASCII tokenizer.json, small enough for checkpoints of random weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Every printable character is the token of its place; some longer ones follow.
+#: Every printable character is the token of its code; some longer tokens follow.
 FIRST_CHARACTER = 0x20
 CHARACTERS = [chr(code) for code in range(FIRST_CHARACTER, 0x7F)]
 WORDS = ['{"', '":', '",', '"}', "true", "false", "null", "ab", "abc", "12", "1234", "foo", "bar"]
@@ -64,5 +64,5 @@ def ascii_tokenizer() -> dict[str, object]:
 
 
 def text_of(token_ids: list[int]) -> str:
-    """Return what the tokens read, special ones in their own spelling."""
+    """Return the text of the tokens, special ones included."""
     return "".join(TOKENS[token_id] for token_id in token_ids)

@@ -23,14 +23,14 @@ UNIT_TESTS = Path(__file__).parent / "unit"
 
 @pytest.fixture(scope="session")
 def postgresql():
-    """A PostgreSQL cluster, each of whose databases is used by one test."""
+    """A PostgreSQL cluster; each test uses a database of its own."""
     with run_postgresql() as server:
         yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    """Where a ledger of the test's own is to be: a file, then the same test on a database."""
+    """The storage of the test's own ledger: first a file, then a database."""
     if request.param == "sqlite":
         return tmp_path / "ledger.db"
     server: PostgreSQL = request.getfixturevalue("postgresql")

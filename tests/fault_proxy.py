@@ -1,4 +1,4 @@
-"""A network between a gateway and PostgreSQL that fails when it is told to."""
+"""A proxy between a gateway and PostgreSQL that injects network faults."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 class CommitFault(Enum):
-    """What becomes of the next COMMIT, after which its connection breaks."""
+    """The fate of the next COMMIT, after which its connection breaks."""
 
     LOST = "the server never sees it"
     UNANSWERED = "the server does it, and nobody hears of that"
 
 
-class _Line:
-    """One connection: two sockets, and a thread for each direction."""
+class _Connection:
+    """A proxied connection: two sockets, and a thread for each direction."""
 
     def __init__(self, proxy: FaultProxy, client: socket.socket) -> None:
         self._proxy = proxy
@@ -56,10 +56,10 @@ class _Line:
 
 class FaultProxy:
     """
-    Passes bytes on between TCP on this machine and the server's Unix socket.
+    Forwards bytes between TCP on this machine and the server's Unix socket.
 
     Attributes:
-        flowing: Cleared, the network swallows everything without a word, until it is set again.
+        flowing: While it is cleared, the proxy drops all bytes silently.
 
     """
 
@@ -71,7 +71,7 @@ class FaultProxy:
         self._fault: CommitFault | None = None
         self._is_cut_after_fault = False
         self._lock = threading.Lock()
-        self._lines: list[_Line] = []
+        self._lines: list[_Connection] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -83,27 +83,27 @@ class FaultProxy:
         self.blink()
 
     def blink(self) -> None:
-        """Break the connections that there are."""
+        """Break the existing connections."""
         with self._lock:
             lines, self._lines = self._lines, []
         for line in lines:
             line.cut()
 
     def mend(self) -> None:
-        """Let everything through again."""
+        """Forward everything again."""
         with self._lock:
             self._is_cut = False
         self.flowing.set()
 
     def fail_next_commit(self, fault: CommitFault, *, then_cut: bool = False) -> None:
-        """Let the next COMMIT fail; *then_cut* breaks new connections as well, until `mend`."""
+        """Make the next COMMIT fail; *then_cut* breaks new connections, too, until `mend`."""
         with self._lock:
             self._fault, self._is_cut_after_fault = fault, then_cut
 
     def take_fault(self, data: bytes) -> CommitFault | None:
-        """What is to happen to these bytes on their way to the server; asked by the lines."""
+        """Return the fault of these bytes on their way to the server, if any."""
         with self._lock:
-            # As a statement of its own; BEGIN has the word in it too.
+            # As a statement of its own; BEGIN contains the word, too.
             if self._fault is None or b"COMMIT\0" not in data:
                 return None
             fault, self._fault = self._fault, None
@@ -111,7 +111,7 @@ class FaultProxy:
             return fault
 
     def close(self) -> None:
-        """Break everything for good."""
+        """Close all connections and the listener."""
         self.cut()
         self.flowing.set()
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -125,4 +125,4 @@ class FaultProxy:
                     if self._is_cut:
                         client.close()
                     else:
-                        self._lines.append(_Line(self, client))
+                        self._lines.append(_Connection(self, client))

@@ -1,4 +1,4 @@
-"""What a test does to a ledger behind stillhouse's back, wherever that is."""
+"""Accesses a ledger's storage directly, in a file or a database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stillhouse.store.backends.postgresql import LOCK
 
 @contextmanager
 def locked(place: Path | str) -> Iterator[None]:
-    """Another program writes to the ledger and does not come to an end."""
+    """Hold a write transaction of another program on the ledger."""
     if isinstance(place, Path):
         intruder = sqlite3.connect(place, isolation_level=None)
         intruder.execute("BEGIN IMMEDIATE")
@@ -29,7 +29,7 @@ def locked(place: Path | str) -> Iterator[None]:
 
 
 def stored_bytes(place: Path | str) -> bytes:
-    """All that somebody finds who steals the ledger."""
+    """Return all bytes that the ledger stores, as a thief would find them."""
     if isinstance(place, Path):
         files = [place, place.with_name(f"{place.name}-wal")]
         return b"".join(file.read_bytes() for file in files if file.exists())

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: a fresh cluster in a folder, on a Unix socket."""
+"""Runs a PostgreSQL server for the tests: a new cluster in a folder, on a Unix socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _END_OTHERS = """
     WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
-#: The house's two accounts stay, and the next one is the third again.
+#: The two built-in accounts stay, and the next id is 3 again.
 _EMPTY = """
     SET LOCAL session_replication_role = replica;
     DO $$ BEGIN
@@ -39,7 +39,7 @@ _EMPTY = """
 
 
 class PostgreSQL:
-    """A running cluster."""
+    """A running PostgreSQL cluster."""
 
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._binaries = binaries
@@ -47,7 +47,7 @@ class PostgreSQL:
         self._ledger: str | None = None
 
     def run(self, program: str, *arguments: str) -> None:
-        """Run one of the server's own programs; as root it runs as nobody, as it must."""
+        """Run one of the server's programs; root runs it as nobody, as PostgreSQL demands."""
         subprocess.run(
             [self._binaries / program, *arguments],
             user="nobody" if os.geteuid() == 0 else None,
@@ -58,7 +58,7 @@ class PostgreSQL:
         )
 
     def create_database(self) -> str:
-        """Make an empty database and return its URL."""
+        """Create an empty database and return its URL."""
         name = f"test_{next(_names)}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
@@ -66,9 +66,9 @@ class PostgreSQL:
 
     def empty_ledger(self) -> str:
         """
-        A ledger as it is after its making, and its URL.
+        Return the URL of a ledger without requests.
 
-        The same database again and again: making one takes ten times as long as emptying it.
+        The database is reused: creating one takes ten times as long as emptying it.
         """
         if self._ledger is None:
             self._ledger = self.create_database()
@@ -81,16 +81,16 @@ class PostgreSQL:
 
     @property
     def socket(self) -> Path:
-        """Where the server listens."""
+        """Return the folder of the server's socket."""
         return self.folder / ".s.PGSQL.5432"
 
     def url(self, name: str) -> str:
-        """Where a database is."""
+        """Return the URL of a database."""
         return f"postgresql://stillhouse@/{name}?host={self.folder}"
 
 
 def find_binaries() -> Path | None:
-    """The folder of the newest server that is installed; Debian keeps it off the PATH."""
+    """Return the folder of the newest installed server; Debian keeps it off the PATH."""
     installed = Path("/usr/lib/postgresql").glob("*/bin/postgres")
     newest = max(installed, default=None, key=lambda path: float(path.parts[-3]))
     on_path = shutil.which("postgres")
@@ -100,11 +100,11 @@ def find_binaries() -> Path | None:
 
 @contextmanager
 def run_postgresql() -> Iterator[PostgreSQL]:
-    """Start a cluster, and remove it in the end; skip where no server is installed."""
+    """Start a cluster, and remove it at the end; skip the test if no server is installed."""
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL server is installed")
-    # Not pytest's folder, whose parents are closed to the user that the server runs as.
+    # Not pytest's folder, whose parents the server's user cannot enter.
     with tempfile.TemporaryDirectory(prefix="stillhouse-pg-") as folder:
         Path(folder).chmod(0o777)
         with _running(PostgreSQL(binaries, Path(folder))) as server:
@@ -116,7 +116,7 @@ def _running(server: PostgreSQL) -> Iterator[PostgreSQL]:
     folder = server.folder
     data = str(folder / "data")
     server.run("initdb", "--auth=trust", "--username=stillhouse", "--no-sync", data)
-    # No test cuts the power, so nothing has to wait for the disk.
+    # No test cuts the power, so fsync is not needed.
     settings = (
         f"-c listen_addresses='' -c unix_socket_directories={folder} "
         "-c max_connections=200 -c fsync=off"

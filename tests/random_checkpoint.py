@@ -1,4 +1,4 @@
-"""Tiny checkpoints with random weights, written byte by byte: no torch, nothing downloaded."""
+"""Writes tiny checkpoints with random weights, without torch and without downloads."""
 
 from __future__ import annotations
 

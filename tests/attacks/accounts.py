@@ -1,4 +1,4 @@
-"""Accounts and API keys of a running server, made as its operator makes them."""
+"""Creates accounts and API keys of a running server, as its operator does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Account:
     An account with a key.
 
     Args:
-        secret: Of its first key.
+        secret: The secret of the first key.
 
     """
 
@@ -34,12 +34,12 @@ class Account:
 
 
 def bearer(secret: str) -> dict[str, str]:
-    """Return the header that a client with this key or token sends."""
+    """Return the authorization header for a key or token."""
     return {"Authorization": f"Bearer {secret}"}
 
 
 def open_account(server: FaultServer, name: str, *, prepaid_usd: int | None = None) -> Account:
-    """Open an account with a key; without *prepaid_usd* it pays afterwards."""
+    """Create an account with a key; without *prepaid_usd* it is billed afterwards."""
 
     async def open_it(services: Services) -> Account:
         is_prepaid = prepaid_usd is not None
@@ -53,7 +53,7 @@ def open_account(server: FaultServer, name: str, *, prepaid_usd: int | None = No
 
 
 def mint_keys(server: FaultServer, account: Account, number: int) -> list[str]:
-    """Mint further keys of one account."""
+    """Create further keys of one account."""
 
     async def mint(services: Services) -> list[str]:
         names = [f"key-{index}" for index in range(number)]
@@ -63,7 +63,7 @@ def mint_keys(server: FaultServer, account: Account, number: int) -> list[str]:
 
 
 def with_services(server: FaultServer, work: Callable[[Services], Awaitable[T]]) -> T:
-    """Do what a command would do beside the running server."""
+    """Run a function on the ledger's services, as a command beside the running server does."""
 
     async def do() -> T:
         async with open_services(server.home) as services:

@@ -3,13 +3,13 @@ Attacks on the real server in a child process, on loopback, bounded in bytes, co
 
 - ``server`` (one per file) serves the fake engine with the file's ``CONFIG`` (keys of
   ``[engine.fake]`` first, then tables); ``start_server(config, kind=…, general=…)`` starts further
-  ones, ``kind="openvino"`` with the demo model. Each ledger must be right when its server stops.
+  ones, ``kind="openvino"`` with the demo model. Each ledger is audited when its server stops.
 - ``attacker`` and ``victim`` are accounts on ``server``; more by `accounts.open_account`,
   `accounts.mint_keys`, and `Victim` of another server. ``with victim.streaming():`` around an
-  attack proves that a stream ran through it; ``victim.is_answered()`` that a request does after it.
-- ``with at_most_mib_more(server, 20):`` is the ceiling on the gateway's memory. `RawConnection`
-  sends any bytes, floods within bounds, and says whether the server closed; `fault_server.rows`,
-  `last_row`, `wait_until` and `alarms` tell what was charged and logged.
+  attack proves that a stream survives it; ``victim.is_answered()`` that a request succeeds later.
+- ``with at_most_mib_more(server, 20):`` bounds the growth of the gateway's memory. `RawConnection`
+  sends any bytes, floods within bounds, and reports whether the server closed; `fault_server.rows`,
+  `last_row`, `wait_until` and `alarms` return what was charged and logged.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def preloaded() -> Iterator[Preloaded]:
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded
 ) -> Iterator[FaultServer]:
-    """The server of a file's tests, with the file's CONFIG."""
+    """The server of a file's tests, configured by the file's CONFIG."""
     home = tmp_path_factory.mktemp("attacked") / "home"
     config = getattr(request.module, "CONFIG", "")
     with run_fault_server(home, config, preloaded=preloaded) as running:
@@ -49,7 +49,7 @@ def server(
 
 @pytest.fixture
 def start_server(tmp_path: Path, preloaded: Preloaded) -> Iterator[StartServer]:
-    """Start a server of the test's own; all of them are stopped, and audited, after it."""
+    """Start further servers; all are stopped and audited after the test."""
     numbers = count()
     with ExitStack() as running:
 
@@ -65,11 +65,11 @@ def start_server(tmp_path: Path, preloaded: Preloaded) -> Iterator[StartServer]:
 
 @pytest.fixture(scope="module")
 def attacker(server: FaultServer) -> Account:
-    """The account that attacks."""
+    """The attacking account."""
     return open_account(server, "attacker")
 
 
 @pytest.fixture(scope="module")
 def victim(server: FaultServer) -> Victim:
-    """The account that is attacked."""
+    """The attacked account."""
     return Victim(server, open_account(server, "victim"))

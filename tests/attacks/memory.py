@@ -1,4 +1,4 @@
-"""How much memory a process takes, and the ceiling that an attack must not lift."""
+"""Measures the memory of a process, and bounds its growth under attack."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tests.faults.fault_server import FaultServer
 
 
 def rss_mib(pid: int) -> float:
-    """Return the resident memory of one process, its children's apart."""
+    """Return the resident memory of one process, without its children."""
     return _status_mib(pid, "VmRSS")
 
 
 def peak_rss_mib(pid: int) -> float:
-    """Return the most that it has been since the process or the measurement began."""
+    """Return the peak of the resident memory since it was last reset."""
     return _status_mib(pid, "VmHWM")
 
 
 @contextmanager
 def at_most_mib_more(server: FaultServer, most_mib: float) -> Iterator[None]:
-    """The gateway's resident memory must not rise by more than *most_mib*, not for a moment."""
+    """Assert that the peak of the gateway's memory rises by at most *most_mib*."""
     pid = server.process.pid
-    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")  # resets the peak
     before_mib = rss_mib(pid)
     yield
     grown_mib = peak_rss_mib(pid) - before_mib

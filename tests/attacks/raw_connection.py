@@ -1,4 +1,4 @@
-"""A connection on which a test sends whatever bytes it likes, within bounds."""
+"""A connection on which a test sends any bytes, within bounds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Literal, Self
 
 from tests.faults.fault_server import WAIT_S, FaultServer
 
-#: A flood ends when the server has taken nothing for this long.
+#: A flood ends when the server has read nothing for this long.
 UNREAD_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer; header names are in lower case."""
+    """A whole response; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -27,11 +27,11 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Flood:
     """
-    How far a flood came.
+    The outcome of a flood.
 
     Args:
-        end: "sent" when all was taken, "closed" when the server closed the connection, "unread"
-            when it took nothing for a second.
+        end: "sent" if all was sent, "closed" if the server closed the connection, "unread" if it
+            read nothing for a second.
 
     """
 
@@ -41,11 +41,11 @@ class Flood:
 
 class RawConnection:
     """
-    A TCP connection to the server, with nothing sent.
+    An open TCP connection to the server.
 
     Args:
-        receive_bytes: So little is received that is not read; None leaves it to the system.
-        source: The loopback address to come from, such as 127.0.0.2.
+        receive_bytes: The size of the socket's receive buffer; None is the system's default.
+        source: The loopback address of the client, such as 127.0.0.2.
 
     """
 
@@ -56,7 +56,7 @@ class RawConnection:
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self._socket.close)
             self._socket.settimeout(WAIT_S)
-            if receive_bytes is not None:  # before it connects, as it is agreed upon then
+            if receive_bytes is not None:  # before connecting, when the window is negotiated
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
             self._socket.bind((source, 0))
             self._socket.connect(("127.0.0.1", server.port))
@@ -78,7 +78,7 @@ class RawConnection:
         return True
 
     def flood(self, pieces: Iterable[bytes], *, most_bytes: int) -> Flood:
-        """Send piece after piece and read nothing, until one of a flood's three ends."""
+        """Send piece after piece without reading, until the flood ends."""
         num_bytes = 0
         for piece in pieces:
             view = memoryview(piece)
@@ -96,7 +96,7 @@ class RawConnection:
         return Flood(num_bytes, "sent")
 
     def answer(self) -> Answer | None:
-        """Read the next whole answer, which has a length; None when the server has closed."""
+        """Read the next whole response, which has a length; None if the server has closed."""
         try:
             status_line = self._file.readline()
             if not status_line:
@@ -111,7 +111,7 @@ class RawConnection:
         return Answer(int(status_line.split()[1]), headers, body)
 
     def is_closed_by_server(self) -> bool:
-        """Read, and drop, whatever comes until the server closes; False if it never does."""
+        """Read and discard bytes until the server closes; return False if it never does."""
         try:
             while self._file.read1(1 << 16):
                 pass
@@ -122,13 +122,13 @@ class RawConnection:
         return True
 
     def close(self) -> None:
-        """Let the socket go."""
+        """Close the socket."""
         self._file.close()
         self._socket.close()
 
 
 def answer_to(server: FaultServer, request: bytes) -> Answer | None:
-    """Send one request's bytes on a new connection; None when it is closed without an answer."""
+    """Send one request on a new connection; return its response, or None if there is none."""
     with RawConnection(server) as connection:
         connection.send(request)
         return connection.answer()

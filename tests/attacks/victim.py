@@ -1,4 +1,4 @@
-"""The other account: whatever an attacker does, its answers come whole and are charged once."""
+"""The other account, whose answers must stay complete and be charged once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.faults.fault_server import CHAT, HELLO, WAIT_S, FaultServer
 
 
 class Victim:
-    """A customer who did nothing wrong."""
+    """A well-behaved customer beside an attacker."""
 
     def __init__(self, server: FaultServer, account: Account) -> None:
         self.server = server
@@ -25,13 +25,13 @@ class Victim:
         return self.account.headers
 
     def ask(self, *, path: str = CHAT, **fields: Any) -> httpx.Response:
-        """Ask once for a whole answer, whatever comes of it."""
+        """Send one request that is not streamed, and return its response."""
         return httpx.post(
             self.server.url + path, json=HELLO | fields, headers=self.headers, timeout=WAIT_S
         )
 
     def is_answered(self, *, max_tokens: int = 3) -> bool:
-        """Ask once; True when the answer has every token."""
+        """Send one request; return whether the answer has every token."""
         response = self.ask(max_tokens=max_tokens, temperature=0)
         return (
             response.status_code == 200
@@ -40,7 +40,7 @@ class Victim:
 
     @contextmanager
     def streaming(self, *, max_tokens: int = 100) -> Iterator[BareClient]:
-        """A stream that has begun; when the block is left, its every token must have come."""
+        """Run a stream during the block; at its end, every token must have arrived."""
         with BareClient(self.server, self.headers, max_tokens=max_tokens) as stream:
             stream.read(2)
             yield stream

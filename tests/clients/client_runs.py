@@ -1,4 +1,4 @@
-"""Other people's clients, each run by a script in a process of its own against a server."""
+"""Runs third-party clients against a server, each by a script in a process of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TIMEOUT_S = 120
 
 @dataclass(frozen=True)
 class Client:
-    """A script that tries one client, and what it takes to run it."""
+    """A script that exercises one client, and its interpreter."""
 
     name: str
     language: str
@@ -41,7 +41,7 @@ class Client:
 
 
 class Answer(NamedTuple):
-    """What a client showed of one answer that was charged; None is what it does not show."""
+    """The figures that a client shows of one charged answer; None if it shows none."""
 
     prompt_tokens: int | None
     completion_tokens: int | None
@@ -50,7 +50,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What a script told when it had ended well, and whom it called besides the server."""
+    """The report of a successful script, and the other machines that it called."""
 
     language: str
     client: str
@@ -64,7 +64,7 @@ class Run:
 def _python_clients() -> Iterable[Client]:
     for script in sorted((FOLDER / "python").glob("*_client.py")):
         yield Client(f"python/{script.stem}", "Python", script, _PYTHON)
-    # Some of the others hold `openai` back in their environment; ours has its newest release.
+    # Some other clients hold `openai` back in their environment; ours has its newest release.
     newest = FOLDER / "python" / "openai_client.py"
     yield Client("python/openai_client (newest)", "Python", newest, _OURS)
 
@@ -82,7 +82,7 @@ def run_client(client: Client, *, url: str, key: str, home: Path) -> Run:
     Run a client's script.
 
     Args:
-        home: An empty folder, for whatever the client writes down.
+        home: An empty folder for the client's files.
 
     """
     done = subprocess.run(
@@ -101,19 +101,21 @@ def run_client(client: Client, *, url: str, key: str, home: Path) -> Run:
         check=False,
     )
     assert 0 == done.returncode, f"{client.name}:\n{done.stdout}\n{done.stderr}"
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    answers = [Answer(*answer) for answer in told.pop("answers")]
-    return Run(**told, language=client.language, answers=answers, calls_outside=calls_outside(home))
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    answers = [Answer(*answer) for answer in report.pop("answers")]
+    return Run(
+        **report, language=client.language, answers=answers, calls_outside=calls_outside(home)
+    )
 
 
 def calls_outside(home: Path) -> list[str]:
-    """The machines, besides this one, that were called in the environment of *home*."""
+    """Return the other machines that were called in the environment of *home*."""
     noted = home / "calls-outside"
     return noted.read_text().splitlines() if noted.exists() else []
 
 
 def plain_environment(home: Path) -> dict[str, str]:
-    """No proxies, no keys, no settings of whoever runs the tests; and no calls to other hosts."""
+    """Return an environment without proxies, keys or settings, which allows no calls elsewhere."""
     return {
         "CALLS_OUTSIDE": str(home / "calls-outside"),
         "PATH": os.environ["PATH"],
@@ -121,13 +123,13 @@ def plain_environment(home: Path) -> dict[str, str]:
         "LLM_USER_PATH": str(home),
         "PYTHONPATH": str(_ONLY_LOOPBACK),
         "NODE_OPTIONS": f"--import={(_ONLY_LOOPBACK / 'hook.mjs').as_uri()}",
-        # Else it fetches its list of prices when it is imported.
+        # Without it, litellm downloads its price list at import.
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
 
 
 def table_of(runs: Iterable[Run]) -> str:
-    """The runs as a table in Markdown: a row for each client."""
+    """Return the runs as a Markdown table with a row for each client."""
     rows = sorted(_row(run) for run in runs)
     head = (
         "| for | client | version | pointed at stillhouse | tried | shows |\n"
@@ -149,5 +151,5 @@ def _shown(run: Run) -> str:
 
 
 def committed_table() -> str:
-    """The table as docs/clients.md has it."""
+    """Return the table in docs/clients.md."""
     return TABLE_DOCUMENT.read_text().partition(TABLE_HEADING)[2].strip("\n") + "\n"

@@ -1,4 +1,4 @@
-"""Other people's clients, pointed at the running server and doing what their READMEs show."""
+"""Third-party clients run their READMEs' examples against the running server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RunClient = Callable[[str], Run]
 
 @pytest.fixture(scope="module")
 def run_of(server, tmp_path_factory) -> RunClient:
-    """A client's run, with a key of its own; each client runs once, whoever asks first."""
+    """Runs a client with a key of its own, once for all tests."""
     runs: dict[str, Run] = {}
     begun: set[str] = set()
 
@@ -53,7 +53,7 @@ def run_of(server, tmp_path_factory) -> RunClient:
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_client(server, run_of, name):
-    """A client does what it is for, calls nobody else, and pays for its answers alone."""
+    """A client works, calls no other machine, and is charged for its answers alone."""
     run = run_of(name)
 
     expected = EVERYWHERE - {"stream"} if run.client in WITHOUT_STREAM else EVERYWHERE
@@ -65,7 +65,7 @@ def test_client(server, run_of, name):
 
 
 def rows_of_key(home, name):
-    """What the ledger has of a key's requests: in their order, tokens and cost of each."""
+    """Return tokens and cost of a key's requests in the ledger, in their order."""
     with closing(sqlite3.connect(home / "stillhouse.db", timeout=10)) as connection:
         return connection.execute(
             "SELECT prompt_tokens, completion_tokens, cost_picousd FROM request"
@@ -75,7 +75,7 @@ def rows_of_key(home, name):
 
 
 def as_in_ledger(answer, row):
-    """A client's answer as a row of the ledger, where it has *row*'s figures for those hidden."""
+    """Return a client's answer as a row of the ledger, with *row*'s figures for hidden ones."""
     cost_picousd = answer.cost_usd and round(answer.cost_usd * 10**12)
     shown = (answer.prompt_tokens, answer.completion_tokens, cost_picousd)
     return tuple(theirs if ours is None else ours for ours, theirs in zip(shown, row, strict=True))
@@ -96,7 +96,7 @@ def test_table_of_clients(run_of):
     ],
 )
 def test_calls_to_other_machines_are_refused_and_noted(tmp_path, command):
-    """What keeps clients from calling anybody else would notice if they did."""
+    """The hook that refuses calls to other machines works, and records them."""
     if command[0] == NODE and not INSTALLED.exists():
         pytest.skip(NOT_INSTALLED)
     done = subprocess.run(

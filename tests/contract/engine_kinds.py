@@ -1,4 +1,4 @@
-"""How to make each engine that the contract is tested on."""
+"""Creates the engines that the contract is tested on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BLOCK_BYTES = 2 * NUM_LAYERS * NUM_KV_HEADS * BLOCK_SIZE * HEAD_DIM * 4  # keys 
 
 @dataclass(frozen=True, slots=True)
 class EngineShape:
-    """What a test needs of an engine beyond its defaults."""
+    """The engine settings of a test that differ from the defaults."""
 
     num_blocks: int = 256
     chunk_tokens: int = 512
@@ -38,7 +38,7 @@ RunningEngine = Callable[[EngineShape], contextlib.AbstractAsyncContextManager[W
 
 
 def openvino_on_random_weights(directory: Path) -> Callable[[EngineShape], WorkerEngine]:
-    """Return a maker of embedded engines in float32, in which no batch can change a token."""
+    """Return a factory of embedded engines in float32, in which a batch cannot change a token."""
     write_checkpoint(directory / "checkpoint", LLAMA_CONFIG)
     write_ascii_tokenizer(directory / "checkpoint")
 
@@ -59,14 +59,14 @@ def openvino_on_random_weights(directory: Path) -> Callable[[EngineShape], Worke
 
 
 def fake(directory: Path) -> Callable[[EngineShape], WorkerEngine]:
-    """Return a maker of fake engines with the same vocabulary and context."""
+    """Return a factory of fake engines with the same vocabulary and context."""
     write_checkpoint(directory / "checkpoint", LLAMA_CONFIG)
 
     def make(shape: EngineShape) -> WorkerEngine:
         settings = FakeSettings(
             checkpoint_dir=directory / "checkpoint",
             word_ids=(0, LLAMA_CONFIG["vocab_size"] - 1),
-            token_interval_s=0.001,  # so that a cancel can come in between
+            token_interval_s=0.001,  # so that a cancel can arrive in between
             slots=shape.max_sequences,
             num_blocks=shape.num_blocks,
             block_size=BLOCK_SIZE,
@@ -95,7 +95,7 @@ DECLARED = {
 
 
 def running(make: Callable[[EngineShape], WorkerEngine]) -> RunningEngine:
-    """Return *make* as a context in which the engine runs."""
+    """Return *make* as a context manager in which the engine runs."""
 
     @contextlib.asynccontextmanager
     async def context(shape: EngineShape) -> AsyncIterator[WorkerEngine]:

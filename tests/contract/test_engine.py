@@ -1,4 +1,4 @@
-"""What every engine does, whatever it is made of."""
+"""The contract of every engine."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def grammar_engine_of(request, tmp_path_factory) -> RunningEngine:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def grammar_engine(grammar_engine_of):
-    """An engine whose tokens are a model's, which is to say that they can be biased and masked."""
+    """An engine with a real model, whose logits can be biased and masked."""
     async with grammar_engine_of(DEFAULT) as engine:
         yield engine
 
@@ -101,7 +101,7 @@ _request_numbers = itertools.count()
 
 
 def make_request(prompt: list[int], max_tokens: int = 8, **fields) -> GenerateRequest:
-    """Return a greedy request that shares no prefix with any other test's."""
+    """Return a greedy request that shares no prefix with those of other tests."""
     number = next(_request_numbers)
     fields = {
         "request_id": f"request {number}",
@@ -306,7 +306,7 @@ async def test_a_prefix_being_computed_is_waited_for(engine_of):
 
 
 async def test_cached_tokens_are_those_of_the_first_admission(engine_of):
-    """What a preempted request finds of its own on its return is not counted as cached."""
+    """Blocks that a preempted request reuses from itself do not count as cached."""
     requests = [make_request(make_prompt(n, 70), 60) for n in range(4)]
     async with engine_of(EngineShape(num_blocks=7)) as engine:
         answers = await collect_all(engine, requests)
@@ -407,7 +407,7 @@ async def test_penalties_lead_away_from_what_was_said(grammar_engine, sampling):
 
 
 async def test_penalties_survive_preemption(grammar_engine, grammar_engine_of):
-    """What is computed again goes on with the penalties, grammar or not, that it had."""
+    """A preempted request continues with its penalties, with or without a grammar."""
     sampling = SamplingParams(temperature=1.0, frequency_penalty=1.5, repetition_penalty=1.3)
     requests = [
         make_request(make_prompt(n, 40), 60, sampling=replace(sampling, seed=n)) for n in range(4)
@@ -421,7 +421,7 @@ async def test_penalties_survive_preemption(grammar_engine, grammar_engine_of):
 
 
 async def test_no_log_probabilities_unless_asked(engine):
-    """Who asks for none gets none."""
+    """A request without log probabilities gets none."""
     answer = await collect(engine, make_request(make_prompt(33, 9)))
     assert [] == answer.logprobs
 
@@ -527,7 +527,7 @@ async def test_an_answer_under_a_schema_fits_it(grammar_engine):
 
 
 async def test_an_answer_under_a_regular_expression_matches_it(grammar_engine):
-    """Alone and in company, constrained or not, everybody gets the same tokens."""
+    """Requests get the same tokens alone and in a batch, constrained or not."""
     requests = grammar_requests(REGEX_GRAMMAR)
     alone = await collect_each_alone(grammar_engine, requests)
     together = await collect_all(grammar_engine, [*MIXED, *requests])
@@ -538,7 +538,7 @@ async def test_an_answer_under_a_regular_expression_matches_it(grammar_engine):
 
 
 async def test_a_grammar_survives_preemption(grammar_engine, grammar_engine_of):
-    """What is computed again goes on where it was in its grammar."""
+    """A preempted request continues at its position in the grammar."""
     requests = grammar_requests(JSON_GRAMMAR)
     expected = await collect_all(grammar_engine, requests)
     async with grammar_engine_of(EngineShape(num_blocks=7)) as small:
@@ -546,7 +546,7 @@ async def test_a_grammar_survives_preemption(grammar_engine, grammar_engine_of):
 
 
 async def test_a_grammar_binds_from_its_token_on(grammar_engine):
-    """What is before the token is free, what comes after it is not."""
+    """Text before the token is free, and text after it is constrained."""
     request = make_request(make_prompt(41, 40), 40, stop_token_ids=ENDS)
     free = await collect(grammar_engine, request)
     begin = free.token_ids[5]
@@ -568,7 +568,7 @@ async def test_a_grammar_can_name_a_special_token(grammar_engine):
 
 
 async def test_a_grammar_and_a_penalty_go_together(grammar_engine):
-    """What is allowed comes even where it is forbidden by bias: nothing else would be right."""
+    """A token that the grammar requires is generated even if a bias forbids it."""
     sampling = SamplingParams(
         temperature=0,
         frequency_penalty=2.0,
@@ -582,7 +582,7 @@ async def test_a_grammar_and_a_penalty_go_together(grammar_engine):
 
 
 async def test_a_grammar_that_becomes_too_much_work_ends_its_request_alone(grammar_engine):
-    """The caller is told why, in the middle of the answer; everybody else goes on."""
+    """The request fails with the reason in the middle of its answer; all others continue."""
     (request,) = grammar_requests(LATE_TROUBLE, 1)
     others = [asyncio.create_task(collect(grammar_engine, other)) for other in MIXED]
     stream = grammar_engine.generate(request)
@@ -597,7 +597,7 @@ async def test_a_grammar_that_becomes_too_much_work_ends_its_request_alone(gramm
 
 
 async def test_a_grammar_of_great_depth_does_not_end_the_engine(grammar_engine):
-    """What is compiled by recursion has the stack for it."""
+    """The recursive compiler has enough stack."""
     worker_pid = grammar_engine.worker_pid
     depth = 5000
     definitions = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(depth)}
@@ -684,7 +684,7 @@ async def test_an_engine_declares_what_is_expected_of_it(request, engine):
     ],
 )
 async def test_a_bad_grammar_is_refused_and_harms_nobody(engine, fields):
-    """What is no grammar is the caller's error, and the next request is served."""
+    """An invalid grammar is the caller's error, and the next request is served."""
     with pytest.raises(InvalidRequestError):
         await collect(engine, make_request([1], **{"stop_token_ids": ENDS, **fields}))
     assert 8 == len((await collect(engine, make_request([1, 2, 3]))).token_ids)
@@ -731,7 +731,7 @@ def choices(prompt: list[int], max_tokens: int = 12) -> list[GenerateRequest]:
     ]
 
 
-# How it ends.
+# The end of a request.
 
 
 async def test_max_tokens_ends_with_length(engine):
@@ -791,7 +791,7 @@ async def test_a_waiting_request_can_be_cancelled(engine_of):
 
 
 async def test_leaving_the_stream_cancels(engine):
-    """Who stops listening stops the generation, and its blocks are free again."""
+    """Closing the stream cancels the generation and frees its blocks."""
     async with aclosing(engine.generate(make_request(make_prompt(17, 40), 400))) as stream:
         await anext(stream)
     health = await engine.health()
@@ -807,7 +807,7 @@ async def test_cancelling_what_is_not_running_does_nothing(engine):
     assert EngineFinish.LENGTH == (await collect(engine, request)).finish
 
 
-# What cannot be done.
+# Requests that are refused.
 
 
 @pytest.mark.parametrize(
@@ -845,7 +845,7 @@ async def test_cancelling_what_is_not_running_does_nothing(engine):
     ],
 )
 async def test_bad_input_is_refused_and_harms_nobody(engine, prompt, fields):
-    """What makes no sense is the caller's error, and the next request is served."""
+    """Invalid input is the caller's error, and the next request is served."""
     with pytest.raises(InvalidRequestError):
         await collect(engine, make_request(prompt, **fields))
     assert 8 == len((await collect(engine, make_request([1, 2, 3]))).token_ids)
@@ -861,7 +861,7 @@ async def test_what_exceeds_the_context_is_refused_with_both_numbers(engine):
 
 
 async def test_what_exceeds_the_cache_is_refused(engine_of):
-    """What the KV cache can never hold is refused at once; what just fits is served."""
+    """A request larger than the KV cache is refused at once; one that just fits is served."""
     async with engine_of(EngineShape(num_blocks=3)) as engine:
         assert 3 * BLOCK_SIZE == engine.context_length
         with pytest.raises(RequestTooLargeForEngineError, match=r"90 prompt tokens and 7 .* 96"):
@@ -880,7 +880,7 @@ async def test_a_request_id_is_unique_among_the_running(engine):
     assert EngineFinish.LENGTH == (await collect(engine, request)).finish
 
 
-# Life and death.
+# Start, stop and crashes.
 
 
 async def test_an_engine_serves_between_start_and_stop(make_engine):
@@ -908,7 +908,7 @@ async def test_stop_fails_what_is_running(make_engine):
 
 
 async def test_it_says_how_many_sequences_run_at_once(make_engine):
-    """As many as it was told, known from the start on."""
+    """The number is the configured one, and known from the start."""
     engine = make_engine(EngineShape(max_sequences=5))
     with pytest.raises(EngineUnavailableError):
         _ = engine.max_sequences
@@ -926,7 +926,7 @@ async def test_health_is_the_loops_own(engine):
 
 
 async def crash(engine: WorkerEngine, requests: list[GenerateRequest]) -> None:
-    """Kill the worker while it works on *requests*, and check that each is told so."""
+    """Kill the worker while it runs *requests*, and check that each fails as crashed."""
     streams = [engine.generate(request) for request in requests]
     for stream in streams:
         await anext(stream)
@@ -953,7 +953,7 @@ async def test_a_crash_fails_what_is_running_and_heals(engine_of):
 
 
 async def test_it_is_told_when_requests_are_served_again(engine_of):
-    """Whoever waits for that learns of each restart, at a moment when requests are taken."""
+    """A listener is notified of each restart, when requests are accepted again."""
     told = []
     async with engine_of(DEFAULT) as engine:
         engine.on_serving(lambda: told.append(engine.is_serving))

@@ -1,4 +1,4 @@
-"""What schemathesis does beside its own: short answers from a model that is there."""
+"""Hooks of schemathesis: keep answers short, and name a model that is served."""
 
 # mypy: ignore-errors
 # (what it imports is in another environment, where no checker runs)
@@ -19,7 +19,7 @@ _LIMITS = {"/inference/": "max_new_tokens", "/responses": "max_output_tokens"}
 
 @schemathesis.hook
 def before_load_schema(_context, raw_schema):
-    """Nothing comes back that is not described, though clients must not rely on that."""
+    """Forbid undescribed fields in responses, although clients must tolerate them."""
     for name, schema in raw_schema["components"]["schemas"].items():
         if name.endswith("Out") and "properties" in schema:
             schema["additionalProperties"] = False
@@ -27,7 +27,7 @@ def before_load_schema(_context, raw_schema):
 
 @schemathesis.hook
 def before_call(_context, case, _kwargs):
-    """What would take long, or end the key that all is done with, becomes its nearest."""
+    """Replace requests that would take long, or revoke the key in use, by harmless ones."""
     _keep_own_key(case)
     _shorten(case)
     if case.meta is not None and case.meta.generation.mode == GenerationMode.POSITIVE:
@@ -49,7 +49,7 @@ def _shorten(case):
 
 
 def _name_model(case):
-    """A generated name is of no model, and all would end in a 404."""
+    """Replace generated model names, with which every request would be a 404."""
     if isinstance(case.body, dict) and "model" in case.body:
         case.body["model"] = next(MODELS)
     for name in ("model", "model_name"):

@@ -1,4 +1,4 @@
-"""The server is as it describes itself, whatever is sent: schemathesis looks for differences."""
+"""Schemathesis compares the server with its own OpenAPI description."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ CONFIG = '[checks.negative_data_rejection]\nexpected-statuses = ["4xx"]\n'
 NUM_EXAMPLES = int(os.environ.get("STILLHOUSE_DESCRIBED_EXAMPLES", "0"))
 FEW = ("--max-examples", "5", "--phases", "fuzzing", "--seed", "1")
 MANY = ("--max-examples", str(NUM_EXAMPLES), "--phases", "coverage,fuzzing")
-#: Second paths of doors that are there under another one.
+#: Second paths of endpoints that are tested under another one.
 TWINS = "^/(v1/openai|anthropic)/"
 
 
 @pytest.mark.skipif(not INSTALLED.exists(), reason="`make test` installs schemathesis")
 def test_server_is_as_it_is_described(tmp_path):
-    """No answer is a 5xx, or of a status, type or shape that /openapi.json does not tell of."""
+    """No response is a 5xx, or has a status, type or shape that /openapi.json does not describe."""
     with run_server(tmp_path / "state") as server:
         engines = engines_of(server.process.pid)
         found = run_schemathesis(server, tmp_path, *(MANY if NUM_EXAMPLES else FEW))
@@ -45,7 +45,7 @@ def test_server_is_as_it_is_described(tmp_path):
 
 
 def run_schemathesis(server: RunningServer, folder: Path, *options: str) -> str:
-    """What it has found; nothing is good."""
+    """Run schemathesis and return its findings."""
     (folder / "schemathesis.toml").write_text(CONFIG)
     done = subprocess.run(
         [
@@ -71,6 +71,6 @@ def run_schemathesis(server: RunningServer, folder: Path, *options: str) -> str:
 
 
 def engines_of(pid: int) -> list[str]:
-    """The processes of a server's engines."""
+    """Return the processes of a server's engines."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid for pid in children if "engines" in Path(f"/proc/{pid}/cmdline").read_text()]

@@ -1,4 +1,4 @@
-"""Bodies that are made to hurt: each must be refused at once, and nobody else must notice."""
+"""Malicious bodies, each of which must be refused at once without affecting other clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _with(**fields: Any) -> bytes:
 
 
 def _raw(name: str, value: bytes) -> bytes:
-    """The greeting with a value of one field that no JSON library would write."""
+    """Return a chat body with a raw value of one field that no JSON library would write."""
     return _with()[:-1] + b', "' + name.encode() + b'": ' + value + b"}"
 
 
@@ -35,7 +35,7 @@ def _format_of(schema: object) -> dict[str, Any]:
 
 
 def _exploding_refs(width: int) -> dict[str, Any]:
-    """Each definition names the next one twice: two to the power of *width* when written out."""
+    """Return a schema whose references expand to two to the power of *width* definitions."""
     defs = {
         f"d{n}": {
             "type": "object",
@@ -46,7 +46,7 @@ def _exploding_refs(width: int) -> dict[str, Any]:
     return {"$defs": {**defs, f"d{width}": {"type": "string"}}, "$ref": "#/$defs/d0"}
 
 
-#: What the body is; made when it is needed, as some are large.
+#: The bodies by name, created on demand, as some are large.
 BOMBS: dict[str, Callable[[], bytes]] = {
     "empty": lambda: b"",
     "a hundred thousand brackets": lambda: b"[" * 100_000,
@@ -111,7 +111,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "more than may be sent": lambda: b" " * (9 * _MIB),
 }
 
-#: Sent as gzip.
+#: The bodies that are sent as gzip.
 PACKED_BOMBS: dict[str, Callable[[], bytes]] = {
     "a gigabyte of blanks": lambda: gzip.compress(bytes(64 * _MIB)) * 16,
     "nine megabytes of blanks": lambda: gzip.compress(b" " * (9 * _MIB)),

@@ -11,7 +11,7 @@ from tests.e2e.running_server import RunningServer, run_server, verify_ledger
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """The server without a configuration; when all tests are done, its ledger must be right."""
+    """A server without a configuration; its ledger must be consistent at the end."""
     home = tmp_path_factory.mktemp("home") / "state"
     with run_server(home) as running:
         yield running
@@ -20,14 +20,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture(autouse=True)
 def _every_test_is_a_billing_test(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever a test did to the shared server, nothing in its ledger contradicts itself."""
+    """Verify the shared server's ledger after each test."""
     yield
     if "server" in request.fixturenames:
         asyncio.run(verify_ledger(request.getfixturevalue("server").home))
 
 
 async def assert_ledger_is_right(home):
-    """`ledger verify` finds nothing, and no request is left without its end."""
+    """Assert that `ledger verify` finds nothing, and that no request is open."""
     async with open_services(home) as services:
         assert [] == await services.ledger.verify()
         assert 0 == await services.ledger.sweep()

@@ -1,4 +1,4 @@
-"""The real program, started as a person would start it."""
+"""Starts the real program from the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _URL_LINE = re.compile(r"on (http://\S+)")
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server with a home of its own, and the key that it made at its first start."""
+    """A server with a home of its own, and the key that its first start created."""
 
     url: str
     key: str
@@ -51,7 +51,7 @@ class RunningServer:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """A plain environment whose state lives in *home*."""
+    """Return a plain environment with *home* as stillhouse's home."""
     return {
         **{k: v for k, v in os.environ.items() if not k.startswith(("STILLHOUSE_", "DEEPINFRA_"))},
         "STILLHOUSE_HOME": str(home),
@@ -63,7 +63,7 @@ def environment(home: Path) -> dict[str, str]:
 
 @contextmanager
 def run_server(home: Path, *options: str) -> Iterator[RunningServer]:
-    """Start a server on a free port; stop it with SIGTERM, and find its ledger right."""
+    """Start a server on a free port; stop it with SIGTERM, and verify its ledger."""
     process = subprocess.Popen(
         [sys.executable, "-m", "stillhouse", "serve", "--port", "0", *options],
         env=environment(home),
@@ -84,7 +84,7 @@ def run_server(home: Path, *options: str) -> Iterator[RunningServer]:
 
 
 async def verify_ledger(home: Path) -> None:
-    """Nothing in the ledger under *home* contradicts itself."""
+    """Assert that the ledger under *home* is consistent."""
     async with open_services(home) as services:
         assert [] == await services.ledger.verify()
 

@@ -1,4 +1,4 @@
-"""A client on a bare socket, which can leave in every way that sockets can."""
+"""A client on a raw socket, which can disconnect in every way that sockets allow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _LINGER_0 = struct.pack("ii", 1, 0)
 
 class BareClient:
     """
-    One request for a completion, sent.
+    Sends one request for a completion and reads the response.
 
     Args:
-        headers: Beside those that every request has, or in their place.
-        receive_bytes: So little is received that is not read; None leaves it to the system.
+        headers: Headers in addition to the usual ones, or instead of them.
+        receive_bytes: The size of the socket's receive buffer; None is the system's default.
         body: The whole body; None is a streamed chat completion with *fields*.
-        fields: What the body has beside model and message.
+        fields: The body's fields besides model and messages.
 
     """
 
@@ -38,7 +38,7 @@ class BareClient:
         **fields: Any,
     ) -> None:
         text = json.dumps(HELLO | {"stream": True} | fields if body is None else body)
-        self.meta = b""  # of a whole answer, once that is read
+        self.meta = b""  # of a whole response, once it is read
         all_headers = server.headers | dict(headers or {})
         head = (
             f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -50,7 +50,7 @@ class BareClient:
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self._socket.close)
             self._socket.settimeout(WAIT_S)
-            if receive_bytes is not None:  # before it connects, as it is agreed upon then
+            if receive_bytes is not None:  # before connecting, when the window is negotiated
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
             self._socket.connect(("127.0.0.1", server.port))
             self._file = self._socket.makefile("rb")
@@ -65,44 +65,44 @@ class BareClient:
         self.close()
 
     def events(self) -> Iterator[dict[str, Any] | None]:
-        """Yield what comes as ``data:``, None for ``[DONE]``, until the server closes."""
+        """Yield the data of each event, None for ``[DONE]``, until the server closes."""
         for line in self._file:
-            # A kill can cut a line short: that was not said.
+            # A kill can truncate a line, which then does not count.
             if line.startswith(b"data: ") and line.endswith(b"\n"):
                 data = line.removeprefix(b"data: ").strip()
                 yield None if data == b"[DONE]" else json.loads(data)
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the answer line by line, as it comes."""
+        """Yield the lines of the response as they arrive."""
         return iter(self._file)
 
     def receive(self, num_bytes: int) -> bytes:
-        """At most so many bytes as they come over the line; none when the server has closed."""
+        """Receive at most *limit* bytes; none if the server has closed."""
         return self._socket.recv(num_bytes)
 
     def body(self) -> Any:
-        """The whole answer's JSON."""
+        """Return the JSON of a whole response."""
         self.meta, _, body = self._file.read().partition(b"\r\n\r\n")
         return json.loads(body)
 
     def read(self, num_events: int) -> list[dict[str, Any] | None]:
-        """Read exactly so many events."""
+        """Read a number of events."""
         events = self.events()
         return [next(events) for _ in range(num_events)]
 
     def leave_by_fin(self) -> None:
-        """Say goodbye, and wait until the server has closed its side too."""
+        """Close with a FIN, and wait until the server has closed its side, too."""
         self._socket.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionError):
             self._file.read()
 
     def leave_by_rst(self) -> None:
-        """Vanish: the server's next byte, or its next look, meets a reset."""
+        """Close with a RST, which the server meets at its next read or write."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
         self.close()
 
     def close(self) -> None:
-        """Let the socket go."""
+        """Close the socket."""
         self._file.close()
         self._socket.close()
 

@@ -9,6 +9,6 @@ from tests.faults.preloaded import Preloaded
 
 @pytest.fixture(scope="session")
 def preloaded() -> Iterator[Preloaded]:
-    """Where servers that live for a second come from."""
+    """The preloaded process from which short-lived servers are forked."""
     with Preloaded() as running:
         yield running

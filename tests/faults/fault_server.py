@@ -1,4 +1,4 @@
-"""The real program with the fake engine in it, started in order to be broken."""
+"""Runs the real program with the fake engine, for tests that inject faults."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _URL_LINE = re.compile(r"on http://(?:127.0.0.1|0.0.0.0):(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A request as the ledger has it."""
+    """A request's row of the ledger."""
 
     request_id: str
     state: str
@@ -49,15 +49,15 @@ class Row:
 
 class FaultServer:
     """
-    One life of the program on a home, which outlasts it.
+    One run of the program on a home folder, which survives it.
 
     Args:
         engine: TOML of the tables under ``[engine]``, keys of ``[engine.fake]`` first, or of
-            ``[engine]`` where *kind* is another.
-        general: TOML of the keys that stand in no table.
-        kind: The engine's.
-        failpoint: Where it shall die.
-        preloaded: What to fork it from; None starts the program as a person would.
+            ``[engine]`` for another *kind*.
+        general: TOML of the top-level keys.
+        kind: The engine's kind.
+        failpoint: The failpoint at which the process dies.
+        preloaded: The process to fork from; None starts the program from the command line.
 
     """
 
@@ -85,16 +85,16 @@ class FaultServer:
             environment(home) | {FAILPOINT_VARIABLE: failpoint},
             self._log,
         )
-        # One for all: to make one reads the system's certificates, which takes 30 ms.
+        # One for all: creating one reads the system's certificates, which takes 30 ms.
         self._probe = httpx.Client(timeout=WAIT_S)
 
     def comes_up(self) -> bool:
-        """Wait until it serves (True) or has died of its failpoint (False)."""
+        """Wait until the server is ready (True) or has died at its failpoint (False)."""
         self.wait_until(lambda: self._is_up() or self.is_dead, may_die=True)
         return not self.is_dead
 
     def _is_up(self) -> bool:
-        if '"messages"' not in self.log_text():  # the banner's last line
+        if '"messages"' not in self.log_text():  # the last line of the banner
             return False
         match = _URL_LINE.search(self.log_text())
         assert match
@@ -117,16 +117,16 @@ class FaultServer:
         return httpx.Client(base_url=self.url, headers=self.headers, timeout=WAIT_S)
 
     def log_text(self) -> str:
-        """All that it has said."""
+        """Return the whole log."""
         return self._log.read_text()
 
     def alarms(self, event: str) -> list[dict[str, Any]]:
-        """What the log says under *event*."""
+        """Return the log records of *event*."""
         lines = [line for line in self.log_text().splitlines() if line.startswith('{"')]
         return [fact for fact in map(json.loads, lines) if fact["event"] == event]
 
     def outstanding(self) -> float:
-        """Requests in flight, by the server's own metrics."""
+        """Return the requests in flight, from the server's metrics."""
         for line in self._probe.get(self.url + "/metrics").text.splitlines():
             if line.startswith("stillhouse_outstanding_requests{"):
                 return float(line.split()[-1])
@@ -136,7 +136,7 @@ class FaultServer:
         return self._probe.get(self.url + "/readyz").status_code == 200
 
     def wait_until(self, condition: Callable[[], object], *, may_die: bool = False) -> None:
-        """Look at real state again and again, within bounds, while the server lives."""
+        """Poll a condition for a bounded time, while the server lives."""
         give_up_at_s = time.monotonic() + WAIT_S
         while time.monotonic() < give_up_at_s:
             if condition():
@@ -149,13 +149,13 @@ class FaultServer:
         raise AssertionError(f"it did not come true:\n{self.log_text()}")
 
     def kill(self) -> None:
-        """End it without a word, if it lives."""
+        """Send SIGKILL, if the server lives."""
         self.process.kill()
         self.process.wait(WAIT_S)
         self._probe.close()
 
     def stop(self) -> None:
-        """End it as a service manager does, if it lives."""
+        """Send SIGTERM, as a service manager does, if the server lives."""
         if self.is_dead:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -180,7 +180,7 @@ def run_fault_server(
     kind: str = "fake",
     preloaded: Preloaded | None = None,
 ) -> Iterator[FaultServer]:
-    """Serve *home*; when all is done, its ledger must be right and agree with the witness."""
+    """Serve *home*; at the end, its ledger must be consistent and agree with the token log."""
     server = FaultServer(home, engine, general=general, kind=kind, preloaded=preloaded)
     try:
         assert server.comes_up()
@@ -193,7 +193,7 @@ def run_fault_server(
 
 
 def rows(home: Path) -> dict[str, Row]:
-    """Every request in the ledger by its id, oldest first."""
+    """Return every request of the ledger by its id, oldest first."""
     query = (
         "SELECT request_id, state, outcome, usage_source, prompt_tokens, completion_tokens,"
         " cost_picousd FROM request ORDER BY number"
@@ -203,12 +203,12 @@ def rows(home: Path) -> dict[str, Row]:
 
 
 def last_row(home: Path) -> Row:
-    """The request that was admitted last."""
+    """Return the request that was admitted last."""
     return list(rows(home).values())[-1]
 
 
 def witness_log(home: Path) -> dict[str, Witnessed]:
-    """What the engine's witness has to say, by request id."""
+    """Return the engine's own token log, by request id."""
     path = home / "witness.jsonl"
     return read_witness_log(path) if path.exists() else {}
 
@@ -218,9 +218,9 @@ def assert_nothing_is_held(home: Path) -> None:
 
 
 def assert_ledger_is_right(home: Path) -> None:
-    """`ledger verify` finds nothing after a sweep, and the engine's witness confirms each row."""
+    """Assert that `ledger verify` finds nothing, and that each row agrees with the token log."""
     asyncio.run(_sweep_and_verify(home))
-    if not (log := witness_log(home)):  # another engine than the fake one has none
+    if not (log := witness_log(home)):  # only the fake engine has one
         return
     for row in rows(home).values():
         made = log.get(row.request_id, Witnessed([])).token_ids
@@ -237,5 +237,5 @@ async def _sweep_and_verify(home: Path) -> None:
 
 
 def cost_picousd(prompt_tokens: int, completion_tokens: int) -> int:
-    """What the demo model's price list says."""
+    """Return the cost by the demo model's price."""
     return INPUT_PICOUSD * prompt_tokens + OUTPUT_PICOUSD * completion_tokens

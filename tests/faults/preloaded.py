@@ -1,9 +1,9 @@
 """
-The program, imported once and forked for each of its many lives.
+Forks the program from a process that has already imported it.
 
-Three quarters of a start are imports. A test that kills the server hundreds of times starts it from
-here: a process that has imported everything, done nothing, and forks at each line that it reads.
-Run as a program it is that process; `Preloaded` is the test's end of it.
+Imports take three quarters of a start. A test that kills the server hundreds of times starts it
+from a process that has imported everything, and forks at each line that it reads. This module is
+that process's program; `Preloaded` is its client in the test.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from stillhouse.cli.main import main as stillhouse
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What a process is started with."""
+    """The arguments and environment of a process."""
 
     arguments: list[str]
     environment: dict[str, str]
     log: str
 
     def live(self) -> None:
-        """Be that process."""
+        """Run the program in the forked process."""
         os.environ.clear()
         os.environ.update(self.environment)
-        importlib.reload(failpoint)  # which has read the environment of before
+        importlib.reload(failpoint)  # which has read the old environment
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(os.open(self.log, os.O_WRONLY | os.O_APPEND), 1)
         os.dup2(1, 2)
@@ -46,7 +46,7 @@ class Life:
 
 
 class Preloaded:
-    """Starts processes of the program; leaving ends the one that they are forked from."""
+    """Starts processes of the program; leaving the context ends the process it forks."""
 
     def __init__(self) -> None:
         self._mother = subprocess.Popen(
@@ -70,7 +70,7 @@ class Preloaded:
         self, arguments: Sequence[str], environment: dict[str, str], log: Path
     ) -> ForkedProcess:
         """Run the program with *arguments*."""
-        log.write_text("")  # before the test looks for what this life has to say
+        log.write_text("")  # before the test reads the log of this process
         life = Life(list(arguments), environment, str(log))
         return ForkedProcess(int(self.ask(asdict(life))), self)
 
@@ -83,7 +83,7 @@ class Preloaded:
 
 
 class ForkedProcess:
-    """As much of `subprocess.Popen` as the tests use, for a grandchild."""
+    """The part of `subprocess.Popen`'s interface that the tests use, for a grandchild."""
 
     def __init__(self, pid: int, mother: Preloaded) -> None:
         self.pid = pid
@@ -115,7 +115,7 @@ class ForkedProcess:
 
 
 def main() -> None:
-    """Fork at each line that describes a life; tell the exit code of a pid."""
+    """Fork at each line that describes a process; report exit codes by pid."""
     for line in sys.stdin:
         question = json.loads(line)
         if isinstance(question, int):

@@ -14,13 +14,13 @@ from tests.unit.billing.conftest import Books
 
 @pytest.fixture
 def url(postgresql: PostgreSQL) -> str:
-    """A ledger on PostgreSQL, as it is after its making."""
+    """The URL of an empty ledger on PostgreSQL."""
     return postgresql.empty_ledger()
 
 
 @pytest.fixture
 def proxy(postgresql: PostgreSQL) -> Iterator[FaultProxy]:
-    """The network between a gateway and the server."""
+    """The proxy between a gateway and the database server."""
     proxy = FaultProxy(postgresql.socket)
     yield proxy
     proxy.close()
@@ -28,7 +28,7 @@ def proxy(postgresql: PostgreSQL) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 async def books(url: str, proxy: FaultProxy) -> AsyncIterator[Books]:
-    """A gateway whose connections go over the network; what it did is verified without that."""
+    """A gateway that connects through the proxy; the ledger is verified directly."""
     name = conninfo_to_dict(url)["dbname"]
     with Database.open(f"postgresql://stillhouse@127.0.0.1:{proxy.port}/{name}") as database:
         books = await Books.open(database)

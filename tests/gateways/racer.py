@@ -1,8 +1,8 @@
 """
-A gateway in a process of its own that admits as many requests at once as it is told to.
+Runs a gateway in a process of its own that admits many requests at once.
 
-Each line of its input names an account, a key and how many requests; each line of its output says
-how many of them were admitted. A second argument is JSON of the limits that gateways share.
+Each line of its input names an account, a key and a number of requests; each line of its output is
+the number admitted. The second argument is JSON of the limits that gateways share.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def race(url: str, limits: SharedLimits | None) -> None:
                     )
                 except (InsufficientFundsError, RateLimitError):
                     return False
-                except StoreUnavailableError as error:  # on a machine that is too busy to answer
+                except StoreUnavailableError as error:  # on a busy machine
                     print(error, file=sys.stderr)  # noqa: T201
                 else:
                     return True

@@ -7,4 +7,4 @@ const record = new Record('@ai-sdk/deepinfra', "createDeepInfra({ baseURL: 'http
 const point = (apiKey) => createDeepInfra({ baseURL: `${URL}/v1`, apiKey });
 
 await tryProvider(record, point(KEY), point('sh_wrong'));
-record.tell();
+record.print();

@@ -19,4 +19,4 @@ function point(apiKey) {
 }
 
 await tryProvider(record, point(KEY), point('sh_wrong'));
-record.tell();
+record.print();

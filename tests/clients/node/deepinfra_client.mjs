@@ -39,4 +39,4 @@ async function beRefused() {
 
 await generate();
 await beRefused();
-record.tell();
+record.print();

@@ -156,4 +156,4 @@ await respond();
 await listModels();
 await callTools();
 await beRefused();
-record.tell();
+record.print();

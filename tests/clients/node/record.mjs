@@ -1,4 +1,4 @@
-// What a client's script tells the test that ran it: one line of JSON, when all went well.
+// Records what a client's script did, and prints it as one line of JSON for the test.
 import { readFileSync } from 'node:fs';
 
 export const URL = process.env.SERVER_URL;
@@ -8,7 +8,7 @@ export const TOOLS_MODEL = process.env.TOOLS_MODEL;
 export const SUM = 'What is 17 + 25?';
 export const MESSAGES = [{ role: 'user', content: SUM }];
 export const ANSWER = '17 + 25 = 42.';
-// The same question where no template is applied, so that its marks are the caller's to write.
+// The same question for an endpoint without a chat template, with the template's tokens.
 export const RAW = `<｜begin▁of▁sentence｜><｜User｜>${SUM}<｜Assistant｜><think>\n`;
 export const WEATHER = 'What is the weather in Paris?';
 export const CITY = {
@@ -23,30 +23,30 @@ export const VERDICT = {
   additionalProperties: false,
 };
 
-/** What was tried with a client, and what it showed of each answer that was charged. */
+/** The features exercised with a client, and the figures it showed of each charged answer. */
 export class Record {
   /**
    * @param {string} name The client's name on npm.
-   * @param {string} pointed How it is pointed at stillhouse, as its user would write it.
+   * @param {string} pointed The code that points it at stillhouse.
    */
   constructor(name, pointed) {
     const manifest = new globalThis.URL(`node_modules/${name}/package.json`, import.meta.url);
     const { version } = JSON.parse(readFileSync(manifest, 'utf8'));
-    this.told = { client: name, version, pointed, tried: [], answers: [] };
+    this.report = { client: name, version, pointed, tried: [], answers: [] };
   }
 
-  /** Note one answer; what the client does not show is left out. */
+  /** Record one answer; figures that the client does not show are null. */
   answered(promptTokens = null, completionTokens = null, costUsd = null) {
-    this.told.answers.push([promptTokens, completionTokens, costUsd]);
+    this.report.answers.push([promptTokens, completionTokens, costUsd]);
   }
 
-  /** Note that something was tried and came back as it should. */
+  /** Record that a feature works. */
   tried(what) {
-    this.told.tried.push(what);
+    this.report.tried.push(what);
   }
 
-  /** Print the line. */
-  tell() {
-    console.log(JSON.stringify(this.told));
+  /** Print the record as one line of JSON. */
+  print() {
+    console.log(JSON.stringify(this.report));
   }
 }

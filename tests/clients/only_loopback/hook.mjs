@@ -1,4 +1,4 @@
-// Loaded by Node at its start: refuses, and notes in a file, every call to another machine.
+// Refuses every call to another machine, and records it in a file; Node loads it at start.
 import { appendFileSync } from 'node:fs';
 import dns from 'node:dns';
 import net from 'node:net';
@@ -8,7 +8,7 @@ const LOOPBACK = ['127.0.0.1', 'localhost', '::1', undefined];
 function refuse(host) {
   if (LOOPBACK.includes(host)) return;
   appendFileSync(process.env.CALLS_OUTSIDE, `${host}\n`);
-  throw new Error(`this test lets nobody call ${host}`);
+  throw new Error(`this test allows no call to ${host}`);
 }
 
 const { connect } = net.Socket.prototype;

@@ -1,4 +1,4 @@
-"""Loaded by Python at its start: refuses, and notes in a file, every call to another machine."""
+"""Refuses every call to another machine, and records it in a file; Python loads it at start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _noted = Path(os.environ["CALLS_OUTSIDE"])
 
 
 def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook: what a library does behind an `except` is noted all the same."""
+    """Audit an event; a call is recorded even if the library catches the error."""
     if event == "socket.getaddrinfo":
         host = arguments[0]
     elif event == "socket.connect" and isinstance(arguments[1], tuple):
@@ -22,7 +22,7 @@ def refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if host not in LOOPBACK:
         with _noted.open("a") as file:
             file.write(f"{host}\n")
-        raise PermissionError(f"this test lets nobody call {host}")
+        raise PermissionError(f"this test allows no call to {host}")
 
 
 sys.addaudithook(refuse)

@@ -1,4 +1,4 @@
-"""What a client's script tells the test that ran it: one line of JSON, when all went well."""
+"""Records what a client's script did, and prints it as one line of JSON for the test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOOLS_MODEL = os.environ["TOOLS_MODEL"]
 SUM = "What is 17 + 25?"
 MESSAGES: list[Any] = [{"role": "user", "content": SUM}]
 ANSWER = "17 + 25 = 42."
-#: The same question where no template is applied, so that its marks are the caller's to write.
+#: The same question for an endpoint without a chat template, with the template's tokens.
 RAW = f"<｜begin▁of▁sentence｜><｜User｜>{SUM}<｜Assistant｜><think>\n"
 WEATHER: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -40,7 +40,7 @@ Error = TypeVar("Error", bound=Exception)
 
 
 def error_of(kind: type[Error], ask: Callable[[], object]) -> Error:
-    """The error of type *kind* in which *ask* must end."""
+    """Return the error of type *kind* that *ask* must raise."""
     try:
         ask()
     except kind as error:
@@ -50,16 +50,16 @@ def error_of(kind: type[Error], ask: Callable[[], object]) -> Error:
 
 class Record:
     """
-    What was tried with a client, and what it showed of each answer that was charged.
+    The features exercised with a client, and the figures it showed of each charged answer.
 
     Args:
         package: The client's name on PyPI.
-        pointed: How it is pointed at stillhouse, as its user would write it.
+        pointed: The code that points it at stillhouse.
 
     """
 
     def __init__(self, package: str, pointed: str) -> None:
-        self._told = {"client": package, "version": version(package), "pointed": pointed}
+        self._report = {"client": package, "version": version(package), "pointed": pointed}
         self._tried: list[str] = []
         self._answers: list[tuple[int | None, int | None, float | None]] = []
 
@@ -69,18 +69,18 @@ class Record:
         completion_tokens: int | None = None,
         cost_usd: float | None = None,
     ) -> None:
-        """Note one answer, each figure None where the client does not show it."""
+        """Record one answer, with None for figures that the client does not show."""
         self._answers.append((prompt_tokens, completion_tokens, cost_usd))
 
     def answered_with(self, usage: Any) -> None:
-        """Note one answer from an object like OpenAI's usage with DeepInfra's cost."""
+        """Record one answer from an object like OpenAI's usage with DeepInfra's cost."""
         self.answered(usage.prompt_tokens, usage.completion_tokens, usage.estimated_cost)
 
     def tried(self, what: str) -> None:
-        """Note that *what* was tried and came back as it should."""
+        """Record that the feature *what* works."""
         self._tried.append(what)
 
-    def tell(self) -> None:
-        """Print the line."""
-        told = {**self._told, "tried": self._tried, "answers": self._answers}
-        sys.stdout.write(json.dumps(told) + "\n")
+    def print(self) -> None:
+        """Print the record as one line of JSON."""
+        report = {**self._report, "tried": self._tried, "answers": self._answers}
+        sys.stdout.write(json.dumps(report) + "\n")
