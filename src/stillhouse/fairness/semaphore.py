@@ -112,49 +112,49 @@ class FairSemaphore:
             OverloadedError: Too many wait already, of this account or in all.
 
         """
-        slot = Permit(account_id, key_id)
-        self._queue.push(slot)
+        permit = Permit(account_id, key_id)
+        self._queue.push(permit)
         self._dispatch()
-        if not slot.is_running:
-            await self._wait(slot)
+        if not permit.is_running:
+            await self._wait(permit)
         started_s = self._clock.monotonic_s()
         try:
-            yield slot
+            yield permit
         finally:
-            slot.held_s = self._clock.monotonic_s() - started_s
-            self._learn(slot.held_s)
-            self._release(slot, _microseconds(slot.held_s))
+            permit.held_s = self._clock.monotonic_s() - started_s
+            self._learn(permit.held_s)
+            self._release(permit, _microseconds(permit.held_s))
 
-    async def _wait(self, slot: Permit) -> None:
+    async def _wait(self, permit: Permit) -> None:
         if (
             len(self._queue) > self._max_waiting
-            or self._queue.num_waiting(slot.account_id) > self._max_waiting_per_account
+            or self._queue.num_waiting(permit.account_id) > self._max_waiting_per_account
         ):
-            self._queue.remove(slot)
+            self._queue.remove(permit)
             raise OverloadedError(
                 f"Too many requests wait for {self._name}, retry later",
                 retry_after_s=_RETRY_AFTER_S,
             )
         try:
-            await slot.granted
+            await permit.granted
         except asyncio.CancelledError:
-            if slot.is_running:
-                self._release(slot, 0)
+            if permit.is_running:
+                self._release(permit, 0)
             else:
-                self._queue.remove(slot)
+                self._queue.remove(permit)
             raise
 
     def _dispatch(self) -> None:
         while self._num_running < self._max_running:
-            slot = self._queue.first(self._may_run)
-            if slot is None:
+            permit = self._queue.first(self._may_run)
+            if permit is None:
                 return
-            self._queue.take(slot)
-            self._running[slot.account_id] += 1
+            self._queue.take(permit)
+            self._running[permit.account_id] += 1
             self._num_running += 1
             # Charged in advance, or an account could fill all slots before its first has ended.
-            self._queue.charge(slot.account_id, slot.key_id, self._usual_us)
-            slot.grant(self._usual_us)
+            self._queue.charge(permit.account_id, permit.key_id, self._usual_us)
+            permit.grant(self._usual_us)
 
     def _may_run(self, account_id: int) -> bool:
         if self._running[account_id] >= self._max_running_per_account:
@@ -162,13 +162,13 @@ class FairSemaphore:
         has_more = self._max_running - self._num_running > self._num_reserved
         return has_more or self._is_heavy is None or not self._is_heavy(account_id)
 
-    def _release(self, slot: Permit, held_us: int) -> None:
-        self._queue.charge(slot.account_id, slot.key_id, held_us - slot.charged_us)
-        self._queue.end(slot)
+    def _release(self, permit: Permit, held_us: int) -> None:
+        self._queue.charge(permit.account_id, permit.key_id, held_us - permit.charged_us)
+        self._queue.end(permit)
         self._num_running -= 1
-        self._running[slot.account_id] -= 1
-        if not self._running[slot.account_id]:
-            del self._running[slot.account_id]
+        self._running[permit.account_id] -= 1
+        if not self._running[permit.account_id]:
+            del self._running[permit.account_id]
         self._dispatch()
 
     def _learn(self, held_s: float) -> None:
