@@ -28,9 +28,11 @@ from stillhouse.accounts.accounts import Accounts
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
-from stillhouse.billing.usage import UsageGrouping
+from stillhouse.billing.statements.statement import Statements
+from stillhouse.billing.statements.usage import UsageGrouping
 from stillhouse.clock import SystemClock
 from stillhouse.store.database import Database
+from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import Tariff
 from stillhouse.types.usage import TokenUsage
 
@@ -91,7 +93,9 @@ async def customer(home: Path) -> AsyncIterator[Customer]:
         key = (await accounts.keys.mint(account.id, "benchmark")).key
         ledger = Ledger(database, clock)
         tariff = Tariff(input_picousd=200_000, cached_input_picousd=200_000, output_picousd=600_000)
-        price = (await ledger.publish_prices({"benchmark": tariff}))["benchmark"]
+        price = (await ledger.prices.publish({"benchmark": tariff}))["benchmark"][
+            ServiceTier.DEFAULT
+        ]
         random = Random(0)  # noqa: S311  (ids, not secrets)
         yield Customer(database, accounts, ledger, account.id, key.id, price, random)
         await ledger.close()
@@ -191,18 +195,18 @@ async def measure_size(home: Path, num_rows: int) -> None:
     bytes_per_request = (path.stat().st_size - empty_bytes) / num_rows
     with Database.open(path) as database:
         ledger = Ledger(database, SystemClock())
-        await ledger.rebuild()
+        await ledger.auditor.rebuild()
         durations_ms = []
         num_lines = 0
         for _ in range(9):
             begin_s = time.perf_counter()
-            lines = await ledger.usage(
+            lines = await Statements(database).usage(
                 by=UsageGrouping.KEY, from_ms=NOVEMBER_MS, to_ms=NOVEMBER_MS + MONTH_MS
             )
             durations_ms.append((time.perf_counter() - begin_s) * 1000)
             num_lines = len(lines)
         begin_s = time.perf_counter()
-        differences = await ledger.verify()
+        differences = (await ledger.auditor.audit()).differences
         verify_s = time.perf_counter() - begin_s
     print(
         f"{num_rows} requests: {bytes_per_request:.0f} bytes each with entries and indexes; "
@@ -256,7 +260,7 @@ async def run(folder: Path, num_requests: int, num_rows: int) -> None:
                     f"{cpu_us:.0f} us of a processor each"
                 )
             begin_s = time.perf_counter()
-            differences = await someone.ledger.verify()
+            differences = (await someone.ledger.auditor.audit()).differences
             verify_s = time.perf_counter() - begin_s
             print(f"verify of all these: {len(differences)} differences in {verify_s:.2f} s")
     finally:

@@ -45,7 +45,7 @@ def open_account(server: FaultServer, name: str, *, prepaid_usd: int | None = No
         is_prepaid = prepaid_usd is not None
         account = await services.accounts.create_account(name, is_prepaid=is_prepaid)
         if prepaid_usd is not None:
-            await services.ledger.top_up(account.id, prepaid_usd * USD)
+            await services.ledger.limits.top_up(account.id, prepaid_usd * USD)
         minted = await services.accounts.keys.mint(account.id, "first-key")
         return Account(account.id, name, minted.secret)
 

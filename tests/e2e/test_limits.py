@@ -53,7 +53,7 @@ def customer(server, *, limit_picousd=None, allowed_models=None):
                 account.id, "key", allowed_models=allowed_models
             )
             if limit_picousd is not None:
-                await services.ledger.set_key_limit(minted.key.id, limit_picousd)
+                await services.ledger.limits.set_key_limit(minted.key.id, limit_picousd)
             return minted.secret
 
     headers = {"Authorization": f"Bearer {asyncio.run(make())}"}

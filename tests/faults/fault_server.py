@@ -24,6 +24,7 @@ from stillhouse.failpoint import VARIABLE as FAILPOINT_VARIABLE
 from stillhouse.testing.fake_engine.witness import Witnessed, read_witness_log
 from tests.e2e.running_server import environment
 from tests.faults.preloaded import ForkedProcess, Preloaded
+from tests.ledger_audit import audit_differences
 
 CHAT = "/v1/openai/chat/completions"
 HELLO = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "Hello!"}]}
@@ -232,8 +233,8 @@ def assert_ledger_is_right(home: Path) -> None:
 
 async def _sweep_and_verify(home: Path) -> None:
     async with open_services(home, is_server=True) as opened:
-        await opened.ledger.sweep()
-        assert [] == await opened.ledger.verify()
+        await opened.ledger.leases.sweep()
+        assert [] == await audit_differences(opened.ledger)
 
 
 def cost_picousd(prompt_tokens: int, completion_tokens: int) -> int:

@@ -13,19 +13,18 @@ import sys
 import uuid
 
 from stillhouse.billing.ledger import Ledger
-from stillhouse.billing.shared_rate_limits import SharedLimits
+from stillhouse.billing.limits.shared_rate_limiter import SharedRateLimiter
 from stillhouse.clock import SystemClock
 from stillhouse.errors import InsufficientFundsError, RateLimitError, StoreUnavailableError
 from stillhouse.store.database import Database
+from stillhouse.types.service_tier import ServiceTier
 from tests.unit.billing.conftest import MODEL, TARIFF
 
 
-async def race(url: str, limits: SharedLimits | None) -> None:
+async def race(url: str, limits: SharedRateLimiter | None) -> None:
     with Database.open(url, is_server=True) as database:
-        ledger = Ledger(database, SystemClock())
-        if limits:
-            ledger.share_limits(limits)
-        price = (await ledger.publish_prices({MODEL: TARIFF}))[MODEL]
+        ledger = Ledger(database, SystemClock(), limits)
+        price = (await ledger.prices.publish({MODEL: TARIFF}))[MODEL][ServiceTier.DEFAULT]
 
         async def is_admitted(account_id: int, key_id: int) -> bool:
             request_id = uuid.uuid4().hex
@@ -56,5 +55,5 @@ async def race(url: str, limits: SharedLimits | None) -> None:
 
 
 if __name__ == "__main__":
-    given = SharedLimits(**json.loads(sys.argv[2])) if len(sys.argv) > 2 else None
+    given = SharedRateLimiter(**json.loads(sys.argv[2])) if len(sys.argv) > 2 else None
     asyncio.run(race(sys.argv[1], given))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.ledger import Ledger
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.clock import FrozenClock, SystemClock
 from stillhouse.store.database import Database
 from tests.faults.bare_client import BareClient
 from tests.faults.fault_server import FaultServer, cost_picousd
+from tests.ledger_audit import audit_differences
 
 NUM_TOKENS = 40
 
@@ -30,7 +31,7 @@ async def test_a_stopped_gateway_charges_what_it_served(url: str, tmp_path: Path
             server.process.send_signal(signal.SIGSTOP)
             ahead = FrozenClock(SystemClock().now_ms() + 2 * LEASE_MS)
             other = Ledger(database, ahead)
-            assert 1 == await other.sweep()
+            assert 1 == await other.leases.sweep()
             server.process.send_signal(signal.SIGCONT)
             *_, finish, done = client.events()
             server.stop()
@@ -42,7 +43,7 @@ async def test_a_stopped_gateway_charges_what_it_served(url: str, tmp_path: Path
                     )
                 )
             )
-            assert [] == await Ledger(database, SystemClock()).verify()
+            assert [] == await audit_differences(Ledger(database, SystemClock()))
     finally:
         server.kill()
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from stillhouse.billing import ledger
-from stillhouse.billing.leases import INTERVAL_MS
+from stillhouse.billing.holds.leases import INTERVAL_MS
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.store.database import Database
 from stillhouse.types.usage import TokenUsage
@@ -106,7 +106,7 @@ async def test_top_up_whose_commit_is_lost_is_credited_once(
     """What could not be repeated without harm is not repeated: a customer's payment counts once."""
     prepaid = await books.beside("prepaid", is_prepaid=True)
     proxy.fail_next_commit(fault)
-    await prepaid.ledger.top_up(prepaid.account_id, 5)
+    await prepaid.ledger.limits.top_up(prepaid.account_id, 5)
     assert [(5,)] == await books.rows("SELECT amount_picousd FROM top_up")
 
 
@@ -135,7 +135,7 @@ async def test_hold_that_nobody_knows_of_is_given_back(
     assert [(expected,)] == await books.rows("SELECT count(*) FROM request WHERE state = 'HELD'")
     num_voided = 0
     for _ in range(LEASE_MS // INTERVAL_MS + 2):
-        num_voided += await books.ledger.keep_leases()
+        num_voided += await books.ledger.leases.keep()
         books.clock.advance(INTERVAL_MS / 1000)
     assert (expected, (0, 0)) == (num_voided, await books.balance())
 

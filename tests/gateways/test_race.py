@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.billing.spending_limits import LimitPeriod
+from stillhouse.billing.limits.spending_limits import LimitPeriod
 from stillhouse.store.database import Database
 from stillhouse.store.ledger.balances import fetch_all
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import TARIFF, Books
 
 REPOSITORY = Path(__file__).parents[2]
@@ -67,14 +68,14 @@ async def test_gateways_together_admit_exactly_what_a_limit_covers(
             limit_picousd = (covered[-1] + 1) * CEILING_PICOUSD - 1
             if repeat % 2:  # what was paid in; or the key's limit, in the month that begins with it
                 customer = await books.beside(f"customer {repeat}", is_prepaid=True)
-                await customer.ledger.top_up(customer.account_id, limit_picousd)
+                await customer.ledger.limits.top_up(customer.account_id, limit_picousd)
             else:
                 customer = await books.beside(f"customer {repeat}")
-                await customer.ledger.set_key_limit(
+                await customer.ledger.limits.set_key_limit(
                     customer.key_id, limit_picousd, period=LimitPeriod.MONTH
                 )
             admitted.append(await num_admitted(gateways, customer))
         assert covered == admitted
         kept = (await database.read(fetch_all)).values()
         assert [] == [row for row in kept if sum(row[:2]) > (row.limit_picousd or sum(row[:2]))]
-        assert [] == await books.ledger.verify()
+        assert [] == await audit_differences(books.ledger)

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.limits.shared_rate_limiter import SharedRateLimiter
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.shared_rate_limits import SharedLimits
 from stillhouse.errors import RateLimitError
 from stillhouse.store.database import Database
 from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.usage import TokenUsage
 from tests.gateways.test_race import num_admitted, racer
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import MODEL, TARIFF, Books
 
 NUM_GATEWAYS = 2
@@ -60,12 +62,13 @@ async def two(url: str) -> AsyncIterator[Gateways]:
         other = await books.beside("other")
         yield books, books.on(second), other
         await books.ledger.close()
-        assert [] == await books.ledger.verify()
+        assert [] == await audit_differences(books.ledger)
 
 
 def limit(*gateways: Books, max_outstanding: int = 99, **limits: int) -> None:
     for gateway in gateways:
-        gateway.ledger.share_limits(SharedLimits(max_outstanding, **limits))
+        limiter = SharedRateLimiter(max_outstanding, **limits)
+        gateway.ledger = Ledger(gateway.database, gateway.clock, limiter)
 
 
 async def test_what_ends_on_one_gateway_makes_room_on_the_other(two: Gateways) -> None:
@@ -77,7 +80,9 @@ async def test_what_ends_on_one_gateway_makes_room_on_the_other(two: Gateways) -
         with pytest.raises(RateLimitError, match="2 requests to this model are in flight"):
             await gateway.hold(request_id="refused")
     await other.hold()
-    elsewhere = (await here.ledger.publish_prices({f"{MODEL}-2": TARIFF}))[f"{MODEL}-2"]
+    elsewhere = (await here.ledger.prices.publish({f"{MODEL}-2": TARIFF}))[f"{MODEL}-2"][
+        ServiceTier.DEFAULT
+    ]
     await here.at(elsewhere).hold()
     await here.ledger.void(held[0], outcome=Outcome.ENGINE_ERROR)
     await there.hold()
@@ -90,9 +95,9 @@ async def test_a_new_price_makes_no_room(two: Gateways) -> None:
     limit(here, there, max_outstanding=2)
     await here.hold()
     await here.hold()
-    prices = await there.ledger.publish_prices({MODEL: TARIFF.on(ServiceTier.FLEX)})
+    prices = await there.ledger.prices.publish({MODEL: TARIFF.on(ServiceTier.FLEX)})
     with pytest.raises(RateLimitError):
-        await there.at(prices[MODEL]).hold()
+        await there.at(prices[MODEL][ServiceTier.DEFAULT]).hold()
 
 
 async def test_a_key_has_a_limit_of_its_own(two: Gateways) -> None:

@@ -11,8 +11,8 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 from psycopg.conninfo import conninfo_to_dict
 
 from stillhouse.accounts.accounts import Accounts
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.ledger import Ledger
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.store.database import Database
 from tests.fault_proxy import CommitFault, FaultProxy
 from tests.postgresql import PostgreSQL
@@ -74,13 +74,13 @@ class GatewaysMachine(LedgerMachine):
         self.accounts = self.do(
             Accounts.open(self.database, self.clock, self.folder, NOBODY_GUESSES)
         )
-        assert self.reference.sweep(self.clock.now_ms()) == self.do(self.ledger.sweep())
+        assert self.reference.sweep(self.clock.now_ms()) == self.do(self.ledger.leases.sweep())
 
     @rule()
     def lapse(self) -> None:
         """Both gateways are away for a lease's time, and this one is the first to come back."""
         self.clock.advance(LEASE_MS / 1000)
-        assert self.reference.sweep(self.clock.now_ms()) == self.do(self.ledger.sweep())
+        assert self.reference.sweep(self.clock.now_ms()) == self.do(self.ledger.leases.sweep())
 
     # These are about a file.
     crash_and_restart = None  # type: ignore[assignment]

@@ -8,9 +8,9 @@ from pathlib import Path
 import structlog
 
 from stillhouse.app.services import Services
-from stillhouse.billing.archive.archive import archive_path
-from stillhouse.billing.leases import INTERVAL_MS
-from stillhouse.billing.statement import Month
+from stillhouse.billing.archive.archive import archive_path, archive_requests
+from stillhouse.billing.holds.leases import INTERVAL_MS
+from stillhouse.billing.statements.month import Month
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.serving.revocation import RevocationCheck
 from stillhouse.store.database import ConflictError, Database
@@ -32,10 +32,10 @@ async def start_leases(services: Services, background: BackgroundLoops) -> None:
 
     async def keep() -> None:
         await services.clock.synchronise()
-        await services.ledger.keep_leases()
+        await services.ledger.leases.keep()
 
     if not services.database.is_shared:  # others may work on what is held there
-        await services.ledger.sweep()
+        await services.ledger.leases.sweep()
     background.start(Loop("leases", keep, interval_s=INTERVAL_MS / 1000))
 
 
@@ -61,7 +61,9 @@ def archive_loop(services: Services, home: Path, *, num_months: int) -> Loop:
         before = Month.of(now_ms).later(-num_months)
         path = archive_path(home, before, now_ms)
         try:
-            archived = await services.ledger.archive(before=before, path=path)
+            archived = await archive_requests(
+                services.database, services.clock, before=before, path=path
+            )
         except ConflictError as error:  # another gateway is at it
             log.info("archive_postponed", reason=error.message)
             return

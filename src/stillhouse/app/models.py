@@ -55,7 +55,7 @@ async def running_models(
     base_dir = source and source.parent
     chats = {id_: load_chat_model(spec, base_dir=base_dir) for id_, spec in specs.items()}
     public_prefixes = _render_public_prefixes(config, source, chats)
-    prices = await ledger.publish_tiers({id_: spec.price for id_, spec in specs.items()})
+    prices = await ledger.prices.publish({id_: spec.price for id_, spec in specs.items()})
     engines = {}
     async with AsyncExitStack() as stack:
         for model_id, chat in chats.items():

@@ -32,7 +32,7 @@ from stillhouse.app.engines import Progress
 from stillhouse.app.models import running_models
 from stillhouse.app.services import Services, open_services
 from stillhouse.billing.idempotency import PastRequests
-from stillhouse.billing.shared_rate_limits import SharedLimits
+from stillhouse.billing.limits.shared_rate_limiter import SharedRateLimiter
 from stillhouse.clock import Clock
 from stillhouse.serving.admission.controller import AdmissionController
 from stillhouse.serving.admission.quarantine import Quarantine
@@ -150,9 +150,9 @@ async def _open_ledger(config: Config, home: Path, clock: Clock | None) -> Async
         clock=clock,
         is_server=True,
         accounts_config=config.accounts,
+        shared_rate_limiter=SharedRateLimiter(**config.limits.model_dump()),
     )
     async with opening as services:
-        services.ledger.share_limits(SharedLimits(**config.limits.model_dump()))
         yield services
 
 

@@ -11,7 +11,8 @@ from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.config import AccountsConfig
 from stillhouse.accounts.home_ledger import forget_ledger_id, load_ledger_id, remember_ledger_id
 from stillhouse.billing.ledger import Ledger
-from stillhouse.billing.statement import Statements
+from stillhouse.billing.limits.shared_rate_limiter import SharedRateLimiter
+from stillhouse.billing.statements.statement import Statements
 from stillhouse.clock import Clock, SystemClock
 from stillhouse.store.database import Database
 from stillhouse.store.database_clock import DatabaseClock
@@ -38,6 +39,7 @@ async def open_services(  # noqa: PLR0913 - one argument per choice
     clock: Clock | None = None,
     is_server: bool = False,
     accounts_config: AccountsConfig | None = None,
+    shared_rate_limiter: SharedRateLimiter | None = None,
     must_exist: bool = False,
 ) -> AsyncIterator[Services]:
     """
@@ -46,6 +48,7 @@ async def open_services(  # noqa: PLR0913 - one argument per choice
     Args:
         url: Of the ledger's database; None for the file under *home*.
         accounts_config: None takes the defaults.
+        shared_rate_limiter: Counts requests over all gateways; None for a command, which has none.
         must_exist: Make no ledger where there is none.
 
     Raises:
@@ -66,7 +69,7 @@ async def open_services(  # noqa: PLR0913 - one argument per choice
         clock = DatabaseClock(database, clock or SystemClock())
         await clock.synchronise()
         accounts = await Accounts.open(database, clock, home, accounts_config)
-        ledger = Ledger(database, clock)
+        ledger = Ledger(database, clock, shared_rate_limiter)
         try:
             yield Services(database, clock, accounts, ledger, Statements(database))
         finally:

@@ -81,7 +81,7 @@ def top_up(
 
     async def pay_in(services: Services) -> None:
         account = await services.accounts.find_account(name)
-        await services.ledger.top_up(account.id, usd, note=note)
+        await services.ledger.limits.top_up(account.id, usd, note=note)
 
     with_services(config, home, pay_in)
     Console(stderr=True).print(f"Account [bold]{name}[/bold] may spend {format_usd(usd)} more.")

@@ -13,7 +13,7 @@ from rich.table import Table
 from stillhouse.accounts.accounts import ApiKey, MintedKey
 from stillhouse.accounts.first_key import ACCOUNT_NAME
 from stillhouse.app.services import Services
-from stillhouse.billing.spending_limits import LimitPeriod
+from stillhouse.billing.limits.spending_limits import LimitPeriod
 from stillhouse.cli.options import (
     AccountOption,
     ConfigOption,
@@ -68,7 +68,7 @@ def create(  # noqa: PLR0913  (one argument per option)
             allowed_models=models,
         )
         if spending_limit_usd is not None:  # before anybody knows the key
-            await services.ledger.set_key_limit(
+            await services.ledger.limits.set_key_limit(
                 minted.key.id, spending_limit_usd, period=_period(is_monthly=monthly)
             )
         return minted
@@ -145,7 +145,7 @@ def limit(  # noqa: PLR0913  (one argument per option)
     async def change(services: Services) -> ApiKey:
         account_id = account and (await services.accounts.find_account(account)).id
         key = await services.accounts.keys.find_live(name, account_id=account_id or None)
-        await services.ledger.set_key_limit(key.id, usd, period=_period(is_monthly=monthly))
+        await services.ledger.limits.set_key_limit(key.id, usd, period=_period(is_monthly=monthly))
         return key
 
     key = with_services(config, home, change)

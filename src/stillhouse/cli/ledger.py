@@ -14,11 +14,11 @@ from rich.console import Console
 
 from stillhouse.app.config import home_directory, load_config
 from stillhouse.app.services import Services, adopt_ledger
-from stillhouse.billing.archive.archive import Archived, archive_path
+from stillhouse.billing.archive.archive import ArchiveResult, archive_path, archive_requests
 from stillhouse.billing.audit.engine_logs import compare_with_engine_logs
-from stillhouse.billing.audit.rebuild import Rebuilt
+from stillhouse.billing.audit.rebuild import RebuildResult
 from stillhouse.billing.audit.verify import Audit
-from stillhouse.billing.statement import Month
+from stillhouse.billing.statements.month import Month
 from stillhouse.cli.options import ConfigOption, HomeOption, JsonOption
 from stillhouse.cli.services import with_services
 from stillhouse.errors import ConfigError
@@ -43,7 +43,7 @@ def verify(
     num_generated = _read_witnesses(witness) if witness else None
 
     async def audit(services: Services) -> Audit:
-        found = await services.ledger.audit()
+        found = await services.ledger.auditor.audit()
         if num_generated is not None:
             found.differences.extend(
                 await compare_with_engine_logs(services.database, num_generated)
@@ -80,8 +80,8 @@ def adopt(
 def rebuild(config: ConfigOption = None, home: HomeOption = None) -> None:
     """Sum every balance anew from requests and entries; a server goes on serving meanwhile."""
 
-    async def sum_anew(services: Services) -> Rebuilt:
-        return await services.ledger.rebuild()
+    async def sum_anew(services: Services) -> RebuildResult:
+        return await services.ledger.auditor.rebuild()
 
     rebuilt = with_services(config, home, sum_anew, must_exist=True)
     console = Console(stderr=True)
@@ -107,9 +107,11 @@ def archive(
     """Move old months' requests into a packed file; every sum, balance and statement stays."""
     month = Month.parse(before)
 
-    async def move(services: Services) -> Archived:
+    async def move(services: Services) -> ArchiveResult:
         path = to or archive_path(home_directory(home), month, services.clock.now_ms())
-        return await services.ledger.archive(before=month, path=path.absolute())
+        return await archive_requests(
+            services.database, services.clock, before=month, path=path.absolute()
+        )
 
     archived = with_services(config, home, move, must_exist=True)
     where = f" into {archived.path}" if archived.path else ""

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from stillhouse.app.services import Services
-from stillhouse.billing.statement import Line, Month, Statement
+from stillhouse.billing.statements.month import Month
+from stillhouse.billing.statements.statement import Line, Statement
 from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption
 from stillhouse.cli.services import with_services
 from stillhouse.money import MICROUSD_PER_USD, format_usd, usd

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from stillhouse.app.services import Services
-from stillhouse.billing.usage import UsageGrouping, UsageLine
+from stillhouse.billing.statements.usage import UsageGrouping, UsageLine
 from stillhouse.cli.options import AccountOption, ConfigOption, HomeOption, JsonOption, day_ms
 from stillhouse.cli.services import with_services
 from stillhouse.money import format_usd
@@ -35,7 +35,7 @@ def usage(  # noqa: PLR0913  (one argument per option)
 
     async def fetch(services: Services) -> list[UsageLine]:
         account_id = account and (await services.accounts.find_account(account)).id
-        return await services.ledger.usage(
+        return await services.statements.usage(
             by=by, from_ms=from_ or 0, to_ms=to, account_id=account_id or None
         )
 

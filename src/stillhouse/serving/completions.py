@@ -252,7 +252,7 @@ class Completions:
     ) -> Completion:
         metrics = RequestMetrics(self._clock, self._metrics, model.spec.id)
         events = EventBuffer(
-            self._ledger if self._ledger.is_shared else None,
+            self._ledger.leases if self._ledger.leases.is_shared else None,
             recorder=ResponseAccumulator(len(sequences)) if is_recorded else None,
         )
         context = ChoiceContext(model.engine, entry, metrics, events, self._cancel_timeout_s)
@@ -268,7 +268,7 @@ class Completions:
                 sequences,
                 context,
                 crash_guard=CrashGuard(self._quarantine, fingerprint),
-                leases=self._ledger,
+                leases=self._ledger.leases,
             ),
             settlement=Settlement(self._ledger, hold, pending=self._settlements, metrics=metrics),
             events=events,

@@ -23,11 +23,11 @@ class LeaseGuard(Protocol):
     """Tells whether another gateway can have voided a hold; asking costs a look at the clock."""
 
     @property
-    def has_fresh_leases(self) -> bool:
+    def are_fresh(self) -> bool:
         """Whether no other gateway can have voided a hold of this one."""
         ...
 
-    async def refresh_leases(self) -> None:
+    async def refresh(self) -> None:
         """Take voided holds back, or stop their requests."""
         ...
 
@@ -135,8 +135,8 @@ class EventBuffer:
         while True:
             if not self._events and not self._is_over:
                 await self._has_more.wait()
-            if self._leases is not None and not self._leases.has_fresh_leases:
-                await self._leases.refresh_leases()
+            if self._leases is not None and not self._leases.are_fresh:
+                await self._leases.refresh()
             self._has_more.clear()
             is_over = self._is_over
             if self._events:

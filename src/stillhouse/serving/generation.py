@@ -176,8 +176,8 @@ class Generation:
 
     async def _wait_for_dispatch(self) -> bool:
         is_dispatched = await self._entry.wait()
-        if is_dispatched and not self._leases.has_fresh_leases:
-            await self._leases.refresh_leases()
+        if is_dispatched and not self._leases.are_fresh:
+            await self._leases.refresh()
         return is_dispatched
 
     def _requeue_after(self, error: EngineCrashedError | EngineUnavailableError) -> bool:

@@ -108,7 +108,7 @@ class Settlement:
 
     def notify_if_lost(self, on_lost: Callable[[StillhouseError], None]) -> None:
         """Call *on_lost* with the reason if another gateway voids the hold for good."""
-        self._ledger.notify_if_lost(self._hold, on_lost)
+        self._ledger.leases.notify_if_lost(self._hold.held.number, on_lost)
 
     async def settle(
         self,

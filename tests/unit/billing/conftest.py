@@ -14,6 +14,8 @@ from stillhouse.billing.price import Price
 from stillhouse.clock import FrozenClock
 from stillhouse.store.accounts import accounts, keys
 from stillhouse.store.database import Connection, Database
+from stillhouse.types.service_tier import ServiceTier
+from tests.ledger_audit import audit_differences
 from tests.tariffs import usd_tariff
 
 MODEL = "stillhouse/demo-r1"
@@ -37,8 +39,8 @@ class Books:
         clock = FrozenClock()
         ledger = Ledger(database, clock)
         account_id, key_id = await database.write(insert_customer("customer"))
-        prices = await ledger.publish_prices({MODEL: TARIFF})
-        return cls(database, ledger, clock, account_id, key_id, prices[MODEL])
+        prices = await ledger.prices.publish({MODEL: TARIFF})
+        return cls(database, ledger, clock, account_id, key_id, prices[MODEL][ServiceTier.DEFAULT])
 
     async def beside(self, name: str, *, is_prepaid: bool = False) -> Books:
         """The same ledger as another customer sees it."""
@@ -137,4 +139,4 @@ async def books(place: Path | str) -> AsyncIterator[Books]:
 async def verified(books: Books) -> AsyncIterator[Books]:
     """As `books`, and the ledger is verified when the test has ended."""
     yield books
-    assert [] == await books.ledger.verify()
+    assert [] == await audit_differences(books.ledger)

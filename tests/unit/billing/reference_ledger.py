@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from stillhouse.billing.holds.transactions import LEASE_MS
+from stillhouse.billing.limits.spending_limits import LimitPeriod
 from stillhouse.billing.price import Price
-from stillhouse.billing.spending_limits import LimitPeriod
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.types.usage import TokenUsage
 
 

@@ -16,6 +16,7 @@ from stillhouse.billing.outcome import Outcome
 from stillhouse.clock import FrozenClock
 from stillhouse.store.database import Database
 from stillhouse.types.usage import TokenUsage
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import Books
 
 REPOSITORY = Path(__file__).parents[3]
@@ -53,8 +54,8 @@ async def test_killed_server_leaves_no_doubt(
     kill_at(moment, path)
     with Database.open(path, is_server=True) as database:
         ledger = Ledger(database, FrozenClock())
-        assert num_swept == await ledger.sweep()
-        assert [] == await ledger.verify()
+        assert num_swept == await ledger.leases.sweep()
+        assert [] == await audit_differences(ledger)
         assert [row] == await database.read(
             lambda connection: [
                 tuple(row)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from stillhouse.billing import ledger
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome, UsageSource
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import StoreUnavailableError
 from stillhouse.money import format_usd
 from stillhouse.store.database import ConflictError
@@ -166,8 +166,8 @@ async def test_sweep_voids_what_nobody_will_settle(verified: Books) -> None:
     await verified.hold(request_id="abandoned")
     verified.clock.advance(LEASE_MS / 1000)
     restarted = Ledger(verified.database, verified.clock)
-    assert 1 == await restarted.sweep()
-    assert 0 == await restarted.sweep()
+    assert 1 == await restarted.leases.sweep()
+    assert 0 == await restarted.leases.sweep()
     assert (COST_PICOUSD, 0) == await verified.balance()
     assert [("abandoned", "VOIDED", "gateway_lost", None)] == await verified.rows(
         "SELECT request_id, state, outcome, prompt_tokens FROM request WHERE state <> 'SETTLED'"
@@ -176,34 +176,36 @@ async def test_sweep_voids_what_nobody_will_settle(verified: Books) -> None:
 
 async def test_same_tariff_keeps_its_version(verified: Books) -> None:
     """Starting again with the same prices publishes nothing."""
-    again = await verified.ledger.publish_prices({MODEL: TARIFF})
-    assert {MODEL: verified.price} == again
+    again = await verified.ledger.prices.publish({MODEL: TARIFF})
+    assert verified.price == again[MODEL][ServiceTier.DEFAULT]
+    assert again == await verified.ledger.prices.publish({MODEL: TARIFF})
 
 
 async def test_changed_tariff_is_a_new_version(verified: Books) -> None:
     """A change of price leaves the old version as it was, and returning to it is a third one."""
     dearer = usd_tariff("1", "2")
     versions = [
-        (await verified.ledger.publish_prices({MODEL: tariff}))[MODEL].version
+        (await verified.ledger.prices.publish({MODEL: tariff}))[MODEL][ServiceTier.DEFAULT].version
         for tariff in (dearer, dearer, TARIFF)
     ]
     first = verified.price.version
-    assert [first + 1, first + 1, first + 2] == versions
+    num = len(ServiceTier)
+    assert [first + num, first + num, first + 2 * num] == versions
 
 
 async def test_price_is_the_one_at_admission(verified: Books) -> None:
     """A price change while a request runs does not change what it costs."""
     hold = await verified.hold()
-    await verified.ledger.publish_prices({MODEL: usd_tariff("100", "100")})
+    await verified.ledger.prices.publish({MODEL: usd_tariff("100", "100")})
     assert COST_PICOUSD == await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
 
 
 async def test_tiers_have_versions_of_their_own(verified: Books) -> None:
     """A priority request costs half as much again and a flex one a fifth less, by their rows."""
     costs = []
+    prices = await verified.ledger.prices.publish({MODEL: TARIFF})
     for tier in ServiceTier:
-        prices = await verified.ledger.publish_prices({MODEL: TARIFF}, tier=tier)
-        verified.price = prices[MODEL]
+        verified.price = prices[MODEL][tier]
         hold = await verified.hold()
         costs.append(await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP))
     assert [COST_PICOUSD, COST_PICOUSD * 3 // 2, COST_PICOUSD * 4 // 5] == costs
@@ -216,7 +218,9 @@ async def test_tiers_have_versions_of_their_own(verified: Books) -> None:
 async def test_free_model_moves_no_money(verified: Books) -> None:
     """A request that costs nothing is settled like any other, without entries."""
     tariff = usd_tariff("0", "0")
-    verified.price = (await verified.ledger.publish_prices({"free": tariff}))["free"]
+    verified.price = (await verified.ledger.prices.publish({"free": tariff}))["free"][
+        ServiceTier.DEFAULT
+    ]
     hold = await verified.hold()
     assert 0 == await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
     assert [] == await verified.rows("SELECT * FROM entry")

@@ -10,6 +10,7 @@ from stillhouse.billing.ledger import Hold
 from stillhouse.errors import InsufficientFundsError
 from stillhouse.store.database import Database
 from stillhouse.store.ledger.balances import fetch_all
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import TARIFF, Books
 
 NUM_REPEATS = 100
@@ -32,9 +33,9 @@ async def test_requests_at_once_never_pass_a_limit(books: Books) -> None:
         limit_picousd = (covered[-1] + 1) * CEILING_PICOUSD - 1
         customer = await books.beside(f"customer {repeat}", is_prepaid=repeat % 2 == 0)
         if repeat % 2 == 0:
-            await customer.ledger.top_up(customer.account_id, limit_picousd)
+            await customer.ledger.limits.top_up(customer.account_id, limit_picousd)
         else:
-            await customer.ledger.set_key_limit(customer.key_id, limit_picousd)
+            await customer.ledger.limits.set_key_limit(customer.key_id, limit_picousd)
         holding = [customer.hold() for _ in range(NUM_REQUESTS)]
         results = await asyncio.gather(*holding, return_exceptions=True)
         admitted.append(sum(isinstance(result, Hold) for result in results))
@@ -45,4 +46,4 @@ async def test_requests_at_once_never_pass_a_limit(books: Books) -> None:
     limited = [row for row in kept if row.limit_picousd is not None]
     assert NUM_REPEATS == len(limited)
     assert 0 == sum(max(0, sum(row[:2]) - (row.limit_picousd or 0)) for row in limited)
-    assert [] == await books.ledger.verify()
+    assert [] == await audit_differences(books.ledger)

@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.ledger import Hold, Ledger
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import InsufficientFundsError
 from stillhouse.store.accounts import scopes
 from stillhouse.store.accounts.scopes import TokenScope
 from stillhouse.store.database import Database
 from stillhouse.types.usage import TokenUsage
 from tests.effort import examples
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import TARIFF, Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
@@ -64,7 +65,7 @@ async def test_scope_limit_admits_exactly_what_it_covers(verified: Books, num_co
 async def test_spend_counts_on_scope_key_and_account_at_once(verified: Books) -> None:
     """What a token spends stands on its scope, its key and its account, whole or not at all."""
     scope = scope_of(verified, 10**12)
-    await verified.ledger.set_key_limit(verified.key_id, 10**12)
+    await verified.ledger.limits.set_key_limit(verified.key_id, 10**12)
     held = await hold(verified, scope)
     before = (0, CEILING_PICOUSD)
     assert {"account": before, "key": before, "scope": before} == await balances(verified)
@@ -76,7 +77,7 @@ async def test_spend_counts_on_scope_key_and_account_at_once(verified: Books) ->
 async def test_refused_scope_reserves_nothing_on_its_key(verified: Books) -> None:
     """A request that its token's limit refuses leaves key and account as they were."""
     scope = scope_of(verified, CEILING_PICOUSD - 1)
-    await verified.ledger.set_key_limit(verified.key_id, 10**12)
+    await verified.ledger.limits.set_key_limit(verified.key_id, 10**12)
     with pytest.raises(InsufficientFundsError, match=r"scoped token's spending limit of \$0\.0008"):
         await hold(verified, scope)
     assert {"account": (0, 0), "key": (0, 0)} == await balances(verified)
@@ -85,7 +86,7 @@ async def test_refused_scope_reserves_nothing_on_its_key(verified: Books) -> Non
 
 async def test_key_limit_binds_all_its_scopes_together(verified: Books) -> None:
     """Ten tokens that each might spend it all spend no more than their key may."""
-    await verified.ledger.set_key_limit(verified.key_id, 3 * CEILING_PICOUSD)
+    await verified.ledger.limits.set_key_limit(verified.key_id, 3 * CEILING_PICOUSD)
     tokens: list[TokenScope | None] = [
         scope_of(verified, 2 * CEILING_PICOUSD, name=str(number)) for number in range(9)
     ]
@@ -94,7 +95,7 @@ async def test_key_limit_binds_all_its_scopes_together(verified: Books) -> None:
 
 async def test_scope_without_a_limit_is_limited_by_its_key(verified: Books) -> None:
     """A token that names no limit has its key's, and no balance of its own."""
-    await verified.ledger.set_key_limit(verified.key_id, CEILING_PICOUSD)
+    await verified.ledger.limits.set_key_limit(verified.key_id, CEILING_PICOUSD)
     scope = scope_of(verified, None)
     assert 1 == await num_admitted(verified, [scope] * 5)
     assert {"account", "key"} == (await balances(verified)).keys()
@@ -119,7 +120,7 @@ def test_scopes_never_spend_more_than_anything_above_them(
         with Database.open(path, is_server=True) as database:
             books = await Books.open(database)
             if key_limit is not None:
-                await books.ledger.set_key_limit(books.key_id, key_limit * CEILING_PICOUSD)
+                await books.ledger.limits.set_key_limit(books.key_id, key_limit * CEILING_PICOUSD)
             tokens = [
                 scope_of(
                     books, None if limit is None else limit * CEILING_PICOUSD, name=str(number)
@@ -128,7 +129,7 @@ def test_scopes_never_spend_more_than_anything_above_them(
             ]
             asked: list[TokenScope | None] = [tokens[use % len(tokens)] for use in uses]
             admitted = await num_admitted(books, asked)
-            return admitted, list(await books.ledger.verify())
+            return admitted, list(await audit_differences(books.ledger))
 
     by_token = [uses_of(number, uses, len(limits)) for number in range(len(limits))]
     covered = sum(
@@ -149,7 +150,7 @@ async def test_killed_server_gives_scopes_their_holds_back(verified: Books) -> N
     await hold(verified, scope)
     verified.clock.advance(LEASE_MS / 1000)
     restarted = Ledger(verified.database, verified.clock)
-    assert 1 == await restarted.sweep()
+    assert 1 == await restarted.leases.sweep()
     assert 1 == await num_admitted(verified, [scope])
 
 
@@ -161,9 +162,9 @@ async def test_scope_balances_are_audited_and_rebuilt(books: Books, loss: str) -
         held = await hold(books, scope)
         await books.ledger.settle(held, usage=USAGE, outcome=Outcome.STOP)
     await books.tamper(loss)
-    assert "balance of scope 1" in {d.subject for d in await books.ledger.verify()}
-    await books.ledger.rebuild()
-    assert [] == await books.ledger.verify()
+    assert "balance of scope 1" in {d.subject for d in await audit_differences(books.ledger)}
+    await books.ledger.auditor.rebuild()
+    assert [] == await audit_differences(books.ledger)
     assert (2 * COST_PICOUSD, 0) == (await balances(books))["scope"]
 
 
@@ -175,7 +176,7 @@ async def test_scope_of_another_key_is_found(books: Books) -> None:
     await books.ledger.settle(held, usage=USAGE, outcome=Outcome.STOP)
     await books.tamper("UPDATE request SET scope_id = 1 WHERE request_id = 'moved'")
     assert ["request moved: was made with a scope of another key"] == [
-        str(difference) for difference in await books.ledger.verify()
+        str(difference) for difference in await audit_differences(books.ledger)
     ]
 
 
@@ -188,8 +189,8 @@ async def test_expired_scopes_are_purged_and_the_ledger_stays_right(books: Books
     assert [2, 1, 0] == [await books.database.write(purge) for _ in range(3)]
     left = await books.database.read(scopes.fetch_all)
     assert [1000, 1001, 2**50] == [row.expires_at_ms for row in left]
-    await books.ledger.rebuild()
-    assert [] == await books.ledger.verify()
+    await books.ledger.auditor.rebuild()
+    assert [] == await audit_differences(books.ledger)
     assert [(6,)] == await books.rows("SELECT count(*) FROM request WHERE scope_id IS NOT NULL")
 
 
@@ -202,7 +203,7 @@ async def test_number_of_a_purged_scope_is_not_given_again(books: Books) -> None
     await hold(books, scope_of(books, 10**12, name="new"))
     assert 1 == await books.database.write(purge)
     assert [2] == [row.id for row in await books.database.read(scopes.fetch_all)]
-    assert [] == await books.ledger.verify()
+    assert [] == await audit_differences(books.ledger)
 
 
 async def test_scope_that_holds_money_is_not_purged(books: Books) -> None:

@@ -35,10 +35,11 @@ from stillhouse.accounts.accounts import Accounts
 from stillhouse.accounts.authentication.principal_cache import LIFETIME_S
 from stillhouse.accounts.config import AccountsConfig
 from stillhouse.billing.ledger import Hold, Ledger
+from stillhouse.billing.limits.spending_limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome
 from stillhouse.billing.price import Price
-from stillhouse.billing.spending_limits import LimitPeriod
-from stillhouse.billing.usage import UsageGrouping
+from stillhouse.billing.statements.statement import Statements
+from stillhouse.billing.statements.usage import UsageGrouping
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import (
     AuthenticationError,
@@ -48,8 +49,10 @@ from stillhouse.errors import (
     StoreUnavailableError,
 )
 from stillhouse.store.database import ConflictError, Connection, Database
+from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.tariff import Tariff
 from stillhouse.types.usage import TokenUsage
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.reference_ledger import ReferenceLedger, ReferenceRequest
 
 T = TypeVar("T")
@@ -157,7 +160,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.keys[which % len(self.keys)]
 
     def publish(self, tariff: Tariff) -> Price:
-        return self.do(self.ledger.publish_prices({MODEL: tariff}))[MODEL]
+        return self.do(self.ledger.prices.publish({MODEL: tariff}))[MODEL][ServiceTier.DEFAULT]
 
     def teardown(self) -> None:
         self.do(self.ledger.close())
@@ -264,18 +267,18 @@ class LedgerMachine(RuleBasedStateMachine):
     def lapse(self) -> None:
         """A gateway is away for so long that another one voids all that it holds."""
         other = Ledger(self.database, self.clock)
-        assert self.reference.sweep() == self.do(other.sweep())
+        assert self.reference.sweep() == self.do(other.leases.sweep())
 
     @rule()
     def come_back(self) -> None:
         """It takes back, one after the other, what it held and what is covered still."""
-        self.do(self.ledger.renew_leases())
+        self.do(self.ledger.leases.renew())
         for request_id in self.mine():
             self.reference.renew(request_id, self.clock.now_ms())
 
     def mine(self) -> list[str]:
         """What this gateway has admitted and not resolved, oldest first."""
-        numbers = ", ".join(map(str, self.ledger._leases._leases)) or "0"
+        numbers = ", ".join(map(str, self.ledger.leases._leases)) or "0"
         query = f"SELECT request_id FROM request WHERE number IN ({numbers}) ORDER BY number"
         return self.do(
             self.database.read(lambda connection: list(connection.exec_driver_sql(query).scalars()))
@@ -301,7 +304,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(amount_picousd=st.integers(min_value=1, max_value=500))
     def top_up(self, amount_picousd: int) -> None:
         account_id = self.customers[1]
-        self.do(self.ledger.top_up(account_id, amount_picousd))
+        self.do(self.ledger.limits.top_up(account_id, amount_picousd))
         self.reference.paid_in_picousd[account_id] += amount_picousd
 
     @rule(which=which_key, limit_picousd=amounts, period=st.sampled_from(LimitPeriod))
@@ -309,7 +312,7 @@ class LedgerMachine(RuleBasedStateMachine):
         key_id = self.key(which).id
         used_picousd = self.reference.used_by_key(key_id, period, self.clock.now_ms())
         try:
-            self.do(self.ledger.set_key_limit(key_id, limit_picousd, period=period))
+            self.do(self.ledger.limits.set_key_limit(key_id, limit_picousd, period=period))
         except InsufficientFundsError:
             assert used_picousd > limit_picousd
         else:
@@ -319,7 +322,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(which=which_key)
     def remove_key_limit(self, which: int) -> None:
         key_id = self.key(which).id
-        self.do(self.ledger.set_key_limit(key_id, None))
+        self.do(self.ledger.limits.set_key_limit(key_id, None))
         self.reference.key_limits.pop(key_id, None)
 
     @rule(input_picousd=prices, cached_input_picousd=prices, output_picousd=prices)
@@ -344,7 +347,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.do(self.accounts.close())
         self.database.close()
         self.open()
-        assert self.reference.sweep() == self.do(self.ledger.sweep())
+        assert self.reference.sweep() == self.do(self.ledger.leases.sweep())
 
     @rule()
     def crash_and_restart(self) -> None:
@@ -356,11 +359,11 @@ class LedgerMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
         left.rename(self.folder)
         self.open()
-        assert self.reference.sweep() == self.do(self.ledger.sweep())
+        assert self.reference.sweep() == self.do(self.ledger.leases.sweep())
 
     @rule()
     def rebuild(self) -> None:
-        self.do(self.ledger.rebuild())
+        self.do(self.ledger.auditor.rebuild())
 
     @rule(which=which_key, num_requests=st.integers(1, 60))
     def fill_disk(self, which: int, num_requests: int) -> None:
@@ -391,7 +394,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for request_id, request in self.reference.requests.items()
             if request.state == "HELD" and request.lease_until_ms <= self.clock.now_ms()
         }
-        differences = self.do(self.ledger.verify())
+        differences = self.do(audit_differences(self.ledger))
         assert overdue == {difference.subject for difference in differences}, differences
 
     @invariant()
@@ -419,7 +422,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def statement_agrees(self) -> None:
         """The statement's total is what the requests cost."""
-        lines = self.do(self.ledger.usage(by=UsageGrouping.MODEL))
+        lines = self.do(Statements(self.database).usage(by=UsageGrouping.MODEL))
         costs = [request.cost_picousd or 0 for request in self.reference.requests.values()]
         assert sum(costs) == sum(line.cost_picousd for line in lines)
 

@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from stillhouse.app.services import open_services
+from stillhouse.billing.archive.archive import archive_requests
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.statement import Month
+from stillhouse.billing.statements.month import Month
 from stillhouse.cli.main import app
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import InvalidRequestError, KeyNotFoundError, StillhouseError
@@ -59,7 +60,7 @@ async def _use(home, moments_ms, *, account, key, tariff, tier):
     async with open_services(home, clock=clock) as services:
         account_id = (await services.accounts.find_account(account)).id
         key_id = (await services.accounts.keys.find_live(key, account_id=account_id)).id
-        price = (await services.ledger.publish_prices({MODEL: tariff}, tier=tier))[MODEL]
+        price = (await services.ledger.prices.publish({MODEL: tariff}))[MODEL][tier]
         for at_ms in moments_ms:
             clock.advance((at_ms - clock.now_ms()) / 1000)
             hold = await services.ledger.hold(
@@ -281,7 +282,7 @@ def test_old_months_are_archived(alice, tmp_path):
 
 async def _archive(home, file):
     async with open_services(home, clock=FrozenClock(DECEMBER_MS)) as services:
-        await services.ledger.archive(before=Month(2026, 12), path=file)
+        await archive_requests(services.database, services.clock, before=Month(2026, 12), path=file)
 
 
 def made(request_id, number):

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from stillhouse.accounts.accounts import Principal
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.ledger import Ledger
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.demo_models import DEMO_MODEL
@@ -40,6 +40,7 @@ from stillhouse.types.events import ChatEvent
 from stillhouse.types.messages import Message, Role
 from stillhouse.types.requests import ChatRequest
 from stillhouse.types.usage import TokenUsage
+from tests.ledger_audit import audit_differences
 from tests.tariffs import usd_tariff
 from tests.unit.billing.conftest import insert_customer
 
@@ -234,7 +235,7 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
     with Database.open(place, is_server=True) as database:
         ledger = Ledger(database, clock)
         past_requests = PastRequests(database, clock)
-        prices = await ledger.publish_tiers({DEMO_MODEL: TARIFF})
+        prices = await ledger.prices.publish({DEMO_MODEL: TARIFF})
         account_id, key_id = await database.write(insert_customer("customer"))
         model = ServedModel(
             catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL]), chat, engine, prices[DEMO_MODEL]
@@ -275,5 +276,5 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
         await completions.drain(grace_s=5)
         await ledger.close()
         clock.advance(LEASE_MS / 1000)
-        assert [] == await ledger.verify()
-        assert 0 == await ledger.sweep()
+        assert [] == await audit_differences(ledger)
+        assert 0 == await ledger.leases.sweep()

@@ -68,7 +68,7 @@ async def test_limits_come_before_the_work(serving):
 
 async def test_a_refusal_leaves_its_place(serving):
     """Requests that their account cannot pay take no place from those that it can."""
-    await serving.ledger.set_key_limit(serving.principal.key_id, 0)
+    await serving.ledger.limits.set_key_limit(serving.principal.key_id, 0)
     for _ in range(3):
         with pytest.raises(InsufficientFundsError, match="You need positive balance"):
             await serving.open()

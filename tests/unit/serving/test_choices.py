@@ -76,7 +76,7 @@ async def test_a_seed_makes_different_answers(serving):
 async def test_the_hold_covers_them_all(serving):
     """An account that can pay one answer cannot ask for four."""
     one = TARIFF.ceiling_picousd(prompt_tokens=100, max_tokens=1000)
-    await serving.ledger.set_key_limit(serving.principal.key_id, one)
+    await serving.ledger.limits.set_key_limit(serving.principal.key_id, one)
     with pytest.raises(InsufficientFundsError):
         await serving.open(n=4, max_tokens=1000)
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.idempotency import LIFETIME_MS, Answer
 from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import (
     EngineCrashedError,
     EngineUnavailableError,
@@ -117,10 +117,10 @@ async def test_what_failed_may_be_tried_again(serving):
 
 async def test_what_was_refused_may_be_tried_again(serving):
     """A request that was never admitted has not used up its name."""
-    await serving.ledger.set_key_limit(serving.principal.key_id, 0)
+    await serving.ledger.limits.set_key_limit(serving.principal.key_id, 0)
     with pytest.raises(InsufficientFundsError):
         await serving.open(idempotency_key=IDEMPOTENCY_KEY)
-    await serving.ledger.set_key_limit(serving.principal.key_id, None)
+    await serving.ledger.limits.set_key_limit(serving.principal.key_id, None)
     await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
 
     assert [SETTLED] == await serving.rows()
@@ -138,7 +138,7 @@ async def test_a_lost_gateway_frees_the_name(serving):
         idempotency_key=IDEMPOTENCY_KEY,
     )
     serving.clock.advance(LEASE_MS / 1000)
-    await serving.ledger.sweep()
+    await serving.ledger.leases.sweep()
     await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
 
     assert [("VOIDED", "gateway_lost", None), SETTLED] == await serving.rows()

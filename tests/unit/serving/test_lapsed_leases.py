@@ -7,9 +7,9 @@ import asyncio
 import pytest
 import structlog
 
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import InsufficientFundsError
 from stillhouse.types.events import Finish
 from tests.unit.serving.conftest import TARIFF, events_of
@@ -42,7 +42,7 @@ async def be_away(serving):
     """Let the leases end, and have another gateway void what was held."""
     serving.clock.advance(LEASE_MS / 1000)
     other = Ledger(serving.database, serving.clock)
-    assert 1 == await other.sweep()
+    assert 1 == await other.leases.sweep()
     return other
 
 
@@ -70,7 +70,7 @@ async def test_holds_are_taken_back_before_a_stream_goes_on(serving):
 async def test_a_stream_whose_hold_is_not_covered_any_more_ends(serving):
     """It is told why; what it was given meanwhile passes no limit."""
     held = TARIFF.ceiling_picousd(prompt_tokens=7, max_tokens=NUM_TOKENS)
-    await serving.ledger.set_key_limit(serving.principal.key_id, held)
+    await serving.ledger.limits.set_key_limit(serving.principal.key_id, held)
     serving.engine.gate = Permits()
     opened = await serving.open(max_tokens=NUM_TOKENS)
     batches = opened.batches()
@@ -101,7 +101,7 @@ async def test_a_request_that_waited_for_its_turn_is_held_again_before_the_engin
     await serving.engine.has_begun(len(running))
     waiting = await serving.open()
     serving.clock.advance(LEASE_MS / 1000)
-    assert 3 == await Ledger(serving.database, serving.clock).sweep()
+    assert 3 == await Ledger(serving.database, serving.clock).leases.sweep()
     serving.engine.gate.set()
     for opened in (*running, waiting):
         assert isinstance((await events_of(opened))[-1], Finish)

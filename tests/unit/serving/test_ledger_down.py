@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.idempotency_key import IdempotencyKey
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import (
     EngineCrashedError,
     IdempotencyConflictError,
@@ -117,7 +117,7 @@ async def test_a_server_that_ends_meanwhile_leaves_it_to_the_next(serving, monke
             await serving.database.write(lambda _connection: None)
         assert [("HELD", None, None)] == await serving.rows()
     serving.clock.advance(LEASE_MS / 1000)
-    await serving.ledger.sweep()
+    await serving.ledger.leases.sweep()
 
     assert [("VOIDED", "gateway_lost", None)] == await serving.rows()
     assert 0 == serving.outstanding()

@@ -177,7 +177,7 @@ async def test_leases_are_kept_behind_an_error_that_nobody_foresaw(monkeypatch):
     services = SimpleNamespace(
         database=SimpleNamespace(is_shared=True),
         clock=SimpleNamespace(synchronise=nothing),
-        ledger=SimpleNamespace(keep_leases=work),
+        ledger=SimpleNamespace(leases=SimpleNamespace(keep=work)),
     )
     with structlog.testing.capture_logs() as logged:
         async with BackgroundLoops(FrozenClock()) as background:

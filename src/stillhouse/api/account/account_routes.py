@@ -10,7 +10,7 @@ from stillhouse.api.account.payment import Payment
 from stillhouse.api.account.scoped_jwt import ScopedJwt
 from stillhouse.api.http.operation import Access, Endpoint
 from stillhouse.api.http.routing import ApiRoute, endpoint_route
-from stillhouse.billing.statement import Statements
+from stillhouse.billing.statements.statement import Statements
 from stillhouse.clock import Clock
 
 

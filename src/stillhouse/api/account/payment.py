@@ -17,7 +17,8 @@ from stillhouse.api.account.api_tokens import key_id_in
 from stillhouse.api.account.authorization import principal_of
 from stillhouse.api.http.operation import Operation, Query, declares
 from stillhouse.api.http.routing import private_json_response
-from stillhouse.billing.statement import Line, Month, Statement, Statements, TokenItem
+from stillhouse.billing.statements.month import Month
+from stillhouse.billing.statements.statement import Line, Statement, Statements, TokenItem
 from stillhouse.clock import Clock
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import PICOUSD_PER_USD, half_up

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from stillhouse.billing.archive.archive_file import ArchiveWriter, read_archive, sha256_of
-from stillhouse.billing.statement import Month
+from stillhouse.billing.statements.month import Month
 from stillhouse.clock import Clock
 from stillhouse.errors import ConfigError, InvalidRequestError
 from stillhouse.store.database import Database
@@ -36,7 +36,7 @@ _LEFT_AFTER_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
-class Archived:
+class ArchiveResult:
     """What was moved, and where it is; no file was made where there was nothing to move."""
 
     num_requests: int
@@ -48,7 +48,9 @@ def archive_path(home: Path, before: Month, now_ms: int) -> Path:
     return home / FOLDER / f"requests-before-{before}-{now_ms}.jsonl.gz"
 
 
-async def archive(database: Database, clock: Clock, *, before: Month, path: Path) -> Archived:
+async def archive_requests(
+    database: Database, clock: Clock, *, before: Month, path: Path
+) -> ArchiveResult:
     """
     Move the resolved requests that were admitted before a month, with their entries, into a file.
 
@@ -78,7 +80,7 @@ async def archive(database: Database, clock: Clock, *, before: Month, path: Path
     )
     first = await _next_page(database, fetch, after=0)
     if first is None:
-        return Archived(0, None)
+        return ArchiveResult(0, None)
     begin = partial(
         rows.begin,
         before_ms=before.begin_ms,
@@ -94,7 +96,7 @@ async def archive(database: Database, clock: Clock, *, before: Month, path: Path
     finally:
         end = partial(rows.finish, number=number, sha256=sha256, now_ms=clock.now_ms())
         await database.write(end)
-    return Archived(num_moved, path)
+    return ArchiveResult(num_moved, path)
 
 
 async def _next_page(database: Database, fetch: partial[Page], *, after: int) -> Page | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from stillhouse.billing.audit.verify import WrongSums, find_wrong_sums
-from stillhouse.billing.spending_limits import begin_anew
+from stillhouse.billing.limits.spending_limits import begin_anew
 from stillhouse.store.database import Connection, Database
 from stillhouse.store.ledger import balances, usage_days
 from stillhouse.store.ledger.balances import KEY
@@ -26,7 +26,7 @@ Correction = Callable[[Connection], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
+class RebuildResult:
     """
     What a rebuild has done.
 
@@ -39,7 +39,7 @@ class Rebuilt:
     is_right: bool
 
 
-async def rebuild(database: Database) -> Rebuilt:
+async def rebuild(database: Database) -> RebuildResult:
     """
     Correct every day's sums and balance that differ from requests and entries.
 
@@ -56,12 +56,12 @@ async def rebuild(database: Database) -> Rebuilt:
     for _ in range(_MAX_LOOKS):
         corrections = _corrections(await database.read(find_wrong_sums))
         if not corrections:
-            return Rebuilt(num_corrected, is_right=True)
+            return RebuildResult(num_corrected, is_right=True)
         while corrections:
             num_done = await database.write(partial(_correct_some, corrections=corrections))
             num_corrected += num_done
             corrections = corrections[num_done:]
-    return Rebuilt(num_corrected, is_right=False)
+    return RebuildResult(num_corrected, is_right=False)
 
 
 def _corrections(wrong: WrongSums) -> list[Correction]:

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from stillhouse.billing.archive import archive as archive_module
-from stillhouse.billing.archive.archive import Archived
+from stillhouse.billing.archive.archive import ArchiveResult, archive_requests
 from stillhouse.billing.archive.archive_file import read_archive
+from stillhouse.billing.limits.spending_limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.spending_limits import LimitPeriod
-from stillhouse.billing.statement import Month, Statements
+from stillhouse.billing.statements.month import Month
+from stillhouse.billing.statements.statement import Statements
 from stillhouse.errors import ConfigError, InvalidRequestError, StoreUnavailableError
 from stillhouse.store.database import ConflictError
 from stillhouse.store.ledger import archive as rows
 from stillhouse.types.usage import TokenUsage
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import Books
 from tests.unit.billing.test_scopes import hold as hold_with
 from tests.unit.billing.test_scopes import scope_of
@@ -55,17 +57,17 @@ async def used(books: Books, monkeypatch: pytest.MonkeyPatch) -> Books:
     monkeypatch.setattr(archive_module, "_SLICE_REQUESTS", 5)
     monkeypatch.setattr(archive_module, "_PAGE_REQUESTS", 7)
     prepaid = await books.beside("prepaid", is_prepaid=True)
-    await prepaid.ledger.top_up(prepaid.account_id, 10**12)
-    await prepaid.ledger.set_key_limit(prepaid.key_id, 10**12)
-    await books.ledger.set_key_limit(books.key_id, 10**12, period=LimitPeriod.MONTH)
+    await prepaid.ledger.limits.top_up(prepaid.account_id, 10**12)
+    await prepaid.ledger.limits.set_key_limit(prepaid.key_id, 10**12)
+    await books.ledger.limits.set_key_limit(books.key_id, 10**12, period=LimitPeriod.MONTH)
     for month in (SEPTEMBER, OCTOBER, NOVEMBER):
         await use(books, month)
         await use(prepaid, month)
     return books
 
 
-async def archive(books: Books, path: Path, before: Month = NOVEMBER) -> Archived:
-    return await books.ledger.archive(before=before, path=path)
+async def archive(books: Books, path: Path, before: Month = NOVEMBER) -> ArchiveResult:
+    return await archive_requests(books.database, books.clock, before=before, path=path)
 
 
 async def everything_told(books: Books) -> list[Any]:
@@ -87,7 +89,7 @@ async def test_archiving_changes_no_sum(used: Books, tmp_path: Path) -> None:
         f"SELECT request_id FROM request WHERE created_at_ms < {NOVEMBER.begin_ms} ORDER BY number"
     )
     archived = await archive(used, tmp_path / "old.jsonl.gz")
-    assert Archived(24, tmp_path / "old.jsonl.gz") == archived
+    assert ArchiveResult(24, tmp_path / "old.jsonl.gz") == archived
     lines = read(tmp_path / "old.jsonl.gz")
     assert [name for (name,) in ids] == [line["request"]["request_id"] for line in lines]
     assert 0 == sum(amount for line in lines for _, amount in line["entries"])
@@ -95,7 +97,7 @@ async def test_archiving_changes_no_sum(used: Books, tmp_path: Path) -> None:
         "SELECT count(*), (SELECT count(*) FROM entry WHERE kind = 'charge') FROM request"
     )
     assert told == await everything_told(used)
-    audit = await used.ledger.audit()
+    audit = await used.ledger.auditor.audit()
     assert ([], 24) == (audit.differences, audit.covered.num_archived)
     assert 0o600 == (tmp_path / "old.jsonl.gz").stat().st_mode & 0o777
 
@@ -107,7 +109,7 @@ async def test_a_request_archived_before_its_gateway_came_back_is_not_charged(
     go_to(books, SEPTEMBER, 1)
     hold = await books.hold(request_id="late")
     go_to(books, NOVEMBER, 1)
-    assert 1 == await books.ledger.sweep()
+    assert 1 == await books.ledger.leases.sweep()
     await use(books, NOVEMBER, num_requests=3)  # the newest request is never archived
     assert 1 == (await archive(books, tmp_path / "file.gz")).num_requests
     before = await everything_told(books)
@@ -117,19 +119,19 @@ async def test_a_request_archived_before_its_gateway_came_back_is_not_charged(
         await books.ledger.void(hold, outcome=Outcome.ENGINE_ERROR)
 
     assert before == await everything_told(books)
-    assert [] == await books.ledger.verify()
+    assert [] == await audit_differences(books.ledger)
 
 
 async def test_life_goes_on_after_an_archive(used: Books, tmp_path: Path) -> None:
     """Sums that are lost are made anew from what was carried forward; a next archive adds to it."""
     await archive(used, tmp_path / "first", OCTOBER)
     await archive(used, tmp_path / "second")
-    assert Archived(0, None) == await archive(used, tmp_path / "third")
+    assert ArchiveResult(0, None) == await archive(used, tmp_path / "third")
     await use(used, Month(2026, 12))
     told = await everything_told(used)
     await used.tamper("UPDATE balance SET spent_picousd = 0", "DELETE FROM usage_day")
-    await used.ledger.rebuild()
-    assert [] == await used.ledger.verify()
+    await used.ledger.auditor.rebuild()
+    assert [] == await audit_differences(used.ledger)
     assert told == await everything_told(used)
 
 
@@ -141,7 +143,7 @@ async def test_what_is_not_resolved_stays(used: Books, tmp_path: Path) -> None:
     await archive(used, tmp_path / "old", Month(2027, 1))
     assert [("held",)] == await used.rows("SELECT request_id FROM request WHERE state = 'HELD'")
     await used.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
-    assert [] == await used.ledger.verify()
+    assert [] == await audit_differences(used.ledger)
 
 
 async def test_scopes_and_names_outlast_an_archive(used: Books, tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ async def test_scopes_and_names_outlast_an_archive(used: Books, tmp_path: Path) 
     assert [("named",)] == await used.rows(
         f"SELECT request_id FROM request WHERE created_at_ms < {december.begin_ms}"
     )
-    assert [] == await used.ledger.verify()
+    assert [] == await audit_differences(used.ledger)
     assert told == await everything_told(used)
 
 
@@ -185,11 +187,11 @@ async def test_a_death_in_the_middle_loses_nothing(
     monkeypatch.setattr(rows, "move", die)
     with pytest.raises(StoreUnavailableError):
         await archive(used, tmp_path / "first")
-    audit = await used.ledger.audit()
+    audit = await used.ledger.auditor.audit()
     assert ([], 10) == (audit.differences, audit.covered.num_archived)
     assert told == await everything_told(used)
     assert 14 == (await archive(used, tmp_path / "second")).num_requests
-    assert [] == await used.ledger.verify()
+    assert [] == await audit_differences(used.ledger)
     assert told == await everything_told(used)
     moved = [line["request"]["number"] for line in read(tmp_path / "first")[:10]]
     moved += [line["request"]["number"] for line in read(tmp_path / "second")]
@@ -210,7 +212,7 @@ async def test_what_is_not_as_the_file_says_is_kept(
     with pytest.raises(ConflictError, match="not what its archive says"):
         await archive(used, tmp_path / "old")
     assert [(36,)] == await used.rows("SELECT count(*) FROM request")
-    assert [] == await used.ledger.verify()
+    assert [] == await audit_differences(used.ledger)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ async def test_tampering_with_what_was_carried_is_found(
     """The sums that stand for archived requests are audited as the requests were."""
     await archive(used, tmp_path / "old")
     await used.tamper(statement)
-    assert [] != await used.ledger.verify()
+    assert [] != await audit_differences(used.ledger)
 
 
 @pytest.mark.parametrize("table", ["request", "entry", "archived_day", "carried"])

@@ -10,8 +10,9 @@ from stillhouse.billing.ledger import Hold
 from stillhouse.billing.outcome import Outcome
 from stillhouse.store.database import Connection, Database
 from stillhouse.types.usage import TokenUsage
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import Books
-from tests.unit.billing.test_spending_limits import CEILING_PICOUSD
+from tests.unit.billing.limits.test_spending_limits import CEILING_PICOUSD
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
 
@@ -60,8 +61,8 @@ async def test_sums_are_right_whatever_happens_beside_their_rebuild(
 ) -> None:
     """Requests that come and go while wrong sums are looked for are in the sums that come out."""
     prepaid = await books.beside("prepaid", is_prepaid=True)
-    await prepaid.ledger.top_up(prepaid.account_id, 9 * CEILING_PICOUSD)
-    await books.ledger.set_key_limit(books.key_id, 9 * CEILING_PICOUSD)
+    await prepaid.ledger.limits.top_up(prepaid.account_id, 9 * CEILING_PICOUSD)
+    await books.ledger.limits.set_key_limit(books.key_id, 9 * CEILING_PICOUSD)
     customers = (books, prepaid)
     ending = [(customer, await customer.hold()) for customer in customers]
     for customer in customers:
@@ -73,8 +74,8 @@ async def test_sums_are_right_whatever_happens_beside_their_rebuild(
             for customer in customers:
                 await customer.hold()
                 await settle(customer, await customer.hold())
-            await prepaid.ledger.top_up(prepaid.account_id, CEILING_PICOUSD)
-            await books.ledger.set_key_limit(books.key_id, 10 * CEILING_PICOUSD)
+            await prepaid.ledger.limits.top_up(prepaid.account_id, CEILING_PICOUSD)
+            await books.ledger.limits.set_key_limit(books.key_id, 10 * CEILING_PICOUSD)
         for customer, hold in ending:
             await settle(customer, hold)
 
@@ -86,7 +87,7 @@ async def test_sums_are_right_whatever_happens_beside_their_rebuild(
     # wrong days: that takes a further look.
     if "balance" in loss and "DELETE" not in loss:
         assert 2 == busy.num_looks
-    assert [] == await books.ledger.verify()
+    assert [] == await audit_differences(books.ledger)
 
 
 async def test_right_sums_are_left_alone(books: Books) -> None:
@@ -98,7 +99,7 @@ async def test_right_sums_are_left_alone(books: Books) -> None:
         await books.hold()
 
     busy: Any = Busy(books.database, happen)
-    assert rebuild_module.Rebuilt(0, is_right=True) == await rebuild_module.rebuild(busy)
+    assert rebuild_module.RebuildResult(0, is_right=True) == await rebuild_module.rebuild(busy)
     assert (1, 0) == (busy.num_looks, busy.num_writes)
 
 
@@ -118,10 +119,10 @@ async def test_a_transaction_ends_when_it_has_taken_its_time(
 
 async def test_a_key_that_is_above_its_limit_has_no_balance(books: Books) -> None:
     """Spent more than its limit, a key's balance cannot be kept, and none of its requests runs."""
-    await books.ledger.set_key_limit(books.key_id, CEILING_PICOUSD)
+    await books.ledger.limits.set_key_limit(books.key_id, CEILING_PICOUSD)
     await settle(books, await books.hold())
     await books.tamper(
         "UPDATE api_key SET limit_picousd = 1", "UPDATE balance SET limit_picousd = NULL"
     )
-    assert (await books.ledger.rebuild()).is_right
-    assert [] == await books.ledger.verify()
+    assert (await books.ledger.auditor.rebuild()).is_right
+    assert [] == await audit_differences(books.ledger)

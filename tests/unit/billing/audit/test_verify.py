@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.types.usage import TokenUsage
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
@@ -17,15 +18,15 @@ async def use_everything(books: Books) -> None:
     voided = await books.hold(request_id="voided")
     await books.ledger.void(voided, outcome=Outcome.ENGINE_ERROR)
     await books.hold(request_id="held")
-    await books.ledger.set_key_limit(books.key_id, 10**12)
+    await books.ledger.limits.set_key_limit(books.key_id, 10**12)
     prepaid = await books.beside("prepaid", is_prepaid=True)
-    await books.ledger.top_up(prepaid.account_id, 5)
+    await books.ledger.limits.top_up(prepaid.account_id, 5)
 
 
 async def test_right_ledger_has_no_differences(books: Books) -> None:
     """An audit of a ledger that only the ledger has written finds nothing."""
     await use_everything(books)
-    assert [] == await books.ledger.verify()
+    assert [] == await audit_differences(books.ledger)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ async def test_tampering_is_found(books: Books, statement: str, subject: str) ->
     """Whatever single row somebody alters, the audit names what no longer agrees with it."""
     await use_everything(books)
     await books.tamper(statement)
-    assert subject in {difference.subject for difference in await books.ledger.verify()}
+    assert subject in {difference.subject for difference in await audit_differences(books.ledger)}
 
 
 async def test_difference_tells_both_numbers(books: Books) -> None:
@@ -70,7 +71,7 @@ async def test_difference_tells_both_numbers(books: Books) -> None:
     await use_everything(books)
     await books.tamper("UPDATE request SET cost_picousd = 1 WHERE state = 'SETTLED'")
     assert "request settled: costs 1 pico-USD, but its tokens come to 354930000 pico-USD" in [
-        str(difference) for difference in await books.ledger.verify()
+        str(difference) for difference in await audit_differences(books.ledger)
     ]
 
 
@@ -78,4 +79,6 @@ async def test_hold_past_its_lease_is_found(books: Books) -> None:
     """A hold that outlives every possible request is reported as left behind."""
     await books.hold(request_id="left")
     books.clock.advance(LEASE_MS / 1000)
-    assert ["request left"] == [difference.subject for difference in await books.ledger.verify()]
+    assert ["request left"] == [
+        difference.subject for difference in await audit_differences(books.ledger)
+    ]

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.statement import Month, Statements
+from stillhouse.billing.statements.month import Month
+from stillhouse.billing.statements.statement import Statements
+from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.usage import TokenUsage
 from tests.tariffs import usd_tariff
 from tests.unit.billing.conftest import MODEL, Books
@@ -36,7 +38,9 @@ def test_every_moment_is_in_one_month(month: Month, share: Fraction) -> None:
 async def test_amounts_of_a_line_come_to_its_cost(verified: Books) -> None:
     """What each kind of token comes to is exact, and together they are what was charged."""
     tariff = usd_tariff("3", "7", cached_input_usd="1")
-    verified.price = (await verified.ledger.publish_prices({MODEL: tariff}))[MODEL]
+    verified.price = (await verified.ledger.prices.publish({MODEL: tariff}))[MODEL][
+        ServiceTier.DEFAULT
+    ]
     for _ in range(3):
         hold = await verified.hold()
         usage = TokenUsage(prompt_tokens=149, cached_tokens=100, completion_tokens=338)

@@ -1,4 +1,4 @@
-"""What an account may ask of a model over all gateways of a database: part of the hold."""
+"""Rate limits over all gateways of a database, enforced in the transaction of each hold."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ T = TypeVar("T")
 _REQUESTS = "requests"
 _TOKENS = "tokens"
 
-#: Nobody can know when a request in flight will end.
+#: It is unknown when a request in flight will end.
 _RETRY_AFTER_S = 1.0
 
-#: Completions are taken however much was used up: they are generated.
+#: Completion tokens are always counted, as they are generated already.
 _ANY_NS = 1 << 61
 
 
 @dataclass(frozen=True, slots=True)
-class SharedLimits:
+class SharedRateLimiter:
     """
-    The bounds of `RateLimitsConfig`, kept in the database.
+    Enforces the rate limits of ``[limits]`` over all gateways of a database.
 
-    Each gateway keeps them in its memory as well, and so refuses most of what is too much for
-    nothing. Here they are kept by the transaction that reserves the money, one after the other over
-    all gateways: so no limit is passed, not by a request. In flight is what is held, which a killed
-    gateway's requests are until their lease has ended.
+    Each gateway also enforces them in its memory (`serving/admission/rate_limits.py`), and so
+    refuses most excess requests without a query. Here the transaction that reserves the money
+    counts the request; those transactions are serialised over all gateways, so no limit is exceeded
+    by a single request. A request is in flight while it is held; the requests of a killed gateway
+    are held until their leases expire.
 
     Args:
         max_outstanding: An account's requests in flight at a model.
-        max_outstanding_per_key: Those of one key; None leaves them to the account's limit.
-        requests_per_minute: None is without limit.
-        tokens_per_minute: Prompts are taken at once, completions when they have ended; the minute
-            may be overdrawn, and lets nothing in until that is made up for. None is without limit.
+        max_outstanding_per_key: A key's requests in flight at a model; None for no such limit.
+        requests_per_minute: None for no limit.
+        tokens_per_minute: Prompt tokens count at admission, completion tokens at settlement. They
+            may overdraw the minute; no request is admitted until the deficit is refilled. None for
+            no limit.
 
     """
 
@@ -56,7 +58,7 @@ class SharedLimits:
         price_version: int,
         prompt_tokens: int,
     ) -> Callable[[Connection], T]:
-        """A transaction that counts a request as `admit` does, and then does *work*."""
+        """Return a transaction that counts a request as `admit` does, and then runs *work*."""
 
         def admit(connection: Connection) -> T:
             self.admit(
@@ -83,7 +85,8 @@ class SharedLimits:
         Count a request that is about to be held.
 
         Raises:
-            RateLimitError: Its account or key has too many in flight, or has used up its minute.
+            RateLimitError: Its account or key has too many requests in flight, or has used up its
+                minute.
 
         """
         of_account, of_key = rates.count_in_flight(
@@ -119,7 +122,7 @@ class SharedLimits:
         price_version: int,
         completion_tokens: int,
     ) -> None:
-        """Count what a request that was admitted has generated."""
+        """Count the completion tokens of a request that was admitted."""
         if self.tokens_per_minute is not None and completion_tokens:
             rates.take(
                 connection,

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
+from stillhouse.billing.holds.leases import INTERVAL_MS
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.idempotency import Answer, PastRequests
 from stillhouse.billing.idempotency_key import IdempotencyKey
-from stillhouse.billing.leases import INTERVAL_MS
 from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.limits.spending_limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.spending_limits import LimitPeriod
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.errors import (
     IdempotencyConflictError,
     InsufficientFundsError,
@@ -23,6 +23,7 @@ from stillhouse.errors import (
 from stillhouse.store.database import ConflictError, Database
 from stillhouse.types.events import ChoiceAnswer, FinishReason
 from stillhouse.types.usage import TokenUsage
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
@@ -35,7 +36,7 @@ NUM_TICKS = LEASE_MS // INTERVAL_MS
 async def tick(books: Books, *ledgers: Ledger) -> int:
     """Let the time of one renewal pass, and return how many holds were voided."""
     books.clock.advance(INTERVAL_MS / 1000)
-    return sum([await ledger.keep_leases() for ledger in ledgers])
+    return sum([await ledger.leases.keep() for ledger in ledgers])
 
 
 async def test_kept_holds_outlive_their_leases(verified: Books) -> None:
@@ -101,7 +102,7 @@ async def test_what_was_served_while_its_hold_was_lost_is_charged_late_and_once(
     assert [("SETTLED", "stop", 338)] == await rows(verified)
     assert [(2,)] == await verified.rows("SELECT count(*) FROM entry")
     assert [(1, 0)] == await verified.rows("SELECT num_settled, num_voided FROM usage_day")
-    assert [] == await verified.ledger.verify()
+    assert [] == await audit_differences(verified.ledger)
 
 
 async def test_our_own_fault_is_recorded_late_too(verified: Books) -> None:
@@ -128,7 +129,7 @@ async def test_a_lost_hold_is_taken_back(verified: Books) -> None:
     """The next renewal holds it again, and from then on nothing has happened."""
     hold = await verified.hold()
     other = await lose(verified)
-    await verified.ledger.renew_leases()
+    await verified.ledger.leases.renew()
     assert (0, hold.ceiling_picousd) == await verified.balance()
     assert [("HELD", None, None)] == await rows(verified)
     assert [] == await verified.rows("SELECT * FROM usage_day")
@@ -141,8 +142,8 @@ async def test_a_hold_is_lost_and_taken_back_again_and_again(verified: Books) ->
     hold = await verified.hold()
     for _ in range(3):
         await lose(verified)
-        await verified.ledger.renew_leases()
-        assert [] == await verified.ledger.verify()
+        await verified.ledger.leases.renew()
+        assert [] == await audit_differences(verified.ledger)
     assert COST_PICOUSD == await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
 
 
@@ -150,15 +151,15 @@ async def test_no_limit_is_passed_by_what_is_settled_late(verified: Books) -> No
     """What was spent meanwhile stays spent: a late cost is charged where it is covered."""
     prepaid = await verified.beside("prepaid", is_prepaid=True)
     hold_picousd = prepaid.price.ceiling_picousd(prompt_tokens=149, max_tokens=1000)
-    await prepaid.ledger.top_up(prepaid.account_id, hold_picousd + COST_PICOUSD - 1)
+    await prepaid.ledger.limits.top_up(prepaid.account_id, hold_picousd + COST_PICOUSD - 1)
     hold = await prepaid.hold()
     other = await lose(prepaid)
     lost: list[StillhouseError] = []
-    prepaid.ledger.notify_if_lost(hold, lost.append)
+    prepaid.ledger.leases.notify_if_lost(hold.held.number, lost.append)
     meanwhile = await replace(prepaid, ledger=other).hold()
 
     for _ in range(2):
-        await prepaid.ledger.renew_leases()
+        await prepaid.ledger.leases.renew()
     assert [InsufficientFundsError] == [type(error) for error in lost]
     assert 0 == await prepaid.ledger.settle(hold, usage=USAGE, outcome=Outcome.LAPSED)
     assert (0, hold_picousd) == await prepaid.balance()
@@ -171,7 +172,7 @@ async def test_the_late_cost_may_take_the_last_pico_dollar(verified: Books) -> N
     """Where the hold is not covered any more, the cost may be, to its last pico-dollar."""
     prepaid = await verified.beside("prepaid", is_prepaid=True)
     hold_picousd = prepaid.price.ceiling_picousd(prompt_tokens=149, max_tokens=1000)
-    await prepaid.ledger.top_up(prepaid.account_id, hold_picousd + COST_PICOUSD)
+    await prepaid.ledger.limits.top_up(prepaid.account_id, hold_picousd + COST_PICOUSD)
     hold = await prepaid.hold()
     other = await lose(prepaid)
     await replace(prepaid, ledger=other).hold()
@@ -182,14 +183,14 @@ async def test_the_late_cost_may_take_the_last_pico_dollar(verified: Books) -> N
 @pytest.mark.parametrize("period", LimitPeriod)
 async def test_a_keys_limit_counts_what_is_taken_back(verified: Books, period: LimitPeriod) -> None:
     """The limits of key and account are held and spent alike, in the month of the admission."""
-    await verified.ledger.set_key_limit(verified.key_id, 10 * COST_PICOUSD, period=period)
+    await verified.ledger.limits.set_key_limit(verified.key_id, 10 * COST_PICOUSD, period=period)
     settled, reacquired = await verified.hold(), await verified.hold()
     await lose(verified)
     verified.clock.advance(40 * 86_400)
     await verified.ledger.settle(settled, usage=USAGE, outcome=Outcome.STOP)
-    assert [] == await verified.ledger.verify()
-    await verified.ledger.renew_leases()
-    assert [] == await verified.ledger.verify()
+    assert [] == await audit_differences(verified.ledger)
+    await verified.ledger.leases.renew()
+    assert [] == await audit_differences(verified.ledger)
     await verified.ledger.settle(reacquired, usage=USAGE, outcome=Outcome.STOP)
     assert (2 * COST_PICOUSD, 0) == await verified.balance()
 
@@ -201,10 +202,10 @@ async def test_a_name_is_not_charged_twice(verified: Books, *, is_settled_at_onc
     other = await lose(verified)
     second = await replace(verified, ledger=other).hold(idempotency_key=IDEMPOTENCY_KEY)
     lost: list[StillhouseError] = []
-    verified.ledger.notify_if_lost(first, lost.append)
+    verified.ledger.leases.notify_if_lost(first.held.number, lost.append)
     if is_settled_at_once:
         await other.settle(second, usage=USAGE, outcome=Outcome.STOP, answer=ANSWER)
-    await verified.ledger.renew_leases()
+    await verified.ledger.leases.renew()
     assert [IdempotencyConflictError] == [type(error) for error in lost]
     assert 0 == await verified.ledger.settle(first, usage=USAGE, outcome=Outcome.LAPSED)
     if not is_settled_at_once:
@@ -219,7 +220,7 @@ async def test_a_name_comes_back_with_its_hold(verified: Books, *, is_reacquired
     hold = await verified.hold(idempotency_key=IDEMPOTENCY_KEY)
     await lose(verified)
     if is_reacquired:
-        await verified.ledger.renew_leases()
+        await verified.ledger.leases.renew()
     await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP, answer=ANSWER)
     past = await PastRequests(verified.database, verified.clock).find(
         verified.account_id, IDEMPOTENCY_KEY
@@ -234,14 +235,14 @@ async def test_leases_are_fresh_for_as_long_as_nobody_can_have_voided_them(
     """A gateway that was away notices by its own clock, and takes its holds back at once."""
     hold = await verified.hold()
     is_shared = verified.database.is_shared
-    await verified.ledger.renew_leases()
+    await verified.ledger.leases.renew()
     verified.clock.advance(LEASE_MS / 1000 - 0.001)
-    assert verified.ledger.has_fresh_leases
+    assert verified.ledger.leases.are_fresh
     verified.clock.advance(0.001)
-    assert is_shared != verified.ledger.has_fresh_leases
+    assert is_shared != verified.ledger.leases.are_fresh
     await lose(verified)
-    await asyncio.gather(*(verified.ledger.refresh_leases() for _ in range(3)))
-    assert verified.ledger.has_fresh_leases
+    await asyncio.gather(*(verified.ledger.leases.refresh() for _ in range(3)))
+    assert verified.ledger.leases.are_fresh
     assert [("HELD", None, None)] == await rows(verified)
     await verified.ledger.void(hold, outcome=Outcome.ENGINE_ERROR)
 
@@ -251,7 +252,7 @@ async def test_many_holds_are_swept_in_several_transactions(verified: Books) -> 
     for _ in range(201):
         await verified.hold(prompt_tokens=1, max_tokens=0)
     verified.clock.advance(LEASE_MS / 1000)
-    assert 201 == await Ledger(verified.database, verified.clock).sweep()
+    assert 201 == await Ledger(verified.database, verified.clock).leases.sweep()
 
 
 @dataclass
@@ -308,12 +309,12 @@ async def test_while_the_ledger_is_down_streams_go_on_and_do_not_ask_all_the_tim
     hold = await replace(verified, ledger=ledger).hold()
     await lose(verified)
     outage.is_away = True
-    assert not ledger.has_fresh_leases
-    await ledger.refresh_leases()
-    assert ledger.has_fresh_leases
+    assert not ledger.leases.are_fresh
+    await ledger.leases.refresh()
+    assert ledger.leases.are_fresh
     verified.clock.advance(INTERVAL_MS / 1000)
     outage.is_away = False
-    assert not ledger.has_fresh_leases
-    await ledger.refresh_leases()
+    assert not ledger.leases.are_fresh
+    await ledger.leases.refresh()
     assert [("HELD", None, None)] == await rows(verified)
     assert COST_PICOUSD == await ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)

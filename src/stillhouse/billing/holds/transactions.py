@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import structlog
 
-from stillhouse.billing import expired_holds
-from stillhouse.billing import spending_limits as limits
+from stillhouse.billing.holds import expired_holds
 from stillhouse.billing.idempotency import Answer, register_key
 from stillhouse.billing.idempotency_key import IdempotencyKey
+from stillhouse.billing.limits import spending_limits as limits
+from stillhouse.billing.limits.shared_rate_limiter import SharedRateLimiter
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.price import Price
-from stillhouse.billing.shared_rate_limits import SharedLimits
 from stillhouse.store.accounts.scopes import TokenScope
 from stillhouse.store.database import Connection
-from stillhouse.store.ledger import balances, entries, idempotency, prices, requests, usage_days
+from stillhouse.store.ledger import balances, entries, idempotency, requests, usage_days
 from stillhouse.store.ledger.balances import BalanceKey
 from stillhouse.store.ledger.requests import HeldRequest, Resolution
-from stillhouse.types.service_tier import ServiceTier
-from stillhouse.types.tariff import Tariff
 
 log = structlog.get_logger()
 
-#: A hold that nobody has said to work on for so long was left by a gateway that is gone.
+#: A hold whose lease was not renewed for so long belongs to a gateway that is gone.
 LEASE_MS = 30_000
-
-
-def publish(
-    connection: Connection, *, tariffs: Mapping[str, Tariff], tier: ServiceTier, now_ms: int
-) -> dict[str, Price]:
-    """Give every model whose tariff differs from its newest price a new version."""
-    published = {}
-    for model, tariff in tariffs.items():
-        newest = prices.fetch_newest(connection, model, tier)
-        if newest is None or newest.tariff != tariff:
-            newest = prices.insert_version(
-                connection,
-                model=model,
-                service_tier=tier,
-                tariff=tariff,
-                valid_from_ms=now_ms,
-            )
-        published[model] = Price.of(newest)
-    return published
 
 
 def admit(  # noqa: PLR0913 - what a request row needs
@@ -97,15 +75,15 @@ def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
     resolution: Resolution,
     idempotency_key: IdempotencyKey | None = None,
     answer: Answer | None = None,
-    shared_limits: SharedLimits | None = None,
+    shared_rate_limiter: SharedRateLimiter | None = None,
 ) -> int:
     """
-    Settle or void a request if nobody but a sweep has; either way, return what it was resolved at.
+    Settle or void a request unless its gateway has done so; return the cost it was resolved at.
 
     Args:
         idempotency_key: The client's own name for the request.
         answer: Kept for repetitions of a settled request; without one, it may run again.
-        shared_limits: Told of what was generated.
+        shared_rate_limiter: Counts the generated tokens.
 
     """
     if requests.resolve(connection, held.number, resolution):
@@ -121,8 +99,8 @@ def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
         account_id=held.account_id,
         cost_picousd=resolution.cost_picousd,
     )
-    if shared_limits is not None and resolution.usage is not None:
-        shared_limits.settle(
+    if shared_rate_limiter is not None and resolution.usage is not None:
+        shared_rate_limiter.settle(
             connection,
             account_id=held.account_id,
             price_version=held.price_version,
@@ -153,12 +131,12 @@ def _resolved_cost_picousd(
 
 
 def renew(connection: Connection, *, numbers: Sequence[int], lease_until_ms: int) -> list[int]:
-    """Say that requests are being worked on, and return which of them a sweep has voided."""
+    """Renew the leases of requests, and return which of them a sweep has voided."""
     return requests.renew(connection, numbers, lease_until_ms=lease_until_ms)
 
 
 def sweep(connection: Connection, *, now_ms: int, lease_until_ms: int, at_most: int) -> int:
-    """Void holds whose lease ends no later than *lease_until_ms*, and return how many they were."""
+    """Void holds whose lease ends no later than *lease_until_ms*, and return their number."""
     lost = Resolution(
         state=requests.VOIDED,
         outcome=Outcome.GATEWAY_LOST,

@@ -8,9 +8,8 @@ from stillhouse.store.backends.timeouts import extend_timeout
 from stillhouse.store.database import Connection
 from stillhouse.store.ledger import usage as rows
 from stillhouse.store.ledger.usage import Span, UsageLine
-from stillhouse.store.ledger.usage_days import day_of
 
-__all__ = ["Span", "UsageGrouping", "UsageLine", "day_of", "fetch_usage"]
+__all__ = ["Span", "UsageGrouping", "UsageLine", "fetch_usage"]
 
 
 class UsageGrouping(StrEnum):

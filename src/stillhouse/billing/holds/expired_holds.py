@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import structlog
 
-from stillhouse.billing import spending_limits as limits
 from stillhouse.billing.idempotency import register_key
 from stillhouse.billing.idempotency_key import IdempotencyKey
+from stillhouse.billing.limits import spending_limits as limits
 from stillhouse.billing.outcome import Outcome
 from stillhouse.errors import IdempotencyConflictError, IdempotencyMismatchError
 from stillhouse.store.database import Connection

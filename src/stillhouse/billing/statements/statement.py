@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from functools import partial
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from stillhouse.errors import InvalidRequestError
+from stillhouse.billing.statements.month import Month
+from stillhouse.billing.statements.usage import UsageGrouping, UsageLine, fetch_usage
 from stillhouse.store.database import Database
 from stillhouse.store.ledger import statement as rows
 from stillhouse.store.ledger.balances import ACCOUNT, Balance
@@ -17,56 +16,7 @@ from stillhouse.store.ledger.balances import fetch_all as fetch_balances
 from stillhouse.store.ledger.requests import fetch_costs_picousd
 from stillhouse.store.ledger.statement import PricedUsage
 from stillhouse.store.ledger.usage import Span
-from stillhouse.store.ledger.usage_days import DAY_MS, day_of
-
-_MONTH = re.compile(r"(?!0000)([0-9]{4})-(0[1-9]|1[0-2])")
-
-
-class Month(NamedTuple):
-    """A calendar month in UTC: it begins with its first moment and ends before the next one's."""
-
-    year: int
-    month: int
-
-    @classmethod
-    def of(cls, at_ms: int) -> Self:
-        """The month of a moment."""
-        moment = datetime.fromtimestamp(at_ms / 1000, UTC)
-        return cls(moment.year, moment.month)
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """
-        Read a month that is written as 2026-11.
-
-        Raises:
-            InvalidRequestError: It is not.
-
-        """
-        match = _MONTH.fullmatch(text)
-        if match is None:
-            raise InvalidRequestError(
-                f"'{text}' is not a month; write it as 2026-11", param="month"
-            )
-        return cls(int(match[1]), int(match[2]))
-
-    def __str__(self) -> str:
-        return f"{self.year:04}-{self.month:02}"
-
-    def later(self, num_months: int) -> Month:
-        """The month that comes so many months later, or earlier when that is negative."""
-        year, month = divmod(self.year * 12 + self.month - 1 + num_months, 12)
-        return Month(year, month + 1)
-
-    @property
-    def begin_ms(self) -> int:
-        """Its first moment."""
-        return (date(self.year, self.month, 1) - date(1970, 1, 1)).days * DAY_MS
-
-    @property
-    def end_ms(self) -> int:
-        """The first moment that is no longer within."""
-        return self.later(1).begin_ms
+from stillhouse.store.ledger.usage_days import day_of
 
 
 class TokenItem(NamedTuple):
@@ -142,6 +92,33 @@ class Statements:
         fetch = partial(rows.fetch_by_price, span=span, account_id=account_id, key_id=key_id)
         used = await self._database.read(fetch)
         return Statement(month, tuple(Line(usage) for usage in used if usage.sums.num_settled))
+
+    async def usage(
+        self,
+        *,
+        by: UsageGrouping,
+        from_ms: int = 0,
+        to_ms: int | None = None,
+        account_id: int | None = None,
+    ) -> list[UsageLine]:
+        """
+        Sum the charges of requests that were admitted in a span of days (UTC).
+
+        Adjoining spans count every request once, whatever their times of day.
+
+        Args:
+            from_ms: A moment in the first day.
+            to_ms: A moment in the first day after the span; None sums up to now.
+            account_id: None sums over all accounts.
+
+        Raises:
+            StoreUnavailableError: The ledger cannot be read.
+
+        """
+        span = Span(from_day=day_of(from_ms), to_day=None if to_ms is None else day_of(to_ms))
+        return await self._database.read(
+            partial(fetch_usage, by=by, span=span, account_id=account_id)
+        )
 
     async def balances(self) -> dict[int, Balance]:
         """

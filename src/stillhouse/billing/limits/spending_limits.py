@@ -1,15 +1,17 @@
-"""What an account or a key may spend, and who may change it."""
+"""Spending limits of accounts, keys and scopes: sets them, and reserves amounts under them."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 
+from stillhouse.clock import Clock
 from stillhouse.errors import InsufficientFundsError, InvalidRequestError
 from stillhouse.money import format_usd
 from stillhouse.store.accounts import accounts, keys, scopes
 from stillhouse.store.accounts.keys import KeyLimit
 from stillhouse.store.accounts.scopes import TokenScope
-from stillhouse.store.database import Connection
+from stillhouse.store.database import Connection, Database
 from stillhouse.store.ledger import audit, balances, entries, usage_days
 from stillhouse.store.ledger.balances import ACCOUNT, ALL_TIME, KEY, SCOPE, Balance, BalanceKey
 
@@ -24,6 +26,55 @@ class LimitPeriod(StrEnum):
     TOTAL = keys.TOTAL
     #: With each calendar month in UTC.
     MONTH = keys.MONTH
+
+
+class SpendingLimits:
+    """Sets what keys may spend, and tops prepaid accounts up."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def set_key_limit(
+        self, key_id: int, limit_picousd: int | None, *, period: LimitPeriod = LimitPeriod.TOTAL
+    ) -> None:
+        """
+        Limit what a key spends; None leaves it to its account's limit.
+
+        What the key has already spent in the period counts. A request is admitted only if its
+        highest possible cost is covered, so the limit is never exceeded, not by a pico-dollar.
+
+        Raises:
+            InsufficientFundsError: The key has spent and holds more than that; revoke it instead.
+            StoreUnavailableError: The ledger cannot be written.
+
+        """
+        limit = None if limit_picousd is None else KeyLimit(limit_picousd, period)
+        now_ms = self._clock.now_ms()
+        await self._database.write(
+            partial(_set_key_limit, key_id=key_id, limit=limit, now_ms=now_ms)
+        )
+
+    async def top_up(self, account_id: int, amount_picousd: int, *, note: str = "") -> None:
+        """
+        Let a prepaid account spend what its customer paid in.
+
+        Raises:
+            InvalidRequestError: The account is not prepaid, or the amount is not positive.
+            StoreUnavailableError: The ledger cannot be written.
+
+        """
+        if amount_picousd <= 0:
+            raise InvalidRequestError("A top-up must be more than nothing.", param="amount")
+        await self._database.write(
+            partial(
+                _top_up,
+                account_id=account_id,
+                amount_picousd=amount_picousd,
+                note=note,
+                now_ms=self._clock.now_ms(),
+            )
+        )
 
 
 def reserve_on_key(
@@ -79,34 +130,18 @@ def not_covered(whose: str, amount_picousd: int) -> InsufficientFundsError:
     )
 
 
-def set_key_limit(
+def _set_key_limit(
     connection: Connection, *, key_id: int, limit: KeyLimit | None, now_ms: int
 ) -> None:
-    """
-    Limit what a key spends, counting what it has spent in the period already.
-
-    Raises:
-        InsufficientFundsError: It has spent and holds more than that; revoke it to stop it.
-
-    """
     keys.set_limit(connection, key_id, limit)
     balances.delete_rows(connection, KEY, key_id)
     if limit is not None:
         _begin(connection, BalanceKey(KEY, key_id, _period(limit, now_ms)), limit)
 
 
-def top_up(
+def _top_up(
     connection: Connection, *, account_id: int, amount_picousd: int, note: str, now_ms: int
 ) -> None:
-    """
-    Let a prepaid account spend what its customer paid in.
-
-    Raises:
-        InvalidRequestError: The account is not prepaid, or the amount is not positive.
-
-    """
-    if amount_picousd <= 0:
-        raise InvalidRequestError("A top-up must be more than nothing.", param="amount")
     prepaid = {row.id for row in accounts.fetch_customers(connection) if row.is_prepaid}
     if account_id not in prepaid:
         raise InvalidRequestError(f"Account {account_id} is not prepaid.", param="account")

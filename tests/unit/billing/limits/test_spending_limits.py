@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.limits.spending_limits import LimitPeriod
 from stillhouse.billing.outcome import Outcome
-from stillhouse.billing.spending_limits import LimitPeriod
 from stillhouse.errors import InsufficientFundsError, InvalidRequestError
 from stillhouse.money import PICOUSD_PER_USD
 from stillhouse.types.usage import TokenUsage
+from tests.ledger_audit import audit_differences
 from tests.unit.billing.conftest import TARIFF, Books
 
 USAGE = TokenUsage(prompt_tokens=149, completion_tokens=338)
@@ -36,7 +37,7 @@ async def test_prepaid_account_spends_what_was_paid_in(verified: Books, num_cove
     """Of 50 requests at once, as many are admitted as the balance covers at their highest cost."""
     prepaid = await verified.beside("prepaid", is_prepaid=True)
     if num_covered:
-        await prepaid.ledger.top_up(prepaid.account_id, num_covered * CEILING_PICOUSD)
+        await prepaid.ledger.limits.top_up(prepaid.account_id, num_covered * CEILING_PICOUSD)
     assert num_covered == await num_admitted(prepaid, of=50)
     assert (0, num_covered * CEILING_PICOUSD) == await prepaid.balance()
 
@@ -45,13 +46,13 @@ async def test_prepaid_account_spends_what_was_paid_in(verified: Books, num_cove
 async def test_key_limit_admits_exactly_what_it_covers(verified: Books, num_covered: int) -> None:
     """200 requests at once never pass a key's limit, not by a pico-dollar, nor fall short of it."""
     limit_picousd = (num_covered + 1) * CEILING_PICOUSD - 1
-    await verified.ledger.set_key_limit(verified.key_id, limit_picousd)
+    await verified.ledger.limits.set_key_limit(verified.key_id, limit_picousd)
     assert num_covered == await num_admitted(verified, of=200)
 
 
 async def test_settling_frees_what_was_not_used(verified: Books) -> None:
     """A limit is charged with what requests cost; their holds bind it only while they run."""
-    await verified.ledger.set_key_limit(verified.key_id, CEILING_PICOUSD + COST_PICOUSD)
+    await verified.ledger.limits.set_key_limit(verified.key_id, CEILING_PICOUSD + COST_PICOUSD)
     await settle(verified)
     await settle(verified)
     with pytest.raises(InsufficientFundsError, match=r"spending limit of \$0\.0012328"):
@@ -62,7 +63,7 @@ async def test_limit_counts_what_was_spent_before_it(verified: Books) -> None:
     """A limit set later covers the key's earlier requests, and what still runs."""
     await settle(verified)
     running = await verified.hold()
-    await verified.ledger.set_key_limit(verified.key_id, COST_PICOUSD + CEILING_PICOUSD)
+    await verified.ledger.limits.set_key_limit(verified.key_id, COST_PICOUSD + CEILING_PICOUSD)
     with pytest.raises(InsufficientFundsError):
         await verified.hold()
     await verified.ledger.settle(running, usage=USAGE, outcome=Outcome.STOP)
@@ -70,10 +71,10 @@ async def test_limit_counts_what_was_spent_before_it(verified: Books) -> None:
 
 async def test_limit_below_what_is_spent_is_refused(verified: Books) -> None:
     """A limit that is passed already is refused, and the one before it stands."""
-    await verified.ledger.set_key_limit(verified.key_id, CEILING_PICOUSD)
+    await verified.ledger.limits.set_key_limit(verified.key_id, CEILING_PICOUSD)
     await settle(verified)
     with pytest.raises(InsufficientFundsError, match=r"has spent \$0\.00035493 in total"):
-        await verified.ledger.set_key_limit(verified.key_id, COST_PICOUSD - 1)
+        await verified.ledger.limits.set_key_limit(verified.key_id, COST_PICOUSD - 1)
     assert [(CEILING_PICOUSD,)] == await verified.rows(
         "SELECT limit_picousd FROM balance WHERE holder = 'key'"
     )
@@ -81,7 +82,9 @@ async def test_limit_below_what_is_spent_is_refused(verified: Books) -> None:
 
 async def test_monthly_limit_begins_anew(verified: Books) -> None:
     """A month's limit is whole again at the first moment of the next month in UTC."""
-    await verified.ledger.set_key_limit(verified.key_id, CEILING_PICOUSD, period=LimitPeriod.MONTH)
+    await verified.ledger.limits.set_key_limit(
+        verified.key_id, CEILING_PICOUSD, period=LimitPeriod.MONTH
+    )
     july_ms = 1_751_328_000_000  # 2025-07-01 00:00 UTC
     verified.clock.advance((july_ms - 1 - verified.clock.now_ms()) / 1000)
     await settle(verified)
@@ -93,7 +96,7 @@ async def test_monthly_limit_begins_anew(verified: Books) -> None:
 
 async def test_request_counts_in_the_month_of_its_admission(verified: Books) -> None:
     """A request that runs past midnight is charged to the month whose limit admitted it."""
-    await verified.ledger.set_key_limit(
+    await verified.ledger.limits.set_key_limit(
         verified.key_id, 2 * CEILING_PICOUSD, period=LimitPeriod.MONTH
     )
     hold = await verified.hold()
@@ -107,14 +110,14 @@ async def test_request_counts_in_the_month_of_its_admission(verified: Books) -> 
 
 async def test_removed_limit_no_longer_binds(verified: Books) -> None:
     """A key whose limit is taken away is limited by its account alone."""
-    await verified.ledger.set_key_limit(verified.key_id, 0)
-    await verified.ledger.set_key_limit(verified.key_id, None)
+    await verified.ledger.limits.set_key_limit(verified.key_id, 0)
+    await verified.ledger.limits.set_key_limit(verified.key_id, None)
     assert 5 == await num_admitted(verified, of=5)
 
 
 async def test_refused_key_reserves_nothing_on_its_account(verified: Books) -> None:
     """A request that its key's limit refuses leaves its account's balance as it was."""
-    await verified.ledger.set_key_limit(verified.key_id, CEILING_PICOUSD - 1)
+    await verified.ledger.limits.set_key_limit(verified.key_id, CEILING_PICOUSD - 1)
     assert 0 == await num_admitted(verified, of=3)
     assert (0, 0) == await verified.balance()
 
@@ -122,7 +125,9 @@ async def test_refused_key_reserves_nothing_on_its_account(verified: Books) -> N
 async def test_top_up_is_a_posting(verified: Books) -> None:
     """What a customer pays in comes from the house's funding account, with a note."""
     prepaid = await verified.beside("prepaid", is_prepaid=True)
-    await prepaid.ledger.top_up(prepaid.account_id, 5 * PICOUSD_PER_USD, note="bank transfer")
+    await prepaid.ledger.limits.top_up(
+        prepaid.account_id, 5 * PICOUSD_PER_USD, note="bank transfer"
+    )
     assert [(2, -5 * PICOUSD_PER_USD), (prepaid.account_id, 5 * PICOUSD_PER_USD)] == (
         await prepaid.rows("SELECT account_id, amount_picousd FROM entry ORDER BY account_id")
     )
@@ -136,7 +141,7 @@ async def test_wrong_top_up_is_refused(
     """Only a prepaid account can be topped up, and only by something."""
     customer = await verified.beside("customer 2", is_prepaid=is_prepaid)
     with pytest.raises(InvalidRequestError, match=r"not prepaid|more than nothing"):
-        await customer.ledger.top_up(customer.account_id, amount_picousd)
+        await customer.ledger.limits.top_up(customer.account_id, amount_picousd)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +156,8 @@ async def test_wrong_top_up_is_refused(
 async def test_sums_are_rebuilt_from_history(books: Books, loss: str) -> None:
     """Sums that are lost or wrong are made anew, and the same requests are then admitted."""
     prepaid = await books.beside("prepaid", is_prepaid=True)
-    await prepaid.ledger.top_up(prepaid.account_id, 2 * CEILING_PICOUSD)
-    await books.ledger.set_key_limit(books.key_id, 2 * CEILING_PICOUSD)
+    await prepaid.ledger.limits.top_up(prepaid.account_id, 2 * CEILING_PICOUSD)
+    await books.ledger.limits.set_key_limit(books.key_id, 2 * CEILING_PICOUSD)
     for customer in (books, prepaid):
         await settle(customer)
         await customer.hold()
@@ -163,8 +168,8 @@ async def test_sums_are_rebuilt_from_history(books: Books, loss: str) -> None:
     right = await books.rows(sums)
     await books.tamper(loss)
     rebuilt = Ledger(books.database, books.clock)
-    await rebuilt.rebuild()
-    assert [] == await rebuilt.verify()
+    await rebuilt.auditor.rebuild()
+    assert [] == await audit_differences(rebuilt)
     assert right == await books.rows(sums)
     for customer in (books, prepaid):
         assert 0 == await num_admitted(customer, of=2)

@@ -1,18 +1,19 @@
-"""Which holds somebody still works on: every gateway says so for its own, again and again."""
+"""Leases: a gateway renews those of its own holds, and voids holds whose gateway is gone."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
-from stillhouse.billing import expired_holds, transactions
+from stillhouse.billing.holds import expired_holds, transactions
+from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.idempotency_key import IdempotencyKey
-from stillhouse.billing.transactions import LEASE_MS
 from stillhouse.clock import Clock
 from stillhouse.errors import RequestError, StillhouseError, StoreUnavailableError
 from stillhouse.store.database import Database
@@ -23,16 +24,16 @@ log = structlog.get_logger()
 #: How often leases are renewed: twice may fail before the third time is too late.
 INTERVAL_MS = LEASE_MS // 3
 
-#: A pause between two renewals that is longer than this means that one is missing.
+#: A longer pause than this between two renewals means that one was missed.
 _LONGEST_PAUSE_MS = INTERVAL_MS * 3 // 2
 
-#: So many holds are voided in one transaction, as other gateways wait for its end.
+#: Holds that are voided in one transaction; other gateways wait for its end.
 _SWEEP_AT_ONCE = 100
 
 
 @dataclass(slots=True)
 class _Lease:
-    """One of this gateway's holds, and who is told when it is lost for good."""
+    """One of this gateway's holds, and the callback for its loss."""
 
     held: HeldRequest
     idempotency_key: IdempotencyKey | None
@@ -41,15 +42,15 @@ class _Lease:
 
 class Leases:
     """
-    The leases of this gateway's holds, and what becomes of those that others let run out.
+    Renews the leases of this gateway's holds, and voids the holds whose leases have expired.
 
-    A hold whose gateway was killed, or was never told that it has it, is renewed by nobody: any
-    other gateway then gives the money back. While the database was away nobody could renew, so a
-    gateway takes from others only what they had a whole lease's time to renew since.
+    A hold is not renewed if its gateway was killed, or never learned of it; any other gateway then
+    voids it. No gateway can renew while the database is unreachable, so a gateway voids the holds
+    of others only after it has itself renewed without a gap for a whole lease.
 
-    A gateway that was only away (paused, or cut off from the database) finds its holds given back.
-    It takes them back before it goes on with their requests, or ends those whose accounts do not
-    cover them any more.
+    A gateway that was paused, or cut off from the database, may find its holds voided. It
+    reacquires them before it continues their requests, or ends the requests that their accounts no
+    longer cover.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -58,36 +59,45 @@ class Leases:
         self._leases: dict[int, _Lease] = {}
         self._since_ms: int | None = None
         self._last_ms = 0
-        #: By the monotonic clock; nobody else voids what is held in a database of one's own.
+        #: By the monotonic clock. Infinite if no other gateway uses the database.
         self._fresh_until_s = math.inf
         if database.is_shared:
             self._fresh_until_s = clock.monotonic_s() + LEASE_MS / 1000
         self._renewal: asyncio.Task[None] | None = None
 
     @property
+    def is_shared(self) -> bool:
+        """Return whether other gateways may void the holds of this one."""
+        return self._database.is_shared
+
+    @property
     def are_fresh(self) -> bool:
-        """Whether nobody can have voided a hold of this gateway: renewed within a lease's time."""
+        """Return whether all leases are unexpired, so that no hold can have been voided; cheap."""
         return self._clock.monotonic_s() < self._fresh_until_s
 
     def begin(self, held: HeldRequest, idempotency_key: IdempotencyKey | None = None) -> None:
-        """From now on answer for the hold of a request."""
+        """Start renewing the lease of a request's hold."""
         self._leases[held.number] = _Lease(held, idempotency_key)
 
     def notify_if_lost(self, number: int, on_lost: Callable[[StillhouseError], None]) -> None:
-        """Call *on_lost*, once, if a hold is given back and cannot be taken back."""
+        """
+        Call *on_lost* with the reason, once, if a hold is voided and cannot be reacquired.
+
+        The request should end then; its usage is settled as far as its account covers it.
+        """
         if lease := self._leases.get(number):
             lease.on_lost = on_lost
 
     def end(self, number: int) -> None:
-        """Its request is resolved."""
+        """Stop renewing the lease of a request that is resolved."""
         self._leases.pop(number, None)
 
     async def refresh(self) -> None:
         """
-        Renew now what should have been renewed before, taking back what was lost meanwhile.
+        Renew overdue leases now, and reacquire the holds that were voided meanwhile.
 
-        While the ledger is down it returns all the same: what is served then is settled when it is
-        back. Callers at the same time share one renewal.
+        Returns without an error if the ledger is down: requests continue, and are settled when it
+        is back. Concurrent callers share one renewal.
         """
         if self._renewal is None:
             self._renewal = asyncio.create_task(self._refresh(), name="late renewal of leases")
@@ -95,10 +105,10 @@ class Leases:
 
     async def keep(self) -> int:
         """
-        Renew this gateway's leases, and void what others left; to be called every `INTERVAL_MS`.
+        Renew this gateway's leases and sweep those of others; call this every `INTERVAL_MS`.
 
         Returns:
-            How many holds were voided.
+            The number of holds that were voided.
 
         Raises:
             StoreUnavailableError: The ledger cannot be written; the next time may do.
@@ -109,11 +119,29 @@ class Leases:
         pause_ms, self._last_ms = now_ms - self._last_ms, now_ms
         if self._since_ms is None or not 0 <= pause_ms <= _LONGEST_PAUSE_MS:
             self._since_ms = now_ms
-        return await self.sweep(until_ms=now_ms) if now_ms - self._since_ms >= LEASE_MS else 0
+        return await self._sweep(until_ms=now_ms) if now_ms - self._since_ms >= LEASE_MS else 0
+
+    async def sweep(self) -> int:
+        """
+        Void the holds that a killed server left; call this once, before the first hold.
+
+        In a database of one server's own those are all holds; in a shared database, those whose
+        lease has expired. The usage of those requests is unknown, and no client received a cost:
+        they are not charged.
+
+        Returns:
+            The number of holds that were voided.
+
+        Raises:
+            StoreUnavailableError: The ledger cannot be written.
+
+        """
+        until_ms = self._clock.now_ms() if self._database.is_shared else sys.maxsize
+        return await self._sweep(until_ms=until_ms)
 
     async def renew(self) -> None:
         """
-        Renew this gateway's leases; what a sweep has voided is taken back, or its owner told.
+        Renew this gateway's leases; reacquire the holds that a sweep has voided, or report them.
 
         Raises:
             StoreUnavailableError: The ledger cannot be written; the next time may do.
@@ -133,8 +161,8 @@ class Leases:
         if self._database.is_shared:
             self._fresh_until_s = begin_s + LEASE_MS / 1000
 
-    async def sweep(self, *, until_ms: int) -> int:
-        """Void the holds whose lease has ended at a moment, and return how many there were."""
+    async def _sweep(self, *, until_ms: int) -> int:
+        """Void the holds whose lease ends no later than *until_ms*, and return their number."""
         sweep = partial(
             transactions.sweep,
             now_ms=self._clock.now_ms(),
@@ -172,14 +200,14 @@ class Leases:
             await self.renew()
         except StoreUnavailableError as error:
             log.warning("leases_not_renewed", reason=error.message)
-            self._ask_again_later()
+            self._postpone_refresh()
         except Exception:
-            # Streams go on, and are settled late; `/readyz` names the loop that fails by it.
+            # Streams continue, and are settled late; `/readyz` names the loop that fails by it.
             log.exception("leases_not_renewed")
-            self._ask_again_later()
+            self._postpone_refresh()
         finally:
             self._renewal = None
 
-    def _ask_again_later(self) -> None:
-        """Or each batch of every stream would ask."""
+    def _postpone_refresh(self) -> None:
+        """Count the leases as fresh for a while, or each batch of every stream would renew them."""
         self._fresh_until_s = self._clock.monotonic_s() + INTERVAL_MS / 1000

@@ -1,0 +1,1 @@
+"""Holds: reserves, resolves, renews and sweeps them."""

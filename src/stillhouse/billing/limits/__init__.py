@@ -1,0 +1,1 @@
+"""Enforces spending limits, and rate limits that gateways share, in the transaction of a hold."""

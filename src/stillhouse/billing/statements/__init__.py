@@ -1,0 +1,1 @@
+"""Sums what was used and charged: monthly statements and usage."""
