@@ -1,4 +1,4 @@
-"""One client's connection: one request after the other, within bounds of bytes and of time."""
+"""One client's connection: serves its requests in order, within bounds of bytes and time."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from stillhouse.api.server.request_framing import ChunkedBody, SizedBody
 from stillhouse.api.server.response_head import refusal
 from stillhouse.errors import HeadTooSlowError, MalformedRequestError, RequestError, StillhouseError
 
-#: The most that one read brings; it bounds how long one connection keeps the others waiting.
+#: Most bytes of one read; it bounds how long one connection delays the others.
 _READ_BYTES = 64 << 10
-#: Chunks may have a byte each, and cost a thousand times as much.
+#: The same of a chunked body: chunks of one byte cost a thousand times as much.
 _CHUNKED_READ_BYTES = 8 << 10
-#: Of a body that the application does not take.
+#: Most buffered bytes of a body that the application has not received.
 _BODY_BUFFER_BYTES = 64 << 10
-#: Of requests sent ahead. While there is room, it is seen when the client leaves.
+#: Most bytes of pipelined requests. While there is room, a disconnect is noticed.
 _PIPELINED_BYTES = 8 << 10
-#: A client that still sends could otherwise be reset before it has read why (RFC 9112, 9.6).
+#: A client that still sends could otherwise be reset before it reads the error (RFC 9112, 9.6).
 _LINGER_S = 2.0
 _LINGER_BYTES = 4 << 20
 _LINGER_0 = struct.pack("ii", 1, 0)
 _NEVER = float("inf")
 
-#: All connections read into it, one at a time: only what has to wait is kept by each.
+#: The read buffer that all connections share; each copies only what it keeps.
 _READ = memoryview(bytearray(_READ_BYTES))
 
 
@@ -41,9 +41,9 @@ class Timeouts:
     How long a client may take, in seconds.
 
     Args:
-        head_s: From its connection, or a later request's first byte, to the end of the head.
-        idle_s: From an answer to the next request.
-        stall_s: To take any of what is ready for it.
+        head_s: From connecting, or a later request's first byte, to the end of the head.
+        idle_s: From a response to the next request.
+        stall_s: To read any of the bytes that are ready for it.
 
     """
 
@@ -53,7 +53,7 @@ class Timeouts:
 
 
 class ServerState(Protocol):
-    """What a connection needs of its server."""
+    """The part of the server that a connection uses."""
 
     app: ASGIApp
     bounds: HeadBounds
@@ -65,27 +65,30 @@ class ServerState(Protocol):
     loop: asyncio.AbstractEventLoop
 
     def start(self, exchange: Exchange) -> None:
-        """Let the application answer."""
+        """Runs the application on a request."""
         ...
 
 
 class Connection(asyncio.BufferedProtocol):
     """
-    HTTP/1.1 with one client.
+    Serves HTTP/1.1 to one client.
 
-    It is in one of four states, and what it reads goes where that state says:
+    It is in one of four states, which determines what it does with bytes that it reads:
 
-    ============  ============================  ==================================
-    state         is known by                   what is read
-    ============  ============================  ==================================
-    a head comes  no exchange                   is held, until the head is whole
-    a body comes  an exchange and a body        goes to the exchange
-    an answer     an exchange, its body over    is held: the next requests, a few
-    the end       `_is_lingering`                  is thrown away
-    ============  ============================  ==================================
+    =================  ============================  =============================
+    state              condition                     bytes read
+    =================  ============================  =============================
+    awaiting a head    no exchange                   are buffered until its end
+    receiving a body   an exchange and a body        go to the exchange
+    responding         an exchange, its body over    are buffered: pipelined requests
+    lingering          `_is_lingering`               are discarded
+    =================  ============================  =============================
 
-    Nothing beyond a request is looked at before its answer is written and has room. Whoever is to
-    wait is not read from (`_update_reading`), so that at most a few KiB wait here.
+    A pipelined request is parsed only after the response before it is written and the client has
+    read most of it. A connection that has to wait is not read from (`_update_reading`), so that it
+    buffers at most a few KiB. Its many methods are the callbacks of asyncio, of the table of
+    connections and of the exchange, and the transitions between the four states, which all share
+    its fields.
     """
 
     __slots__ = (
@@ -112,33 +115,33 @@ class Connection(asyncio.BufferedProtocol):
 
     address: Address
 
-    def __init__(self, host: ServerState) -> None:
-        self._server = host
+    def __init__(self, server: ServerState) -> None:
+        self._server = server
         self._client: tuple[str, int] | None = None
         self._exchange: Exchange | None = None
         self._body: SizedBody | ChunkedBody | None = None
         self._buffered = b""
-        self._num_searched = 0  # bytes of what is held in which no head ends
-        self._has_first_byte = True  # whether the time for a head runs
-        self._has_pipelined = False  # whether what is held may be a whole request
+        self._num_searched = 0  # buffered bytes in which no head ends
+        self._has_first_byte = True  # whether the head's timeout runs
+        self._has_pipelined = False  # whether the buffer may have a whole request
         self._is_lingering = self._is_paused = self.is_full = False
         self._deadline_s = _NEVER
-        self._num_linger_bytes = 0  # thrown away
+        self._num_linger_bytes = 0  # discarded
         self._num_written = 0
-        self._num_sent, self._sent_at_s = -1, 0.0  # when it was last seen that more was taken
+        self._num_sent, self._sent_at_s = -1, 0.0  # when the client was last seen to read
         self._writable: asyncio.Future[None] | None = None
 
-    # From the transport.
+    # Callbacks of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, if there is a place for it."""
+        """Registers the connection, unless the table is full."""
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         if self._server.connections.add(self, peer[0] if peer else ""):
             self._deadline_s = self._server.loop.time() + self._server.timeouts.head_s
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """End; a request that is at work is told."""
+        """Ends the connection and its running request."""
         self._server.connections.remove(self)
         self._is_lingering = True
         self._buffered = b""
@@ -147,7 +150,7 @@ class Connection(asyncio.BufferedProtocol):
         self._release_writer()
 
     def get_buffer(self, _hint: int) -> memoryview:
-        """Where to read to, and so how much."""
+        """Returns the buffer for the next read, which bounds its size."""
         if self._exchange is None or self._is_lingering:
             return _READ
         if self._body is None:
@@ -155,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
         return _READ[:_CHUNKED_READ_BYTES] if isinstance(self._body, ChunkedBody) else _READ
 
     def buffer_updated(self, num_bytes: int) -> None:
-        """Take what was read."""
+        """Handles bytes that were read."""
         if self._is_lingering:
             self._discard(num_bytes)
             return
@@ -169,16 +172,16 @@ class Connection(asyncio.BufferedProtocol):
         self._update_reading()
 
     def eof_received(self) -> bool:
-        """Close: a client that sends no more is taken to have left."""
+        """Closes the connection: a half-closed client counts as disconnected."""
         return False
 
     def pause_writing(self) -> None:
-        """Let the writer wait."""
+        """Makes the exchange wait before it writes more."""
         self.is_full = True
         self._update_reading()
 
     def resume_writing(self) -> None:
-        """Let the writer go on."""
+        """Lets the exchange write again."""
         self._release_writer()
         self._begin_pipelined()
 
@@ -187,56 +190,56 @@ class Connection(asyncio.BufferedProtocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
 
-    # A request's head and body.
+    # Parsing of a request's head and body.
 
     def _feed_head(self, data: bytes) -> None:
-        # An empty line before a request is an old client's (RFC 9112, section 2.2).
-        held = self._buffered + data if self._buffered else data
+        # Old clients send an empty line before a request (RFC 9112, section 2.2).
+        buffered = self._buffered + data if self._buffered else data
         if not self._num_searched:
-            held = held.lstrip(b"\r\n")
+            buffered = buffered.lstrip(b"\r\n")
         if not self._has_first_byte:
             self._has_first_byte = True
             self._deadline_s = self._server.loop.time() + self._server.timeouts.head_s
         max_bytes = self._server.bounds.max_bytes
-        end = held.find(HEAD_END, self._num_searched, max_bytes)
+        end = buffered.find(HEAD_END, self._num_searched, max_bytes)
         if end < 0:
-            self._buffered = held
-            self._num_searched = max(len(held) - len(HEAD_END) + 1, 0)
-            if len(held) >= max_bytes:
-                self.refuse(too_large(held, self._server.bounds))
-            elif held and not held[:1].isalpha():  # such as TLS, whose client would wait for us
+            self._buffered = buffered
+            self._num_searched = max(len(buffered) - len(HEAD_END) + 1, 0)
+            if len(buffered) >= max_bytes:
+                self.refuse(too_large(buffered, self._server.bounds))
+            elif buffered and not buffered[:1].isalpha():  # such as TLS, whose client would wait
                 self.refuse(MalformedRequestError("The request is not HTTP"))
-            elif held:
-                self._server.connections.note_buffered(self, len(held))
+            elif buffered:
+                self._server.connections.note_buffered(self, len(buffered))
             return
         if self._buffered:
             self._server.connections.note_buffered(self, 0)
         end += len(HEAD_END)
         self._buffered, self._num_searched = b"", 0
-        self._begin(held[:end], held[end:])
+        self._begin(buffered[:end], buffered[end:])
 
     def _begin(self, raw_head: bytes, rest: bytes) -> None:
-        host = self._server
+        server = self._server
         try:
-            head = read_head(raw_head, host.bounds)
+            head = read_head(raw_head, server.bounds)
         except RequestError as error:
             self.refuse(error)
             return
         if self._client is None:
             peer = self._transport.get_extra_info("peername")
             self._client = peer and peer[:2]
-        exchange = Exchange(self, head, scope_of(head, client=self._client, server=host.address))
-        if host.is_closing:
+        exchange = Exchange(self, head, scope_of(head, client=self._client, server=server.address))
+        if server.is_closing:
             exchange.keeps_alive = False
         self._exchange = exchange
         self._body = head.body
         self._deadline_s = _NEVER
-        host.connections.mark_active(self)
+        server.connections.mark_active(self)
         if self._body is None:
             self._buffered = rest
         elif rest:
             self._feed_body(rest)
-        host.start(exchange)
+        server.start(exchange)
 
     def _feed_body(self, data: bytes) -> None:
         exchange, body = self._exchange, self._body
@@ -253,48 +256,48 @@ class Connection(asyncio.BufferedProtocol):
         self._body = None
         self._buffered = rest
         exchange.take_body(piece, is_last=True)
-        if exchange.is_answered:
+        if exchange.is_responseed:
             self._await_request()
 
-    # From the exchange.
+    # Methods for the exchange.
 
     @property
     def date(self) -> bytes:
-        """The header line with the time of now."""
+        """The Date header line."""
         return self._server.date
 
     def write(self, data: bytes) -> None:
-        """Write now, or when there is room."""
+        """Writes *data*, or buffers it until there is room."""
         self._num_written += len(data)
         self._transport.write(data)
 
     async def wait_writable(self) -> None:
-        """Wait until it is not full."""
+        """Waits until the write buffer has room."""
         while self.is_full:
             self._writable = self._server.loop.create_future()
             await self._writable
 
     def resume_body(self) -> None:
-        """Read more of the body."""
+        """Reads more of the body."""
         self._update_reading()
 
     def end_exchange(self, *, keeps_alive: bool) -> None:
-        """Go on to the next request, or close."""
+        """Continues with the next request, or closes."""
         if not keeps_alive:
             if self._body is None and not self._buffered:
-                self._server.connections.mark_idle(self)  # a slow reader keeps nobody out
+                self._server.connections.mark_idle(self)  # it may be closed in favour of a new one
                 self._transport.close()
             else:
-                self._end()
+                self._linger()
         elif self._body is None:
             self._await_request()
-        else:  # what is left of the body is thrown away, for as long as a head may take
+        else:  # the rest of the body is discarded, within the head's timeout
             self._deadline_s = self._server.loop.time() + self._server.timeouts.head_s
             self._server.connections.mark_idle(self)
             self._update_reading()
 
     def refuse(self, error: StillhouseError) -> None:
-        """Answer with *error*, and close; where an answer has begun, it is cut."""
+        """Responds with *error* and closes; a response that has started is cut off."""
         path = ""
         if self._exchange is not None:
             path = self._exchange.scope["path"]
@@ -304,37 +307,37 @@ class Connection(asyncio.BufferedProtocol):
                 return
         self._server.connections.count_refusal(error)
         self.write(refusal(error, path=path, date=self._server.date))
-        self._end()
+        self._linger()
 
     def close(self) -> None:
-        """Close, so that the client sees that its answer is not whole."""
+        """Closes after what was written, so that the client sees an incomplete response."""
         self._transport.close()
 
-    # Between requests, and at the end.
+    # Transitions between requests, and at the end.
 
     def _await_request(self) -> None:
-        """Wait for the next request, or begin it, if it was sent ahead."""
+        """Waits for the next request, or starts it if it was pipelined."""
         self._exchange = None
         self._has_first_byte = False
         self._deadline_s = self._server.loop.time() + self._server.timeouts.idle_s
         self._server.connections.mark_idle(self)
         if self._buffered:
             self._has_pipelined = True
-            self._server.loop.call_soon(self._begin_pipelined)  # others have a turn in between
+            self._server.loop.call_soon(self._begin_pipelined)  # other connections run in between
         self._update_reading()
 
     def _begin_pipelined(self) -> None:
-        """Begin a request that was sent ahead, if there is one and it may."""
+        """Starts a pipelined request, if there is one and the state allows it."""
         if self._transport.is_closing():
-            return  # for another connection, or the server ends: nobody would be answered
+            return  # in favour of another, or by a shutdown: a response would be lost
         if self._has_pipelined and not self.is_full and not self._is_lingering:
             self._has_pipelined = False
-            held, self._buffered = self._buffered, b""
-            self._feed_head(held)
+            buffered, self._buffered = self._buffered, b""
+            self._feed_head(buffered)
         self._update_reading()
 
     def _update_reading(self) -> None:
-        """Read as long as something can be done with it."""
+        """Reads only while the bytes can be used."""
         if self._is_lingering:
             is_useful = True
         elif self._exchange is None:
@@ -351,13 +354,13 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.pause_reading()
 
     def _discard(self, num_bytes: int) -> None:
-        """Read what still comes at the end, within bounds."""
+        """Discards bytes at the end, within bounds."""
         self._num_linger_bytes += num_bytes
         if self._num_linger_bytes > _LINGER_BYTES:
             self._server.connections.close(self, "lingered")
 
-    def _end(self) -> None:
-        """Close when all is sent, and the client has read it or has had time to."""
+    def _linger(self) -> None:
+        """Closes once everything is sent, and the client has read it or had the time to."""
         self._is_lingering = True
         self._buffered = b""
         self._body = None
@@ -369,16 +372,16 @@ class Connection(asyncio.BufferedProtocol):
         self._update_reading()
 
     def shut_down(self) -> None:
-        """Close, now or with the answer that is being written."""
-        if self._exchange is None or self._exchange.is_answered:
+        """Closes at once, or after the current response."""
+        if self._exchange is None or self._exchange.is_responseed:
             self._transport.close()
         else:
             self._exchange.keeps_alive = False
 
-    # From the server, now and then.
+    # Checks by the server.
 
     def check_deadlines(self, now_s: float) -> bool:
-        """Close it if its time is over; say whether it was cut because its client did not read."""
+        """Closes the connection if it timed out; returns whether its client did not read."""
         if self._is_stalled(now_s):
             if self._exchange is not None:
                 self._exchange.disconnect(is_stalled=True)
@@ -389,7 +392,7 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def _is_stalled(self, now_s: float) -> bool:
-        """Whether something is ready, and nothing of it was taken for too long."""
+        """Returns whether the client has read nothing of the ready bytes for too long."""
         num_waiting = self._transport.get_write_buffer_size()
         num_taken = self._num_written - num_waiting
         if num_waiting == 0 or num_taken != self._num_sent:
@@ -401,7 +404,7 @@ class Connection(asyncio.BufferedProtocol):
         connections = self._server.connections
         self._deadline_s = _NEVER
         if self._is_lingering and self._transport.get_write_buffer_size():
-            self._deadline_s = self._server.loop.time() + _LINGER_S  # it reads, if slowly
+            self._deadline_s = self._server.loop.time() + _LINGER_S  # it still reads, if slowly
         elif self._is_lingering:
             connections.close(self, "lingered")
         elif self._exchange is not None:
@@ -416,7 +419,7 @@ class Connection(asyncio.BufferedProtocol):
             connections.close(self, "head_timeout")
 
     def abort(self) -> None:
-        """Close at once, and let the system forget what it still has to send."""
+        """Resets the connection; bytes that are not sent yet are dropped."""
         connection: socket.socket = self._transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
         self._transport.abort()

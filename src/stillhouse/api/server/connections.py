@@ -1,4 +1,4 @@
-"""All open connections: how many there may be, and which one is closed when there are too many."""
+"""The table of open connections: bounds their number, and chooses which one to close."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from stillhouse.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
-#: Beyond them, heads that came in part only are given up, the oldest first.
+#: Most bytes of incomplete heads in all; beyond it, the oldest are closed.
 MAX_BUFFERED_BYTES = 16 << 20
-_IPV6_NETWORK_BITS = 64  # what one customer of a provider has at least (RFC 6177)
-_MAX_ADDRESSES_CHECKED = 64  # addresses, for a connection that rests
+_IPV6_NETWORK_BITS = 64  # the least that one customer of a provider has (RFC 6177)
+_MAX_ADDRESSES_CHECKED = 64  # addresses that are searched for an idle connection
 _REPORT_INTERVAL_S = 10.0
-#: The other reasons are everyday.
+#: Reasons that are logged; the others are common.
 _LOGGED_REASONS = ("table_full", "address_over_share", "heads_held", "head_too_large")
 _REFUSALS: dict[type[StillhouseError], str] = {
     HeadTooLargeError: "head_too_large",
@@ -39,30 +39,30 @@ _REFUSALS: dict[type[StillhouseError], str] = {
 
 
 class Entry(Protocol):
-    """A connection, as the table and the server see it."""
+    """A connection as the table and the server see it."""
 
     address: Address
 
     def check_deadlines(self, now_s: float) -> bool:
-        """Close it if its time is over; say whether it was cut because its client did not read."""
+        """Closes the connection if it timed out; returns whether its client did not read."""
         ...
 
     def shut_down(self) -> None:
-        """Close, now or with the answer that is being written."""
+        """Closes at once, or after the current response."""
         ...
 
     def close(self) -> None:
-        """Close when what was written is sent."""
+        """Closes after what was written is sent."""
         ...
 
     def abort(self) -> None:
-        """Close at once."""
+        """Resets the connection."""
         ...
 
 
 class Address:
     """
-    Where connections come from: an IPv4 address, or a network of IPv6 addresses.
+    The origin of connections: an IPv4 address, or a network of IPv6 addresses.
 
     Attributes:
         idle: Its connections without a request at work, the one that has been idle longest first.
@@ -78,11 +78,11 @@ class Address:
 
     @staticmethod
     def key_of(host: str) -> str:
-        """What *host* is counted under."""
+        """Returns the key under which *host* is counted."""
         if ":" not in host:
             return host
         address = ipaddress.IPv6Address(host.partition("%")[0])
-        if address.ipv4_mapped is not None:  # where one socket listens for both
+        if address.ipv4_mapped is not None:  # if one socket listens for both
             return str(address.ipv4_mapped)
         return str(ipaddress.IPv6Network((address, _IPV6_NETWORK_BITS), strict=False))
 
@@ -91,14 +91,14 @@ class Connections:
     """
     The table of open connections.
 
-    When it is full, a newcomer takes the place of a connection that rests: of the address that has
-    most, the one that has rested longest. An address never takes a place from one that has fewer.
+    When it is full, a new connection replaces an idle one: the one idle for longest, of the address
+    that has most. An address never replaces one of an address that has fewer.
 
     Args:
-        max_open: Places in the table.
+        max_open: Most open connections.
 
     Attributes:
-        is_empty: Set while there are none.
+        is_empty: Set while there are no connections.
 
     """
 
@@ -121,11 +121,11 @@ class Connections:
         return len(self._open)
 
     def __iter__(self) -> Iterator[Entry]:
-        """Yield those that are open when it is their turn."""
+        """Yields the connections; those that close meanwhile are skipped."""
         return (connection for connection in tuple(self._open) if connection in self._open)
 
     def add(self, connection: Entry, host: str) -> bool:
-        """Give a newcomer from *host* a place, or say that there is none."""
+        """Adds a connection from *host*; returns False if there is no room."""
         key = Address.key_of(host)
         address = self._addresses.get(key) or self._addresses.setdefault(key, Address(key))
         connection.address = address
@@ -136,7 +136,7 @@ class Connections:
         return len(self._open) <= self._max_open or self._make_room(connection)
 
     def remove(self, connection: Entry) -> None:
-        """Take a connection that is closed, or as good as closed, out of the table."""
+        """Removes a connection that is closed, or about to be."""
         if connection not in self._open:
             return
         self.note_buffered(connection, 0)
@@ -150,18 +150,18 @@ class Connections:
             self.is_empty.set()
 
     def mark_idle(self, connection: Entry) -> None:
-        """Note that no request of *connection* is at work."""
+        """Marks *connection* as idle: no request of it runs."""
         if connection in self._open:
             connection.address.idle[connection] = None
 
     def mark_active(self, connection: Entry) -> None:
-        """Note that a request of *connection* is at work: it cannot be closed for another."""
+        """Marks *connection* as active: it cannot be replaced by another."""
         connection.address.idle.pop(connection, None)
 
     def note_buffered(self, connection: Entry, num_bytes: int) -> None:
-        """Note how much of a head came that is not whole yet; too much in all is given up."""
+        """Notes the bytes of an incomplete head; if all have too many, the oldest are closed."""
         if connection not in self._open:
-            return  # closed for another, it may be told of what came before it was
+            return  # a connection that was replaced may still get bytes that came before
         self._num_held_bytes += num_bytes - self._buffered.get(connection, 0)
         if num_bytes:
             self._buffered[connection] = num_bytes
@@ -171,25 +171,25 @@ class Connections:
             self.close(next(iter(self._buffered)), "heads_held")
 
     def close(self, connection: Entry, reason: str) -> None:
-        """Close a connection, and count why."""
+        """Closes a connection, and counts the reason."""
         self.remove(connection)
         self.count(reason)
         connection.abort()
 
     def count(self, reason: str) -> None:
-        """Count a connection that is closed before its client wants it to be."""
+        """Counts a connection that is closed on the server's initiative."""
         self._closed.labels(reason).inc()
         if reason in _LOGGED_REASONS:
             self._unreported[reason] += 1
 
     def count_refusal(self, error: StillhouseError) -> None:
-        """Count a connection that is closed for what came on it."""
+        """Counts a connection that is closed because of its bytes."""
         self._refused.labels(str(http_errors.status_of(error))).inc()
         if reason := _REFUSALS.get(type(error)):
             self.count(reason)
 
     def report(self, now_s: float) -> None:
-        """Say in the log, not too often, which bounds were reached."""
+        """Logs which bounds were reached, at most once per interval."""
         if self._unreported and now_s >= self._reported_at_s + _REPORT_INTERVAL_S:
             log.warning("connections_closed", **self._unreported, num_open=len(self._open))
             self._unreported.clear()
@@ -213,18 +213,18 @@ class Connections:
 
 
 class _Ranks:
-    """Addresses by how many connections they have."""
+    """Addresses, ranked by their number of connections."""
 
     def __init__(self) -> None:
         self._ranks: dict[int, dict[Address, None]] = {}
 
     def __iter__(self) -> Iterator[Address]:
-        """Yield those that have most first; of n connections, ranks are sqrt(2 n) at most."""
+        """Yields those with most first; n connections have at most sqrt(2 n) ranks."""
         for rank in sorted(self._ranks, reverse=True):
             yield from self._ranks[rank]
 
     def move(self, address: Address, old: int, new: int) -> None:
-        """Note that *address* has *new* connections, and had *old*."""
+        """Moves *address* from *old* to *new* connections."""
         if old:
             rank = self._ranks[old]
             del rank[address]

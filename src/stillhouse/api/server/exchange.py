@@ -1,4 +1,4 @@
-"""One request and its answer, as ASGI has them: a scope, `receive` and `send`."""
+"""One request and its response in ASGI's form: a scope, `receive` and `send`."""
 
 from __future__ import annotations
 
@@ -14,127 +14,127 @@ from stillhouse.errors import ServingError, StillhouseError
 
 log = structlog.get_logger()
 
-#: In a request's scope from when its connection was cut because its client did not read.
+#: Set in the scope of a request whose connection was closed because its client did not read.
 STALLED = "stillhouse.stalled"
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
-class Line(Protocol):
-    """What an exchange needs of its connection."""
+class ClientConnection(Protocol):
+    """The part of a connection that an exchange uses."""
 
     is_full: bool
 
     @property
     def date(self) -> bytes:
-        """The header line with the time of now."""
+        """The Date header line."""
         ...
 
     def write(self, data: bytes) -> None:
-        """Write now, or when there is room."""
+        """Writes *data*, or buffers it until there is room."""
         ...
 
     async def wait_writable(self) -> None:
-        """Wait until it is not full."""
+        """Waits until the write buffer has room."""
         ...
 
     def resume_body(self) -> None:
-        """Read more of the body: the application has taken what was read before."""
+        """Reads more of the body: the application has received what was buffered."""
         ...
 
     def end_exchange(self, *, keeps_alive: bool) -> None:
-        """Go on to the next request, or close: the answer is written."""
+        """Continues with the next request, or closes: the response is written."""
         ...
 
     def refuse(self, error: StillhouseError) -> None:
-        """Answer with *error*, and close."""
+        """Responds with *error* and closes."""
         ...
 
     def close(self) -> None:
-        """Close, so that the client sees that its answer is not whole."""
+        """Closes after what was written, so that the client sees an incomplete response."""
         ...
 
 
 class Exchange:
     """
-    A request at work.
+    Runs the application on one request.
 
     Attributes:
-        is_answered: The whole answer is written.
-        is_disconnected: Its client does not wait for an answer any more.
-        keeps_alive: The connection can be used again; set to False, it makes this request the last.
-        num_buffered: Bytes of the body that the application has not taken.
+        is_responseed: The whole response is written.
+        is_disconnected: The client has disconnected.
+        keeps_alive: The connection can be used again; False makes this request the last.
+        num_buffered: Bytes of the body that the application has not received.
 
     """
 
     __slots__ = (
-        "_answer",
         "_awaits_continue",
+        "_connection",
         "_has_sent_end",
         "_has_whole_body",
-        "_line",
         "_num_left",
         "_pieces",
+        "_response",
         "_unsent_head",
         "_waiter",
-        "is_answered",
         "is_disconnected",
+        "is_responseed",
         "keeps_alive",
         "num_buffered",
         "scope",
     )
 
-    def __init__(self, line: Line, head: Head, scope: Scope) -> None:
-        self._line = line
+    def __init__(self, connection: ClientConnection, head: Head, scope: Scope) -> None:
+        self._connection = connection
         self.scope = scope
         self.keeps_alive = head.keeps_alive
-        self.is_answered = self.is_disconnected = False
+        self.is_responseed = self.is_disconnected = False
         self._awaits_continue = head.awaits_continue
         self._pieces: list[bytes] = []
         self.num_buffered = 0
         self._has_whole_body = head.body is None
         self._has_sent_end = False
         self._waiter: asyncio.Future[None] | None = None
-        self._answer: ResponseHead | None = None
+        self._response: ResponseHead | None = None
         self._unsent_head = b""
         self._num_left = 0
 
     async def run(self, app: ASGIApp) -> None:
-        """Let *app* answer; where it does not do so to the end, the client is told."""
+        """Runs *app*; if it does not finish its response, the client gets an error."""
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:
-            log.exception("answer_failed", path=self.scope["path"])
+            log.exception("response_failed", path=self.scope["path"])
         finally:
             self._end()
 
     def _end(self) -> None:
-        if self.is_answered or self.is_disconnected:
+        if self.is_responseed or self.is_disconnected:
             return
         if self.has_begun:
-            self._line.close()
+            self._connection.close()
         else:
-            self._line.refuse(ServingError("Internal error"))
+            self._connection.refuse(ServingError("Internal error"))
 
     @property
     def has_begun(self) -> bool:
-        """Whether something of an answer is on its way."""
-        return self._answer is not None and not self._unsent_head
+        """Whether a part of the response has been written."""
+        return self._response is not None and not self._unsent_head
 
     def take_body(self, piece: bytes, *, is_last: bool) -> None:
-        """Keep a piece of the body for the application."""
+        """Buffers a piece of the body for the application."""
         self._has_whole_body = is_last
-        if self.is_answered or self.is_disconnected:
-            return  # nobody asks for it
+        if self.is_responseed or self.is_disconnected:
+            return  # the application does not need it
         if piece:
             self._pieces.append(piece)
             self.num_buffered += len(piece)
         self._wake()
 
     def disconnect(self, *, is_stalled: bool = False) -> None:
-        """Tell the application that nobody waits for its answer."""
-        if self.is_answered or self.is_disconnected:
+        """Tells the application that its client has disconnected."""
+        if self.is_responseed or self.is_disconnected:
             return
         if is_stalled:
             self.scope[STALLED] = True
@@ -142,12 +142,12 @@ class Exchange:
         self._discard_body()
 
     async def receive(self) -> Message:
-        """Give the next piece of the body, then wait for the end; one task at a time may ask."""
-        while not (self.is_answered or self.is_disconnected):
+        """Returns the next piece of the body, then waits for the disconnect; one task may wait."""
+        while not (self.is_responseed or self.is_disconnected):
             if self._pieces or (self._has_whole_body and not self._has_sent_end):
                 return self._take_pieces()
-            if self._awaits_continue and not self._has_whole_body and self._answer is None:
-                self._line.write(_CONTINUE)
+            if self._awaits_continue and not self._has_whole_body and self._response is None:
+                self._connection.write(_CONTINUE)
             self._awaits_continue = False
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -159,7 +159,7 @@ class Exchange:
         self.num_buffered = 0
         self._has_sent_end = self._has_whole_body
         if not self._has_sent_end:
-            self._line.resume_body()
+            self._connection.resume_body()
         return {"type": "http.request", "body": body, "more_body": not self._has_sent_end}
 
     def _discard_body(self) -> None:
@@ -173,49 +173,49 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """
-        Send the head or a piece of the answer; returns when the connection had room for it.
+        Sends the head or a piece of the response; returns once the connection had room for it.
 
         Raises:
-            RuntimeError: It does not follow from what was sent before.
+            RuntimeError: It is out of order.
 
         """
-        if self._line.is_full and not self.is_disconnected:
-            await self._line.wait_writable()
+        if self._connection.is_full and not self.is_disconnected:
+            await self._connection.wait_writable()
         if self.is_disconnected:
             return
-        if self.is_answered:
-            raise RuntimeError(f"{message['type']} was sent after the end of an answer")
+        if self.is_responseed:
+            raise RuntimeError(f"{message['type']} was sent after the end of a response")
         if message["type"] == "http.response.start":
             self._begin(message)
         else:
             self._write(message.get("body", b""), is_last=not message.get("more_body", False))
 
     def _begin(self, message: Message) -> None:
-        if self._answer is not None:
+        if self._response is not None:
             raise RuntimeError("http.response.start was sent twice")
-        self._answer = response_head(
+        self._response = response_head(
             message["status"],
             message.get("headers", ()),
             method=self.scope["method"],
             version=self.scope["http_version"],
             keeps_alive=self.keeps_alive,
-            date=self._line.date,
+            date=self._connection.date,
         )
-        self._unsent_head = self._answer.raw  # in one write with what comes next
-        self._num_left = self._answer.num_bytes
+        self._unsent_head = self._response.raw  # written together with the first piece of the body
+        self._num_left = self._response.num_bytes
 
     def _write(self, body: bytes, *, is_last: bool) -> None:
-        answer = self._answer
-        if answer is None:
+        response = self._response
+        if response is None:
             raise RuntimeError("http.response.body was sent before http.response.start")
-        framed = self._framed(answer.framing, body, is_last=is_last)
+        framed = self._framed(response.framing, body, is_last=is_last)
         if framed or self._unsent_head:
-            self._line.write(self._unsent_head + framed if self._unsent_head else framed)
+            self._connection.write(self._unsent_head + framed if self._unsent_head else framed)
             self._unsent_head = b""
         if is_last:
-            self.is_answered = True
+            self.is_responseed = True
             self._discard_body()
-            self._line.end_exchange(keeps_alive=self.keeps_alive and answer.keeps_alive)
+            self._connection.end_exchange(keeps_alive=self.keeps_alive and response.keeps_alive)
 
     def _framed(self, framing: Framing, body: bytes, *, is_last: bool) -> bytes:
         if framing is Framing.CHUNKS:
@@ -232,7 +232,7 @@ class Exchange:
 
 
 def scope_of(head: Head, *, client: object, server: object) -> Scope:
-    """What an ASGI application is told of a request."""
+    """Returns the ASGI scope of a request."""
     return {
         "type": "http",
         "asgi": _ASGI,

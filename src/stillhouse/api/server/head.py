@@ -1,4 +1,4 @@
-"""The head of a request: how much of it is read, and what it says (RFC 9112)."""
+"""Parses the head of a request strictly, within bounds (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class HeadBounds:
-    """How large a request's head may be; the request line is one of its lines."""
+    """Bounds on a request's head; the request line counts as one of its lines."""
 
     max_bytes: int = 32 * _KIB
     max_lines: int = 128
@@ -38,14 +38,14 @@ class HeadBounds:
 @dataclass(slots=True)
 class Head:
     """
-    What a request says before its body.
+    The parsed head of a request.
 
     Args:
-        path: Without the query, and with what was percent-encoded decoded.
-        headers: Names in small letters.
-        body: What takes its body off the connection; None where it has none.
+        path: Without the query, and percent-decoded.
+        headers: Names in lower case.
+        body: The parser of its body; None if there is none.
         keeps_alive: Whether the client will use the connection again.
-        awaits_continue: Whether the client sends its body only when told to.
+        awaits_continue: Whether the client sends its body only after a ``100 Continue``.
 
     """
 
@@ -61,7 +61,7 @@ class Head:
 
 
 def too_large(begun: bytes | bytearray, bounds: HeadBounds) -> RequestError:
-    """Why a head that has more than ``bounds.max_bytes`` is not read on."""
+    """Returns the error for a head beyond ``bounds.max_bytes``."""
     if b"\r\n" not in begun[: bounds.max_target_bytes + _KIB]:
         return _target_too_long(bounds)
     return HeadTooLargeError(f"The request's head is larger than {bounds.max_bytes} bytes")
@@ -69,9 +69,9 @@ def too_large(begun: bytes | bytearray, bounds: HeadBounds) -> RequestError:
 
 def read_head(raw: bytes, bounds: HeadBounds) -> Head:
     """
-    Read a whole head, its empty line included.
+    Parses a whole head, its empty line included.
 
-    The parser is llhttp, at its strictest; what it leaves open, and proxies disagree about, is
+    The parser is llhttp in its strictest mode. What it accepts, and proxies disagree about, is
     refused here.
 
     Raises:
@@ -88,7 +88,7 @@ def read_head(raw: bytes, bounds: HeadBounds) -> Head:
     try:
         parser.feed_data(raw)
     except httptools.HttpParserUpgrade:
-        pass  # nothing else is spoken here: it is answered in HTTP/1.1, which RFC 9110 7.8 allows
+        pass  # an upgrade is ignored, which RFC 9110, section 7.8, allows
     except httptools.HttpParserError as error:
         raise MalformedRequestError(f"The request's head is not HTTP: {error}") from error
     if not found.is_whole:
@@ -97,7 +97,7 @@ def read_head(raw: bytes, bounds: HeadBounds) -> Head:
 
 
 class _ParsedHead:
-    """What llhttp finds in a head."""
+    """Collects what llhttp finds in a head."""
 
     __slots__ = ("headers", "is_whole", "target")
 
@@ -117,14 +117,14 @@ class _ParsedHead:
 
 
 def _first_line(raw: bytes, bounds: HeadBounds) -> bytes:
-    """Check how large *raw* is, before a parser copies any of it."""
+    """Returns the request line, after checking the size of *raw* before a parser copies it."""
     first_line, *lines = raw[: -len(HEAD_END)].split(b"\r\n")
-    # llhttp ends HTTP/0.9's request line with LF alone, and goes on with headers.
+    # llhttp accepts LF alone behind an HTTP/0.9 request line, and continues with headers.
     if b"\n" in first_line or first_line.count(b" ") != _SPACES_OF_A_REQUEST_LINE:
         raise MalformedRequestError(
             "The request line is not HTTP/1.1: method, target and version, one space between them"
         )
-    # Method and version may have what a method and a version have.
+    # 32 bytes are left for the method and the version.
     if first_line.find(b" ", first_line.find(b" ") + 1) > bounds.max_target_bytes + 32:
         raise _target_too_long(bounds)
     if len(lines) >= bounds.max_lines:
@@ -173,7 +173,7 @@ def _path_and_query(target: bytes) -> tuple[bytes, bytes]:
 def _framing_headers(
     headers: list[tuple[bytes, bytes]],
 ) -> tuple[list[bytes], list[bytes], list[bytes], bytes, bytes]:
-    """The few headers that say how the request is to be read and answered."""
+    """Returns the headers that determine how the request is framed and the response sent."""
     hosts: list[bytes] = []
     lengths: list[bytes] = []
     codings: list[bytes] = []
@@ -193,7 +193,7 @@ def _framing_headers(
 
 
 def _check_host(hosts: list[bytes], version: str) -> None:
-    """One Host, or none in HTTP/1.0 (RFC 9112, section 3.2)."""
+    """Requires one Host; HTTP/1.0 may have none (RFC 9112, section 3.2)."""
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise MalformedRequestError(
             f"The request has {len(hosts)} Host headers; right would be exactly one"
@@ -205,7 +205,7 @@ def _check_host(hosts: list[bytes], version: str) -> None:
 def _body(
     lengths: list[bytes], codings: list[bytes], version: str
 ) -> SizedBody | ChunkedBody | None:
-    """How the body is framed; what could be read in two ways is refused (RFC 9112, section 6.3)."""
+    """Returns the body's parser; ambiguous framing is refused (RFC 9112, section 6.3)."""
     if codings:
         if lengths or codings != [b"chunked"] or version != "1.1":
             raise MalformedRequestError(

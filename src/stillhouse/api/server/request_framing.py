@@ -1,4 +1,4 @@
-"""Where a request's body ends: by its length, or by its chunks (RFC 9112, sections 6 and 7)."""
+"""Finds the end of a request's body: by length, or by chunks (RFC 9112, sections 6 and 7)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stillhouse.errors import MalformedRequestError
 _MAX_LINE_BYTES = 1 << 10  # a chunk's size with its extensions, or a trailer
 _MAX_TRAILERS_BYTES = 8 << 10
 
-# Nothing but CR LF ends a line: parsers that take less disagree about where a request ends.
+# Only CR LF ends a line: parsers that accept less disagree about where a request ends.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _EXTENSION = rb";" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb'|"[\t\x20!\x23-\x5b\x5d-\x7e]*"))?'
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*\r\n")
@@ -28,11 +28,11 @@ class SizedBody:
 
     @property
     def is_over(self) -> bool:
-        """Whether all of it was taken."""
+        """Whether the whole body was parsed."""
         return self._num_left == 0
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """What of *data* is body, and what comes after the body."""
+        """Splits *data* into a part of the body and what follows the body."""
         num_left = self._num_left
         if len(data) <= num_left:
             self._num_left = num_left - len(data)
@@ -62,15 +62,15 @@ class ChunkedBody:
 
     @property
     def is_over(self) -> bool:
-        """Whether its last chunk and its trailers were taken."""
+        """Whether the last chunk and the trailers were parsed."""
         return self._expects is _Expects.NOTHING
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
         """
-        What of *data* is body, and what comes after the body.
+        Splits *data* into a part of the body and what follows the body.
 
         Raises:
-            MalformedRequestError: These are no chunks.
+            MalformedRequestError: The chunks are malformed.
 
         """
         pieces = []
@@ -88,7 +88,7 @@ class ChunkedBody:
         return b"".join(pieces), data[at:]
 
     def _take_line(self, data: bytes, at: int) -> int:
-        """Take a line of *data*, or its beginning; say where it ends."""
+        """Consumes a line of *data*, or its beginning; returns where it ends."""
         end = data.find(b"\n", at) + 1 or len(data)
         if len(self._line) + end - at > _MAX_LINE_BYTES:
             raise MalformedRequestError(

@@ -1,4 +1,4 @@
-"""The head of an answer, and how the end of its body will be known (RFC 9112, section 6)."""
+"""Encodes the head of a response, and chooses the framing of its body (RFC 9112, section 6)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Header = tuple[bytes, bytes]
 
 
 class Framing(Enum):
-    """How a client knows where a body ends."""
+    """How a client finds the end of a body."""
 
     NO_BODY = auto()
     LENGTH = auto()
@@ -25,10 +25,10 @@ class Framing(Enum):
 @dataclass(slots=True)
 class ResponseHead:
     """
-    What stands before a body.
+    The encoded head of a response.
 
     Args:
-        num_bytes: Of the body, where the framing is `Framing.LENGTH`.
+        num_bytes: Length of the body if the framing is `Framing.LENGTH`.
 
     """
 
@@ -38,7 +38,7 @@ class ResponseHead:
     keeps_alive: bool
 
 
-def response_head(  # noqa: PLR0913  (what a head is made of)
+def response_head(  # noqa: PLR0913  (the parts of a head)
     status: int,
     headers: Iterable[Header],
     *,
@@ -48,13 +48,12 @@ def response_head(  # noqa: PLR0913  (what a head is made of)
     date: bytes,
 ) -> ResponseHead:
     """
-    Make the head of an answer.
+    Encodes the head of a response.
 
     Args:
-        headers: Names in small letters, as ASGI has them. One that says ``connection: close`` ends
-            the connection.
-        keeps_alive: Whether client and server could use the connection again.
-        date: The whole line.
+        headers: Names in lower case, as in ASGI. ``connection: close`` ends the connection.
+        keeps_alive: Whether client and server can use the connection again.
+        date: The whole Date line.
 
     Raises:
         ValueError: A header has a line end in it.
@@ -86,7 +85,7 @@ def response_head(  # noqa: PLR0913  (what a head is made of)
 
 
 def refusal(error: StillhouseError, *, path: str, date: bytes) -> bytes:
-    """A whole answer to what could not be read as a request; the connection ends with it."""
+    """Encodes the last response of a connection, to a request that could not be parsed."""
     body = http_errors.body_of(error, path=path)
     headers: Sequence[Header] = [
         (b"content-type", b"application/json"),

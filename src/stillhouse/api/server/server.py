@@ -1,4 +1,4 @@
-"""The HTTP server: listens, looks after its connections, and takes leave of them."""
+"""The HTTP server: listens, checks its connections' deadlines, and shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from stillhouse.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
-#: 14 MiB, if all of them are silent.
+#: They take 14 MiB if all are idle.
 MAX_CONNECTIONS = 10_000
-#: Of connections that the system has made and this process has not taken yet.
+#: Most connections that the system has established and this process has not accepted.
 BACKLOG = 2048
 _CHECKS_PER_TIMEOUT = 8
-_MAX_PAUSE_S = 1.0  # the Date header is as old at most
+_MAX_PAUSE_S = 1.0  # the Date header is at most this old
 _CHECKS_PER_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRules:
     """
-    Within which bounds HTTP is served.
+    The bounds within which HTTP is served.
 
     Args:
-        max_connections: None derives them from how many files the process may open.
+        max_connections: None derives it from the limit of open files.
 
     """
 
@@ -47,14 +47,14 @@ class HttpRules:
 
 
 def raise_file_limit() -> int:
-    """Let this process open as many files as the system allows it; say how many that are."""
+    """Raises the limit of open files to the system's hard limit, and returns it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 def connections_within(max_files: int) -> int:
-    """As many connections as leave files for ledger, engines and what comes up."""
+    """Returns how many connections leave enough files for the ledger and the engines."""
     if max_files == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
     return min(max_files - min(512, max_files // 4), MAX_CONNECTIONS)
@@ -65,7 +65,7 @@ class HttpServer:
     Serves an ASGI application in HTTP/1.1.
 
     Args:
-        clock: For the Date header; None is the machine's own.
+        clock: The clock of the Date header; None is the system's.
 
     """
 
@@ -87,7 +87,7 @@ class HttpServer:
         self._update_date()
 
     def start(self, exchange: Exchange) -> None:
-        """Let the application answer."""
+        """Runs the application on a request."""
         task = self.loop.create_task(exchange.run(self.app))
         self._exchanges.add(task)
         task.add_done_callback(self._exchanges.discard)
@@ -95,10 +95,10 @@ class HttpServer:
     @asynccontextmanager
     async def listening(self, listener: socket.socket, *, grace_s: float) -> AsyncIterator[None]:
         """
-        Serve while inside; leaving lets in nobody, and waits for the answers that are at work.
+        Serves inside the context; on exit refuses new connections and waits for responses.
 
         Args:
-            grace_s: How long to wait for them; then they are cut off.
+            grace_s: How long to wait for running responses before they are cut off.
 
         """
         self.address = listener.getsockname()[:2]
@@ -114,7 +114,7 @@ class HttpServer:
             looking.cancel()
 
     async def _check_periodically(self) -> None:
-        """Once in a while, for ever: one timer for all, where one for each would be memory."""
+        """Checks all deadlines periodically: a timer per connection would take memory."""
         timeouts = (self.timeouts.head_s, self.timeouts.idle_s, self.timeouts.stall_s)
         pause_s = min(min(timeouts) / _CHECKS_PER_TIMEOUT, _MAX_PAUSE_S)
         while True:
@@ -134,7 +134,7 @@ class HttpServer:
         self.connections.report(now_s)
 
     def _check_one(self, connection: Entry, now_s: float) -> bool:
-        """One that cannot be closed is not looked at again; the others' time goes on."""
+        """Checks one connection; one that cannot be closed is not checked again."""
         try:
             return connection.check_deadlines(now_s)
         except Exception:
