@@ -11,6 +11,7 @@ Defines every error that stillhouse raises on purpose, as one tree.
           TargetTooLongError           the path with its query is longer than allowed
           HeadTooSlowError             the head did not come in the time allowed
           UnsupportedFeatureError      the model does not support the feature
+          WrongTaskError               the model is for another kind of request
           NameTakenError               the name is taken
           KeyNotFoundError             no live key has this name or id, or several have
           TooManyKeysError             the account has as many keys as it may have
@@ -26,12 +27,15 @@ Defines every error that stillhouse raises on purpose, as one tree.
         IdempotencyConflictError       the first request with the Idempotency-Key is still running
       ServingError                     the fault is ours; the same request may succeed later
         OverloadedError                every slot is taken, and the queue is full
+        ModelUnavailableError          the model is loading, draining, or failed to load
         EngineUnavailableError         the engine is starting, restarting or stopped
         EngineCrashedError             the engine died while it worked on the request
         StoreUnavailableError          the ledger cannot be written now
       OperatorError                    the operator must change something
         ConfigError                    a file or setting is wrong
         CheckpointError                a model's files are missing or wrong
+        ModelLoadError                 no model could be loaded
+        IllegalTransitionError         the model's state does not allow what is asked
         AddressInUseError              another program listens on the port
 
 ``api/http/errors.py`` alone maps each error to an HTTP status.
@@ -86,6 +90,10 @@ class HeadTooSlowError(InvalidRequestError):
 
 class UnsupportedFeatureError(InvalidRequestError):
     """The model does not support the requested feature."""
+
+
+class WrongTaskError(InvalidRequestError):
+    """The model is for another kind of request, such as raw text instead of chat."""
 
 
 class NameTakenError(InvalidRequestError):
@@ -164,6 +172,14 @@ class OverloadedError(ServingError):
         self.retry_after_s = retry_after_s
 
 
+class ModelUnavailableError(ServingError):
+    """The model is known here but does not serve; `retry_after_s` says when to come back."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class EngineUnavailableError(ServingError):
     """The engine is starting, restarting or stopped; a retry makes sense after `retry_after_s`."""
 
@@ -202,6 +218,14 @@ class ConfigError(OperatorError):
 
 class CheckpointError(OperatorError):
     """A model's files are missing or wrong."""
+
+
+class ModelLoadError(OperatorError):
+    """No model could be loaded; the message has the reason of each."""
+
+
+class IllegalTransitionError(OperatorError):
+    """The state of a model does not allow what is asked; the message says what it allows."""
 
 
 class AddressInUseError(OperatorError):

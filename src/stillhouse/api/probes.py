@@ -105,7 +105,7 @@ class Probes:
         if self.drain.has_begun:
             report = {"server": "It is shutting down."}
             return Response(msgspec.json.encode(report), 503, media_type="application/json")
-        checks = {model.spec.id: model.engine.health() for model in self.models}
+        checks = {model.spec.id: model.replicas.check_health() for model in self.models}
         found = await asyncio.gather(
             *(_describe(check) for check in (*checks.values(), self.check_store()))
         )

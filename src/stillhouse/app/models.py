@@ -15,6 +15,7 @@ from stillhouse.engines.worker.supervisor import WorkerEngine
 from stillhouse.errors import ConfigError
 from stillhouse.serving.registry.config import PublicPrefixConfig
 from stillhouse.serving.registry.public_prefixes import PublicPrefixes
+from stillhouse.serving.registry.replicas import ReplicaSet
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 from stillhouse.text.chat_model import ChatModel
 
@@ -56,7 +57,7 @@ async def running_models(
     chats = {id_: load_chat_model(spec, base_dir=base_dir) for id_, spec in specs.items()}
     public_prefixes = _render_public_prefixes(config, source, chats)
     prices = await ledger.prices.publish({id_: spec.price for id_, spec in specs.items()})
-    engines = {}
+    engines, replicas = {}, {}
     async with AsyncExitStack() as stack:
         for model_id, chat in chats.items():
             engine = make_engine(
@@ -67,11 +68,13 @@ async def running_models(
                 on_progress=on_progress,
             )
             engines[model_id] = await stack.enter_async_context(_running(engine))
+            replicas[model_id] = ReplicaSet()
+            replicas[model_id].add(engine)
         served = {
             model_id: ServedModel(
                 specs[model_id],
                 chat,
-                engines[model_id],
+                replicas[model_id],
                 prices[model_id],
                 public_prefixes[model_id],
             )

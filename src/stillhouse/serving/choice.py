@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from stillhouse.billing.outcome import UsageSource
-from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep, TokenEngine
+from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep
 from stillhouse.errors import RequestError
 from stillhouse.serving.event_buffer import EventBuffer
 from stillhouse.serving.queue.request_queue import QueueEntry
@@ -35,7 +35,6 @@ class ChoiceContext:
 
     """
 
-    engine: TokenEngine
     entry: QueueEntry
     metrics: RequestMetrics
     events: EventBuffer
@@ -116,8 +115,8 @@ class Choice:
             return
         self._is_stopped = True
         self._usage_when_stopped = self.usage
-        self._context.engine.cancel(self._request.request_id)
         if self._cancel_timeout is not None:
+            self._context.entry.engine.cancel(self._request.request_id)
             now_s = asyncio.get_running_loop().time()
             self._cancel_timeout.reschedule(now_s + self._context.cancel_timeout_s)
 
@@ -177,7 +176,7 @@ class Choice:
         """Read the engine's steps as they come: a slow reader must not keep the engine busy."""
         finish: EngineFinish | None = None
         entry, metrics, events = self._context.entry, self._context.metrics, self._context.events
-        async for step in self._context.engine.generate(self._request):
+        async for step in self._context.entry.engine.generate(self._request):
             self._meter.record_step(step)
             entry.record_step(len(step.token_ids), cached_tokens=self._meter.usage.cached_tokens)
             metrics.record_step(step)

@@ -132,14 +132,14 @@ class Completions:
                 len(prompt.token_ids),
             ),
             model_id=model.spec.id,
-            engine=model.engine,
+            replicas=model.replicas,
             is_fail_fast=request.fail_fast,
         )
         try:
             sequences = await self._preparer.sequences(
                 request_id, principal, model, request, prompt
             )
-            check_capabilities(sequences[0][0], model.engine.capabilities)
+            check_capabilities(sequences[0][0], model.replicas.capabilities)
             fingerprint = Fingerprint(principal.account_id, model.spec.id, sequences[0][0])
             self._quarantine.refuse(fingerprint)
             hold = await self._hold(
@@ -255,7 +255,7 @@ class Completions:
             self._ledger.leases if self._ledger.leases.is_shared else None,
             recorder=ResponseAccumulator(len(sequences)) if is_recorded else None,
         )
-        context = ChoiceContext(model.engine, entry, metrics, events, self._cancel_timeout_s)
+        context = ChoiceContext(entry, metrics, events, self._cancel_timeout_s)
         return Completion(
             ResponseMeta(
                 request_id=hold.request_id,

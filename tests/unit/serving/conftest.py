@@ -18,7 +18,13 @@ from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.clock import FrozenClock
-from stillhouse.engines.base import EngineFinish, EngineHealth, GenerateRequest, GenerateStep
+from stillhouse.engines.base import (
+    EngineFinish,
+    EngineHealth,
+    GenerateRequest,
+    GenerateStep,
+    TokenEngine,
+)
 from stillhouse.engines.capabilities import ALL_CONSTRAINTS, Capabilities
 from stillhouse.errors import EngineCrashedError
 from stillhouse.serving.admission.config import RateLimitsConfig
@@ -29,6 +35,7 @@ from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.preparation import RequestPreparer
 from stillhouse.serving.queue.config import QueueConfig
+from stillhouse.serving.registry.replicas import ReplicaSet
 from stillhouse.serving.registry.served_model import ServedModel, ServedModels
 from stillhouse.serving.response import CompletionResponse
 from stillhouse.serving.settlement import PendingSettlements
@@ -184,6 +191,13 @@ async def events_of(completion: CompletionResponse) -> list[ChatEvent]:
     return [event async for event in completion.events()]
 
 
+def replicas_of(*engines: TokenEngine) -> ReplicaSet:
+    replicas = ReplicaSet()
+    for engine in engines:
+        replicas.add(engine)
+    return replicas
+
+
 @pytest.fixture(scope="session")
 def catalogue() -> Catalogue:
     return Catalogue.load()
@@ -238,7 +252,10 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
         prices = await ledger.prices.publish({DEMO_MODEL: TARIFF})
         account_id, key_id = await database.write(insert_customer("customer"))
         model = ServedModel(
-            catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL]), chat, engine, prices[DEMO_MODEL]
+            catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL]),
+            chat,
+            replicas_of(engine),
+            prices[DEMO_MODEL],
         )
         admission = AdmissionController(
             queue_rules, limits=RateLimiter(rules, clock), clock=clock, metrics=metrics

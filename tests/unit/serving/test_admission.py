@@ -22,7 +22,7 @@ from stillhouse.serving.queue.scheduler import Ticket
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.types.service_tier import ServiceTier
 from tests.unit.billing.conftest import insert_customer
-from tests.unit.serving.conftest import SteppedEngine, events_of
+from tests.unit.serving.conftest import SteppedEngine, events_of, replicas_of
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_model_has_so_many_places(rules, queue_rules):
 
     def take(account_id, model_id="demo/a"):
         ticket = Ticket(account_id, 1, ServiceTier.DEFAULT, num_sequences=1, prompt_tokens=1)
-        return places.take(ticket, model_id=model_id, engine=SteppedEngine())
+        return places.take(ticket, model_id=model_id, replicas=replicas_of(SteppedEngine()))
 
     taken = [take(account_id) for account_id in (3, 4)]
     with pytest.raises(OverloadedError, match="Model busy"):
@@ -134,7 +134,7 @@ def try_to_take(places, account_id, key_id=1):
     """A place for a request, or None where it is refused."""
     ticket = Ticket(account_id, key_id, ServiceTier.DEFAULT, num_sequences=1, prompt_tokens=1)
     try:
-        return places.take(ticket, model_id="demo/a", engine=SteppedEngine())
+        return places.take(ticket, model_id="demo/a", replicas=replicas_of(SteppedEngine()))
     except OverloadedError:
         return None
 

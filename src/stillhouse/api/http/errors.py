@@ -37,6 +37,7 @@ _KINDS: dict[type[errors.StillhouseError], _Kind] = {
     errors.TargetTooLongError: _Kind(414, _INVALID, None),
     errors.HeadTooSlowError: _Kind(408, _INVALID, None),
     errors.UnsupportedFeatureError: _Kind(405, _INVALID, None),
+    errors.WrongTaskError: _Kind(400, _INVALID, "wrong_task"),
     errors.NameTakenError: _Kind(409, _INVALID, "name_taken"),
     errors.KeyNotFoundError: _Kind(404, _INVALID, "api_key_not_found"),
     errors.TooManyKeysError: _Kind(409, _INVALID, "too_many_api_keys"),
@@ -48,6 +49,7 @@ _KINDS: dict[type[errors.StillhouseError], _Kind] = {
     errors.OverloadedError: _Kind(429, _INVALID, "engine_overloaded"),
     errors.IdempotencyMismatchError: _Kind(422, _INVALID, "idempotency_key_reused"),
     errors.IdempotencyConflictError: _Kind(409, _INVALID, "idempotency_in_flight"),
+    errors.ModelUnavailableError: _Kind(503, "server_error", "model_unavailable"),
     errors.EngineUnavailableError: _Kind(503, "server_error", "engine_unavailable"),
     errors.EngineCrashedError: _Kind(502, "server_error", "engine_crashed"),
     errors.StoreUnavailableError: _Kind(503, "server_error", "store_unavailable"),
@@ -87,7 +89,12 @@ class AnthropicErrorBodyOut(TypedDict):
     request_id: str | None
 
 
-_TIMED = (errors.RateLimitError, errors.OverloadedError, errors.EngineUnavailableError)
+_TIMED = (
+    errors.RateLimitError,
+    errors.OverloadedError,
+    errors.ModelUnavailableError,
+    errors.EngineUnavailableError,
+)
 _SOON_OVER = (
     errors.StoreUnavailableError,
     errors.IdempotencyConflictError,

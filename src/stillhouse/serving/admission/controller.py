@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stillhouse.clock import Clock
-from stillhouse.engines.base import TokenEngine
 from stillhouse.errors import RateLimitError
 from stillhouse.fairness.share_quota import ShareQuota
 from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.queue.request_queue import QueueEntry, Refusal, RequestQueue
 from stillhouse.serving.queue.scheduler import Ticket
+from stillhouse.serving.registry.replicas import ReplicaSet
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.types.service_tier import ServiceTier
 
@@ -105,14 +105,14 @@ class AdmissionController:
         ticket: Ticket,
         *,
         model_id: str,
-        engine: TokenEngine,
+        replicas: ReplicaSet,
         is_fail_fast: bool = False,
     ) -> Slot:
         """
         Take a place, which must be given back.
 
         Args:
-            engine: The model's.
+            replicas: The model's.
             is_fail_fast: Refuse what would have to wait for its turn.
 
         Raises:
@@ -123,7 +123,7 @@ class AdmissionController:
                 up its minute.
 
         """
-        turns = self._turns_of(model_id, engine)
+        turns = self._turns_of(model_id, replicas)
         self.refuse_if_full(model_id, ticket.account_id, ticket.key_id, ticket.tier)
         if is_fail_fast and turns.would_wait(ticket):
             raise turns.refusal(Refusal.FAIL_FAST, ticket.tier)
@@ -151,11 +151,11 @@ class AdmissionController:
         self._taken[place.model_id].release(ticket.account_id, ticket.key_id)
         self._metrics.outstanding.labels(place.model_id).dec()
 
-    def _turns_of(self, model_id: str, engine: TokenEngine) -> RequestQueue:
+    def _turns_of(self, model_id: str, replicas: ReplicaSet) -> RequestQueue:
         if model_id not in self._turns:
             self._turns[model_id] = RequestQueue(
                 model_id,
-                engine=engine,
+                replicas=replicas,
                 rules=self._rules,
                 clock=self._clock,
                 metrics=self._metrics,

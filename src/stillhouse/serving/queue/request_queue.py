@@ -12,6 +12,7 @@ from stillhouse.errors import EngineUnavailableError, OverloadedError
 from stillhouse.serving.queue.config import QueueConfig
 from stillhouse.serving.queue.retry_after import RetryAfter
 from stillhouse.serving.queue.scheduler import FairScheduler, Ticket
+from stillhouse.serving.registry.replicas import Replica, ReplicaSet
 from stillhouse.telemetry.metrics import Metrics
 from stillhouse.types.service_tier import ServiceTier
 
@@ -33,17 +34,17 @@ class Refusal(StrEnum):
 
 class RequestQueue:
     """
-    The queue before one engine.
+    The queue before the replicas of one model.
 
-    Nothing is dispatched while the engine is not serving, after a crash for one: what waits keeps
-    its place and its time, and what comes joins it.
+    Nothing is dispatched while no replica serves, after a crash for one: what waits keeps its place
+    and its time, and what comes joins it.
     """
 
     def __init__(
         self,
         model_id: str,
         *,
-        engine: TokenEngine,
+        replicas: ReplicaSet,
         rules: QueueConfig,
         clock: Clock,
         metrics: Metrics,
@@ -53,21 +54,17 @@ class RequestQueue:
         self.clock = clock
         self._metrics = metrics
         self._order = FairScheduler(
-            max_sequences=engine.max_sequences, prompt_window_tokens=rules.prompt_window_tokens
+            max_sequences=0, prompt_window_tokens=rules.prompt_window_tokens
         )
-        self._engine = engine
-        engine.on_serving(self._let_go)
+        self._replicas = replicas
+        replicas.on_serving(self._let_go)
         self._pace = RetryAfter(clock)
         self._waiting: dict[Ticket, QueueEntry] = {}
 
     def would_wait(self, ticket: Ticket) -> bool:
         """Whether a request could not go to the engine at once."""
-        return not self._engine.is_serving or self._order.would_wait(ticket)
-
-    @property
-    def is_serving(self) -> bool:
-        """Whether the engine serves requests."""
-        return self._engine.is_serving
+        self._read_capacity()
+        return self._order.would_wait(ticket, self._fits)
 
     def refusal(
         self, reason: Refusal, tier: ServiceTier
@@ -75,7 +72,7 @@ class RequestQueue:
         """Count a refusal, and say when a request of *tier* might have its turn."""
         self.count_refusal(reason)
         retry_after_s = self._pace.wait_s(self._order.num_waiting(tier))
-        if not self._engine.is_serving:
+        if not self._replicas.is_serving:
             return EngineUnavailableError(
                 "The engine is restarting after a crash, retry later", retry_after_s=retry_after_s
             )
@@ -133,12 +130,26 @@ class RequestQueue:
         self._pace.record_end(is_idle=self._order.is_idle)
 
     def _let_go(self) -> None:
-        while self._engine.is_serving and (ticket := self._order.next()) is not None:
+        if not self._waiting:
+            return
+        self._read_capacity()
+        while (ticket := self._order.next(self._fits)) is not None:
+            replica = self._replicas.pick(ticket.num_sequences)
+            assert replica is not None, "the scheduler saw a replica with room. This is a bug."
             self._pace.record_start()
             turn = self._waiting.pop(ticket)
-            waited_s = turn.come()
+            waited_s = turn.come(replica)
             self._metrics.waiting.labels(self.model_id, ticket.tier).dec()
             self._metrics.queue_s.labels(self.model_id, ticket.tier).observe(waited_s)
+
+    def _read_capacity(self) -> None:
+        """Read the capacity of the replicas that serve now: one may come or go at any time."""
+        self._order.resize(
+            max_sequences=self._replicas.max_sequences, num_replicas=self._replicas.num_serving
+        )
+
+    def _fits(self, num_sequences: int) -> bool:
+        return self._replicas.pick(num_sequences) is not None
 
 
 class _State(Enum):
@@ -166,6 +177,14 @@ class QueueEntry:
         self._has_survived_crash = False
         self._joined_s = 0.0
         self._woken: asyncio.Future[None] | None = None  # set while it waits
+        self._replica: Replica | None = None  # set from its first dispatch on
+        self._num_running = 0
+
+    @property
+    def engine(self) -> TokenEngine:
+        """The engine that runs all of the request's answers; it has one once it is dispatched."""
+        assert self._replica is not None, "a request that waits has no engine. This is a bug."
+        return self._replica.engine
 
     @property
     def max_wait_s(self) -> float:
@@ -196,9 +215,12 @@ class QueueEntry:
             raise self._turns.refusal(reason, self.ticket.tier)
         return self._state is _State.AT_ENGINE
 
-    def come(self) -> float:
-        """Go to the engine; returns how long it has waited, in seconds."""
+    def come(self, replica: Replica) -> float:
+        """Go to the engine of *replica*; returns how long it has waited, in seconds."""
         self._state = _State.AT_ENGINE
+        self._replica = replica
+        self._num_running = self.ticket.num_sequences
+        replica.assign(self._num_running)
         self._wake()
         return self._turns.clock.monotonic_s() - self._joined_s
 
@@ -219,7 +241,7 @@ class QueueEntry:
             self._state is _State.AT_ENGINE
             and not self._is_prompt_done
             and not self._is_fail_fast
-            and not (self._has_survived_crash if has_crashed else self._turns.is_serving)
+            and not (self._has_survived_crash if has_crashed else self._has_live_engine)
         )
 
     def requeue(self, *, has_crashed: bool) -> None:
@@ -228,6 +250,7 @@ class QueueEntry:
         self._state = _State.WAITING
         self._joined_s = self._turns.clock.monotonic_s()
         self._woken = None
+        self._leave_engine()
         self._turns.requeue(self)
 
     def record_step(self, num_tokens: int, *, cached_tokens: int) -> None:
@@ -239,7 +262,9 @@ class QueueEntry:
 
     def end_sequence(self) -> None:
         """One of the request's sequences has ended."""
-        if self._state is _State.AT_ENGINE:
+        if self._state is _State.AT_ENGINE and self._replica is not None:
+            self._num_running -= 1
+            self._replica.release(1)
             self._turns.end_sequence(self.ticket)
 
     def end(self) -> None:
@@ -248,7 +273,17 @@ class QueueEntry:
         if before is _State.WAITING:
             self._turns.leave(self)
         elif before is _State.AT_ENGINE:
+            self._leave_engine()
             self._turns.end(self.ticket)
+
+    @property
+    def _has_live_engine(self) -> bool:
+        return self._replica is not None and self._replica.is_serving
+
+    def _leave_engine(self) -> None:
+        if self._replica is not None:
+            self._replica.release(self._num_running)
+            self._num_running = 0
 
     async def _wait_in_line(self) -> None:
         self._woken = asyncio.get_running_loop().create_future()

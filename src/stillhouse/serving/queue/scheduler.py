@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from stillhouse.fairness.queue import FairQueue
@@ -53,9 +53,17 @@ class _InFlight:
     prompt_ahead: int
 
 
+#: Whether one replica has room for so many sequences.
+Fits = Callable[[int], bool]
+
+
+def _fits_always(_num_sequences: int) -> bool:
+    return True
+
+
 class FairScheduler:
     """
-    The queue before one engine, as a pure state: who waits, who is at the engine, who is next.
+    Decides which request goes to a model's engines next; a pure state without any engine.
 
     The engine serves what it is given in the order of arrival, so it is given little ahead: as
     many sequences as it works on at once, and of prompts that it has yet to compute no more than a
@@ -71,6 +79,7 @@ class FairScheduler:
 
     def __init__(self, *, max_sequences: int, prompt_window_tokens: int) -> None:
         self._max_sequences = max_sequences
+        self._num_replicas = 1
         self._prompt_window_tokens = prompt_window_tokens
         self._queues: dict[ServiceTier, FairQueue[Ticket]] = {
             tier: FairQueue(credit=prompt_window_tokens) for tier in _TIERS
@@ -89,9 +98,14 @@ class FairScheduler:
         """How many wait that go before or beside a newcomer of *tier*."""
         return sum(len(self._queues[other]) for other in _up_to(tier))
 
-    def would_wait(self, ticket: Ticket) -> bool:
+    def resize(self, *, max_sequences: int, num_replicas: int) -> None:
+        """Set the capacity: the slots of all replicas that serve, and a prompt window for each."""
+        self._max_sequences = max_sequences
+        self._num_replicas = num_replicas
+
+    def would_wait(self, ticket: Ticket, fits: Fits = _fits_always) -> bool:
         """Whether *ticket*, not in the queue yet, could not go at once."""
-        return self.num_waiting(ticket.tier) > 0 or not self._has_room(ticket)
+        return self.num_waiting(ticket.tier) > 0 or not self._has_room(ticket, fits)
 
     def join(self, ticket: Ticket) -> None:
         """Let it wait."""
@@ -104,10 +118,16 @@ class FairScheduler:
         if not queue:
             self._passes[ticket.tier] = 0
 
-    def next(self) -> Ticket | None:
-        """Let the next request go, and charge its prompt; None where it has to wait."""
+    def next(self, fits: Fits = _fits_always) -> Ticket | None:
+        """
+        Let the next request go, and charge its prompt; None where it has to wait.
+
+        Args:
+            fits: Whether one replica has room for so many sequences.
+
+        """
         queue = self._due()
-        if queue is None or (ticket := queue.first()) is None or not self._has_room(ticket):
+        if queue is None or (ticket := queue.first()) is None or not self._has_room(ticket, fits):
             return None
         queue.take(ticket)
         self._count_passes(ticket)
@@ -175,10 +195,13 @@ class FairScheduler:
             else:
                 self._passes[tier] += gone.num_sequences
 
-    def _has_room(self, ticket: Ticket) -> bool:
+    def _has_room(self, ticket: Ticket, fits: Fits) -> bool:
+        if not fits(ticket.num_sequences):
+            return False
+        window = self._prompt_window_tokens * self._num_replicas
         return not self._num_sequences or (
             self._num_sequences + ticket.num_sequences <= self._max_sequences
-            and self._prompt_ahead + self._share(ticket) <= self._prompt_window_tokens
+            and self._prompt_ahead + self._share(ticket) <= window
         )
 
     def _share(self, ticket: Ticket) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from stillhouse.billing.price import Price
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.model_spec import ModelSpec
-from stillhouse.engines.base import TokenEngine
 from stillhouse.serving.registry.public_prefixes import NO_PUBLIC_PREFIXES, PublicPrefixes
+from stillhouse.serving.registry.replicas import ReplicaSet
 from stillhouse.text.chat_model import ChatModel
 from stillhouse.text.prompt.encoder import Prompt
 from stillhouse.types.requests import GenerationRequest
@@ -32,7 +32,7 @@ class ServedModel:
 
     spec: ModelSpec
     chat: ChatModel
-    engine: TokenEngine
+    replicas: ReplicaSet
     prices: Mapping[ServiceTier, Price]
     public_prefixes: PublicPrefixes = NO_PUBLIC_PREFIXES
 
@@ -44,7 +44,7 @@ class ServedModel:
     @property
     def context_length(self) -> int:
         """Most tokens of one sequence: what both the model and the engine's memory allow."""
-        return min(self.chat.context_length, self.engine.context_length)
+        return min(self.chat.context_length, self.replicas.context_length)
 
     def max_new_tokens(self, request: GenerationRequest, prompt: Prompt) -> int:
         """How many tokens the request may generate: its own wish, within the context."""
