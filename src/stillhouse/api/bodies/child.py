@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
-import sys
 from typing import Self
 
-from stillhouse.api.bodies.frames import RESULT_HEAD, Done, Work, job_frame, read_result
+from stillhouse.api.bodies.frames import Done, Work, read_result, write_work
 from stillhouse.errors import BodyTooLargeError, EngineUnavailableError
+from stillhouse.workers.framing import MAX_FRAME_BYTES, FrameError
+from stillhouse.workers.process import PipedWorker
 
 _WORKER = "stillhouse.api.bodies.worker"
-_PIPE_BYTES = 1 << 20
-#: A result is at most this many times as long as its body.
+#: A result is never more than this many times as long as its body.
 _MAX_RESULT_PER_BODY = 16
 _MAX_START_BYTES = 1 << 20
 
@@ -25,68 +23,57 @@ class ChildDiedError(Exception):
 
 class BodyProcess:
     """
-    One child process that runs ``stillhouse.api.bodies.worker``.
+    Parses one body at a time in a ``stillhouse.api.bodies.worker``.
 
     Args:
-        memory_mib: Memory it may use beyond that of its start.
+        memory_mib: What the worker may take beyond what it has when it starts.
 
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, memory_mib: int) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._process = process
-        self._stdin = process.stdin
-        self._stdout = process.stdout
+    def __init__(self, worker: PipedWorker, memory_mib: int) -> None:
+        self._worker = worker
         self._memory_mib = memory_mib
 
     @classmethod
     async def spawn(cls, *, memory_mib: int, start_timeout_s: float) -> Self:
         """
-        Starts the process without an environment or stderr, which could quote bodies.
+        Start the worker and wait until it is ready.
 
         Raises:
             EngineUnavailableError: It cannot be run, or is not ready in time.
 
         """
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-m", _WORKER, str(os.getpid()), str(memory_mib)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                limit=_PIPE_BYTES,
-                env={},
-            )
+            worker = await PipedWorker.spawn(_WORKER, str(memory_mib))
         except OSError as error:
             raise EngineUnavailableError(
                 f"No large request body can be parsed now: {error}."
             ) from error
-        child = cls(process, memory_mib)
+        child = cls(worker, memory_mib)
         try:
             async with asyncio.timeout(start_timeout_s):
                 await child._result(_MAX_START_BYTES)
-        except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
-            child.kill()
-            await child.wait()
+        except (TimeoutError, ChildDiedError) as error:
+            worker.kill()
+            await worker.wait()
             raise EngineUnavailableError(
                 f"The process that parses large request bodies was not ready in "
                 f"{start_timeout_s:g} s."
             ) from error
         except BaseException:
-            child.kill()
+            worker.kill()
             raise
         return child
 
     @property
     def pid(self) -> int:
         """The process id."""
-        return self._process.pid
+        return self._worker.pid
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process can take a job, as far as is known."""
-        return self._process.returncode is None and not self._stdout.at_eof()
+        """Whether the worker can be given a body, as far as is known."""
+        return self._worker.is_alive
 
     async def do(self, work: Work, body: bytes) -> Done:
         """
@@ -98,33 +85,33 @@ class BodyProcess:
 
         """
         try:
-            self._stdin.write(job_frame(work, body))
-            self._stdin.write(body)
-            await self._stdin.drain()
+            await self._worker.send(write_work(work), body)
             return await self._result(_MAX_START_BYTES + _MAX_RESULT_PER_BODY * work.max_bytes)
-        except (OSError, asyncio.IncompleteReadError) as error:
-            await self._raise_for_its_end(error)
+        except (OSError, ChildDiedError) as error:
+            await self._raise_if_out_of_memory(error)
             raise ChildDiedError from error
 
     def kill(self) -> None:
-        """Kills the process at once; `wait` has to follow."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        """Kill the worker at once; `wait` has to follow."""
+        self._worker.kill()
 
-    async def wait(self) -> None:
-        """Waits until the process has ended."""
-        self._stdin.close()
-        await self._process.wait()
+    async def wait(self) -> int:
+        """Return the exit code once the worker has ended."""
+        return await self._worker.wait()
 
     async def _result(self, max_bytes: int) -> Done:
-        (num_bytes,) = RESULT_HEAD.unpack(await self._stdout.readexactly(RESULT_HEAD.size))
-        if num_bytes > max_bytes:
+        try:
+            frame = await self._worker.receive(max_bytes=min(max_bytes, MAX_FRAME_BYTES))
+        except FrameError as error:
+            self.kill()
+            raise ChildDiedError from error
+        if frame is None:
             raise ChildDiedError
-        return read_result(await self._stdout.readexactly(num_bytes))
+        return read_result(frame)
 
-    async def _raise_for_its_end(self, cause: Exception) -> None:
-        """Raises if the process ran out of memory: its allocator aborts, which is no kill."""
-        if await self._process.wait() in {-signal.SIGABRT, -signal.SIGSEGV}:
+    async def _raise_if_out_of_memory(self, cause: Exception) -> None:
+        """Blame the body if the process aborted, as allocators do that are refused memory."""
+        if await self._worker.wait() in {-signal.SIGABRT, -signal.SIGSEGV}:
             raise BodyTooLargeError(
                 f"The request body takes more than {self._memory_mib} MiB to parse; right would be "
                 "a smaller one"

@@ -1,20 +1,16 @@
-"""The frames between the gateway and a process that parses bodies."""
+"""Defines the messages between the gateway and a process that parses bodies."""
 
 from __future__ import annotations
 
 import io
 import pickle
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from stillhouse.errors import StillhouseError
 
-#: A job starts with the lengths of its work and its body, a result with its length.
-JOB_HEAD = struct.Struct("<QQ")
-RESULT_HEAD = struct.Struct("<Q")
-#: Results may only have classes of these modules.
+#: Whose classes a result is made of.
 _MODULES = (
     *(
         "stillhouse.api.",
@@ -80,33 +76,31 @@ class Done:
         return self.value
 
 
-def job_frame(work: Work, body: bytes) -> bytes:
-    """Encodes a job without the body, which follows it."""
-    words = pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
-    return JOB_HEAD.pack(len(words), len(body)) + words
+def write_work(work: Work) -> bytes:
+    """Return *work* as the child reads it; the body follows in a frame of its own."""
+    return pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
 
 
-def read_work(words: bytes) -> Work:
-    """Decodes the work of a job, in the child, which trusts its parent."""
-    work: Work = pickle.loads(words)  # noqa: S301  (the gateway wrote it)
+def read_work(frame: bytes) -> Work:
+    """Return what `write_work` wrote, in the child, which trusts its parent."""
+    work: Work = pickle.loads(frame)  # noqa: S301  (what the gateway itself wrote)
     return work
 
 
-def result_frame(done: Done) -> bytes:
-    """Encodes a result."""
-    words = pickle.dumps(done, pickle.HIGHEST_PROTOCOL)
-    return RESULT_HEAD.pack(len(words)) + words
+def write_result(done: Done) -> bytes:
+    """Return *done* as the parent reads it."""
+    return pickle.dumps(done, pickle.HIGHEST_PROTOCOL)
 
 
-def read_result(words: bytes) -> Done:
+def read_result(frame: bytes) -> Done:
     """
-    Decodes a result, in the parent, which does not trust the child.
+    Return what `write_result` wrote, in the parent, which does not trust its child.
 
     Raises:
         pickle.UnpicklingError: It holds a class that no request has.
 
     """
-    done = _ResultReader(io.BytesIO(words)).load()
+    done = _ResultReader(io.BytesIO(frame)).load()
     if not isinstance(done, Done):
         raise pickle.UnpicklingError(f"{type(done)} is no result")
     return done

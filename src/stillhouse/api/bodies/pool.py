@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from stillhouse.api.bodies.child import BodyProcess, ChildDiedError
@@ -11,6 +13,7 @@ from stillhouse.api.bodies.frames import Done, Work
 from stillhouse.clock import Clock
 from stillhouse.errors import BodyTooLargeError, EngineUnavailableError
 from stillhouse.fairness.semaphore import FairSemaphore
+from stillhouse.workers.pool import WorkerPool
 
 _TRIES = 2
 
@@ -57,15 +60,14 @@ class BodyPool:
             max_waiting_per_account=rules.max_waiting_per_account,
             clock=clock,
         )
-        self._idle: list[BodyProcess] = []
-        self._alive: set[BodyProcess] = set()
-        self._ending: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._workers = WorkerPool[BodyProcess](
+            max_workers=rules.num_processes, closed="The server is shutting down."
+        )
 
     @property
     def worker_pids(self) -> frozenset[int]:
-        """Returns the process ids of the children that run."""
-        return frozenset(child.pid for child in self._alive)
+        """The process ids of the children that have not been ended."""
+        return self._workers.pids
 
     async def read(self, account_id: int, work: Work, body: bytes, *, key_id: int = 0) -> Any:
         """
@@ -82,61 +84,27 @@ class BodyPool:
         return done.result()
 
     async def close(self) -> None:
-        """Ends all children; bodies that are being parsed fail."""
-        self._is_closed = True
-        for child in list(self._alive):
-            self._end(child)
-        await asyncio.gather(*self._ending)
+        """End all children; bodies that are being parsed fail."""
+        await self._workers.close()
 
     async def _do(self, work: Work, body: bytes) -> Done:
-        for _ in range(_TRIES):  # another child replaces one that was killed from outside
-            child = await self._child()
-            try:
-                async with asyncio.timeout(self._rules.timeout_s):
-                    done = await child.do(work, body)
-            except TimeoutError as error:
-                self._end(child)
-                raise BodyTooLargeError(
-                    f"The request body takes longer than {self._rules.timeout_s:g} s to parse; "
-                    "right would be a smaller one"
-                ) from error
-            except ChildDiedError:
-                self._end(child)
-            except BaseException:  # also cancelled: the child could go on for long
-                self._end(child)
-                raise
-            else:
-                self._keep(child)
-                return done
+        spawn = partial(
+            BodyProcess.spawn,
+            memory_mib=self._rules.memory_mib,
+            start_timeout_s=self._rules.start_timeout_s,
+        )
+        for _ in range(_TRIES):  # a worker that was killed from outside is replaced
+            with contextlib.suppress(ChildDiedError):
+                async with self._workers.lend(spawn) as worker:
+                    return await self._do_in_time(worker, work, body)
         raise EngineUnavailableError("The processes that parse large request bodies keep dying.")
 
-    async def _child(self) -> BodyProcess:
-        while self._idle:
-            child = self._idle.pop()
-            if child.is_alive:
-                return child
-            self._end(child)
-        if self._is_closed:
-            raise EngineUnavailableError("The server is shutting down.")
-        child = await BodyProcess.spawn(
-            memory_mib=self._rules.memory_mib, start_timeout_s=self._rules.start_timeout_s
-        )
-        self._alive.add(child)
-        return child
-
-    def _keep(self, child: BodyProcess) -> None:
-        if self._is_closed:
-            self._end(child)
-        else:
-            self._idle.append(child)
-
-    def _end(self, child: BodyProcess) -> None:
-        if child not in self._alive:
-            return
-        self._alive.discard(child)
-        if child in self._idle:
-            self._idle.remove(child)
-        child.kill()
-        task = asyncio.create_task(child.wait(), name="body-process-ends")
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+    async def _do_in_time(self, worker: BodyProcess, work: Work, body: bytes) -> Done:
+        try:
+            async with asyncio.timeout(self._rules.timeout_s):
+                return await worker.do(work, body)
+        except TimeoutError as error:
+            raise BodyTooLargeError(
+                f"The request body takes longer than {self._rules.timeout_s:g} s to parse; "
+                "right would be a smaller one"
+            ) from error

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from stillhouse.engines.worker.frames import (
-    LENGTH_BYTES,
+    MAX_FRAME_BYTES,
     Generate,
     ToGateway,
     ToWorker,
-    body_length,
     encode,
 )
 from stillhouse.engines.worker.frames import decode_to_worker as decode
+from stillhouse.workers.framing import LENGTH_BYTES, body_length
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from stillhouse.engines.base import GenerateRequest
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def die_with_parent() -> None:
-    """
-    Tie this process to the one that spawned it, whatever its own loop is doing.
-
-    A terminal's Ctrl-C and a service manager's SIGTERM reach the whole group; the gateway alone
-    decides when its worker ends, so that running requests can be drained.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class WorkerChannel:
@@ -112,7 +94,7 @@ class WorkerChannel:
     def _hand_over_all(self) -> None:
         with self._connection.makefile("rb") as stream:
             while len(prefix := stream.read(LENGTH_BYTES)) == LENGTH_BYTES:
-                body = stream.read(length := body_length(prefix))
+                body = stream.read(length := body_length(prefix, max_bytes=MAX_FRAME_BYTES))
                 if len(body) < length:
                     return
                 message = decode(body)

@@ -14,15 +14,11 @@ import msgspec
 
 from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
 from stillhouse.engines.capabilities import Capabilities
+from stillhouse.workers.framing import FrameError, frame_length
 
 _Message = TypeVar("_Message")
 
-LENGTH_BYTES = 4
 MAX_FRAME_BYTES = 16 * 1024 * 1024  # a prompt of a million tokens takes 5 MB
-
-
-class FrameError(Exception):
-    """The other side sent what is no frame, or no message; the connection is of no more use."""
 
 
 class RefusalCode(StrEnum):
@@ -160,25 +156,10 @@ def encode(message: ToWorker | ToGateway) -> bytes:
         body = msgspec.msgpack.encode(message)
     except OverflowError as error:
         raise FrameError(f"A {type(message).__name__} cannot be sent: {error}.") from error
-    if len(body) > MAX_FRAME_BYTES:
-        raise FrameError(
-            f"A {type(message).__name__} of {len(body)} bytes exceeds {MAX_FRAME_BYTES}."
-        )
-    return len(body).to_bytes(LENGTH_BYTES, "big") + body
-
-
-def body_length(prefix: bytes | bytearray) -> int:
-    """
-    Read a frame's first four bytes.
-
-    Raises:
-        FrameError: The frame would be larger than any message.
-
-    """
-    length = int.from_bytes(prefix, "big")
-    if length > MAX_FRAME_BYTES:
-        raise FrameError(f"A frame of {length} bytes exceeds {MAX_FRAME_BYTES}.")
-    return length
+    try:
+        return frame_length(len(body), max_bytes=MAX_FRAME_BYTES) + body
+    except FrameError as error:
+        raise FrameError(f"A {type(message).__name__} cannot be sent: {error}") from error
 
 
 def decode_to_worker(body: bytes) -> ToWorker:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from stillhouse.engines.base import EngineHealth, GenerateRequest, GenerateStep
 from stillhouse.engines.capabilities import Capabilities
-from stillhouse.engines.worker.channel import WorkerChannel, die_with_parent
+from stillhouse.engines.worker.channel import WorkerChannel
 from stillhouse.engines.worker.frames import (
     Cancel,
     Compiled,
@@ -30,6 +30,7 @@ from stillhouse.errors import (
     RequestTooLargeForEngineError,
     UnsupportedFeatureError,
 )
+from stillhouse.workers.child import die_with_parent
 
 #: What happened to sequences: the step to be told, or why there will be no further one.
 SequenceSteps = list[tuple[int, GenerateStep | InvalidRequestError]]

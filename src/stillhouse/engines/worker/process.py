@@ -9,14 +9,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from stillhouse.engines.worker.frames import (
-    LENGTH_BYTES,
-    FrameError,
+    MAX_FRAME_BYTES,
     ToGateway,
     ToWorker,
-    body_length,
     encode,
 )
 from stillhouse.engines.worker.frames import decode_to_gateway as decode
+from stillhouse.workers.framing import LENGTH_BYTES, FrameError, body_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +74,7 @@ class FrameReader(asyncio.Protocol):
     def _split(self) -> None:
         begin = 0
         while (body := begin + LENGTH_BYTES) <= len(self._bytes):
-            end = body + body_length(self._bytes[begin:body])
+            end = body + body_length(self._bytes[begin:body], max_bytes=MAX_FRAME_BYTES)
             if end > len(self._bytes):
                 break
             self._messages.append(decode(self._bytes[body:end]))

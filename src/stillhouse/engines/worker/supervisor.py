@@ -15,7 +15,6 @@ from stillhouse.engines.worker.config import SupervisionConfig
 from stillhouse.engines.worker.frames import (
     Cancel,
     Compiled,
-    FrameError,
     Generate,
     LoadFailed,
     LoadFailure,
@@ -40,6 +39,7 @@ from stillhouse.errors import (
     StillhouseError,
     UnsupportedFeatureError,
 )
+from stillhouse.workers.framing import FrameError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

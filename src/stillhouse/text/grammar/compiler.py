@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stillhouse.clock import Clock, SystemClock
@@ -16,6 +17,7 @@ from stillhouse.fairness.semaphore import FairSemaphore, Permit
 from stillhouse.text.grammar.config import GrammarsConfig
 from stillhouse.text.grammar.process import GrammarProcess, KilledError
 from stillhouse.text.grammar.verdicts import Verdicts
+from stillhouse.workers.pool import WorkerPool
 
 _HALF_LIFE_S = 60.0
 
@@ -72,15 +74,14 @@ class GrammarCompiler:
             max_remembered=limits.max_remembered, bad_for_s=limits.bad_for_s, clock=clock
         )
         self._checks: dict[tuple[int, bytes], _Check] = {}
-        self._idle: list[GrammarProcess] = []
-        self._alive: set[GrammarProcess] = set()
-        self._ending: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._workers = WorkerPool[GrammarProcess](
+            max_workers=limits.processes, closed="The grammar compiler is closed."
+        )
 
     @property
     def worker_pids(self) -> frozenset[int]:
         """The process ids of the children that have not been ended."""
-        return frozenset(child.pid for child in self._alive)
+        return self._workers.pids
 
     async def check(
         self, grammar: str, *, param: str, owner: Owner, tokenizer_json: Path | None = None
@@ -110,10 +111,7 @@ class GrammarCompiler:
 
     async def close(self) -> None:
         """End all children; checks that run or wait fail."""
-        self._is_closed = True
-        for child in list(self._alive):
-            self._end(child)
-        await asyncio.gather(*self._ending)
+        await self._workers.close()
 
     async def _check_once(
         self, digest: bytes, grammar: str, owner: Owner, tokenizer_json: Path | None
@@ -185,43 +183,14 @@ class GrammarCompiler:
             raise EngineUnavailableError("The grammar compiler is killed by others.") from error
 
     async def _try(self, grammar: str, tokenizer_json: Path | None, *, is_nice: bool) -> str | None:
-        child = await self._child(is_nice=is_nice)
-        try:
-            verdict = await child.compile(grammar, tokenizer_json)
-        except BaseException:  # cancelled, too: nobody knows how long it would go on
-            self._end(child)
-            raise
-        if verdict.ends_process or self._is_closed:
-            self._end(child)
-        else:
-            self._idle.append(child)
-        return verdict.fault
-
-    async def _child(self, *, is_nice: bool) -> GrammarProcess:
-        if self._is_closed:
-            raise EngineUnavailableError("The grammar compiler is closed.")
-        for child in self._idle:
-            if child.is_nice is is_nice:
-                self._idle.remove(child)
-                return child
-        if len(self._alive) >= self._limits.processes and self._idle:
-            self._end(self._idle[0])
-        child = await GrammarProcess.spawn(self._limits, is_nice=is_nice)
-        self._alive.add(child)
-        if self._is_closed:
-            self._end(child)
-        return child
-
-    def _end(self, child: GrammarProcess) -> None:
-        if child not in self._alive:
-            return
-        self._alive.discard(child)
-        if child in self._idle:
-            self._idle.remove(child)
-        child.kill()
-        task = asyncio.create_task(child.wait(), name="grammar-worker-ends")
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        async with self._workers.lend(
+            partial(GrammarProcess.spawn, self._limits, is_nice=is_nice),
+            fits=lambda worker: worker.is_nice is is_nice,
+        ) as worker:
+            verdict = await worker.compile(grammar, tokenizer_json)
+            if verdict.ends_process:
+                self._workers.end(worker)
+            return verdict.fault
 
 
 @dataclass(slots=True)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from stillhouse.errors import EngineUnavailableError
 from stillhouse.settings import MIB
 from stillhouse.text.grammar.config import GrammarsConfig
+from stillhouse.text.grammar.frames import (
+    MAX_ANSWER_BYTES,
+    Compiled,
+    CompileRequest,
+    Loaded,
+    decode_answer,
+    encode,
+)
+from stillhouse.workers.process import PipedWorker
 
 _WORKER = "stillhouse.text.grammar.worker"
 _NICENESS = 10
@@ -41,55 +47,53 @@ class Verdict:
 
 class GrammarProcess:
     """
-    The parent's end of one ``stillhouse.text.grammar.worker``.
+    Compiles one grammar at a time in a ``stillhouse.text.grammar.worker``.
 
     Attributes:
-        is_nice: It has what others leave of the processor.
+        is_nice: Whether the worker runs behind other processes.
 
     """
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, limits: GrammarsConfig, *, is_nice: bool
-    ) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._process = process
-        self._stdin = process.stdin
-        self._stdout = process.stdout
+    def __init__(self, worker: PipedWorker, limits: GrammarsConfig, *, is_nice: bool) -> None:
+        self._worker = worker
         self._limits = limits
         self.is_nice = is_nice
 
     @classmethod
     async def spawn(cls, limits: GrammarsConfig, *, is_nice: bool = False) -> Self:
         """
-        Start the process: with no environment, and no words of its own, as they quote grammars.
+        Start the worker.
 
         Args:
-            is_nice: It has what others leave of the processor.
+            is_nice: The worker runs behind other processes.
 
         Raises:
             EngineUnavailableError: It cannot be run.
 
         """
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-m", _WORKER, str(os.getpid())),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env={},
-            )
+            worker = await PipedWorker.spawn(_WORKER, niceness=_NICENESS if is_nice else 0)
         except OSError as error:
             raise EngineUnavailableError(f"No grammar can be compiled now: {error}.") from error
-        if is_nice:
-            with contextlib.suppress(OSError):  # it is gone already, as will be found out
-                os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
-        return cls(process, limits, is_nice=is_nice)
+        return cls(worker, limits, is_nice=is_nice)
 
     @property
     def pid(self) -> int:
         """The process id."""
-        return self._process.pid
+        return self._worker.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker can be given a grammar, as far as is known."""
+        return self._worker.is_alive
+
+    def kill(self) -> None:
+        """Kill the worker at once; `wait` has to follow."""
+        self._worker.kill()
+
+    async def wait(self) -> int:
+        """Return the exit code once the worker has ended."""
+        return await self._worker.wait()
 
     async def compile(self, grammar: str, tokenizer_json: Path | None) -> Verdict:
         """
@@ -100,12 +104,13 @@ class GrammarProcess:
             EngineUnavailableError: It could not load the tokenizer.
 
         """
-        request = {
-            "grammar": grammar,
-            "tokenizer": tokenizer_json and str(tokenizer_json),
-            "memory_bytes": self._limits.process_memory_mib * MIB,
-        }
-        self._stdin.write(json.dumps(request).encode() + b"\n")
+        request = CompileRequest(
+            grammar,
+            None if tokenizer_json is None else str(tokenizer_json),
+            self._limits.process_memory_mib * MIB,
+        )
+        with contextlib.suppress(OSError):  # the worker is gone, which `_loaded` finds out
+            await self._worker.send(encode(request))
         await self._loaded(tokenizer_json)
         try:
             async with asyncio.timeout(self._limits.timeout_s):
@@ -113,21 +118,11 @@ class GrammarProcess:
         except TimeoutError:
             took = f"{self._limits.timeout_s:g} s"
             return Verdict(f"takes longer than {took} to compile; {_SIMPLER}", ends_process=True)
-        if answer is not None:
-            return _verdict(answer["reason"])
+        if isinstance(answer, Compiled):
+            return _verdict(answer.reason)
         await self._raise_if_killed()
         took = f"{self._limits.process_memory_mib} MiB"
         return Verdict(f"takes more than {took} to compile; {_SIMPLER}", ends_process=True)
-
-    def kill(self) -> None:
-        """End the process at once, whatever it does; `wait` has to follow."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-
-    async def wait(self) -> None:
-        """Return when the process is gone."""
-        self._stdin.close()
-        await self._process.wait()
 
     async def _loaded(self, tokenizer_json: Path | None) -> None:
         try:
@@ -142,16 +137,16 @@ class GrammarProcess:
             await self._raise_if_killed()
             raise EngineUnavailableError(
                 f"The grammar compiler cannot load {tokenizer_json or 'its tokenizer'} (exit code "
-                f"{self._process.returncode})."
+                f"{await self._worker.wait()})."
             )
 
-    async def _answer(self) -> dict[str, Any] | None:
-        """The next line; None where there will be no more."""
-        line = await self._stdout.readline()
-        return json.loads(line) if line.endswith(b"\n") else None
+    async def _answer(self) -> Loaded | Compiled | None:
+        """Return the next message; None where the worker has ended."""
+        frame = await self._worker.receive(max_bytes=MAX_ANSWER_BYTES)
+        return None if frame is None else decode_answer.decode(frame)
 
     async def _raise_if_killed(self) -> None:
-        if await self._process.wait() == -signal.SIGKILL:
+        if await self._worker.wait() == -signal.SIGKILL:
             raise KilledError
 
 

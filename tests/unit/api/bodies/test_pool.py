@@ -14,7 +14,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stillhouse.api.bodies.frames import Done, Work, read_result, result_frame
+from stillhouse.api.bodies.frames import Done, Work, read_result, write_result
 from stillhouse.api.bodies.pool import BodyPool, PoolRules
 from stillhouse.api.bodies.request_head import RequestHead
 from stillhouse.api.completions import routes as endpoints
@@ -262,7 +262,7 @@ async def test_a_closed_pool_reads_nothing():
 def test_every_error_comes_through_as_it_was():
     """With what was given by name alone, too."""
     error = ContextLengthError(prompt_tokens=5, max_prompt_tokens=4, param="prompt")
-    done = read_result(result_frame(Done(0, error=(type(error), error.args, vars(error))))[8:])
+    done = read_result(write_result(Done(0, error=(type(error), error.args, vars(error)))))
 
     with pytest.raises(ContextLengthError) as raised:
         done.result()
@@ -273,7 +273,7 @@ def test_a_result_makes_nothing_but_this_programs_objects():
     """Whatever a child has become, it runs nothing here."""
     for value in (os.system, partial(os.system, "true"), Calls(), Path("x"), SystemClock):
         with pytest.raises(Exception, match="is not allowed in a result"):
-            read_result(result_frame(Done(0, value))[8:])
+            read_result(write_result(Done(0, value)))
 
 
 class Calls:

@@ -15,10 +15,8 @@ from stillhouse.engines.base import (
     Grammar,
 )
 from stillhouse.engines.worker.frames import (
-    LENGTH_BYTES,
     MAX_FRAME_BYTES,
     Cancel,
-    FrameError,
     Generate,
     LoadFailed,
     LoadFailure,
@@ -29,7 +27,6 @@ from stillhouse.engines.worker.frames import (
     RefusalCode,
     Refused,
     Steps,
-    body_length,
     decode_to_gateway,
     decode_to_worker,
     encode,
@@ -37,6 +34,7 @@ from stillhouse.engines.worker.frames import (
 from stillhouse.types.logprobs import StepLogprobs
 from stillhouse.types.sampling import SamplingParams
 from stillhouse.types.usage import TokenUsage
+from stillhouse.workers.framing import LENGTH_BYTES, FrameError, body_length
 from tests.effort import examples
 
 REQUEST = GenerateRequest(
@@ -117,8 +115,9 @@ def test_a_frame_has_a_largest_size():
     with pytest.raises(FrameError, match="exceeds"):
         encode(huge)
     with pytest.raises(FrameError, match="exceeds"):
-        body_length((MAX_FRAME_BYTES + 1).to_bytes(LENGTH_BYTES, "big"))
-    assert MAX_FRAME_BYTES == body_length(MAX_FRAME_BYTES.to_bytes(LENGTH_BYTES, "big"))
+        body_length((MAX_FRAME_BYTES + 1).to_bytes(LENGTH_BYTES, "big"), max_bytes=MAX_FRAME_BYTES)
+    prefix = MAX_FRAME_BYTES.to_bytes(LENGTH_BYTES, "big")
+    assert MAX_FRAME_BYTES == body_length(prefix, max_bytes=MAX_FRAME_BYTES)
 
 
 def test_an_integer_beyond_64_bits_cannot_be_framed():

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.engines.base import EngineFinish, GenerateStep
-from stillhouse.engines.worker.frames import FrameError, Loading, Steps, ToGateway, encode
+from stillhouse.engines.worker.frames import Loading, Steps, ToGateway, encode
 from stillhouse.engines.worker.process import FrameReader
 from stillhouse.engines.worker.streams import Stream
 from stillhouse.errors import EngineCrashedError
 from stillhouse.types.usage import TokenUsage
+from stillhouse.workers.framing import FrameError
 
 MESSAGES: list[ToGateway] = [
     Loading("thinking", 1, 2),

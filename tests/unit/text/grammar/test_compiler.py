@@ -11,12 +11,10 @@ import pytest
 import pytest_asyncio
 
 from stillhouse.clock import FrozenClock
-from stillhouse.engines.openvino.sampling import grammar as engine_grammar
 from stillhouse.errors import EngineUnavailableError, InvalidRequestError, OverloadedError
 from stillhouse.text.families.tool_call_forms import HERMES_CALLS
 from stillhouse.text.grammar.compiler import GrammarCompiler, Owner
 from stillhouse.text.grammar.config import GrammarsConfig
-from stillhouse.text.grammar.worker import LIMITS
 from stillhouse.types.messages import Tool, ToolChoice, ToolMode
 from stillhouse.types.response_format import JsonObjectFormat, JsonSchemaFormat, RegexFormat
 from tests.unit.text.checkpoints import trained_tokenizer
@@ -402,23 +400,6 @@ async def test_a_tokenizer_that_cannot_be_read_is_not_the_requests_fault(compile
         await compiler.check(
             OBJECT, param="tools", owner=OWNER, tokenizer_json=tmp_path / "missing.json"
         )
-
-
-LIMIT_NAMES = [
-    "initial_lexer_fuel",
-    "max_grammar_size",
-    "max_items_in_row",
-    "max_lexer_states",
-    "precompute_large_lexemes",
-    "step_lexer_fuel",
-    "step_max_items",
-]
-
-
-@pytest.mark.parametrize("name", LIMIT_NAMES)
-def test_limits_are_those_of_the_embedded_engine(name):
-    """What passes here does not fail there; neither may import the other."""
-    assert getattr(engine_grammar.LIMITS, name) == getattr(LIMITS, name)
 
 
 PARENT = f"""

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
 from stillhouse.checkpoints.checkpoint import PACKAGED_CHECKPOINTS
+from stillhouse.engines.grammar_limits import GRAMMAR_LIMITS
 from stillhouse.errors import InvalidRequestError
 from stillhouse.text.families.tool_call_forms import HERMES_CALLS
 from stillhouse.text.grammar.walk import Walker
-from stillhouse.text.grammar.worker import LIMITS
 from stillhouse.types.messages import Tool, ToolChoice, ToolMode
 from stillhouse.types.response_format import JsonSchemaFormat, RegexFormat
 from tests.effort import examples
@@ -38,10 +38,10 @@ def tokenizer() -> LLTokenizer:
 @pytest.fixture(scope="module")
 def fault_of(tokenizer):
     def fault_of(grammar: str) -> str | None:
-        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
+        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=GRAMMAR_LIMITS)
         matcher.compute_bitmask()
         assert not matcher.is_error(), "it is found at the first token, without a walk"
-        return Walker(tokenizer, LIMITS).fault_of(grammar, matcher)
+        return Walker(tokenizer, GRAMMAR_LIMITS).fault_of(grammar, matcher)
 
     return fault_of
 
@@ -114,8 +114,8 @@ def test_a_walk_is_the_same_each_time(tokenizer):
     grammar = of_schema(members(a=TEXT, z={"type": "string", "pattern": "^(.*a.{20})$"}))
     faults = set()
     for _ in range(3):
-        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
-        faults.add(Walker(tokenizer, LIMITS).fault_of(grammar, matcher))
+        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=GRAMMAR_LIMITS)
+        faults.add(Walker(tokenizer, GRAMMAR_LIMITS).fault_of(grammar, matcher))
     assert 1 == len(faults)
 
 
@@ -163,7 +163,7 @@ def test_what_passes_does_not_fail_at_the_next_corner(tokenizer, fault_of, schem
         grammar = of_schema(schema)
     except InvalidRequestError:
         return
-    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
+    matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=GRAMMAR_LIMITS)
     matcher.compute_bitmask()
     if matcher.is_error() or fault_of(grammar):
         return

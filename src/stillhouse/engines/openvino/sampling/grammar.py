@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits
+from llguidance import LLMatcher
 
+from stillhouse.engines.grammar_limits import GRAMMAR_LIMITS
 from stillhouse.engines.openvino.sampling.grammar_thread import GrammarThread
 from stillhouse.errors import InvalidRequestError
 
@@ -24,16 +25,6 @@ MAX_GRAMMAR_CHARS = 1024 * 1024
 MAX_MESSAGE_CHARS = 300
 NO_GRAMMARS = (
     "This model takes no grammar: its checkpoint has no tokenizer.json to read the letters of."
-)
-# With these, no mask of the grammars that were made to be slow took longer than 0.1 s.
-LIMITS = LLParserLimits(
-    initial_lexer_fuel=200_000,
-    step_lexer_fuel=50_000,
-    step_max_items=20_000,
-    max_items_in_row=1_000,
-    max_lexer_states=20_000,  # of 1 to 2 kB
-    max_grammar_size=100_000,
-    verbose_errors=False,  # which would show the prompt's schema in the log
 )
 
 
@@ -84,7 +75,7 @@ class Grammars:
                 f"The grammar has {len(text)} characters; {MAX_GRAMMAR_CHARS} are allowed."
             )
         assert self._vocabulary is not None
-        matcher = LLMatcher(self._vocabulary, text, log_level=0, limits=LIMITS)
+        matcher = LLMatcher(self._vocabulary, text, log_level=0, limits=GRAMMAR_LIMITS)
         if begun:
             matcher.consume_tokens(list(begun))
         _computed_mask(matcher)  # what comes to light at the first token is better told before it

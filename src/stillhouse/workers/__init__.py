@@ -1,0 +1,1 @@
+"""Child processes: launch, framed messages, memory limits, and a pool of workers."""
