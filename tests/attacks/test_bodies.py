@@ -1,4 +1,4 @@
-"""Large bodies: one account's hold up nobody else, and refused ones are not for nothing."""
+"""Large bodies delay only their own account, and refused ones count against its limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNT = "/v1/messages/count_tokens"
 MIB = 1 << 20
 NUM_AT_ONCE = 32
 UNTIMED = {"inference_status": None}  # a replay takes no time
-#: What an account may have in flight, and what two bodies take on their way to and from a process.
+#: The bytes an account may have in flight, and those of two bodies on their way to a process.
 CEILING_MIB = 100
 
 
@@ -89,7 +89,7 @@ def test_a_large_body_is_answered_as_a_small_one(server, victim, path, body):
 
 
 def test_refused_bodies_use_up_what_an_account_may_bring(start_server):
-    """What was read counts, whatever came of it; then its large bodies are refused unread."""
+    """Every byte read counts against the account; beyond it, large bodies are refused unread."""
     server = start_server(
         general="[bodies]\nmib_per_minute = 8\nburst_mib = 16\nmax_wait_s = 0.1\n"
     )
@@ -125,7 +125,7 @@ def test_bodies_that_never_end_hold_only_their_own_account(start_server):
 
 
 def test_counting_tokens_has_limits_of_its_own(start_server):
-    """So many a minute for each account, and answers are still to be had."""
+    """Token counts have a rate limit per account, which does not affect completions."""
     server = start_server(general="[token_counts]\nrequests_per_minute = 3\n")
     attacker, other = open_account(server, "attacker"), open_account(server, "other")
     body = json.dumps(HELLO).encode()

@@ -1,4 +1,4 @@
-"""Many connections, silent or unread: they hold neither memory nor places that others need."""
+"""Many silent or unread connections take neither memory nor connection slots from others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def closed_connections(server: FaultServer, reason: str) -> float:
-    """How many the server has closed for *reason*, by its own metrics."""
+    """Return the number of connections closed for *reason*, from the server's metrics."""
     text = httpx.get(f"{server.url}/metrics").text
     name = f'stillhouse_http_connections_closed_total{{reason="{reason}"}}'
     found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
@@ -59,7 +59,7 @@ def test_a_stream_runs_through_unread_answers(server, victim):
 
 
 def test_requests_ahead_are_answered_in_order(server):
-    """Who reads them gets them all."""
+    """A client that reads its pipelined answers gets all of them, in order."""
     with RawConnection(server) as connection:
         connection.send(b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n".join([GET] * 20))
         answers = [connection.answer() for _ in range(39)]
@@ -67,8 +67,8 @@ def test_requests_ahead_are_answered_in_order(server):
     assert [200, 401] * 19 + [200] == [answer.status for answer in answers if answer]
 
 
-def test_silent_connections_take_no_places(server, victim):
-    """Three times as many as there are places: others come in, and run on, all the while."""
+def test_silent_connections_take_no_slots(server, victim):
+    """With three times more silent connections than slots, other clients connect and are served."""
     with ExitStack() as connections, victim.streaming():
         resting = connections.enter_context(RawConnection(server, source="127.0.0.9"))
         for number in range(300):
@@ -122,7 +122,7 @@ def test_silent_connections_are_closed_in_time(start_server):
 
 
 def test_without_files_it_lives_on(start_server):
-    """Where even accept fails, connections are lost, and not the server."""
+    """If accept fails, connections are lost, and the server continues."""
     server = start_server("[server]\nmax_connections = 100000\n")
     limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (64, limits[1]))

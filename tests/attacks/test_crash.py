@@ -1,4 +1,4 @@
-"""A request that takes the engine with it, while others wait for their turn."""
+"""A request crashes the engine while others wait in the queue."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ask(client, headers, **fields):
 
 
 def test_what_waits_outlives_the_engine(server, attacker, victim):
-    """Whoever waited for a turn when the engine died is answered by the next one."""
+    """Requests that were queued when the engine died are answered after its restart."""
     with (
         BareClient(server, attacker.headers, max_tokens=50, seed=CRASH_SEED) as crash,
         BareClient(server, attacker.headers, max_tokens=50, seed=1) as beside,

@@ -15,7 +15,7 @@ from tests.faults.bare_client import BareClient
 NUM_KEYS, PER_KEY, NUM_VICTIMS = 20, 2, 10
 LONG, SHORT = 1500, 2  # tokens; nobody waits for the end of the first
 NUM_SLOTS = 64
-#: One sequence at a time, and no credit to speak of: so turns alternate from the first on.
+#: One sequence at a time, and hardly any credit, so that accounts alternate from the start.
 CONFIG = (
     "slots = 1\ntoken_interval_s = 0.005\n"
     f"[queue]\nprompt_window_tokens = 8\nmax_outstanding = {NUM_SLOTS}\n"
@@ -63,7 +63,7 @@ class Queue:
         return self.num_admitted + num_refused == self._num_sent
 
     def turns(self):
-        """Let the slot go, and return whose requests the engine then took, in its order."""
+        """Free the slot, and return the owners of the requests in the order of their dispatch."""
         self._busy.leave_by_rst()
         owners = {}
         for whose, clients in self._waiting.items():
@@ -78,7 +78,7 @@ def sum_of(metric, text):
 
 
 def test_twenty_keys_take_no_more_turns_than_one(queue):
-    """Of the first twenty turns the victim's only key has ten, though the attacker's were first."""
+    """The victim's only key gets ten of the first twenty slots, though the attacker came first."""
     attacker, victim = (open_account(queue.server, name) for name in ("attacker", "victim"))
     queue.wait("attacker", mint_keys(queue.server, attacker, NUM_KEYS), PER_KEY)
     queue.wait("victim", [victim.secret], NUM_VICTIMS)
@@ -89,7 +89,7 @@ def test_twenty_keys_take_no_more_turns_than_one(queue):
 
 
 def test_inside_an_account_keys_share_its_turns(queue):
-    """A key that sent ten times as much leaves every second turn of its account to another."""
+    """A key that sent ten times as much leaves every second slot of its account to another key."""
     account = open_account(queue.server, "account")
     (other,) = mint_keys(queue.server, account, 1)
     queue.wait("heavy", [account.secret], 30)

@@ -38,7 +38,7 @@ def test_a_stream_runs_through_garbage(server, victim):
     "garbage", [GARBAGE[0], GARBAGE[3], GARBAGE[5]], ids=["TLS", "length", "bytes"]
 )
 def test_garbage_is_a_400_and_closed(server, garbage):
-    """What is no HTTP is refused, and the connection ends."""
+    """Bytes that are not HTTP are refused, and the connection is closed."""
     with RawConnection(server) as connection:
         connection.send(garbage)
         answer = connection.answer()
@@ -49,7 +49,7 @@ def test_garbage_is_a_400_and_closed(server, garbage):
 
 
 def test_the_harness_reads_answers(server):
-    """An ordinary request on a raw connection is answered: the tests here can tell."""
+    """An ordinary request on a raw connection is answered, so these tests can fail."""
     answer = answer_to(server, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert answer

@@ -55,7 +55,7 @@ def server(tmp_path_factory, preloaded):
 
 
 def num_compiled(server: FaultServer, where: str) -> int:
-    """How many grammars were compiled, by the server's own metrics."""
+    """Return the number of compiled grammars, from the server's metrics."""
     for line in httpx.get(server.url + "/metrics").text.splitlines():
         if line.startswith("stillhouse_grammar_compile_seconds_count") and f'"{where}"' in line:
             return round(float(line.split()[-1]))
@@ -110,12 +110,12 @@ async def test_slow_schemas_hold_up_neither_cancels_nor_another_account(server, 
 
 
 def has_left(server: FaultServer) -> bool:
-    """Whether somebody has left in the middle of an answer, and was charged what was made."""
+    """Return whether a client disconnected in mid-answer, and was charged what was generated."""
     return any(row.outcome == "client_disconnect" for row in rows(server.home).values())
 
 
 async def test_a_schema_that_never_compiles_costs_one_try(server, attacker, victim):
-    """Sent again and again by two accounts it holds up nobody, and each learns why."""
+    """Repeated by two accounts, the schema delays no other request, and each gets the reason."""
     accomplice = await asyncio.to_thread(open_account, server, "accomplice")
     before = num_compiled(server, "check")
     async with client_of(server) as client:
@@ -135,7 +135,7 @@ async def test_a_schema_that_never_compiles_costs_one_try(server, attacker, vict
 
 @pytest.mark.parametrize("schema", LATE)
 async def test_work_that_comes_late_is_refused_before_the_first_token(server, attacker, schema):
-    """On every door, streamed or not; nothing is generated for nothing."""
+    """Every endpoint refuses it, streamed or not, before anything is generated."""
     json_schema = {"type": "json_schema", "name": "answer", "schema": schema}
     messages = HELLO["messages"]
     requests = {

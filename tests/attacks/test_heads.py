@@ -23,7 +23,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_a_stream_runs_through_endless_heads(server, victim, kind):
-    """Ten at once: each is told 431 or 414 and closed, and nothing of them is kept."""
+    """Each of ten endless heads gets a 431 or 414, and its connection is closed."""
     begin = {"lines": BEGIN, "value": BEGIN + b"a: ", "target": b"GET /"}[kind]
     with (
         victim.streaming(),
@@ -78,7 +78,7 @@ def test_what_a_head_may_be(server, request_, status):
 
 
 def test_slow_heads_end(server, victim):
-    """A hundred that send a line and then nothing: 408, and closed."""
+    """A hundred clients that send a line and then nothing get a 408."""
     with ExitStack() as connections, victim.streaming():
         slow = [connections.enter_context(RawConnection(server)) for _ in range(100)]
         for connection in slow:
@@ -90,7 +90,7 @@ def test_slow_heads_end(server, victim):
 
 
 def test_a_smuggled_request_is_none(server):
-    """What stands in a body that two programs would end differently is never a request."""
+    """A body whose end two parsers would read differently is never parsed as a request."""
     inner = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
     for framing in (
         b"Content-Length: 0\r\nContent-Length: %d\r\n" % len(inner),

@@ -1,4 +1,4 @@
-"""What happens to the ledger's file while a server serves: nothing is served unrecorded."""
+"""Faults of the ledger's file while a server runs: nothing is served unrecorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ask(server: FaultServer) -> httpx.Response:
 
 
 def is_store_down(server: FaultServer, told: str) -> bool:
-    """Whether monitors are told so; a probe's result is a second old at most."""
+    """Return whether /readyz reports it; a probe's result is at most a second old."""
     answer = httpx.get(f"{server.url}/readyz")
     return answer.status_code == 503 and told in answer.json()["store"]
 
@@ -42,7 +42,7 @@ def metric(server: FaultServer, name: str) -> float:
 
 
 def test_deleted_ledger_is_noticed_and_nothing_is_served(start_server: StartServer) -> None:
-    """Without its file the server admits nobody and says why; put back, it settles what ran."""
+    """Without its file the server refuses requests with the reason; restored, it settles them."""
     server = start_server(SLOW)
     ledger, away = server.home / "stillhouse.db", server.home / "away"
     with BareClient(server, max_tokens=30) as stream:

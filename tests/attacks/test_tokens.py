@@ -1,4 +1,4 @@
-"""Keys and tokens: forged, minted without end, revoked; what a customer may not see."""
+"""Forged, excessively created and revoked keys and tokens; endpoints closed to customers."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_token_that_covers_nothing_is_no_row(server, attacker):
 
 
 def test_minting_is_bounded(server):
-    """An account that mints as fast as it can, revoking or not, is told to stop; others mint on."""
+    """Creating keys is rate-limited per account, revoking or not; other accounts continue."""
     minter = open_account(server, "minter")
     with httpx.Client(base_url=server.url, headers=minter.headers, timeout=WAIT_S) as client:
         made = [client.post("/v1/api-tokens", json={"name": f"key {n}"}) for n in range(15)]

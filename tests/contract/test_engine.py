@@ -272,7 +272,7 @@ async def test_what_is_private_is_found_by_nobody_who_calls_it_public(engine):
 
 
 async def test_a_public_prefix_may_be_the_whole_prompt(engine):
-    """What is generated after it stays private."""
+    """Tokens generated after the public prefix stay private."""
     request = make_request(make_prompt(43, 2 * BLOCK_SIZE), 2 * BLOCK_SIZE + 1)
     request = replace(request, num_public_tokens=2 * BLOCK_SIZE)
     first = await collect(engine, request)
@@ -295,7 +295,7 @@ async def test_a_conversation_finds_its_own_answer_cached(engine):
 
 
 async def test_a_prefix_being_computed_is_waited_for(engine_of):
-    """Of two at once on an unseen prefix the second waits and takes over what the first makes."""
+    """The second of two requests with a new prefix waits, and reuses the first one's blocks."""
     shared = make_prompt(8, 6 * BLOCK_SIZE)
     requests = [make_request(shared + make_prompt(n, 9), 10, cache_salt="") for n in (1, 2)]
     async with engine_of(EngineShape(chunk_tokens=40)) as engine:

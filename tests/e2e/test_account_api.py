@@ -1,4 +1,4 @@
-"""The endpoints about an account, asked over HTTP of the real server."""
+"""The account endpoints of the real server, over HTTP."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def error_of(response):
 
 
 def test_me(alice):
-    """An account is told its name and number, and nulls for what nobody told this server."""
+    """/v1/me returns the account's name and number, and nulls for unknown fields."""
     me = alice.get("/v1/me").json()
     assert ("alice", None, False) == (me["display_name"], me["email"], me["is_admin"])
     assert me["uid"].startswith("sh:")
@@ -126,7 +126,7 @@ def test_body_that_is_too_long(alice):
 
 @pytest.mark.parametrize("wishes", [{}, {"models": [DEMO_MODEL], "spending_limit": 1}])
 def test_minted_token_does_inference(server, alice, wishes):
-    """A scoped token answers chats for the models it names, and tells what it may do."""
+    """A scoped token can call the models that it names, and its scopes can be read."""
     before_s = int(time.time())
     token = mint(alice, expires_delta=600, **wishes).json()["token"]
     told = alice.get("/v1/scoped-jwt", params={"jwtoken": token}).json()
@@ -187,7 +187,7 @@ def forged(client):
 
 
 def test_forged_tokens(server, alice):
-    """Whoever has not the key signs in vain: every forgery is a 401."""
+    """Every token signed without the key is a 401."""
     tokens = forged(alice)
     statuses = {}
     for kind, token in tokens.items():
@@ -226,7 +226,7 @@ def test_revoked_key_ends_its_tokens(server, alice):
     ],
 )
 def test_tokens_that_cannot_be_minted(alice, wishes, status, param):
-    """A wish that cannot be honoured is refused with the field that holds it."""
+    """A token with an invalid field is refused, and the error names the field."""
     response = mint(alice, **wishes)
     assert (status, param) == (response.status_code, error_of(response)["param"])
 
@@ -262,7 +262,7 @@ def test_other_methods(alice):
 
 
 def test_no_key_reaches_another_account(alice, bob):
-    """Nothing of another account can be seen or ended, whichever of its ids one knows."""
+    """A key can neither read nor revoke anything of another account, even with its ids."""
     request_id = alice.post(CHAT, json=HELLO).json()["id"]
     ids = [key["token_id"] for key in alice.get("/v1/api-tokens").json()]
     for key_id in ids:
@@ -284,7 +284,7 @@ def usage_of(client, path="/payment/usage", **query):
 
 
 def test_request_costs(alice):
-    """A request's cost is told again in nano-dollars, and unknown ids are left out."""
+    """A request's cost is returned in nano-dollars, and unknown ids are left out."""
     answer = alice.post(CHAT, json=HELLO).json()
     asked = {"requestIds": [answer["id"], "chatcmpl-unknown"]}
     costs = alice.post("/v1/request-costs", json=asked).json()
@@ -317,7 +317,7 @@ def test_usage_of_a_month(alice, path):
 
 
 def test_usage_of_a_key(alice):
-    """A key's usage is its own, told by its id."""
+    """A key's usage is filtered by its id."""
     made = alice.post("/v1/api-tokens", json={"name": "metered"}).json()
     path = f"/payment/usage/{made['token_id']}"
     assert 0 == usage_of(alice, path)["total_cost_picousd"]
@@ -354,7 +354,7 @@ def test_span_of_usage(alice, query, periods):
     ],
 )
 def test_span_that_cannot_be(alice, query):
-    """A span that is no span, or too long, is a 422."""
+    """An invalid or too long time range is a 422."""
     assert 422 == alice.get("/payment/usage", params=query).status_code
 
 

@@ -1,4 +1,4 @@
-"""The door of Anthropic's messages, as Anthropic's clients use it."""
+"""The endpoint of Anthropic's messages, as Anthropic's clients use it."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_max_tokens_and_stop_sequences(client):
     assert word not in text_of(stopped)
 
 
-def test_the_same_prompt_as_through_openais_door(server, client):
-    """A system prompt and a turn cost the same tokens through either door."""
+def test_the_same_prompt_as_through_openais_endpoint(server, client):
+    """A system prompt and a turn cost the same tokens through either endpoint."""
     message = client.post(MESSAGES, json=HELLO | {"system": "You are a pirate."}).json()
     conversation = [{"role": "system", "content": "You are a pirate."}, *HELLO["messages"]]
     completion = client.post(

@@ -35,7 +35,7 @@ def used_by(server, name):
 
 
 def test_numbers_are_the_ledgers(server, bench):
-    """What the records add up to is what the ledger charged the key, and each request once."""
+    """The records' sums equal what the ledger charged the key, with each request once."""
     name = "bench-ledger"
     key = server.command("keys", "create", name).stdout.strip()
     _, document = bench(*QUICK, "--rate=50", keys=[key])

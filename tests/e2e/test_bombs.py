@@ -45,7 +45,7 @@ def test_a_bomb_is_refused(server, name):
 
 @pytest.mark.parametrize("name", PACKED_BOMBS)
 def test_a_packed_bomb_is_refused(server, name):
-    """What is small on the wire and huge unpacked is refused when the limit is reached."""
+    """A compressed body that expands beyond the limit is refused when it reaches the limit."""
     with server.client() as client:
         error_of(
             client.post(CHAT, content=PACKED_BOMBS[name](), headers={"Content-Encoding": "gzip"})

@@ -1,4 +1,4 @@
-"""The money commands beside a running server, whose requests are what they tell of."""
+"""The billing commands beside a running server, whose requests they report."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_key_for_one_model_and_for_a_minute(server):
 
 
 def test_statement_of_this_month(server):
-    """The invoice has what the clients were told they used and paid, on each service tier."""
+    """The invoice equals the usage and costs that clients were shown, on each service tier."""
     assert 0 == server.command("accounts", "create", "invoiced").returncode
     key = new_key(server, "main", "--account", "invoiced")
     usages = [
@@ -123,7 +123,7 @@ witness_log = "witness.jsonl"
 
 
 def test_ledger_agrees_with_the_engines_witness(tmp_path):
-    """What was charged is what the engine itself wrote down that it made."""
+    """The charged tokens equal the engine's own token log."""
     config, home = tmp_path / "stillhouse.toml", tmp_path / "state"
     config.write_text(FAKE)
     with run_server(home, "--config", str(config)) as server:

@@ -1,4 +1,4 @@
-"""What a client is told when it asks for something that cannot be."""
+"""The errors of requests that cannot be served."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_unknown_path(server):
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("path", ["/livez", CHAT, "/v1/nothing", "/v1/openai/models"])
 def test_every_response_has_an_id_of_ours(server, method, path):
-    """Whatever the answer, its id is new, and a client's own is never taken for it."""
+    """Every response has a new id, which is never the client's own."""
     ids = [
         httpx.request(
             method, server.url + path, headers={**server.headers, "x-request-id": "mine"}
@@ -69,7 +69,7 @@ def test_every_response_has_an_id_of_ours(server, method, path):
 
 
 def test_a_completions_id_is_its_requests_id(server):
-    """What a client reports is what stands in the log and in the ledger."""
+    """The id that a client sees is the one in the log and in the ledger."""
     with server.client() as client:
         response = client.post(CHAT, json=HELLO)
 

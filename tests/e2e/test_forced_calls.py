@@ -1,4 +1,4 @@
-"""Calls of tools through every door that is not chat: forced, so that any model must make them."""
+"""Forced tool calls through every endpoint except chat, which any model must make."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_openais_function_call(tools_server):
 
 
 def test_json_of_a_schema(client):
-    """Each door's own field for a schema binds the answer."""
+    """Each endpoint's own field for a schema constrains the answer."""
     schema = {"type": "json_schema", "schema": SCHEMA}
     message = client.post(
         "/anthropic/v1/messages",

@@ -69,7 +69,7 @@ def text_in(events):
 
 
 async def test_fifty_at_once(server, name):
-    """Of fifty that race, one is generated and charged; the others get its answer or a 409."""
+    """One of fifty concurrent requests is generated and charged; the others get it or a 409."""
     before = rows(server.home).keys()
     async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=30) as many:
         answers = await asyncio.gather(
@@ -158,7 +158,7 @@ def test_keys_that_are_none(client, key):
 
 @pytest.mark.parametrize("leave", LEAVE)
 def test_leaving_in_mid_stream(server, client, name, leave):
-    """Who names a request and vanishes finds its whole answer when coming back."""
+    """A client that disconnects from a named request gets the whole answer when it repeats it."""
     before = rows(server.home).keys()
     with BareClient(server, name, max_tokens=20) as bare:
         bare.read(3)
@@ -173,7 +173,7 @@ def test_leaving_in_mid_stream(server, client, name, leave):
 
 
 def test_the_official_client_repeats_itself_into_the_answer(server, client, name):
-    """OpenAI's client, told 409 while the first one runs, waits as told and gets its answer."""
+    """OpenAI's client gets a 409 while the first request runs, waits, and gets its answer."""
     before = rows(server.home).keys()
     ask = {"model": DEMO_MODEL, "messages": HELLO["messages"], "max_tokens": 60}
     with (
@@ -203,7 +203,7 @@ def lives(tmp_path_factory):
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_crash_leaves_neither_charge_without_answer_nor_answer_without_charge(lives, name, point):
-    """Whatever the crash left, the repetition gets an answer, and one charge stands for both."""
+    """After any crash, the repetition gets an answer, and both have one charge."""
     dead = lives(point)
     before = rows(dead.home).keys()
     try:

@@ -1,4 +1,4 @@
-"""DeepInfra's native door: a raw prompt, in JSON or a form, answered whole or token by token."""
+"""DeepInfra's native endpoint: a raw prompt, in JSON or a form, answered whole or streamed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def error_of(response):
 
 
 def test_a_whole_answer(client):
-    """It has DeepInfra's shape, and costs what its tokens cost, to the last digit."""
+    """A whole answer has DeepInfra's shape, and costs exactly what its tokens cost."""
     answer = client.post(PATH, json=ASK).json()
 
     assert ["request_id", "inference_status", "results", "num_tokens", "num_input_tokens"] == list(
@@ -56,7 +56,7 @@ def test_a_whole_answer(client):
 
 
 def test_it_says_what_a_text_completion_says(client):
-    """The same prompt goes through both doors to the same text."""
+    """The same prompt gives the same text through both endpoints."""
     body = {"model": DEMO_MODEL, "prompt": "Hello", "temperature": 0, "max_tokens": 12}
     completion = client.post("/v1/openai/completions", json=body).json()
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_is_refused(client, param, fields):
 )
 @pytest.mark.parametrize("body", [b"", b"\xff", b"--XX\r\n", b"--XX--", b"[]", b"output"])
 def test_a_body_that_is_nothing_is_refused(client, body, content_type):
-    """Whatever it says that it is."""
+    """An empty body is refused, with any content type."""
     refused = client.post(PATH, content=body, headers={"content-type": content_type})
 
     assert 422 == refused.status_code

@@ -1,4 +1,4 @@
-"""What a client is told that asks for too much, or while the ledger cannot be written."""
+"""The responses beyond a limit, and while the ledger cannot be written."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def error_of(response):
 
 
 def test_too_many_in_flight(server):
-    """With its places taken an account is told to come back; a place that is left serves again."""
+    """With all its slots taken an account gets a 429; a freed slot serves the next request."""
     with customer(server) as client:
         body = HELLO | {"max_tokens": LONG, "stream": True}
         with ExitStack() as streams:
@@ -113,7 +113,7 @@ def test_not_enough_money(server):
 
 
 def test_another_model_than_the_key_is_for(server):
-    """A key for some models is refused for others, and told which it may use."""
+    """A key for some models is refused for others, and the error lists its models."""
     with customer(server, allowed_models=frozenset({"deepseek-ai/DeepSeek-V3.1"})) as client:
         refused = ask(client)
 

@@ -1,4 +1,4 @@
-"""What a client is told about models, and what everybody is told about the last minute."""
+"""The model lists, and the public metrics of the last minute."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_deepinfras_catalogue(anybody, path):
 
 
 def test_a_model_of_the_catalogue(anybody):
-    """What its list says, and the schema of what its native door takes."""
+    """A model's entry is that of the list, with the schema of its native endpoint."""
     card, _ = anybody.get("/models/list").json()
     info = anybody.get(f"/models/{DEMO_MODEL}", params={"version": "1"}).json()
 
@@ -112,7 +112,7 @@ def test_models_for_openrouter(anybody):
 
 
 def test_the_last_minute(server, anybody):
-    """What was done is seen a second later, by everybody."""
+    """The public figures include a request a second later."""
     body = {"model": DEMO_MODEL, "prompt": "Hello", "max_tokens": 6, "temperature": 0}
     with server.client() as client:
         assert 200 == client.post("/v1/completions", json=body).status_code

@@ -28,7 +28,7 @@ STREAMS = {
 
 @pytest.fixture(scope="module")
 def document(server: RunningServer):
-    """What everybody is told, without a key."""
+    """The document, which needs no key."""
     return httpx.get(f"{server.url}/openapi.json").json()
 
 
@@ -54,7 +54,7 @@ def test_every_reference_leads_somewhere(server: RunningServer, document):
 
 
 def test_descriptions_are_for_people_who_do_not_know_python(document):
-    """What a docstring says of a field stands at the field."""
+    """A docstring's text about a field becomes the field's description."""
     schemas = document["components"]["schemas"]
     stop = schemas["MessageIn"]["properties"]["role"]["description"]
 

@@ -1,4 +1,4 @@
-"""Requests that wait for their turn, over a socket, at an engine that works on one at a time."""
+"""Queued requests over a socket, with an engine that runs one at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _names = count(1)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Whoever waits here waits long, and hears of it all the time."""
+    """A server with long waits in the queue and frequent keep-alive comments."""
     home = tmp_path_factory.mktemp("queue") / "home"
     config = ENGINE + "[server]\nkeep_alive_s = 0.05\n"
     with run_fault_server(
@@ -41,7 +41,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def impatient_server(tmp_path_factory):
-    """Here nobody waits but flex."""
+    """A server on which only the flex tier may wait."""
     home = tmp_path_factory.mktemp("impatient") / "home"
     with run_fault_server(home, ENGINE + "[queue]\nmax_wait_s = 0\n") as running:
         yield running
@@ -65,7 +65,7 @@ def num_waiting(server) -> int:
 
 
 def wait(server, stack, num_requests=1, headers=None, **fields):
-    """So many more clients that have come to wait, one after the other."""
+    """Return a number of further clients, queued one after the other."""
     clients = []
     for _ in range(num_requests):
         before = num_waiting(server)
@@ -84,14 +84,14 @@ def another_account(server) -> dict[str, str]:
 
 
 def another_key(server) -> dict[str, str]:
-    """Of the account that the server's own key is of."""
+    """Return another key of the server's first account."""
     with server.client() as client:
         made = client.post("/v1/api-tokens", json={"name": f"queue-{next(_names)}"})
     return {"Authorization": f"Bearer {made.json()['token']}"}
 
 
 def id_of(client) -> str:
-    """What a stream's first event calls the request, as the ledger does."""
+    """Return the request's id from a stream's first event, which is the ledger's."""
     (event,) = client.read(1)
     return str(event["id"])
 
@@ -118,7 +118,7 @@ def test_a_full_queue(server):
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("tier", ["priority", "default"])
 def test_fail_fast(server, tier, stream):
-    """Who would have to wait and does not want to is refused, also with priority."""
+    """A request that must not wait is refused if it would have to, also with priority."""
     body = HELLO | {"fail_fast": True, "stream": stream, "service_tier": tier}
     with busy(server), server.client() as client:
         refused = client.post(CHAT, json=body)
@@ -131,8 +131,8 @@ def test_fail_fast(server, tier, stream):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_turn_that_does_not_come(impatient_server, stream):
-    """It is refused with a status of its own, stream or not, and pays nothing."""
+def test_a_slot_that_does_not_come_free(impatient_server, stream):
+    """The request is refused with a status of its own, stream or not, and pays nothing."""
     body = HELLO | {"stream": stream}
     with busy(impatient_server), impatient_server.client() as client:
         refused = client.post(CHAT, json=body)
@@ -144,7 +144,7 @@ def test_a_turn_that_does_not_come(impatient_server, stream):
 
 
 def test_flex_waits_where_default_may_not(impatient_server):
-    """The cheaper tier's patience is its own."""
+    """The flex tier has a maximum wait of its own."""
     with ExitStack() as stack:
         with busy(impatient_server):
             (flex,) = wait(impatient_server, stack, service_tier="flex")
@@ -187,7 +187,7 @@ def test_a_client_that_leaves_while_it_waits(server, leave, stream):
 
 
 def test_a_stream_that_waits_is_kept_alive(server):
-    """Comments come while there is no turn yet, and then the answer as always."""
+    """Comments are sent while the request is queued, and then the usual answer."""
     with ExitStack() as stack:
         with busy(server):
             (client,) = wait(server, stack)

@@ -117,7 +117,7 @@ def test_input_tokens_are_counted(client):
     ],
 )
 def test_what_needs_a_memory_is_refused(client, fields, param):
-    """Nothing is stored here, and a request that counts on it is told so."""
+    """Responses are not stored, and a request that refers to one is refused."""
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         client.responses.create(**ASK, **fields)
 

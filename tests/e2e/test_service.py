@@ -43,7 +43,7 @@ def test_probes(server):
 
 
 def test_every_answer_has_its_row(server):
-    """What a client was told it used and paid stands in the ledger, to the pico-dollar."""
+    """The ledger has the usage and cost that the client was shown, to the pico-dollar."""
     key = server.command("keys", "create", "row").stdout.strip()
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}) as client:
         usages = [client.post(CHAT, json=HELLO).json()["usage"] for _ in range(3)]

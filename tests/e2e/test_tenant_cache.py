@@ -1,4 +1,4 @@
-"""What one account's prompts leave in the prefix cache is nobody else's, but for what is public."""
+"""Prefix-cache entries of one account are never reused by another, except public prefixes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def cached(usage) -> int:
 
 
 def secret_prompt():
-    """A long prompt that nobody has sent before."""
+    """Return a new long prompt."""
     number = next(_names)
     return " ".join(f"{number} secret words of {number + each}" for each in range(60))
 
@@ -117,7 +117,7 @@ def test_nothing_that_a_client_sends_opens_anothers_cache(server, fields, header
 
 
 def test_a_scoped_token_is_its_accounts(server):
-    """It finds what its account's key has left, and leaves nothing to others."""
+    """A scoped token reuses its account's entries, and other accounts do not reuse its own."""
     prompt = secret_prompt()
     with account(server) as (owner,), account(server) as (other,):
         signed = owner.post("/v1/scoped-jwt", json={"api_key_name": "key 0", "expires_delta": 600})
@@ -131,7 +131,7 @@ def test_a_scoped_token_is_its_accounts(server):
 
 
 def test_cached_tokens_cost_less(server):
-    """What was found in the cache is charged at its own price, to the pico-dollar."""
+    """Cached tokens are charged at their own price, to the pico-dollar."""
     prompt = secret_prompt()
     with account(server) as (client,):
         usages = [ask(client, prompt) for _ in range(2)]
@@ -162,7 +162,7 @@ def test_a_public_prefix_is_everybodys_and_what_follows_is_not(server):
 
 
 def test_a_public_prefix_of_no_model(tmp_path):
-    """A name that is not served here is told at the start, beside those that are."""
+    """An unknown model name is reported at the start, with the names that are served."""
     config = tmp_path / "stillhouse.toml"
     config.write_text(CONFIG.replace('\nmodel = "', '\nmodel = "other/'))
     (tmp_path / "public.txt").write_text(PUBLIC)

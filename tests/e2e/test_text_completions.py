@@ -125,7 +125,7 @@ def test_a_stop_token_ends_the_text_unshown(client, server):
 
 
 def test_a_stop_string_ends_the_text(client):
-    """What follows it is not told, in tokens neither."""
+    """Text after the stop string is not sent, neither are its tokens."""
     whole = client.completions.create(**ASK, logprobs=0).choices[0]
     stop = whole.text[5:8]
     cut = client.completions.create(**ASK, stop=stop, logprobs=0).choices[0]
@@ -177,7 +177,7 @@ def test_what_cannot_be_is_refused(client, status, param, fields):
 
 
 def test_what_is_streamed_is_one_line_for_every_client(client):
-    """A line separator within a text ends no line of the stream."""
+    """A line separator within a text does not end a line of the stream."""
     prompt = "Hello\u2028you\u0085there"
     with client.completions.with_streaming_response.create(
         **ASK | {"prompt": prompt}, echo=True, stream=True

@@ -155,7 +155,7 @@ def test_a_schema_is_filled(ask, is_stream):
 
 
 def test_what_the_schema_wants_wins(ask):
-    """It is enforced, not suggested: keys that nobody asked for, and only the listed values."""
+    """The schema is enforced: unasked keys are filled, and only with the listed values."""
     schema = {
         "type": "object",
         "properties": {"mood": {"enum": ["glad", "sad"]}, "n": {"type": "integer", "maximum": 9}},

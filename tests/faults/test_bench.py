@@ -51,7 +51,7 @@ def server(tmp_path_factory):
 
 
 async def test_engine_dies_in_mid_stream(server):
-    """What came before is kept, and the server's own words about what happened."""
+    """The record keeps the tokens before the crash, and the server's error message."""
     record = await ask(server, new_record(8), seed=CRASH_SEED)
     await asyncio.to_thread(server.wait_until, server.is_ready)
 
@@ -61,7 +61,7 @@ async def test_engine_dies_in_mid_stream(server):
 
 
 async def test_too_much_at_once(server):
-    """Who comes second is refused, and told when to come back."""
+    """The second request is refused with a Retry-After."""
     first = new_record(100)
     asking = asyncio.create_task(ask(server, first))
     await asyncio.to_thread(server.wait_until, lambda: first.first_token_s is not None)

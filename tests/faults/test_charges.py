@@ -1,4 +1,4 @@
-"""On every door, streamed or whole: what was made is charged, unless the fault is ours."""
+"""Every endpoint charges generated tokens, streamed or whole, unless the fault is the server's."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ LONG = 1500  # tokens; takes 8 s
 
 
 @dataclass(frozen=True)
-class Door:
-    """How one dialect asks for something."""
+class Endpoint:
+    """The request and response fields of one API dialect."""
 
     name: str
     path: str
@@ -43,24 +43,26 @@ class Door:
 
 
 NATIVE = f"/v1/inference/{DEMO_MODEL}"
-DOORS = [
-    Door("chat", CHAT, "max_tokens", "messages"),
-    Door("text", "/v1/openai/completions", "max_tokens", "prompt"),
-    Door("responses", "/v1/responses", "max_output_tokens", "input"),
-    Door("anthropic", "/anthropic/v1/messages", "max_tokens", "messages"),
-    Door("native", NATIVE, "max_new_tokens", "input"),
+ENDPOINTS = [
+    Endpoint("chat", CHAT, "max_tokens", "messages"),
+    Endpoint("text", "/v1/openai/completions", "max_tokens", "prompt"),
+    Endpoint("responses", "/v1/responses", "max_output_tokens", "input"),
+    Endpoint("anthropic", "/anthropic/v1/messages", "max_tokens", "messages"),
+    Endpoint("native", NATIVE, "max_new_tokens", "input"),
 ]
-on_every_door = pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+on_every_endpoint = pytest.mark.parametrize(
+    "endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name
+)
 streamed_or_whole = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
 
 @contextlib.contextmanager
 def asking(
-    server: FaultServer, door: Door, *, stream: bool, most: int, text: str = "Hello!"
+    server: FaultServer, endpoint: Endpoint, *, stream: bool, most: int, text: str = "Hello!"
 ) -> Iterator[BareClient]:
-    body = {"model": DEMO_MODEL, "stream": stream, door.limit: most}
-    body[door.prompt] = door.prompt_of(text)
-    with BareClient(server, path=door.path, body=body) as client:
+    body = {"model": DEMO_MODEL, "stream": stream, endpoint.limit: most}
+    body[endpoint.prompt] = endpoint.prompt_of(text)
+    with BareClient(server, path=endpoint.path, body=body) as client:
         yield client
 
 
@@ -74,7 +76,7 @@ def read_end(client: BareClient, *, stream: bool) -> Any:
 
 
 def shown_picousd(end: Any) -> int | None:
-    """What a client is told that an answer has cost, wherever its dialect says so."""
+    """Return the cost that an answer shows, from its dialect's own field."""
     if "inference_status" in end:
         return round(float(end["inference_status"]["cost"]) * 10**12)
     holder = end.get("response") or end.get("error") or end
@@ -114,12 +116,12 @@ crashing = running(
 )
 
 
-@on_every_door
+@on_every_endpoint
 @streamed_or_whole
-def test_a_fault_of_the_request_in_mid_answer_is_charged(refusing, door, stream):
-    """What was made until then is charged to the pico-dollar, and the error says how much."""
+def test_a_fault_of_the_request_in_mid_answer_is_charged(refusing, endpoint, stream):
+    """Tokens generated so far are charged to the pico-dollar, and the error shows the cost."""
     num_before = len(rows(refusing.home))
-    with asking(refusing, door, stream=stream, most=LONG) as client:
+    with asking(refusing, endpoint, stream=stream, most=LONG) as client:
         end = read_end(client, stream=stream)
     row = settled(refusing, num_before)
 
@@ -148,12 +150,12 @@ def test_several_answers_share_the_fault(refusing):
     assert made >= NUM_TOKENS
 
 
-@on_every_door
+@on_every_endpoint
 @streamed_or_whole
-def test_a_refusal_before_the_first_token_costs_nothing(refusing_at_once, door, stream):
-    """It has its status, no cost, and a row that says whose fault it was."""
+def test_a_refusal_before_the_first_token_costs_nothing(refusing_at_once, endpoint, stream):
+    """The refusal has a status, no cost, and a row with its reason."""
     num_before = len(rows(refusing_at_once.home))
-    with asking(refusing_at_once, door, stream=stream, most=LONG) as client:
+    with asking(refusing_at_once, endpoint, stream=stream, most=LONG) as client:
         end = client.body()
     row = settled(refusing_at_once, num_before)
 
@@ -168,14 +170,16 @@ def test_a_refusal_before_the_first_token_costs_nothing(refusing_at_once, door, 
     assert "usage" not in end["error"]
 
 
-@on_every_door
+@on_every_endpoint
 @streamed_or_whole
-def test_a_fault_of_ours_is_not_charged(crashing, door, stream):
-    """What an engine made before it died is on record, and free."""
+def test_a_fault_of_ours_is_not_charged(crashing, endpoint, stream):
+    """Tokens of a crashed engine are recorded, and free."""
     crashing.wait_until(crashing.is_ready)
     num_before = len(rows(crashing.home))
-    text = f"{door.name} {stream}"  # another one each time, as what crashes twice is quarantined
-    with asking(crashing, door, stream=stream, most=LONG, text=text) as client:
+    text = (
+        f"{endpoint.name} {stream}"  # another one each time, as what crashes twice is quarantined
+    )
+    with asking(crashing, endpoint, stream=stream, most=LONG, text=text) as client:
         end = read_end(client, stream=stream)
     row = settled(crashing, num_before)
 
@@ -188,8 +192,8 @@ def test_a_fault_of_ours_is_not_charged(crashing, door, stream):
     assert "died" in str(end)
 
 
-def test_what_a_drain_cuts_off_is_an_error_on_every_door(tmp_path, preloaded):
-    """Streamed or whole, no door calls it well; it is charged as drained, and says how much."""
+def test_what_a_drain_cuts_off_is_an_error_on_every_endpoint(tmp_path, preloaded):
+    """Every endpoint returns an error, streamed or whole, which is charged as drained."""
     home = tmp_path / "home"
     engine = "token_interval_s = 0.005\n[server]\nshutdown_grace_s = 0\n"
     with (
@@ -197,8 +201,8 @@ def test_what_a_drain_cuts_off_is_an_error_on_every_door(tmp_path, preloaded):
         contextlib.ExitStack() as clients,
     ):
         asked = [
-            (clients.enter_context(asking(server, door, stream=stream, most=LONG)), stream)
-            for door in DOORS
+            (clients.enter_context(asking(server, endpoint, stream=stream, most=LONG)), stream)
+            for endpoint in ENDPOINTS
             for stream in (True, False)
         ]
         for client, stream in asked:
@@ -214,15 +218,15 @@ def test_what_a_drain_cuts_off_is_an_error_on_every_door(tmp_path, preloaded):
     assert charged == sorted(shown_picousd(end) or 0 for end in ends)
     assert all("shut down before the answer's end" in str(end) for end in ends)
     assert all(b" 503 " in head and b"retry-after: 1" in head.lower() for head in heads)
-    assert len(DOORS) == len(heads)
+    assert len(ENDPOINTS) == len(heads)
 
 
-@on_every_door
+@on_every_endpoint
 @streamed_or_whole
-def test_an_answer_costs_what_its_engine_made(slow, door, stream):
+def test_an_answer_costs_what_its_engine_made(slow, endpoint, stream):
     """The row, what the client is shown and the engine's own log agree to the pico-dollar."""
     num_before = len(rows(slow.home))
-    with asking(slow, door, stream=stream, most=NUM_TOKENS) as client:
+    with asking(slow, endpoint, stream=stream, most=NUM_TOKENS) as client:
         end = read_end(client, stream=stream)
     row = settled(slow, num_before)
 
@@ -231,12 +235,12 @@ def test_an_answer_costs_what_its_engine_made(slow, door, stream):
     assert cost_picousd(row.prompt_tokens, NUM_TOKENS) == row.cost_picousd == shown_picousd(end)
 
 
-@on_every_door
+@on_every_endpoint
 @streamed_or_whole
-def test_a_client_that_leaves_pays_for_what_was_made(slow, door, stream):
-    """On every door, whether or not a byte of it was sent."""
+def test_a_client_that_leaves_pays_for_what_was_made(slow, endpoint, stream):
+    """Every endpoint charges the generated tokens, whether or not a byte was sent."""
     num_before = len(rows(slow.home))
-    with asking(slow, door, stream=stream, most=LONG) as client:
+    with asking(slow, endpoint, stream=stream, most=LONG) as client:
         slow.wait_until(lambda: len(rows(slow.home)) == num_before + 1)
         if stream:
             client.read(3)

@@ -59,7 +59,7 @@ def test_leaving_in_mid_stream(server, leave, num_events):
 @pytest.mark.parametrize("num_events", [NUM_EVENTS - 2, NUM_EVENTS - 1, NUM_EVENTS])
 @pytest.mark.parametrize("leave", LEAVE)
 def test_leaving_at_the_end(server, leave, num_events):
-    """Who leaves when all is said has had an answer of full length, and its row says so."""
+    """A client that disconnects at the end is charged as a complete answer."""
     with open_client(server, max_tokens=SHORT) as client:
         client.read(num_events)
         LEAVE[leave](client)
@@ -81,7 +81,7 @@ def test_leaving_before_a_whole_answer(server, leave):
 
 @pytest.mark.parametrize("leave", LEAVE)
 def test_leaving_at_once(server, leave):
-    """Who leaves before the request is even read has a settled row or none, and harms nobody."""
+    """A client that disconnects before its request is read leaves a settled row, or none."""
     for _ in range(20):
         with BareClient(server, max_tokens=LONG) as client:
             LEAVE[leave](client)
@@ -107,7 +107,7 @@ def test_leaving_several_answers(server, leave, num_events):
 
 
 def test_leaving_several_answers_at_once(server):
-    """Who is gone before the first of several answers begins, is not answered to the end."""
+    """A client that disconnects before the first of several answers cancels them all."""
     before = rows(server.home).keys()
     for stream in [True, False] * 20:
         with BareClient(server, max_tokens=LONG, n=4, stream=stream) as client:

@@ -100,7 +100,7 @@ def test_a_crash_before_the_first_token_has_a_status(server):
 
 @pytest.mark.parametrize("token", CRASH_TOKENS[1:])
 def test_a_crash_at_any_token_charges_nothing(server, token):
-    """What was made is shown, an error follows instead of [DONE], and the row has it, unpaid."""
+    """The stream shows the tokens and ends in an error instead of [DONE]; the row is free."""
     with BareClient(server, seed=token, max_tokens=LONG) as client:
         _role, *deltas, error = client.events()
     row, witnessed = row_and_witnessed(server)
@@ -180,7 +180,7 @@ def test_a_request_that_crashed_the_engine_twice_is_refused(server):
 
 
 def test_a_hang_is_found_and_ended(server):
-    """A loop that stops turning is killed; the client is told and pays nothing."""
+    """A hanging worker is killed; the client gets an error and pays nothing."""
     with BareClient(server, seed=HANG_SEED, max_tokens=LONG) as client:
         _role, *deltas, error = client.events()
     row, witnessed = row_and_witnessed(server)

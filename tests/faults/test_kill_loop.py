@@ -30,7 +30,7 @@ DRAWN = {"max_tokens": 8, "seed": 99, "n": 3}
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a client was told of a completion that it had to its end."""
+    """The figures that a client received of a complete answer."""
 
     request_id: str
     prompt_tokens: int
@@ -39,7 +39,7 @@ class Shown:
 
 
 class Journal:
-    """What all clients of a round saw, written down as it came."""
+    """Records the events that all clients of a round received."""
 
     def __init__(self) -> None:
         self._has_more = threading.Condition()
@@ -109,7 +109,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def journals():
-    """What was ever shown on that home."""
+    """The journals of all rounds on that home."""
     return []
 
 

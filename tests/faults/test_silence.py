@@ -62,7 +62,7 @@ def test_anthropics_clients_get_pings(server):
 
 
 def test_what_fails_after_a_comment_is_an_error_event(server):
-    """The status is gone by then; the error is told in the stream, and nothing is charged."""
+    """After the status was sent, the error is an event of the stream, and nothing is charged."""
     events = events_of(server, seed=CRASH_SEED)
 
     assert ": keep-alive" == events[0]

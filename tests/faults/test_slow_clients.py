@@ -1,4 +1,4 @@
-"""Clients that read slowly, or not at all: the first get every byte, the others are let go."""
+"""Slow clients get every byte; clients that read nothing are disconnected."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_who_reads_nothing_is_cut(server, path):
 
 
 def test_many_that_read_nothing(server):
-    """All of them are let go, and a client beside them reads its whole answer."""
+    """All of them are disconnected, and another client reads its whole answer."""
     before = rows(server.home).keys()
     with ExitStack() as clients:
         for _ in range(10):
@@ -85,7 +85,7 @@ def test_slow_and_steady_gets_every_byte(tmp_path):
 
 
 def test_a_whole_answer_that_nobody_reads_is_let_go(server):
-    """It was made and charged; the connection does not keep its memory for ever."""
+    """The answer is charged, and the connection's memory is released after a timeout."""
     num_cut = len(server.alarms("clients_did_not_read"))
     fields = {"stream": False, "prompt": "Hello!", "logprobs": 20, "max_tokens": LONG}
     with narrow_client(server, path="/v1/openai/completions", **fields) as client:

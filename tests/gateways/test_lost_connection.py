@@ -80,7 +80,7 @@ async def test_broken_connections_are_replaced_unnoticed(books: Books, proxy: Fa
 async def test_hold_whose_commit_is_lost_is_held_once(
     books: Books, proxy: FaultProxy, fault: CommitFault
 ) -> None:
-    """Whether a lost COMMIT took effect is found out: the hold is there, once, and is settled."""
+    """After a lost COMMIT the gateway checks its outcome: one hold exists, and is settled."""
     proxy.fail_next_commit(fault)
     hold = await books.hold()
     assert (0, hold.ceiling_picousd) == await books.balance()
@@ -103,7 +103,7 @@ async def test_settle_whose_commit_is_lost_charges_once(
 async def test_top_up_whose_commit_is_lost_is_credited_once(
     books: Books, proxy: FaultProxy, fault: CommitFault
 ) -> None:
-    """What could not be repeated without harm is not repeated: a customer's payment counts once."""
+    """A top-up, which is not idempotent, is not repeated: a payment counts once."""
     prepaid = await books.beside("prepaid", is_prepaid=True)
     proxy.fail_next_commit(fault)
     await prepaid.ledger.limits.top_up(prepaid.account_id, 5)

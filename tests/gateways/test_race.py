@@ -48,7 +48,7 @@ async def gateways(url: str) -> AsyncIterator[list[Process]]:
 
 
 async def num_admitted(gateways: Sequence[Process], books: Books) -> int:
-    """How many of so many requests are admitted that all gateways get at once."""
+    """Return how many of the requests are admitted that all gateways get at once."""
     order = f"{books.account_id} {books.key_id} {NUM_REQUESTS // len(gateways)}\n".encode()
     for gateway in gateways:
         assert gateway.stdin

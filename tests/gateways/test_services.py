@@ -1,4 +1,4 @@
-"""Commands and gateways that are told by their configuration where the ledger is."""
+"""Commands and gateways that find the ledger through their configuration."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_gateways_know_each_others_keys(tmp_path: Path, url: str) -> None:
 
 
 def test_gateway_without_the_pepper_is_refused(tmp_path: Path, config: Path) -> None:
-    """A second home on the same database is told to copy the first one's pepper."""
+    """A second home on the same database is refused until it has the first one's pepper."""
     run(tmp_path / "first", config, "keys", "create", "laptop")
     with pytest.raises(ConfigError, match=r"second/pepper: is missing.* copy it from another"):
         run(tmp_path / "second", config, "keys", "list")

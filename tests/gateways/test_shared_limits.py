@@ -1,4 +1,4 @@
-"""What an account may ask, over all gateways that share a database."""
+"""The limits of an account across all gateways that share a database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Gateways = tuple[Books, Books, Books]
 
 
 async def race(url: str, limits: dict[str, int], *, books: Books) -> int:
-    """How many of 200 requests two gateways admit that get them at once."""
+    """Return how many of 200 concurrent requests two gateways admit."""
     async with AsyncExitStack() as stack:
         entering = [
             stack.enter_async_context(racer(url, json.dumps(limits))) for _ in range(NUM_GATEWAYS)
@@ -128,7 +128,7 @@ async def test_tokens_of_both_gateways_use_up_one_minute(two: Gateways) -> None:
 
 
 async def test_a_file_counts_nothing(tmp_path: Path) -> None:
-    """Where there is one gateway, its memory is enough."""
+    """With a ledger in a file there is one gateway, which counts in memory."""
     with Database.open(tmp_path / "ledger.db", is_server=True) as database:
         books = await Books.open(database)
         limit(books, max_outstanding=1, requests_per_minute=1)

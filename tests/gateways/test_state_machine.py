@@ -23,7 +23,7 @@ NUM_EXAMPLES = max(4, int(os.environ.get("STILLHOUSE_LEDGER_EXAMPLES", "0")) // 
 
 
 class GatewaysMachine(LedgerMachine):
-    """Whatever can happen to a ledger, with gateways that take turns and a network that fails."""
+    """All operations on a ledger, on two alternating gateways and a failing network."""
 
     def __init__(self, server: PostgreSQL) -> None:
         self.proxy = FaultProxy(server.socket)
@@ -51,7 +51,7 @@ class GatewaysMachine(LedgerMachine):
 
     @rule()
     def take_turns(self) -> None:
-        """What follows happens on the other gateway."""
+        """Switch to the other gateway."""
         self.database, self.other_database = self.other_database, self.database
         self.ledger, self.other_ledger = self.other_ledger, self.ledger
         self.accounts, self.other_accounts = self.other_accounts, self.accounts
@@ -90,7 +90,7 @@ class GatewaysMachine(LedgerMachine):
 def test_two_gateways_with_any_history_agree_with_a_reference_ledger(
     postgresql: PostgreSQL,
 ) -> None:
-    """Whatever happens, in whatever order, on whichever gateway, every sum is what it must be."""
+    """After any history on both gateways, every sum agrees with the reference ledger."""
     run_state_machine_as_test(
         partial(GatewaysMachine, postgresql),  # type: ignore[arg-type]  # any factory will do
         settings=settings(
