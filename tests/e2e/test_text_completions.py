@@ -12,6 +12,7 @@ from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.text.chat_model import ChatModel
 from stillhouse.types.requests import TextRequest
+from tests.e2e.running_server import run_server
 
 PATHS = ("/v1/openai/completions", "/v1/completions")
 ASK = {"model": DEMO_MODEL, "prompt": "Hello", "temperature": 0, "max_tokens": 12}
@@ -186,3 +187,23 @@ def test_what_is_streamed_is_one_line_for_every_client(client):
 
     assert prompt == json.loads(lines[0].removeprefix("data: "))["choices"][0]["text"]
     assert "data: [DONE]" == lines[-1]
+
+
+def test_a_text_model_serves_raw_prompts_alone(tmp_path):
+    """A model whose task is text completes; every API dialect of chat refuses it by name."""
+    config = tmp_path / "stillhouse.toml"
+    config.write_text(f'[models."{DEMO_MODEL}"]\ntask = "text"\n')
+    with (
+        run_server(tmp_path / "home", "--config", str(config)) as server,
+        server.client() as client,
+    ):
+        assert client.post(PATHS[0], json=ASK).is_success
+        message = {"model": DEMO_MODEL, "messages": [{"role": "user", "content": "Hello"}]}
+        chat = client.post("/v1/openai/chat/completions", json=message)
+        messages = client.post("/anthropic/v1/messages", json=message | {"max_tokens": 8})
+        responses = client.post("/v1/responses", json={"model": DEMO_MODEL, "input": "Hello"})
+        listed = client.get("/v1/openai/models").json()["data"][0]
+
+    assert [400, 400, 400] == [r.status_code for r in (chat, messages, responses)]
+    assert ("wrong_task", "model") == tuple(chat.json()["error"][k] for k in ("code", "param"))
+    assert "text" in listed["metadata"]["tags"]

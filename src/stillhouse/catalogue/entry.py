@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from stillhouse.catalogue.model_spec import MAX_OUTPUT_TOKENS, ModelSpec
+from stillhouse.catalogue.task import Task
 from stillhouse.errors import ConfigError
 from stillhouse.money import price_picousd_per_token
 from stillhouse.settings import Section
@@ -50,6 +51,7 @@ _FLAG = "true or false"
 _PRICE = 'USD per million tokens, like "0.60"'
 _PRICES = 'a table like { input = "0.20", output = "0.60" }'
 _FAMILIES = sorted(FAMILIES)
+_TASKS = ", ".join(Task)
 
 # What would be right of a field, if its value is wrong, is its description.
 Text = Annotated[str, Field(strict=True, min_length=1)]
@@ -91,6 +93,7 @@ class Entry(Section):
         pattern=f"^({'|'.join(_FAMILIES)})$", description=f"one of {', '.join(_FAMILIES)}"
     )
     usd_per_million_tokens: Prices = Field(description=_PRICES)
+    task: Task = Field(default=Task.CHAT, description=f"one of {_TASKS}")
     aliases: tuple[Text, ...] = Field(default=(), description=_TEXTS)
     version: Text | None = Field(default=None, description=_TEXT)
     checkpoint: Text | None = Field(default=None, description=_TEXT)
@@ -116,6 +119,7 @@ class Entry(Section):
             id=model_id,
             family=self.family,
             price=self.usd_per_million_tokens.tariff(),
+            task=self.task,
             aliases=self.aliases,
             version=self.version,
             checkpoint=self.checkpoint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stillhouse.catalogue.task import Task
 from stillhouse.types.sampling import SamplingParams
 from stillhouse.types.tariff import Tariff
 
@@ -18,6 +19,7 @@ class ModelSpec:
     Args:
         id: ``owner/name``, as clients write it.
         family: The name of an entry of `stillhouse.text.families.FAMILIES`.
+        task: The kind of request that the model serves.
         aliases: Other names of the same model.
         version: The version that may follow ``id:``; None allows no version.
         checkpoint: The folder of the model's files, or the name of one that comes with stillhouse;
@@ -33,6 +35,7 @@ class ModelSpec:
     id: str
     family: str
     price: Tariff
+    task: Task = Task.CHAT
     aliases: tuple[str, ...] = ()
     version: str | None = None
     checkpoint: str | None = None

@@ -35,7 +35,7 @@ class Checkpoint:
     special_tokens: Mapping[str, str]
     adds_bos: bool | None
     tokenizer_json: TokenizerJson
-    chat_template: str
+    chat_template: str | None
     chat_template_source: str
 
 
@@ -105,8 +105,8 @@ def _adds_bos(tokenizer_config: ConfigJson) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _chat_template(path: Path, tokenizer_config: ConfigJson) -> tuple[str, str]:
-    """The template and the file that it stands in."""
+def _chat_template(path: Path, tokenizer_config: ConfigJson) -> tuple[str | None, str]:
+    """Return the template, or None, and the file with its key."""
     own_file = path / "chat_template.jinja"
     if own_file.is_file():
         return read_text_file(own_file), str(own_file)
@@ -115,8 +115,4 @@ def _chat_template(path: Path, tokenizer_config: ConfigJson) -> tuple[str, str]:
     if isinstance(value, list):
         named = [entry for entry in value if isinstance(entry, dict)]
         value = next((e.get("template") for e in named if e.get("name") == "default"), None)
-    if not isinstance(value, str) or not value:
-        raise CheckpointError(
-            f"{source} is missing; right would be a template there or in {own_file.name}"
-        )
-    return value, source
+    return (value if isinstance(value, str) and value else None), source

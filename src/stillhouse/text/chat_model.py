@@ -8,6 +8,7 @@ from functools import partial
 
 from stillhouse.checkpoints.checkpoint import Checkpoint
 from stillhouse.clock import Clock
+from stillhouse.errors import CheckpointError
 from stillhouse.text.families import FAMILIES
 from stillhouse.text.grammar.constraints import format_constraint, tool_call_constraint
 from stillhouse.text.grammar.grammar import write_grammar
@@ -31,6 +32,8 @@ class ChatModelSettings:
     Args:
         model_id: For messages.
         family: The name of an entry of `FAMILIES`.
+        has_chat: Whether the model serves conversations, for which it needs a chat template;
+            otherwise it serves raw prompts alone.
         context_length: The most tokens of prompt and answer together; None takes the checkpoint's.
         reasoning_in_content: Writes reasoning into the content, between its tags, as DeepInfra did
             before August 2025; otherwise it is separate.
@@ -39,6 +42,7 @@ class ChatModelSettings:
 
     model_id: str
     family: str
+    has_chat: bool = True
     context_length: int | None = None
     reasoning_in_content: bool = False
 
@@ -73,14 +77,10 @@ class ChatModel:
             token.id: token.content.encode() for token in self._tokenizer.added_tokens.values()
         }
         self.stop_token_ids = stop_token_ids(checkpoint, self._tokenizer)
-        template = ChatTemplate(
-            checkpoint.chat_template,
-            name=checkpoint.chat_template_source,
-            special_tokens=checkpoint.special_tokens,
-            clock=clock,
+        conversations = (
+            _conversation_writer(checkpoint, settings, clock) if settings.has_chat else None
         )
-        conversations = ConversationWriter(template, self._family, model_id=settings.model_id)
-        self.supports_tools = conversations.supports_tools
+        self.supports_tools = conversations is not None and conversations.supports_tools
         self._prompts = PromptEncoder(
             self._tokenizer,
             conversations,
@@ -104,6 +104,7 @@ class ChatModel:
             InvalidRequestError: The template refuses the conversation; or the prompt is empty, or
                 holds invalid text or unknown tokens.
             UnsupportedFeatureError: The model does not support what the request asks for.
+            WrongTaskError: A conversation is sent to a model for raw prompts alone.
             CheckpointError: The template fails.
 
         """
@@ -198,3 +199,20 @@ def _call_id(answer_id: str, index: int) -> str:
     """Returns the same id for a replay, in OpenAI's shape of 24 letters and digits."""
     digest = hashlib.sha256(f"{answer_id}/{index}".encode()).hexdigest()
     return f"call_{digest[:24]}"
+
+
+def _conversation_writer(
+    checkpoint: Checkpoint, settings: ChatModelSettings, clock: Clock | None
+) -> ConversationWriter:
+    if checkpoint.chat_template is None:
+        raise CheckpointError(
+            f"{checkpoint.chat_template_source} is missing; right would be a template there or in "
+            'chat_template.jinja, or task = "text" in the model\'s entry'
+        )
+    template = ChatTemplate(
+        checkpoint.chat_template,
+        name=checkpoint.chat_template_source,
+        special_tokens=checkpoint.special_tokens,
+        clock=clock,
+    )
+    return ConversationWriter(template, FAMILIES[settings.family], model_id=settings.model_id)

@@ -1,24 +1,25 @@
-"""The tags of a model's abilities: those of the catalogue, and those of this server."""
+"""Tags a model with what it supports here."""
 
 from __future__ import annotations
 
 from stillhouse.catalogue.model_spec import ModelSpec
+from stillhouse.catalogue.task import Task
 from stillhouse.text.families import FAMILIES
 
-# Every model has these: the server provides the endpoints, constrained decoding, the prefix cache
+# The server gives these to every model: its API dialects, constrained decoding, the prefix cache
 # and the service tiers.
-_SERVED = ("openai", "chat", "json", "structured-output", "prompt_cache", "priority", "flex")
-_OF_MODELS = frozenset({"reasoning", "non-reasoning", "can-disable-reasoning", "tools"})
+_SERVED = ("openai", "json", "structured-output", "prompt_cache", "priority", "flex")
+_OF_MODELS = frozenset({"reasoning", "non-reasoning", "can-disable-reasoning", "tools", *Task})
 
 
 def tags_of(spec: ModelSpec) -> list[str]:
     """
-    Returns DeepInfra's tags for a model.
+    Return DeepInfra's tags of the model, with its task among them.
 
-    The catalogue may add tags, except about reasoning and tools, which the family determines.
+    The catalogue adds tags of its own; those about reasoning, tools and tasks are left out.
     """
     family = FAMILIES[spec.family]
-    held = list(_SERVED)
+    held = [*_SERVED, str(spec.task)]
     held += ["reasoning", "can-disable-reasoning"] if family.reasoning else ["non-reasoning"]
     if family.call_form:
         held.append("tools")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stillhouse.errors import InvalidRequestError
+from stillhouse.errors import InvalidRequestError, WrongTaskError
 from stillhouse.text.prompt.conversation import ConversationWriter
 from stillhouse.text.prompt.limit import PromptLimit
 from stillhouse.text.tokenizer import Segment, Tokenizer
@@ -37,6 +37,7 @@ class PromptEncoder:
     Encodes conversations and raw texts as prompts.
 
     Args:
+        conversations: None of a model for raw texts alone.
         bos: The text that stands before every raw text, unless it begins with it; may be empty.
 
     """
@@ -44,7 +45,7 @@ class PromptEncoder:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        conversations: ConversationWriter,
+        conversations: ConversationWriter | None,
         limit: PromptLimit,
         *,
         bos: str,
@@ -63,6 +64,7 @@ class PromptEncoder:
             InvalidRequestError: The template refuses the conversation; or the prompt is empty, or
                 holds invalid text or unknown tokens.
             UnsupportedFeatureError: The model does not support what the request asks for.
+            WrongTaskError: A conversation is sent to a model for raw texts alone.
             CheckpointError: The template fails.
 
         """
@@ -70,6 +72,12 @@ class PromptEncoder:
         self._check_known([id_ for id_, _ in request.sampling.logit_bias], param="logit_bias")
         if isinstance(request, TextRequest):
             return self._encode_text(request)
+        if self._conversations is None:
+            raise WrongTaskError(
+                "the model completes raw prompts and has no chat template; right would be "
+                "POST /v1/openai/completions, or a model for chat",
+                param="model",
+            )
         self._conversations.check(request)
         self._limit.check_chat(request)
         rendered = self._conversations.write(request)
