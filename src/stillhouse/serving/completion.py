@@ -195,7 +195,7 @@ class Completion:
         stopped_by, error = self._generation.stopped_by, self._generation.stop_error
         assert stopped_by is not None, "only `stop` takes a request off its queue. This is a bug."
         if error is None or stopped_by is Outcome.DRAINED:
-            error = EngineUnavailableError("The server stopped before the request's turn had come.")
+            error = EngineUnavailableError("The server stopped before the request was dispatched.")
         await self._void(error, stopped_by, was_served=False)
 
     async def _void(

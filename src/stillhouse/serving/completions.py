@@ -123,7 +123,7 @@ class Completions:
             model.spec.id, principal.account_id, principal.key_id, request.tier
         )
         prompt = await self._preparer.encode_prompt(principal, model, request)
-        place = self._admission.take(
+        slot = self._admission.admit(
             Ticket(
                 principal.account_id,
                 principal.key_id,
@@ -146,18 +146,18 @@ class Completions:
                 principal, model.prices[request.tier], sequences, idempotency_key
             )
         except BaseException:
-            place.give_back()
+            slot.release()
             raise
         completion = self._completion(
             model,
             sequences,
             hold,
-            entry=place.turn,
+            entry=slot.entry,
             fingerprint=fingerprint,
             is_recorded=idempotency_key is not None,
         )
         # Nothing awaits or raises between the hold and here, so every held request runs.
-        self._start(completion, place)
+        self._start(completion, slot)
         return completion
 
     def charge_compilation(self, model_id: str, cache_salt: str, seconds: float) -> None:
@@ -275,10 +275,10 @@ class Completions:
             metrics=metrics,
         )
 
-    def _start(self, completion: Completion, place: Slot) -> None:
+    def _start(self, completion: Completion, slot: Slot) -> None:
         def ended(task: asyncio.Task[None]) -> None:
             del self._running[task]
-            place.give_back(completion_tokens=completion.usage.completion_tokens)
+            slot.release(completion_tokens=completion.usage.completion_tokens)
 
         task = asyncio.create_task(
             completion.run(), name=f"completion {completion.meta.request_id}"

@@ -100,7 +100,7 @@ async def test_a_prompt_beyond_the_engines_memory(serving, context_length):
 
 def test_a_model_has_so_many_places(rules, queue_rules):
     """Where all accounts together are too many, the model is busy for each."""
-    places = AdmissionController(
+    admission = AdmissionController(
         queue_rules.model_copy(update={"max_outstanding": 2}),
         limits=RateLimiter(rules, FrozenClock()),
         clock=FrozenClock(),
@@ -109,18 +109,18 @@ def test_a_model_has_so_many_places(rules, queue_rules):
 
     def take(account_id, model_id="demo/a"):
         ticket = Ticket(account_id, 1, ServiceTier.DEFAULT, num_sequences=1, prompt_tokens=1)
-        return places.take(ticket, model_id=model_id, replicas=replicas_of(SteppedEngine()))
+        return admission.admit(ticket, model_id=model_id, replicas=replicas_of(SteppedEngine()))
 
     taken = [take(account_id) for account_id in (3, 4)]
     with pytest.raises(OverloadedError, match="Model busy"):
         take(5)
     take(5, "demo/b")
-    taken[0].give_back()
+    taken[0].release()
 
     take(5)
 
 
-def places_of(queue_rules, max_outstanding):
+def controller_of(queue_rules, max_outstanding):
     """An admission controller whose accounts have no limit of their own."""
     return AdmissionController(
         queue_rules.model_copy(update={"max_outstanding": max_outstanding}),
@@ -130,22 +130,22 @@ def places_of(queue_rules, max_outstanding):
     )
 
 
-def try_to_take(places, account_id, key_id=1):
+def try_to_take(admission, account_id, key_id=1):
     """A place for a request, or None where it is refused."""
     ticket = Ticket(account_id, key_id, ServiceTier.DEFAULT, num_sequences=1, prompt_tokens=1)
     try:
-        return places.take(ticket, model_id="demo/a", replicas=replicas_of(SteppedEngine()))
+        return admission.admit(ticket, model_id="demo/a", replicas=replicas_of(SteppedEngine()))
     except OverloadedError:
         return None
 
 
-def fill(places, account_id, num_keys):
+def fill(admission, account_id, num_keys):
     """All that an account gets, its keys in turn."""
     taken, before = [], None
     while len(taken) != before:
         before = len(taken)
         taken += [
-            place for key in range(num_keys) if (place := try_to_take(places, account_id, key))
+            place for key in range(num_keys) if (place := try_to_take(admission, account_id, key))
         ]
     return taken
 
@@ -153,8 +153,8 @@ def fill(places, account_id, num_keys):
 @pytest.mark.parametrize("num_keys", [1, 20])
 def test_an_account_leaves_places_for_another_one(queue_rules, num_keys):
     """However many keys it has: the other account gets the last eighth."""
-    places = places_of(queue_rules, 96)
-    heavy, light = fill(places, 1, num_keys), fill(places, 2, 1)
+    admission = controller_of(queue_rules, 96)
+    heavy, light = fill(admission, 1, num_keys), fill(admission, 2, 1)
 
     assert 74 <= len(heavy) <= 84
     assert 12 <= len(light)

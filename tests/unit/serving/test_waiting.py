@@ -245,7 +245,7 @@ async def test_what_waits_when_the_server_ends_is_refused(serving, running):
     waiting = await serving.open()
     await is_waiting(serving)
     drain = asyncio.create_task(serving.completions.drain(grace_s=0))
-    with pytest.raises(EngineUnavailableError, match="before the request's turn"):
+    with pytest.raises(EngineUnavailableError, match="before the request was dispatched"):
         await events_of(waiting)
     for opened in running:
         with pytest.raises(EngineUnavailableError, match="is charged"):

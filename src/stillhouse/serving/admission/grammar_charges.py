@@ -21,8 +21,8 @@ class GrammarCharges:
     salts of the last thousand accounts that used grammars to their accounts.
     """
 
-    def __init__(self, places: AdmissionController, metrics: Metrics) -> None:
-        self._places = places
+    def __init__(self, admission: AdmissionController, metrics: Metrics) -> None:
+        self._admission = admission
         self._metrics = metrics
         self._owners: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
@@ -36,7 +36,7 @@ class GrammarCharges:
 
         def charge(seconds: float) -> None:
             self._metrics.grammar_s.labels(model_id, "check").observe(seconds)
-            self._places.charge_work(account_id, key_id, model_id, seconds, tier=tier)
+            self._admission.charge_work(account_id, key_id, model_id, seconds, tier=tier)
 
         return Owner(account_id, key_id, charge)
 
@@ -45,4 +45,4 @@ class GrammarCharges:
         self._metrics.grammar_s.labels(model_id, "engine").observe(seconds)
         if owner := self._owners.get(cache_salt):
             account_id, key_id = owner
-            self._places.charge_work(account_id, key_id, model_id, seconds)
+            self._admission.charge_work(account_id, key_id, model_id, seconds)

@@ -1,4 +1,4 @@
-"""Requests that wait for their turn at one engine, and are woken when it has come."""
+"""Queues a model's requests, and dispatches each to an engine when the scheduler picks it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from stillhouse.types.service_tier import ServiceTier
 
 
 class Refusal(StrEnum):
-    """Why a request was refused, as the metrics tell it."""
+    """Why a request was refused: a label of the metrics."""
 
-    #: The model has as many requests as it may.
+    #: All of the model's slots are taken.
     FULL = "full"
-    #: It has almost as many, and the account of this one, or its key, its share of them.
+    #: The other slots are reserved, and the account or its key has its share.
     SHARE = "share"
-    #: The account or the key has.
+    #: The account or the key is at a limit of its own.
     LIMIT = "limit"
-    #: It would have had to wait, and did not want to.
+    #: It is fail-fast, and would have had to wait.
     FAIL_FAST = "fail_fast"
     #: It has waited for as long as its tier may.
     WAITED = "waited"
@@ -53,25 +53,25 @@ class RequestQueue:
         self.max_wait_of = rules.max_wait_of
         self.clock = clock
         self._metrics = metrics
-        self._order = FairScheduler(
+        self._scheduler = FairScheduler(
             max_sequences=0, prompt_window_tokens=rules.prompt_window_tokens
         )
         self._replicas = replicas
-        replicas.on_serving(self._let_go)
-        self._pace = RetryAfter(clock)
+        replicas.on_serving(self._dispatch)
+        self._retry_after = RetryAfter(clock)
         self._waiting: dict[Ticket, QueueEntry] = {}
 
     def would_wait(self, ticket: Ticket) -> bool:
-        """Whether a request could not go to the engine at once."""
+        """Return whether a new request could not be dispatched at once."""
         self._read_capacity()
-        return self._order.would_wait(ticket, self._fits)
+        return self._scheduler.would_wait(ticket, self._fits)
 
     def refusal(
         self, reason: Refusal, tier: ServiceTier
     ) -> OverloadedError | EngineUnavailableError:
-        """Count a refusal, and say when a request of *tier* might have its turn."""
+        """Count a refusal, and return the error, with the time after which to retry."""
         self.count_refusal(reason)
-        retry_after_s = self._pace.wait_s(self._order.num_waiting(tier))
+        retry_after_s = self._retry_after.estimate_s(self._scheduler.num_waiting(tier))
         if not self._replicas.is_serving:
             return EngineUnavailableError(
                 "The engine is restarting after a crash, retry later", retry_after_s=retry_after_s
@@ -83,68 +83,68 @@ class RequestQueue:
         self._metrics.queue_refused.labels(self.model_id, reason).inc()
 
     def charge(self, account_id: int, key_id: int, tier: ServiceTier, weighted_tokens: int) -> None:
-        """Count work for an account that its engine has not done; negative takes it back."""
-        self._order.charge(account_id, key_id, tier, weighted_tokens)
+        """Charge an account for work on the host; a negative amount takes it back."""
+        self._scheduler.charge(account_id, key_id, tier, weighted_tokens)
 
-    # What follows is between the queue and its turns.
+    # The methods below are called by the queue's entries alone.
 
-    def join(self, turn: QueueEntry) -> None:
-        """Let a request wait, if only for a moment."""
-        self._waiting[turn.ticket] = turn
-        self._order.join(turn.ticket)
-        self._metrics.waiting.labels(self.model_id, turn.ticket.tier).inc()
-        self._let_go()
+    def join(self, entry: QueueEntry) -> None:
+        """Append a request, and dispatch what can be."""
+        self._waiting[entry.ticket] = entry
+        self._scheduler.join(entry.ticket)
+        self._metrics.waiting.labels(self.model_id, entry.ticket.tier).inc()
+        self._dispatch()
 
-    def leave(self, turn: QueueEntry) -> None:
-        """Take out a request that waits."""
-        del self._waiting[turn.ticket]
-        self._order.leave(turn.ticket)
-        self._metrics.waiting.labels(self.model_id, turn.ticket.tier).dec()
-        self._let_go()
+    def leave(self, entry: QueueEntry) -> None:
+        """Remove a waiting request."""
+        del self._waiting[entry.ticket]
+        self._scheduler.leave(entry.ticket)
+        self._metrics.waiting.labels(self.model_id, entry.ticket.tier).dec()
+        self._dispatch()
 
-    def requeue(self, turn: QueueEntry) -> None:
-        """Let a request for which nothing was made wait again, before its key's others."""
-        self._waiting[turn.ticket] = turn
-        self._order.requeue(turn.ticket)
-        self._metrics.waiting.labels(self.model_id, turn.ticket.tier).inc()
-        self._let_go()
+    def requeue(self, entry: QueueEntry) -> None:
+        """Put a request for which nothing was generated before the others of its key."""
+        self._waiting[entry.ticket] = entry
+        self._scheduler.requeue(entry.ticket)
+        self._metrics.waiting.labels(self.model_id, entry.ticket.tier).inc()
+        self._dispatch()
 
     def record_tokens(self, ticket: Ticket, count: int) -> None:
-        """Charge what was generated for a request."""
-        self._order.made(ticket, count)
+        """Charge generated tokens to a request."""
+        self._scheduler.charge_completion(ticket, count)
 
-    def saw_prompt_done(self, ticket: Ticket, *, cached_tokens: int) -> None:
-        """A request's prompt stands before nobody any more."""
-        self._order.prompt_done(ticket, cached_tokens=cached_tokens)
-        self._let_go()
+    def record_prompt_done(self, ticket: Ticket, *, cached_tokens: int) -> None:
+        """Free the part of the prompt window that a request held."""
+        self._scheduler.end_prompt(ticket, cached_tokens=cached_tokens)
+        self._dispatch()
 
     def end_sequence(self, ticket: Ticket) -> None:
-        """One of a request's sequences has ended."""
-        self._order.end_sequence(ticket)
-        self._let_go()
+        """Free the engine's slot of one of a request's sequences."""
+        self._scheduler.end_sequence(ticket)
+        self._dispatch()
 
     def end(self, ticket: Ticket) -> None:
-        """A request has left the engine."""
-        self._order.end(ticket)
-        self._let_go()
-        self._pace.record_end(is_idle=self._order.is_idle)
+        """Free all that a request held of the engine."""
+        self._scheduler.end(ticket)
+        self._dispatch()
+        self._retry_after.record_end(is_idle=self._scheduler.is_idle)
 
-    def _let_go(self) -> None:
+    def _dispatch(self) -> None:
         if not self._waiting:
             return
         self._read_capacity()
-        while (ticket := self._order.next(self._fits)) is not None:
+        while (ticket := self._scheduler.dispatch_next(self._fits)) is not None:
             replica = self._replicas.pick(ticket.num_sequences)
             assert replica is not None, "the scheduler saw a replica with room. This is a bug."
-            self._pace.record_start()
-            turn = self._waiting.pop(ticket)
-            waited_s = turn.come(replica)
+            self._retry_after.record_start()
+            entry = self._waiting.pop(ticket)
+            waited_s = entry.dispatch(replica)
             self._metrics.waiting.labels(self.model_id, ticket.tier).dec()
             self._metrics.queue_s.labels(self.model_id, ticket.tier).observe(waited_s)
 
     def _read_capacity(self) -> None:
         """Read the capacity of the replicas that serve now: one may come or go at any time."""
-        self._order.resize(
+        self._scheduler.resize(
             max_sequences=self._replicas.max_sequences, num_replicas=self._replicas.num_serving
         )
 
@@ -161,16 +161,16 @@ class _State(Enum):
 
 class QueueEntry:
     """
-    One request's way through the queue and its time at the engine.
+    One request in the queue, and then at an engine.
 
     Args:
-        is_fail_fast: It is refused where it has to wait.
+        is_fail_fast: Refuse the request if it has to wait.
 
     """
 
-    def __init__(self, turns: RequestQueue, ticket: Ticket, *, is_fail_fast: bool) -> None:
+    def __init__(self, queue: RequestQueue, ticket: Ticket, *, is_fail_fast: bool) -> None:
         self.ticket = ticket
-        self._turns = turns
+        self._queue = queue
         self._is_fail_fast = is_fail_fast
         self._state = _State.NEW
         self._is_prompt_done = False
@@ -188,54 +188,54 @@ class QueueEntry:
 
     @property
     def max_wait_s(self) -> float:
-        """How long a request of this tier waits."""
-        return self._turns.max_wait_of(self.ticket.tier)
+        """How long a request of this tier waits at most."""
+        return self._queue.max_wait_of(self.ticket.tier)
 
     async def wait(self) -> bool:
         """
-        Wait for the turn, which `end` or `requeue` must follow.
+        Wait until the request is dispatched; `end` or `requeue` must follow.
 
         Returns:
-            False where `leave` was called before it came.
+            False if `leave` was called first.
 
         Raises:
-            OverloadedError: It did not come in the time that the request's tier has.
-            EngineUnavailableError: Nor is the engine back from its crash.
+            OverloadedError: It has waited for as long as its tier may.
+            EngineUnavailableError: And no engine is back from its crash.
 
         """
         if self._state is _State.NEW:
             self._state = _State.WAITING
-            self._joined_s = self._turns.clock.monotonic_s()
-            self._turns.join(self)
+            self._joined_s = self._queue.clock.monotonic_s()
+            self._queue.join(self)
         if self._state is _State.WAITING and not self._is_fail_fast:
-            await self._wait_in_line()
+            await self._wait_for_dispatch()
         if self._state is _State.WAITING:
             self.end()
             reason = Refusal.FAIL_FAST if self._is_fail_fast else Refusal.WAITED
-            raise self._turns.refusal(reason, self.ticket.tier)
+            raise self._queue.refusal(reason, self.ticket.tier)
         return self._state is _State.AT_ENGINE
 
-    def come(self, replica: Replica) -> float:
+    def dispatch(self, replica: Replica) -> float:
         """Go to the engine of *replica*; returns how long it has waited, in seconds."""
         self._state = _State.AT_ENGINE
         self._replica = replica
         self._num_running = self.ticket.num_sequences
         replica.assign(self._num_running)
         self._wake()
-        return self._turns.clock.monotonic_s() - self._joined_s
+        return self._queue.clock.monotonic_s() - self._joined_s
 
     def leave(self) -> None:
-        """Wait no more; a request at the engine stays there."""
+        """Leave the queue; a request at an engine stays there."""
         if self._state is not _State.AT_ENGINE:
             self.end()
             self._wake()
 
     def may_requeue(self, *, has_crashed: bool) -> bool:
         """
-        Whether a request whose engine is gone may wait for the next one.
+        Return whether a request whose engine is gone may wait for the next one.
 
-        It may if the engine made nothing for it: once after a crash in which it was the engine's,
-        and always where the engine was gone before it was given it.
+        It may if the engine generated nothing for it: once after a crash of the engine that ran it,
+        and always if the engine was gone before it was given the request.
         """
         return (
             self._state is _State.AT_ENGINE
@@ -248,33 +248,33 @@ class QueueEntry:
         """Wait again, at the front of the queue and for as long as its tier may."""
         self._has_survived_crash |= has_crashed
         self._state = _State.WAITING
-        self._joined_s = self._turns.clock.monotonic_s()
+        self._joined_s = self._queue.clock.monotonic_s()
         self._woken = None
         self._leave_engine()
-        self._turns.requeue(self)
+        self._queue.requeue(self)
 
     def record_step(self, num_tokens: int, *, cached_tokens: int) -> None:
-        """Take an engine's next step into account, as far as it was for this request."""
-        self._turns.record_tokens(self.ticket, num_tokens)
+        """Charge the tokens of one engine step to the request."""
+        self._queue.record_tokens(self.ticket, num_tokens)
         if not self._is_prompt_done:
             self._is_prompt_done = True
-            self._turns.saw_prompt_done(self.ticket, cached_tokens=cached_tokens)
+            self._queue.record_prompt_done(self.ticket, cached_tokens=cached_tokens)
 
     def end_sequence(self) -> None:
         """One of the request's sequences has ended."""
         if self._state is _State.AT_ENGINE and self._replica is not None:
             self._num_running -= 1
             self._replica.release(1)
-            self._turns.end_sequence(self.ticket)
+            self._queue.end_sequence(self.ticket)
 
     def end(self) -> None:
-        """Nothing of the request waits or is at the engine any more; may be repeated."""
+        """Leave the queue and the engine; may be repeated."""
         before, self._state = self._state, _State.OVER
         if before is _State.WAITING:
-            self._turns.leave(self)
+            self._queue.leave(self)
         elif before is _State.AT_ENGINE:
             self._leave_engine()
-            self._turns.end(self.ticket)
+            self._queue.end(self.ticket)
 
     @property
     def _has_live_engine(self) -> bool:
@@ -285,7 +285,7 @@ class QueueEntry:
             self._replica.release(self._num_running)
             self._num_running = 0
 
-    async def _wait_in_line(self) -> None:
+    async def _wait_for_dispatch(self) -> None:
         self._woken = asyncio.get_running_loop().create_future()
         with suppress(TimeoutError):
             async with asyncio.timeout(self.max_wait_s):

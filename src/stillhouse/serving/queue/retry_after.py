@@ -32,7 +32,7 @@ class RetryAfter:
         else:
             self._times_s.append(self._clock.monotonic_s())
 
-    def wait_s(self, num_ahead: int) -> float:
+    def estimate_s(self, num_ahead: int) -> float:
         """Return when a new request behind *num_ahead* others might start; 1 to 60 seconds."""
         if not self._times_s:
             return _SHORTEST_S
