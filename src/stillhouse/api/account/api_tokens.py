@@ -21,9 +21,9 @@ class ApiTokenOut(TypedDict):
     An API key.
 
     Args:
-        token: The whole secret where it has just been made, and later its beginning.
+        token: The whole secret in the response that makes the key; otherwise its first characters.
         created_at: In seconds since 1970.
-        token_id: Names the key in paths.
+        token_id: Identifies the key in paths.
 
     """
 
@@ -35,7 +35,7 @@ class ApiTokenOut(TypedDict):
 
 
 class RevokedOut(TypedDict):
-    """Nothing: the key has ended."""
+    """An empty object: the key is revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ApiTokens:
 
     @declares(Operation("The account's API keys", response=list[ApiTokenOut]))
     async def list_all(self, request: Request) -> Response:
-        """Every live key, by the beginning of its secret."""
+        """Returns every working key, with the first characters of its secret."""
         keys = await self.accounts.keys.list_live(principal_of(request).account_id)
         return private_json_response([_key_out(key) for key in keys])
 
@@ -59,7 +59,7 @@ class ApiTokens:
         )
     )
     async def create(self, request: Request) -> Response:
-        """A new key, whose secret is shown this once; 409 when its name is taken, or all are."""
+        """Makes a key; 409 if its name is taken or the account has too many keys."""
         parsed = await read_json(request, ApiTokenIn)
         maker = await require_unrestricted(request, self.accounts)
         minted = await self.accounts.keys.mint(maker.account_id, parsed.name, is_by_customer=True)
@@ -67,12 +67,12 @@ class ApiTokens:
 
     @declares(Operation("One API key, by id", response=ApiTokenOut, statuses=(404,)))
     async def show(self, request: Request) -> Response:
-        """One live key; KeyNotFoundError when the account has none of this id."""
+        """Returns one working key; 404 if the account has none with this id."""
         return private_json_response(_key_out(await self._find(request)))
 
     @declares(Operation("Revoke an API key, by id", response=RevokedOut, statuses=(404,)))
     async def revoke(self, request: Request) -> Response:
-        """End a key; it and its scoped tokens are refused from now on."""
+        """Revokes a key; it and its scoped tokens are refused from now on."""
         await require_unrestricted(request, self.accounts)
         key = await self._find(request)
         await self.accounts.keys.revoke(key)
@@ -87,10 +87,10 @@ class ApiTokens:
 
 
 def key_id_in(request: Request) -> int:
-    """The key's id in the path; KeyNotFoundError when it is none, such as a secret."""
+    """Returns the key's id in the path; KeyNotFoundError if it is no id, such as a secret."""
     text = request.path_params["api_token"]
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise KeyNotFoundError("That is no API key's id; GET /v1/api-tokens shows them.")
+        raise KeyNotFoundError("The path has no API key's id; GET /v1/api-tokens lists the ids.")
     return int(text)
 
 

@@ -241,13 +241,13 @@ class PromptIn(BaseModel):
         """
         tools = tuple(tool.to_tool(f"tools.{n}") for n, tool in enumerate(self.tools or ()))
         choice = self.tool_choice or ToolChoiceIn(type="auto")
-        turns = (
-            turn.to_messages(f"messages.{index}", self.model)
-            for index, turn in enumerate(self.messages)
+        messages = (
+            message.to_messages(f"messages.{index}", self.model)
+            for index, message in enumerate(self.messages)
         )
         return ChatRequest(
             self.model,
-            messages=fold_system_messages(chain(system_of(self.system, self.model), *turns)),
+            messages=fold_system_messages(chain(system_of(self.system, self.model), *messages)),
             **self._generation(),
             response_format=self._response_format(),
             tools=tools,

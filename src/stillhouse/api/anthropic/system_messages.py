@@ -26,17 +26,17 @@ def fold_system_messages(messages: Iterable[Message]) -> tuple[Message, ...]:
     Few templates render system messages after the first, and some of those move them to the front,
     so that each one would invalidate the prefix cache. None comes between a call and its result.
     """
-    turns: list[Message] = []
+    result: list[Message] = []
     held = ""
     for message in merge_leading_system_messages(messages):
-        if message.role is not Role.SYSTEM or not turns:
-            turns += _after(held, message)
+        if message.role is not Role.SYSTEM or not result:
+            result += _after(held, message)
             held = ""
-        elif turns[-1].role is Role.ASSISTANT:
+        elif result[-1].role is Role.ASSISTANT:
             held = _paragraphs(held, message.content)
         else:
-            turns[-1] = _with(turns[-1], message.content)
-    return (*turns, Message(Role.USER, held)) if held else tuple(turns)
+            result[-1] = _with(result[-1], message.content)
+    return (*result, Message(Role.USER, held)) if held else tuple(result)
 
 
 def _after(remark: str, message: Message) -> list[Message]:

@@ -160,7 +160,7 @@ class DisconnectWatcher:
     """
     Watches for the client to disconnect, and stops the completion then.
 
-    A server accepts what is sent to a client that has disconnected; only `receive` tells.
+    A server accepts what is sent to a disconnected client; only `receive` reports it.
     """
 
     def __init__(self, scope: Scope, receive: Receive, completion: CompletionResponse) -> None:

@@ -10,7 +10,7 @@ from stillhouse.api.http.routing import ApiRoute
 
 class PathAccess:
     """
-    Tells public paths and the operator's paths from those that need a key.
+    Separates public paths and the operator's paths from those that need a key.
 
     A path that no route has needs a key. A public route with parameters opens everything below
     its part without parameters.

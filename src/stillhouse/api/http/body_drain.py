@@ -35,7 +35,7 @@ class BodyDrainer:
 
     async def drain(self, *, awaits_continue: bool = False) -> None:
         """
-        Reads the rest of the body within bounds; `has_remainder` tells if it was not all.
+        Reads the rest of the body within bounds; `has_remainder` is set if it was not all.
 
         Args:
             awaits_continue: The client sends its body only after a ``100 Continue``.

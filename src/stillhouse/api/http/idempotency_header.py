@@ -38,8 +38,8 @@ def read_idempotency_key(
             f" such as {key[:20]!r}",
             param=NAME,
         )
-    place = f"{path}\n{token}\n".encode()
-    return IdempotencyKey(key, hashlib.sha256(place + _canonical(body)).digest())
+    context = f"{path}\n{token}\n".encode()
+    return IdempotencyKey(key, hashlib.sha256(context + _canonical(body)).digest())
 
 
 def _canonical(body: bytes) -> bytes:

@@ -24,7 +24,7 @@ def first_error(error: ValidationError) -> InvalidRequestError:
 
 
 def brief(value: object) -> str:
-    """Returns the beginning of a client's value."""
+    """Returns the first characters of a client's value."""
     text = ""
     for piece in _ENCODER.iterencode(value):  # lazily: the value may have megabytes
         text += piece

@@ -26,7 +26,7 @@ ID_PREFIX = "chatcmpl-"
 
 def read_chat_completion(body: bytes, _head: RequestHead) -> ParsedRequest:
     """
-    The completion that *body* asks for.
+    Parses a body into a request for a completion.
 
     Raises:
         InvalidRequestError: It is not JSON, or a field is missing, of the wrong type or range.
@@ -45,11 +45,10 @@ def read_chat_completion(body: bytes, _head: RequestHead) -> ParsedRequest:
 @dataclass(frozen=True, slots=True)
 class ChatCompletionWriter:
     """
-    An answer as OpenAI's clients read it, with DeepInfra's `estimated_cost`.
+    Encodes a response in OpenAI's format, with DeepInfra's `estimated_cost`.
 
     Args:
-        echoes_tier: Say which tier is charged, to those who asked for one; others look for no such
-            field.
+        echoes_tier: Whether the response has the charged tier: only if the request named one.
 
     """
 

@@ -88,7 +88,7 @@ class ChunkedBody:
         return b"".join(pieces), data[at:]
 
     def _take_line(self, data: bytes, at: int) -> int:
-        """Consumes a line of *data*, or its beginning; returns where it ends."""
+        """Consumes a line of *data*, or a part of it; returns where it ends."""
         end = data.find(b"\n", at) + 1 or len(data)
         if len(self._line) + end - at > _MAX_LINE_BYTES:
             raise MalformedRequestError(
