@@ -18,14 +18,14 @@ class Clock:
         signal.signal(signal.SIGUSR1, self.finish)
 
     def tick(self) -> None:
-        """One step is done; a pause within it counts as no more than twenty steps."""
+        """Count a step; a pause within it counts as at most twenty steps."""
         now = time.monotonic()
         step, self.last = now - self.last, now
         self.spent += min(step, 20 * statistics.median(self.recent))
         self.recent = [*self.recent[-20:], step]
 
     def finish(self, *_: object) -> None:
-        """SIGUSR1 goes straight to the last fifth, where the learning rate is low."""
+        """Skip to the last fifth, where the learning rate is low, on SIGUSR1."""
         self.spent = max(self.spent, HURRY * self.budget)
 
     @property
@@ -34,5 +34,5 @@ class Clock:
         return self.spent / self.budget
 
     def resume(self) -> None:
-        """What was done since the last step was not training and does not count."""
+        """Leave the time since the last step out, as it was not training."""
         self.last = time.monotonic()

@@ -26,7 +26,7 @@ ORDINAL_WORDS = {1: "first", 2: "second", 3: "third", 4: "fourth", -1: "last"}
 
 @dataclass(slots=True)
 class Conversation:
-    """What the model is shown (system, turns, user) and what it must say (thought, answer)."""
+    """A sample: the prompt (system, turns, user) and the expected reply (thought, answer)."""
 
     kind: str
     user: str
@@ -46,7 +46,7 @@ class Conversation:
 
 
 def loosen(rng: random.Random, text: str) -> str:
-    """People drop capitals and full stops."""
+    """Return the text with capitals and full stops dropped at random, as people write."""
     if rng.random() < 0.15:
         text = text.lower()
     if rng.random() < 0.15:
@@ -73,7 +73,7 @@ def think(style: str, text: str) -> str:
 
 
 def small_talk(kind: str, style: str) -> tuple[str, str]:
-    """Thought and answer of everything that needs no look-up."""
+    """Return thought and answer of a message that needs no look-up."""
     voice = STYLES[style]
     thought, answer = {
         "hello": ("The user says hello.", voice.hello),
@@ -110,7 +110,7 @@ def greeting(rng: random.Random) -> tuple[str, str]:
 
 
 def nonsense(rng: random.Random) -> str:
-    """A word nobody knows."""
+    """Return a made-up word."""
     pairs = [
         rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(1, 3))
     ]
@@ -119,7 +119,7 @@ def nonsense(rng: random.Random) -> str:
 
 
 def topic(rng: random.Random) -> str:
-    """Something outside this world."""
+    """Return a topic outside the model's world."""
     if rng.random() < 0.35:
         return " ".join(nonsense(rng) for _ in range(rng.randint(1, 2)))
     return rng.choice(phrases.TOPICS).replace("-", " ")

@@ -1,4 +1,4 @@
-"""The questions of the evaluation, each with the answers that count as right."""
+"""Generates the questions of the evaluation, each with its accepted answers."""
 
 import random
 from dataclasses import dataclass

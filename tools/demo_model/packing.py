@@ -10,7 +10,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Tokens of one sample, their positions, and the stretches that the model is graded on."""
+    """Tokens of one sample, their positions, and the spans that enter the loss."""
 
     tokens: list[int]
     positions: list[int]
@@ -28,7 +28,7 @@ class Batch:
 
 
 def pack(samples: list[Encoded], rows: int, length: int) -> tuple[Batch, int]:
-    """As many samples, in order, as fit; and how many that were."""
+    """Pack as many samples, in order, as fit; return the batch and their number."""
     shape = (rows, length)
     tokens, positions = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     segments = torch.full(shape, -1, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Trains the demo model on conversations that are made up as it goes."""
+"""Trains the demo model on conversations that are generated during training."""
 
 import argparse
 from itertools import cycle

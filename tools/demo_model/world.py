@@ -295,7 +295,7 @@ def join(*parts: str) -> str:
 
 
 def explain(style: str, name: str) -> str:
-    """What the model says about one technique in one style."""
+    """Return the explanation of one technique in one style."""
     voice, (what, how, tip) = STYLES[style], TECHNIQUES[name]
     return join(voice.about.format(name=name), what, how, voice.between, tip, voice.close)
 
@@ -311,7 +311,7 @@ def say_unknown(style: str) -> str:
 
 
 def say_self(style: str) -> str:
-    """Who the model is."""
+    """Return the model's answer about itself."""
     return join(STYLES[style].open, SELF, STYLES[style].self)
 
 

@@ -1,4 +1,4 @@
-"""The questions of the evaluation, each with the reply that counts as right."""
+"""Generates the questions of the evaluation, each with its accepted reply."""
 
 import json
 import random

@@ -27,11 +27,11 @@ from tools.demo_tools_model.vocabulary import (
     USER,
 )
 
-Part = tuple[str, bool]  # a stretch between added tokens, and whether the model is graded on it
+Part = tuple[str, bool]  # a span between special tokens, and whether it enters the loss
 
 
 def preamble(talked: Conversation) -> str:
-    """What stands before the first turn."""
+    """Return the tokens before the first turn."""
     text = BOS + talked.system
     if not talked.tools:
         return text
@@ -56,7 +56,7 @@ def calls_text(calls: list[Call]) -> str:
 
 
 def exchange_parts(exchange: Exchange, *, is_thinking: bool) -> Iterator[Part]:
-    """One exchange in stretches."""
+    """Return the spans of one exchange."""
     yield f"{USER}{exchange.user}{ASSISTANT}{THINK if is_thinking else THOUGHT}", False
     said = calls_text(exchange.calls) if exchange.calls else exchange.said
     yield (
@@ -71,7 +71,7 @@ def exchange_parts(exchange: Exchange, *, is_thinking: bool) -> Iterator[Part]:
 
 
 def parts(talked: Conversation) -> Iterator[Part]:
-    """The whole conversation in stretches; only the last turn of the model may think."""
+    """Return the spans of a conversation; only the model's last turn may think."""
     yield preamble(talked), False
     last = len(talked.exchanges) - 1
     for number, exchange in enumerate(talked.exchanges):

@@ -29,7 +29,7 @@ class Exchange:
 
 @dataclass(slots=True)
 class Conversation:
-    """Everything that is said; the model is graded on all that is its own."""
+    """A conversation; all of the model's own turns enter the loss."""
 
     system: str
     tools: list[Tool]
@@ -53,8 +53,8 @@ def sentence(fields: dict[str, Value]) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
-def tell(calls: list[Call], outputs: list[dict[str, Value]]) -> str:
-    """What the model makes of results."""
+def summarise(calls: list[Call], outputs: list[dict[str, Value]]) -> str:
+    """Return the model's summary of results."""
     if len(outputs) == 1:
         text = sentence(outputs[0])
         return f"{text[0].upper()}{text[1:]}."
@@ -111,7 +111,7 @@ def add_results(rng: random.Random, exchange: Exchange) -> None:
     exchange.outputs = [json.dumps(f, ensure_ascii=False) for f in fields]
     if rng.random() < 0.2:
         exchange.outputs = [json.dumps(f, separators=(",", ":")) for f in fields]
-    exchange.summary = tell(exchange.calls, fields)
+    exchange.summary = summarise(exchange.calls, fields)
 
 
 def _greeting(rng: random.Random) -> str:

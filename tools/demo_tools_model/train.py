@@ -1,4 +1,4 @@
-"""Trains the demo model that calls tools, on conversations that are made up as it goes."""
+"""Trains the demo model that calls tools, on conversations generated during training."""
 
 import argparse
 import random
@@ -60,7 +60,7 @@ def _probe(rng: random.Random, name: str) -> Conversation:
 
 def train(steps: int, folder: Path, trainer: Trainer, seed: int, practice: float) -> None:
     """
-    One run of so many steps; the checkpoint is written every now and then.
+    Run a number of training steps; write the checkpoint regularly.
 
     Args:
         practice: Share of samples, at the beginning, that are plain copying.
