@@ -1,4 +1,4 @@
-"""The ledger's database: one door for writing, one for reading."""
+"""The ledger's database: serialised write transactions, and concurrent snapshot reads."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ __all__ = ["ConflictError", "Connection", "Database"]
 
 T = TypeVar("T")
 
-#: A read that a lost connection fails sooner than this is tried on a new one.
+#: A read whose connection is lost is retried on a new one, unless the failure took longer.
 _RETRY_WITHIN_S = 0.1
 
 
 class Database:
     """
-    Durable transactions for many coroutines.
+    Runs durable transactions for many coroutines.
 
     A file of SQLite is served by one process at a time; others, such as `stillhouse keys create`,
     open it beside the server for a few short transactions. A database of PostgreSQL is served by
     any number of processes.
 
     Args:
-        resources: Closed with the database.
+        resources: Resources that are closed with the database.
 
     Attributes:
-        ledger_id: By what this ledger is known from all others.
+        ledger_id: The random id of this ledger.
 
     """
 
@@ -69,18 +69,18 @@ class Database:
         must_exist: bool = False,
     ) -> Database:
         """
-        Open the ledger, making it or bringing its schema up to date where needed.
+        Open the ledger; create it, or migrate its schema, if needed.
 
         Args:
             place: The URL of a PostgreSQL database, which exists; or SQLite's file, made with mode
                 0600 in a folder with mode 0700 where it is missing.
-            is_server: Be the one process that serves this file.
-            expected_id: Open no other ledger than the one of this id, and make none.
-            must_exist: Make none.
+            is_server: Lock the file as the one process that serves it.
+            expected_id: The id that the ledger must have; a missing one is not created.
+            must_exist: A missing ledger is not created.
 
         Raises:
-            ConfigError: Another process serves the file already, it cannot be made, the URL is
-                wrong, the ledger is of a newer stillhouse, or it is missing or another.
+            ConfigError: Another process serves the file, it cannot be created, the URL is wrong,
+                the ledger is missing, has another id, or is of a newer stillhouse.
             StoreUnavailableError: The database cannot be read or written.
 
         """
@@ -110,57 +110,57 @@ class Database:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other servers may use the ledger at the same time."""
+        """Return whether other servers may use the ledger at the same time."""
         return self._backend.is_shared
 
     @property
     def num_commits(self) -> int:
-        """How often this process has waited for the disk; far below the number of transactions."""
+        """Return the number of commits; each commits a group of transactions."""
         return self._writer.num_commits
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """
-        Run *work* in a transaction, and return its result when that is durable.
+        Run *work* in a transaction, and return its result when the transaction is durable.
 
-        Transactions run one at a time, so *work* must be short. When it raises, its changes are
-        undone and the error is raised here. Cancelling the caller does not undo the work.
+        Transactions run one at a time, so *work* must be short. If it raises, its changes are
+        rolled back and the error is raised here. Cancelling the caller does not undo the work.
 
         Raises:
             ConflictError: A row breaks a rule of the schema.
-            StoreUnavailableError: The ledger cannot be written. Nothing was; except that nobody
-                knows when a connection to PostgreSQL was lost at COMMIT and stayed so.
+            StoreUnavailableError: The ledger cannot be written, and nothing was written; this is
+                uncertain only if a connection to PostgreSQL was lost at COMMIT and stayed lost.
 
         """
         return await self.submit(work)
 
     def submit(self, work: Callable[[Connection], T]) -> asyncio.Future[T]:
         """
-        Do as `write` does, for callers that would need a task of their own to wait.
+        Run *work* as `write` does, and return its future, for callers that wait without a task.
 
         Cancelling the future does not undo the work.
 
         Raises:
-            StoreUnavailableError: The ledger is closed, or too much waits for it.
+            StoreUnavailableError: The ledger is closed, or too many transactions wait for it.
 
         """
         return self._writer.submit(work)
 
     async def probe(self, *, now_ms: int) -> None:
         """
-        Prove that requests can be written, by a row that is.
+        Write a row, to prove that requests can be written.
 
         Raises:
-            StoreUnavailableError: They cannot.
+            StoreUnavailableError: The ledger cannot be written.
 
         """
         await self.write(partial(identity.probe, ledger_id=self.ledger_id, now_ms=now_ms))
 
     async def check(self) -> None:
         """
-        Look whether the ledger's files are those that are open; always right where it has none.
+        Check that the ledger's files are the ones that are open; PostgreSQL has none to check.
 
         Raises:
-            StoreUnavailableError: One was deleted, replaced or cut short; so will be every write.
+            StoreUnavailableError: A file was deleted, replaced or cut short; all writes fail now.
 
         """
         if not self.is_closed:
@@ -169,7 +169,7 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """
-        Run *work* on one unchanging state of the ledger and return its result.
+        Run *work* on a snapshot of the ledger, and return its result.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
@@ -181,7 +181,7 @@ class Database:
         return await loop.run_in_executor(self._read_threads, self._read, work, time.monotonic())
 
     def close(self) -> None:
-        """Write what waits, then close the file; closing again does nothing."""
+        """Finish pending transactions, then close the connections; closing again does nothing."""
         self.is_closed = True
         self._resources.close()
 
@@ -191,9 +191,9 @@ class Database:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _read(self, work: Callable[[Connection], T], asked_s: float) -> T:
-        if asked_s < self._last_outage_s:
-            # Whoever waited for a thread meanwhile would only wait again as long for the same news.
+    def _read(self, work: Callable[[Connection], T], submitted_s: float) -> T:
+        if submitted_s < self._last_outage_s:
+            # Reads that queued during the outage fail at once, instead of waiting for it each.
             raise StoreUnavailableError("The ledger cannot be used now: it did not answer others.")
         last_retry_s = time.monotonic() + _RETRY_WITHIN_S
         try:
@@ -202,7 +202,7 @@ class Database:
             except DBAPIError as error:
                 if not error.connection_invalidated or time.monotonic() > last_retry_s:
                     raise
-                # The connection was lost while nobody used it, and all others with it.
+                # The connection was lost while it was idle, and all others with it.
                 return self._run(work)
         except SQLAlchemyError as error:
             if isinstance(error, OperationalError):
@@ -215,16 +215,20 @@ class Database:
 
 
 def _check_identity(backend: Backend, place: Path | str, expected_id: str | None) -> None:
-    """Make sure, before anything is changed, that a ledger is there, and which."""
+    """Check, before any change, that the database holds a ledger, and which one."""
     with backend.reader.connect() as connection:
         version = schema.fetch_version(connection)
         found_id = identity.find_id(connection)
     if version is None:
         raise _missing(place, expected_id)
     if expected_id is not None and found_id != expected_id:
-        other = f"ledger {found_id}" if found_id else "another ledger, of a time before ids"
+        other = (
+            f"ledger {found_id}"
+            if found_id
+            else "another ledger, of an older stillhouse, without an id"
+        )
         raise ConfigError(
-            f"{_in_words(place)} is {other}, and this home was made with ledger {expected_id}. "
+            f"{_describe(place)} is {other}, and this home was made with ledger {expected_id}. "
             "Restore that one from a backup, or correct store.url. "
             "To go on with this one on purpose, run: stillhouse ledger adopt"
         )
@@ -233,24 +237,24 @@ def _check_identity(backend: Backend, place: Path | str, expected_id: str | None
 def _missing(place: Path | str, expected_id: str | None) -> ConfigError:
     if expected_id is None:
         return ConfigError(
-            f"{_in_words(place)} holds no ledger. Check --home, --config and store.url; "
+            f"{_describe(place)} holds no ledger. Check --home, --config and store.url; "
             "`stillhouse serve` makes a ledger at its first start. To begin with an empty one, "
             "run: stillhouse ledger adopt --new"
         )
     return ConfigError(
-        f"{_in_words(place)} holds no ledger any more, and this home was made with ledger "
+        f"{_describe(place)} holds no ledger any more, and this home was made with ledger "
         f"{expected_id}. Restore it from a backup. "
         "To begin anew with an empty one on purpose, run: stillhouse ledger adopt --new"
     )
 
 
-def _in_words(place: Path | str) -> str:
-    """The file; or which setting leads to the database, as its URL may hold a password."""
+def _describe(place: Path | str) -> str:
+    """Return the file's path; of a database only the setting, as its URL may hold a password."""
     return str(place) if isinstance(place, Path) else "The database of store.url"
 
 
 def _identify(backend: Backend) -> str:
-    """The ledger's id, which its first opening makes."""
+    """Return the ledger's id; the first opening creates it."""
     with backend.reader.connect() as connection:
         known = identity.find_id(connection)
     if known is None:

@@ -1,4 +1,4 @@
-"""The database's time, which all gateways on it agree about."""
+"""The database's clock, which all gateways of a database share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 from stillhouse.clock import Clock
 from stillhouse.store.database import Database
 
-#: A measurement whose answer took longer says too little about when it was made.
+#: A measurement with a longer round trip is too imprecise to be used.
 _MAX_ROUND_TRIP_S = 0.5
 
 _NOW_MS = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
@@ -15,35 +15,35 @@ _NOW_MS = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
 
 class DatabaseClock:
     """
-    What time it is in the ledger, where months begin and leases end.
+    Tells the time by which months begin and leases end.
 
-    In a database of this server's own that is the machine's time. In a shared one it is the
-    database's, asked for now and then and continued with the machine's monotonic clock: two
-    gateways whose clocks differ by an hour still mean the same moment, to within a round trip.
+    If the database has one server, this is the machine's time. In a shared database it is the
+    database's time, fetched now and then and continued with the machine's monotonic clock: two
+    gateways whose clocks differ by an hour agree to within a round trip.
     """
 
     def __init__(self, database: Database, machine: Clock) -> None:
         self._database = database
         self._machine = machine
-        #: What the database's clock said, or would have, when the monotonic clock began.
+        #: The database's time at the zero of the monotonic clock.
         self._start_ms: float | None = None
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970-01-01 UTC."""
+        """Return the milliseconds since 1970-01-01 UTC."""
         if self._start_ms is None:
             return self._machine.now_ms()
         return round(self._start_ms + self._machine.monotonic_s() * 1000)
 
     def monotonic_s(self) -> float:
-        """Seconds from an arbitrary start that never jump back."""
+        """Return seconds from an arbitrary start, which never decrease."""
         return self._machine.monotonic_s()
 
     async def synchronise(self) -> None:
         """
-        Ask what time it is; to be called before the clock is used, and again now and then.
+        Fetch the database's time; call this before the clock is used, and again now and then.
 
         Raises:
-            StoreUnavailableError: The database cannot be read; the clock goes on.
+            StoreUnavailableError: The database cannot be read; the clock keeps running.
 
         """
         if not self._database.is_shared:

@@ -1,4 +1,4 @@
-"""A ledger's identity: a random id, made once."""
+"""A ledger's identity: a random id, created once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROBE = Prepared(
 
 
 def find_id(connection: Connection) -> str | None:
-    """The ledger's id; None where there is no ledger, or one of a time before ids."""
+    """Return the ledger's id; None if there is no ledger, or if an older stillhouse made it."""
     try:
         return connection.scalars(select(ledger.c.id)).one_or_none()
     except (OperationalError, ProgrammingError) as error:
@@ -32,7 +32,7 @@ def find_id(connection: Connection) -> str | None:
 
 
 def ensure_id(connection: Connection) -> str:
-    """The ledger's id; a new one from now on if it had none."""
+    """Return the ledger's id; create it if there is none."""
     known = connection.scalars(select(ledger.c.id)).one_or_none()
     if known is None:
         known = secrets.token_hex(_NUM_BYTES)
@@ -42,10 +42,10 @@ def ensure_id(connection: Connection) -> str:
 
 def check_id(connection: Connection, expected: str) -> None:
     """
-    Make sure that the database still holds the ledger that it was opened as.
+    Check that the database still holds the ledger that was opened.
 
     Raises:
-        StoreUnavailableError: It holds another one, or none.
+        StoreUnavailableError: The database holds another ledger, or none.
 
     """
     found = find_id(connection)
@@ -55,10 +55,10 @@ def check_id(connection: Connection, expected: str) -> None:
 
 def probe(connection: Connection, ledger_id: str, *, now_ms: int) -> None:
     """
-    Change a row as a request would, so that a commit proves that requests can be written.
+    Update a row as a request would; a commit then proves that requests can be written.
 
     Raises:
-        StoreUnavailableError: The database holds another ledger by now.
+        StoreUnavailableError: The database holds another ledger now.
 
     """
     if _PROBE.run(connection, {"the_id": ledger_id, "now_ms": now_ms}).rowcount != 1:
@@ -67,7 +67,7 @@ def probe(connection: Connection, ledger_id: str, *, now_ms: int) -> None:
 
 def _replaced(found: str | None) -> StoreUnavailableError:
     return StoreUnavailableError(
-        f"The database holds {'another' if found else 'no'} ledger now: somebody has replaced it."
+        f"The database holds {'another' if found else 'no'} ledger now: it was replaced."
     )
 
 

@@ -1,4 +1,4 @@
-"""Brings a ledger's tables up to date when it is opened."""
+"""Migrates a ledger's schema when the ledger is opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stillhouse.store.backends.timeouts import extend_timeout
 #: The newest migration; here so that an up-to-date ledger opens without loading Alembic.
 HEAD = "0009"
 
-#: So long a server waits at its start for another one that migrates.
+#: How long a starting server waits for another process that migrates.
 _MIGRATION_TIMEOUT_S = 60.0
 
 _ALLOW_PAUSES = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
@@ -26,11 +26,11 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 
 def ensure_current(backend: Backend) -> None:
     """
-    Run the migrations that this ledger has not seen, all in one transaction.
+    Run the missing migrations, all in one transaction.
 
     Raises:
         ConfigError: A newer stillhouse has changed the schema.
-        StoreUnavailableError: Another process has been writing for too long.
+        StoreUnavailableError: Another process held the write lock for too long.
 
     """
     deadline_s = time.monotonic() + _MIGRATION_TIMEOUT_S
@@ -60,7 +60,7 @@ def _is_current(backend: Backend) -> bool:
 
 
 def fetch_version(connection: Connection) -> str | None:
-    """The newest migration that the ledger has seen, or None for an empty file."""
+    """Return the ledger's newest migration, or None for an empty database."""
     try:
         version: str = connection.execute(
             text("SELECT version_num FROM alembic_version")

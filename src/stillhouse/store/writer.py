@@ -1,4 +1,4 @@
-"""One thread that writes, and commits together the transactions that wait together."""
+"""Group commit: one thread runs the write transactions, and commits waiting ones together."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from stillhouse.store.backends.backend import TRANSACTION_ID, Backend
 from stillhouse.store.backends.library_error import is_deadlock, translated
 from stillhouse.store.backends.prepared import run_sql
 
-#: So many transactions share one fsync at most; the first of them waits for the last.
+#: The most transactions that share one fsync; the first of them waits for the last.
 MAX_GROUP = 128
 
-#: More waiting than this cannot be written before their callers give up.
+#: A longer queue could not be written before its callers time out.
 MAX_WAITING = 10_000
 
-#: A transaction whose connection is lost, or that another stands in the way of, is tried so often.
+#: Attempts at a transaction whose connection is lost, or that fails to serialise.
 _NUM_ATTEMPTS = 3
 
-#: Nothing is tried again when it took longer than this to fail: its callers have waited enough.
+#: An attempt that took longer than this to fail is not repeated: its callers waited enough.
 _RETRY_WITHIN_S = 0.1
 
 Work = Callable[[Connection], Any]
@@ -36,7 +36,7 @@ Work = Callable[[Connection], Any]
 
 @dataclass(slots=True)
 class _Job:
-    """A transaction, and the future that somebody waits for."""
+    """A transaction, and the future of its result."""
 
     work: Work
     future: asyncio.Future[Any]
@@ -45,14 +45,14 @@ class _Job:
 
     def run(self, connection: Connection) -> None:
         """
-        Do the work in a savepoint, so that a failure undoes this work alone.
+        Run the work in a savepoint, so that a failure rolls back this work alone.
 
         Raises:
-            DBAPIError: The connection is lost, and with it all work of this transaction.
+            DBAPIError: The connection is lost, and with it the whole transaction.
 
         """
         for _ in range(_NUM_ATTEMPTS):
-            # `begin_nested` does the same, at many times the price of the two statements.
+            # `begin_nested` does the same, at many times the cost of the two statements.
             run_sql(connection, "SAVEPOINT job")
             try:
                 self.result, self.error = self.work(connection), None
@@ -68,7 +68,7 @@ class _Job:
             return
 
     def resolve(self) -> None:
-        """Wake the caller; on the future's own loop."""
+        """Resolve the future; called on its own loop."""
         if self.future.done():  # the caller was cancelled; what was written stays written
             return
         if self.error is None:
@@ -79,9 +79,9 @@ class _Job:
 
 class GroupWriter:
     """
-    Runs transactions one after the other on a thread of its own.
+    Runs transactions one after the other on its own thread.
 
-    While one group's COMMIT waits for the disk the next group gathers, so that the number of
+    While the COMMIT of one group waits for the disk, the next group gathers, so the number of
     fsyncs follows the disk's speed and not the number of requests.
     """
 
@@ -91,9 +91,9 @@ class GroupWriter:
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = threading.Lock()
         self._is_closed = False
-        #: Those that waited first, and whose group's turn was over before theirs came.
+        #: The jobs of a group that were not run before the write lock had to be released.
         self._left_over: list[_Job] = []
-        #: The transaction whose COMMIT was sent last, and how many of its group it holds.
+        #: The transaction whose COMMIT was sent last, and the number of its jobs.
         self._sent: tuple[str | None, int] = (None, 0)
         self.num_commits = 0
         self._ledger_id: str | None = None
@@ -103,12 +103,12 @@ class GroupWriter:
 
     def submit(self, work: Work) -> asyncio.Future[Any]:
         """
-        Run *work* in a transaction; the future is done when that is durable.
+        Run *work* in a transaction; the future is done when the transaction is durable.
 
         Cancelling the future does not undo the work.
 
         Raises:
-            StoreUnavailableError: The writer is closed, or too much waits already.
+            StoreUnavailableError: The writer is closed, or its queue is full.
 
         """
         job = _Job(work, asyncio.get_running_loop().create_future())
@@ -121,11 +121,11 @@ class GroupWriter:
         return job.future
 
     def expect(self, ledger_id: str) -> None:
-        """Write to no other ledger from now on, whatever a new connection leads to."""
+        """Refuse to write to any other ledger, should a new connection lead to one."""
         self._ledger_id = ledger_id
 
     def close(self) -> None:
-        """Write what waits, then end the thread and close the connection."""
+        """Finish pending transactions, then end the thread and close the connection."""
         with self._closing:
             if not self._is_closed:
                 self._is_closed = True
@@ -139,7 +139,7 @@ class GroupWriter:
             try:
                 num_written = self._write(group)
             except Exception as error:  # noqa: BLE001 - a dead thread would leave callers waiting
-                # Who has come meanwhile would only wait as long for the same news.
+                # Jobs that arrived meanwhile would only wait as long for the same failure.
                 group += self._all_waiting()
                 num_written = len(group)
                 for job in group:
@@ -150,13 +150,13 @@ class GroupWriter:
                 self._backend.on_commit(self._connect())
 
     def _next_group(self) -> list[_Job]:
-        """Wait for a transaction and take along those behind it; empty when the writer closes."""
+        """Wait for a job, and return it with those behind it; empty when the writer closes."""
         group = self._left_over
         while len(group) < MAX_GROUP and (not group or not self._queue.empty()):
             job = self._queue.get()
             if job is None:
                 if group:
-                    self._queue.put(None)  # the end, found behind this group, is still to come
+                    self._queue.put(None)  # the writer closes after this group
                 break
             group.append(job)
         return group
@@ -173,13 +173,13 @@ class GroupWriter:
 
     def _write(self, group: Sequence[_Job]) -> int:
         """
-        Commit *group* from its beginning, as far as one turn reaches, and return how far that is.
+        Commit the first jobs of *group*, until `max_lock_s` is over, and return their number.
 
-        When the connection is lost this is tried again on a new one.
+        If the connection is lost, this is retried on a new one.
 
         Raises:
-            Exception: Nothing was committed; or, when the connection was lost at COMMIT and no new
-                one could be made in time, nobody knows.
+            Exception: Nothing was committed. This is uncertain only if the connection was lost at
+                COMMIT and no new one could be made in time.
 
         """
         self._sent = (None, 0)
@@ -205,7 +205,7 @@ class GroupWriter:
                 num_written = self._run_jobs(connection, group)
                 failpoint("before-commit")
                 self._sent = (connection.info.get(TRANSACTION_ID), num_written)
-        # Nobody is told of what went into a file that the next start would not find.
+        # A transaction in a file that the next start would not find is not acknowledged.
         self._backend.check()
         failpoint("after-commit")
         self.num_commits += 1
@@ -228,7 +228,7 @@ class GroupWriter:
         return self._connection is not None and not self._connection.invalidated
 
     def _connect(self) -> Connection:
-        """The connection; a new one in the place of one that was lost."""
+        """Return the connection; replace it if it was lost."""
         if self._connection is not None and self._connection.invalidated:
             self._connection.close()
             self._connection = None
@@ -239,14 +239,14 @@ class GroupWriter:
 
 
 def _resolve(group: Sequence[_Job]) -> None:
-    """Wake the callers of *group*; each event loop once, as waking one costs a system call."""
+    """Resolve the futures of *group*; wake each event loop once, as that costs a system call."""
     jobs_by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
     for job in group:
         jobs_by_loop.setdefault(job.future.get_loop(), []).append(job)
     for loop, jobs in jobs_by_loop.items():
         try:
             loop.call_soon_threadsafe(_wake, jobs)
-        except RuntimeError:  # the loop has closed: nobody waits any more
+        except RuntimeError:  # the loop has closed, and with it all callers
             continue
 
 

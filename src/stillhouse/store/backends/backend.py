@@ -1,4 +1,4 @@
-"""What the two databases do differently, told in the same words."""
+"""The interface that SQLite and PostgreSQL implement for the store."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
-#: Under this name a connection's `info` keeps the id of its transaction, where the database has one
-#: that can be asked about after the connection was lost.
+#: The key under which a connection's `info` holds the id of its transaction, if the database can
+#: be asked about it after the connection was lost.
 TRANSACTION_ID = "transaction_id"
 
-#: Transactions that only read use so many connections at once.
+#: The number of connections for read transactions.
 NUM_READERS = 2
 
 
@@ -36,23 +36,23 @@ def _is_right() -> None:
 @dataclass(frozen=True, slots=True)
 class Backend:
     """
-    A database that the ledger lives in.
+    Connects to the database that holds the ledger.
 
-    Whatever the database, transactions that write run one at a time, over all processes: each waits
-    at its begin until it is alone. So what a transaction has read stays true until it commits.
+    On either database, write transactions run one at a time, over all processes: each waits at its
+    begin for the others. So what a transaction has read stays true until it commits.
 
     Args:
-        writer: For the one connection of this process that writes.
-        reader: For transactions that see one unchanging state and cannot change it.
-        is_shared: Several servers may use it at once.
+        writer: Makes the one connection of this process that writes.
+        reader: Makes connections whose transactions read a snapshot.
+        is_shared: Whether several servers may use the database at once.
         write_lock: Entered around each transaction that writes, where its begin does not wait.
-        transaction: Begins one on the writer's connection, and commits it at the block's end; an
-            error undoes it.
-        on_commit: Called after each commit by the thread that writes and when nobody waits for it.
-        check: Raises StoreUnavailableError when what is written would be lost, as in a deleted
-            file; asked around each transaction that writes, so it takes microseconds.
-        max_lock_s: After so long, a transaction that writes lets other processes have theirs.
-        was_committed: Whether a transaction took effect whose COMMIT was never answered.
+        transaction: Begins a transaction on the writer's connection, and commits it at the end of
+            the block; an error rolls it back.
+        on_commit: Called after each commit by the thread that writes and when no caller waits.
+        check: Raises StoreUnavailableError if writes would be lost, as in a deleted file; called
+            around each write transaction, so it takes microseconds.
+        max_lock_s: How long a write transaction may hold the lock before other processes write.
+        was_committed: Returns whether a transaction whose COMMIT was not answered took effect.
 
     """
 

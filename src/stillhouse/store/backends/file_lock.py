@@ -1,4 +1,4 @@
-"""Locks between processes that the operating system lets go of when their holder dies."""
+"""Locks between processes; the operating system releases them when their holder dies."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 
 from stillhouse.errors import StoreUnavailableError
 
-#: flock has no timeout of its own, so a waiting process looks again after this long.
+#: The polling interval of a waiting process, as flock has no timeout.
 _POLL_S = 0.001
 
 
 class FileLock:
     """
-    An exclusive lock on a small file of its own, which may say who holds it.
+    An exclusive lock on a small file of its own, which names the holder's process.
 
-    Never on a database file: closing any descriptor of that drops the locks which SQLite holds in
-    the same process (sqlite.org/howtocorrupt.html, section 2.2).
+    A database file cannot serve as one: closing any descriptor of it drops the locks that SQLite
+    holds in the same process (sqlite.org/howtocorrupt.html, section 2.2).
     """
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def try_acquire(self) -> bool:
-        """Take the lock until `close`, unless another process has it."""
+        """Acquire the lock until `close`, unless another process has it."""
         if not self._try_flock():
             return False
         os.ftruncate(self._descriptor, 0)
@@ -35,7 +35,7 @@ class FileLock:
         return True
 
     def holder(self) -> str:
-        """The id of the process that took the lock until its end, or ``unknown``."""
+        """Return the id of the process that holds the lock until its end, or ``unknown``."""
         return os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
 
     @contextmanager
@@ -60,7 +60,7 @@ class FileLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Let go of the lock and of the file, which stays: removing it would race with others."""
+        """Release the lock, and close the file; removing the file would race with others."""
         os.close(self._descriptor)
 
     def _try_flock(self) -> bool:

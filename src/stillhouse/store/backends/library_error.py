@@ -1,4 +1,4 @@
-"""The libraries' errors in stillhouse's words; nobody above the store sees their own."""
+"""Translates the errors of SQLAlchemy and the drivers; the layers above the store see ours only."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class ConflictError(StillhouseError):
 
 
 def translated(error: Exception) -> Exception:
-    """*error* itself, or what stands for it where a library raised it (then its cause)."""
+    """Return *error* itself; if a library raised it, our error in its place, caused by it."""
     if not isinstance(error, SQLAlchemyError | sqlite3.Error):
         return error
-    # The library's text quotes the statement and its parameters, and PostgreSQL's further lines the
-    # row; both are nobody else's business.
+    # The library's text quotes the statement with its parameters, and PostgreSQL's further lines
+    # quote the row; neither may reach a client.
     reason = str(_of_driver(error) or type(error).__name__).partition("\n")[0]
     ours: StillhouseError
     if isinstance(error, _REFUSALS):
@@ -32,17 +32,17 @@ def translated(error: Exception) -> Exception:
 
 
 def is_deadlock(error: Exception) -> bool:
-    """Whether the same work may well succeed now: another transaction was in its way."""
+    """Return whether a retry may succeed, after a deadlock or serialisation failure."""
     return _sqlstate(error) in {"40001", "40P01"}
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether another process was writing for longer than a request can wait."""
+    """Return whether another process held the write lock for longer than a request can wait."""
     return isinstance(error, StoreUnavailableError) or _sqlstate(error) == "55P03"
 
 
 def _of_driver(error: Exception) -> object:
-    """The driver's own error, which SQLAlchemy wraps; None where it has none."""
+    """Return the driver's error that SQLAlchemy wraps, if there is one."""
     return error if isinstance(error, sqlite3.Error) else getattr(error, "orig", None)
 
 

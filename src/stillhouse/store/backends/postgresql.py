@@ -14,7 +14,7 @@ from stillhouse.store.backends.backend import NUM_READERS, TRANSACTION_ID, Backe
 from stillhouse.store.backends.postgresql_connection import ConnectionFactory, TimeoutConnection
 from stillhouse.store.backends.timeouts import ANSWER_TIMEOUT_S
 
-#: The ledger's lock; any number will do that no other program takes in the same database.
+#: The ledger's advisory lock: any number that no other program uses in the same database.
 LOCK = int.from_bytes(b"stillhou")
 
 _SETTINGS = {
@@ -28,7 +28,7 @@ _SETTINGS = {
     "client_connection_check_interval": "500ms",
 }
 
-#: As long as a gateway may keep the others waiting: some forty requests.
+#: How long a gateway may hold the write lock: some forty requests.
 _MAX_LOCK_S = 0.03
 
 _LOCK_AND_NAME = f"SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock({LOCK})"  # noqa: S608
@@ -37,10 +37,10 @@ _WAS_COMMITTED = text("SELECT pg_xact_status(CAST(:transaction_id AS xid8))")
 
 def open_backend(url: str, resources: ExitStack) -> Backend:
     """
-    Prepare connections to the database at *url*, as libpq understands it; none is made yet.
+    Prepare connections to the database at *url*, in libpq's format; none is made yet.
 
     Raises:
-        ConfigError: It is no such URL.
+        ConfigError: The URL is malformed.
 
     """
     factory = ConnectionFactory(_connection_parameters(url))
@@ -83,11 +83,11 @@ def _create(factory: ConnectionFactory, num_connections: int) -> Engine:
 
 def _begin_writing(connection: Connection) -> None:
     """
-    Begin when no other gateway writes.
+    Begin a transaction, and acquire the ledger's write lock.
 
-    One lock for all of them, instead of a lock per row: no two can wait for each other, and what is
-    true of transactions in one process is true of those in many. Each statement sees what was
-    committed before it began, and so everything before the lock was had.
+    One lock for all gateways, instead of a lock per row, so that no two can deadlock, and
+    transactions of many processes behave as those of one. Each statement sees what was committed
+    before it began, so all of them see every transaction that held the lock before.
     """
     driver = _driver(connection)
     driver.answer_timeout_s = ANSWER_TIMEOUT_S
@@ -115,10 +115,10 @@ def _driver(connection: Connection) -> TimeoutConnection:
 
 def _was_committed(connection: Connection, transaction_id: str) -> bool:
     """
-    Whether a transaction took effect, asked by one that has the ledger's lock after it.
+    Return whether a transaction took effect; called under the write lock that it held before.
 
-    The lock says that it has ended. Asked soon enough: a server that crashes forgets the numbers of
-    transactions which it has not written down, and gives them again when it has recovered.
+    That the lock is free proves that the transaction has ended. The call must come soon: a server
+    that crashes forgets the numbers of transactions that it has not written, and reuses them.
     """
     status = connection.execute(_WAS_COMMITTED, {"transaction_id": transaction_id}).scalar_one()
     return bool(status == "committed")

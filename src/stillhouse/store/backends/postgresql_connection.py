@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that do not wait for ever."""
+"""Connections to PostgreSQL with timeouts on every exchange."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import psycopg
 
 from stillhouse.store.backends.timeouts import ANSWER_TIMEOUT_S
 
-#: So many attempts may hang, each until its own timeout, before the next has to wait for a thread.
+#: Connection attempts that may hang at once, each until its own timeout.
 _MAX_ATTEMPTS = 8
 
 
 class TimeoutConnection(psycopg.Connection[Any]):
     """
-    Closes itself when the server has not answered in time, where psycopg would go on waiting.
+    A connection that closes itself if the server does not answer in time.
 
-    The server's own timeouts do not help against a network that swallows what they say.
+    psycopg would wait for ever. The server's own timeouts do not help against a network that drops
+    their messages.
     """
 
     answer_timeout_s = ANSWER_TIMEOUT_S
@@ -29,7 +30,7 @@ class TimeoutConnection(psycopg.Connection[Any]):
         return super().wait(self._answered(gen), *args, **kwargs)
 
     def _answered(self, exchange: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """Run psycopg's *exchange*, which is told every 0.1 s that there is nothing yet."""
+        """Run psycopg's *exchange*, which is resumed every 0.1 s even if nothing has arrived."""
         deadline_s = time.monotonic() + self.answer_timeout_s
         try:
             wanted = next(exchange)
@@ -47,9 +48,9 @@ class TimeoutConnection(psycopg.Connection[Any]):
 
 class ConnectionFactory:
     """
-    Makes connections, each on a thread that it can turn away from.
+    Makes connections, each on a thread that can be abandoned.
 
-    libpq's own timeout has whole seconds, at least two, and begins behind the look-up of the name.
+    libpq's own timeout is in whole seconds, at least two, and does not cover the name look-up.
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
@@ -58,10 +59,10 @@ class ConnectionFactory:
 
     def __call__(self) -> TimeoutConnection:
         """
-        A new connection.
+        Return a new connection.
 
         Raises:
-            psycopg.OperationalError: The server refuses, or has not answered in time.
+            psycopg.OperationalError: The server refused, or did not answer in time.
 
         """
         attempt = self._threads.submit(self._connect)
@@ -69,13 +70,13 @@ class ConnectionFactory:
             return attempt.result(ANSWER_TIMEOUT_S)
         except TimeoutError:
             if not attempt.cancel():
-                attempt.add_done_callback(_hang_up)
+                attempt.add_done_callback(_close_late)
             raise psycopg.OperationalError(
                 f"the database has not answered for {ANSWER_TIMEOUT_S} s"
             ) from None
 
     def close(self) -> None:
-        """Make no more connections."""
+        """Stop making connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _connect(self) -> TimeoutConnection:
@@ -83,7 +84,7 @@ class ConnectionFactory:
         return TimeoutConnection.connect(autocommit=True, **self._parameters)
 
 
-def _hang_up(attempt: Future[TimeoutConnection]) -> None:
-    """Close a connection that came when nobody waited for it any more."""
+def _close_late(attempt: Future[TimeoutConnection]) -> None:
+    """Close a connection that was made after its caller had timed out."""
     if attempt.exception() is None:
         attempt.result().close()
