@@ -20,30 +20,30 @@ from stillhouse.types.events import ChoiceAnswer
 from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.usage import TokenUsage
 
-#: How long a key is remembered: as long as Stripe remembers one at least.
+#: How long a key is remembered; Stripe remembers one for at least as long.
 LIFETIME_MS = 24 * 3600 * 1000
 
-#: More text than any context of today holds; a larger answer is charged, but not kept.
+#: More text than today's contexts hold; a larger response is charged, but not kept.
 MAX_ANSWER_BYTES = 4 << 20
 
-#: Of one of an answer's log probabilities, as the store writes it.
+#: The smallest stored size of one log probability.
 _LEAST_LOGPROB_BYTES = 40
 
-#: Deleted in one transaction, during which nobody else can write.
+#: Rows that are deleted in one transaction; other writes wait for its end.
 PURGE_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client was told, apart from what the ledger has in the request's row."""
+    """The response that a client received, except for what the request's row contains."""
 
     choices: tuple[ChoiceAnswer, ...]
     reasoning_tokens: int
 
     def encode(self) -> bytes:
-        """As the store keeps it: nothing, where it is too large."""
+        """Return the stored form; empty if the response is too large."""
         if _num_logprobs(self.choices) > MAX_ANSWER_BYTES // _LEAST_LOGPROB_BYTES:
-            return b""  # to write it first would hold up the ledger, and all others, for a second
+            return b""  # encoding it first would block the ledger for a second
         data = msgspec.json.encode(self)
         return data if len(data) <= MAX_ANSWER_BYTES else b""
 
@@ -54,7 +54,7 @@ def _num_logprobs(choices: tuple[ChoiceAnswer, ...]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PastRequest:
-    """A request that was answered before, with what it was answered."""
+    """A request that was answered before, with its response."""
 
     request_id: str
     model: str
@@ -66,7 +66,7 @@ class PastRequest:
 
 
 class PastRequests:
-    """The requests of the last day whose clients gave them a name."""
+    """Finds the requests of the last day by their idempotency keys."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -74,12 +74,12 @@ class PastRequests:
 
     async def find(self, account_id: int, idempotency_key: IdempotencyKey) -> PastRequest | None:
         """
-        What the account was answered when it made this request before; None when it never has.
+        Return an account's earlier request under this key; None if there is none.
 
         Raises:
             IdempotencyConflictError: The first one is still running.
-            IdempotencyMismatchError: The key belongs to a request that asked for something else.
-            InvalidRequestError: The answer was too large to be kept.
+            IdempotencyMismatchError: The key belongs to a different request.
+            InvalidRequestError: The response was too large to be kept.
             StoreUnavailableError: The ledger cannot be read.
 
         """
@@ -113,7 +113,7 @@ class PastRequests:
         )
 
     async def purge(self) -> int:
-        """Delete what has expired, in short transactions, and return how much that was."""
+        """Delete expired keys, in short transactions, and return their number."""
         num_purged = 0
         while True:
             now_ms = self._clock.now_ms()
@@ -133,11 +133,11 @@ def register_key(
     now_ms: int,
 ) -> None:
     """
-    Name a request, in the transaction that holds its cost.
+    Register a request's idempotency key, in the transaction that holds its cost.
 
     Raises:
-        IdempotencyConflictError: Another request has come first.
-        IdempotencyMismatchError: And it asked for something else.
+        IdempotencyConflictError: Another request has registered the key before.
+        IdempotencyMismatchError: In addition, that request is a different one.
 
     """
     is_first = rows.insert_key(

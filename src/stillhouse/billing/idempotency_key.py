@@ -1,4 +1,4 @@
-"""A client's own name for its request, under which it can ask again."""
+"""The idempotency key of a request."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
     """
-    A client's name for its request.
+    A client's key for its request, under which the request runs only once.
 
     Args:
-        fingerprint: SHA-256 of what is asked; the same key with another one is a mistake.
+        value: The header's value.
+        fingerprint: SHA-256 of the request; the same key with another fingerprint is refused.
 
     """
 

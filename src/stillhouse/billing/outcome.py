@@ -1,4 +1,4 @@
-"""How a request ended, and who counted its tokens."""
+"""Outcomes of requests, and sources of their token counts."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from stillhouse.store.ledger.requests import LOST_OUTCOME
 
 
 class Outcome(StrEnum):
-    """Why nothing more was generated."""
+    """Why a request ended."""
 
-    #: The model ended its answer.
+    #: The model ended its response.
     STOP = "stop"
-    #: The answer reached max_tokens.
+    #: The response reached max_tokens.
     LENGTH = "length"
     #: The model asked for a tool.
     TOOL_CALLS = "tool_calls"
-    #: The client hung up.
+    #: The client disconnected.
     CLIENT_DISCONNECT = "client_disconnect"
     #: The client did not read.
     SLOW_CLIENT = "slow_client"
-    #: The request's time was up.
+    #: The request's deadline passed.
     DEADLINE = "deadline"
     #: The engine failed: never charged.
     ENGINE_ERROR = "engine_error"
-    #: What was asked for could not be gone on with, such as its grammar: charged as far as it came.
+    #: The request caused the failure, such as by its grammar: charged for what was generated.
     REQUEST_FAULT = "request_fault"
     #: The gateway stopped for maintenance.
     DRAINED = "drained"
-    #: Its API key was revoked: charged as far as it came.
+    #: Its API key was revoked: charged for what was generated.
     REVOKED = "revoked"
     #: An operator ended the request.
     CANCELLED = "cancelled"
-    #: The gateway had lost its hold to a sweep, and could not take it back: charged if covered.
+    #: A sweep had voided its hold, and the gateway could not reacquire it: charged if covered.
     LAPSED = "lapsed"
-    #: The gateway was killed before it could settle: never charged. Only the sweep says this.
+    #: The gateway was killed before it could settle: never charged. Set by the sweep alone.
     GATEWAY_LOST = LOST_OUTCOME
 
 
 class UsageSource(StrEnum):
-    """Who counted a request's tokens."""
+    """What counted a request's tokens."""
 
-    #: The engine that made them.
+    #: The engine that generated them.
     ENGINE = "engine"
-    #: The gateway, as the tokens went through it.
+    #: The gateway, from the tokens that it received.
     GATEWAY_COUNT = "gateway_count"
-    #: Nobody: a guess, and marked as one for ever.
+    #: Nothing: an estimate, and marked as one for ever.
     ESTIMATE = "estimate"

@@ -1,4 +1,4 @@
-"""What a model's tokens cost from a moment on."""
+"""A price version: what a model's tokens cost from a moment on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from stillhouse.types.tariff import Tariff
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price(Tariff):
     """
-    A model's tariff from a moment on, as the ledger has published it.
+    A model's tariff from a moment on, as published in the ledger.
 
-    A request is charged by the version that it was admitted with, whatever is published later.
+    A request is charged by the version that it was admitted under, whatever is published later.
     """
 
     version: int
@@ -24,7 +24,7 @@ class Price(Tariff):
 
     @classmethod
     def of(cls, row: PriceRow) -> Self:
-        """The price that the store keeps as *row*."""
+        """Return the price in a row of the store."""
         return cls(
             version=row.version,
             model=row.model,

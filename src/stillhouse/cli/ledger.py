@@ -1,4 +1,4 @@
-"""``stillhouse ledger``: audit the ledger, and make anew what is derived in it."""
+"""``stillhouse ledger``: audits the ledger, and rebuilds its derived sums."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from stillhouse.money import format_usd
 from stillhouse.store.ledger.coverage import Coverage
 from stillhouse.testing.fake_engine.witness import read_witness_log
 
-app = typer.Typer(help="Audit the ledger, and make anew what is derived.", no_args_is_help=True)
+app = typer.Typer(help="Audit the ledger, and rebuild its derived sums.", no_args_is_help=True)
 
 
 @app.command()
@@ -57,8 +57,12 @@ def verify(
         for difference in found.differences:
             typer.echo(difference)
         num_wrong = len(found.differences)
-        verdict = f"{num_wrong} differences" if num_wrong else "The ledger is right."
-        Console(stderr=True).print(f"{verdict}\n{_in_words(found.covered)}", highlight=False)
+        verdict = (
+            f"{num_wrong} difference{'s' * (num_wrong != 1)}"
+            if num_wrong
+            else "The ledger is right."
+        )
+        Console(stderr=True).print(f"{verdict}\n{_describe(found.covered)}", highlight=False)
     if found.differences:
         raise typer.Exit(1)
 
@@ -120,19 +124,24 @@ def archive(
     )
 
 
-def _in_words(covered: Coverage) -> str:
-    """What was audited, so that nobody takes an empty ledger's word for a full one's."""
+def _describe(covered: Coverage) -> str:
+    """Describe what was audited, so that the audit of an empty ledger is recognised as one."""
     span = ""
     if covered.first_request_at_ms is not None and covered.last_request_at_ms is not None:
         span = f" from {_moment(covered.first_request_at_ms)} to "
         span += _moment(covered.last_request_at_ms)
     return (
-        f"Ledger {covered.ledger_id}: {covered.num_requests} requests{span}, "
+        f"Ledger {covered.ledger_id}: {_count(covered.num_requests, 'request')}{span}, "
         f"{covered.num_held} of them held; {covered.num_archived} more archived; "
         f"{covered.num_entries} entries; "
-        f"{covered.num_accounts} accounts; charged {format_usd(covered.charged_picousd)}, "
+        f"{_count(covered.num_accounts, 'account')}; "
+        f"charged {format_usd(covered.charged_picousd)}, "
         f"paid in {format_usd(covered.paid_in_picousd)}."
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _moment(at_ms: int) -> str:
@@ -140,7 +149,7 @@ def _moment(at_ms: int) -> str:
 
 
 def _read_witnesses(paths: list[Path]) -> Counter[str]:
-    """How many tokens were made, by request id."""
+    """Read the number of generated tokens by request id from the engines' token logs."""
     num_generated: Counter[str] = Counter()
     for path in paths:
         try:

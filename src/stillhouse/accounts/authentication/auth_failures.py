@@ -23,10 +23,10 @@ _IPV6_PREFIX_BITS = 64
 
 class AuthFailures:
     """
-    Counts the authentications that failed only after work was done for them.
+    Counts the failed authentications that cost a query or a signature check.
 
-    Others' failures lock nobody out: a failure beyond the bound is refused with 429 instead of
-    401, and queries are saved on what cannot be right. Real keys and tokens are not asked about.
+    Failures of others lock no key out: a failure beyond the bound is answered with 429 instead of
+    401, and without a query. Valid keys and tokens are always accepted.
 
     Args:
         per_minute: Of one address, and of one key's tokens; so many may come at once.
@@ -40,11 +40,11 @@ class AuthFailures:
         self._by_key = _Buckets(per_minute)
 
     def is_over(self, address: str) -> bool:
-        """Whether the address has used up its failures."""
+        """Return whether an address has used up its failures."""
         return self._by_address.wait_s(_network(address), self._clock.monotonic_s()) > 0
 
     def refusal(self, address: str) -> RateLimitError:
-        """What an address that is over its bound is told."""
+        """Return the error for an address that is over its bound."""
         wait_s = self._by_address.wait_s(_network(address), self._clock.monotonic_s())
         return self._too_many("from this address", wait_s)
 
@@ -52,7 +52,7 @@ class AuthFailures:
         self, error: AuthenticationError, address: str, *, key_id: int | None = None
     ) -> AuthenticationError | RateLimitError:
         """
-        Count one failure, and return what it is answered with.
+        Count one failure, and return the error to answer with.
 
         Args:
             key_id: Of the key that a forged token names.
@@ -80,7 +80,7 @@ class AuthFailures:
 
 
 class _Buckets:
-    """A bucket for each of those that failed last."""
+    """Token buckets of the addresses or keys that failed last."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
@@ -92,7 +92,7 @@ class _Buckets:
         return bucket.wait_s(now_s) if bucket else 0.0
 
     def take(self, holder: Hashable, now_s: float) -> float:
-        """Take one, if there is one; return as `wait_s` did before."""
+        """Take one from the bucket if it has one; return what `wait_s` returned before."""
         wait_s = self.wait_s(holder, now_s)
         if wait_s == 0:
             if holder not in self._buckets:
@@ -105,7 +105,7 @@ class _Buckets:
 
 
 def _network(address: str) -> Hashable:
-    """What one client has to itself: an IPv4 address, or an IPv6 network."""
+    """Return the network that one client has to itself: an IPv4 address, or an IPv6 /64."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

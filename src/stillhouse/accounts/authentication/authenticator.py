@@ -1,4 +1,4 @@
-"""Says on whose behalf a request is made: what costs least is checked first."""
+"""Authenticates requests: maps a key or scoped token to its principal, cheapest checks first."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _MAX_NOTED = 10_000
 
 class Authenticator:
     """
-    Turns keys and scoped tokens into principals.
+    Maps keys and scoped tokens to principals.
 
-    A failure never writes to the ledger; one that cost a query or a signature is counted.
+    A failure never writes to the ledger; a failure that cost a query or a signature is counted.
     """
 
     def __init__(
@@ -65,16 +65,17 @@ class Authenticator:
 
     async def authenticate(self, secret: str | None, address: str = "") -> Principal:
         """
-        Say on whose behalf a request with this key, or token signed with a key, is made.
+        Return the principal of a key, or of a token signed with a key.
 
-        Needs a query once a second per key; a revoked key is refused within that second.
+        This queries the ledger once a second per key; a revoked key is refused within that second.
 
         Args:
-            address: Where the request comes from.
+            address: The client's.
 
         Raises:
-            AuthenticationError: There is no key, or it is wrong, expired or revoked.
-            RateLimitError: And too many from this address, or of this key's tokens, were.
+            AuthenticationError: The key is missing, wrong, expired or revoked.
+            RateLimitError: In addition, too many authentications failed from this address or with
+                tokens of this key.
             StoreUnavailableError: The ledger cannot be read.
 
         """
@@ -97,19 +98,19 @@ class Authenticator:
         return principal
 
     def add_key(self, secret: str, account_id: int, name: str) -> None:
-        """A key was just made: it is let in at once, also from where many failed."""
+        """Index a key that was just minted, so that it works at once, from any address."""
         self._index.add(self._pepper.key_hmac(secret), account_id, name)
 
     def forget_key(self, key_id: int) -> None:
-        """Ask the ledger again at the key's next request."""
+        """Drop a key from the cache, so that its next request reads the ledger."""
         self._cache.forget_key(key_id)
 
     async def close(self) -> None:
-        """Wait for what is being written about keys; call before the database closes."""
+        """Wait for pending writes about keys; call before the database closes."""
         await asyncio.gather(*self._background)
 
     async def _scope_of_key(self, secret: str, secret_hmac: bytes, address: str) -> Scope:
-        """What the key itself may do, as the widest of its scopes."""
+        """Return the scope of the key itself, which is the widest of its scopes."""
         if not api_key.is_well_formed(secret):
             raise _wrong_key()
         if self._failures.is_over(address) and not await self._index.has_secret(secret_hmac):
@@ -202,6 +203,6 @@ def _is_token(secret: str) -> bool:
 
 
 def _wrong_key() -> AuthenticationError:
-    """Say the same whatever is wrong, as a difference would tell which keys once existed."""
+    """Return the same error for every fault; a difference would tell which keys once existed."""
     # OpenAI's own words, by which litellm tells this from other refusals.
     return AuthenticationError("Incorrect API key provided")

@@ -1,4 +1,4 @@
-"""Who is behind a key, remembered for a second so that most requests need no query."""
+"""Caches principals by key for a second, so that most requests need no query."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MAX_ENTRIES = 10_000
 @dataclass(frozen=True, slots=True)
 class Principal:
     """
-    On whose behalf a request is made.
+    The account and key that a request is made with.
 
     Args:
-        cache_salt: Under which the engine may cache this account's prompts.
+        cache_salt: Separates this account's prompts in the engine's prefix cache.
         allowed_models: Ids of the models that may be used; None when every model may.
         scope: Of the scoped token that speaks for the key; None when it is the key itself.
 
@@ -35,11 +35,11 @@ class Principal:
 
     @property
     def token_id(self) -> str | None:
-        """What tells its scoped token from others; None when it is the key itself."""
+        """Return the id of its scoped token; None for the key itself."""
         return None if self.scope is None else self.scope.fingerprint.hex()
 
     def may_use(self, model_id: str) -> bool:
-        """Whether the key is for this model."""
+        """Return whether the key may use a model."""
         return self.allowed_models is None or model_id in self.allowed_models
 
 
@@ -51,13 +51,13 @@ class _Entry:
 
 
 class PrincipalCache:
-    """Principals by the HMAC of their keys, so that memory never holds a secret for long."""
+    """Caches principals by the HMACs of their keys, so that memory holds no secrets."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
     def find(self, key_hmac: bytes, *, now_s: float, now_ms: int) -> Principal | None:
-        """The key's principal, unless it was stored too long ago or the key has expired."""
+        """Return a key's principal, unless the entry is too old or the key has expired."""
         entry = self._entries.get(key_hmac)
         if entry is None or now_s >= entry.fresh_until_s:
             return None
@@ -69,14 +69,14 @@ class PrincipalCache:
     def store(
         self, key_hmac: bytes, principal: Principal, *, expires_at_ms: int | None, as_of_s: float
     ) -> None:
-        """Remember what the ledger said at *as_of_s*."""
+        """Store a principal that was read from the ledger at *as_of_s*."""
         self._entries[key_hmac] = _Entry(principal, expires_at_ms, as_of_s + LIFETIME_S)
         self._entries.move_to_end(key_hmac)
         while len(self._entries) > MAX_ENTRIES:
             self._entries.popitem(last=False)
 
     def forget_key(self, key_id: int) -> None:
-        """Ask the ledger again at the key's next request."""
+        """Drop a key's entries, so that its next request reads the ledger."""
         for key_hmac, entry in list(self._entries.items()):
             if entry.principal.key_id == key_id:
                 del self._entries[key_hmac]

@@ -1,4 +1,4 @@
-"""Scopes: what a signed token may do with the API key that signed it, and never more than that."""
+"""Scopes: the rights of signed tokens, which never exceed those of the key that signed them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Bounds:
     limit_picousd: int | None = None
 
     def within(self, key: KeyRow) -> Bounds:
-        """These bounds where the key's own are wider, the key's where they are narrower."""
+        """Return the narrower of these bounds and the key's, for each bound."""
         models = [m for m in (self.allowed_models, key.allowed_models) if m is not None]
         ends = [end for end in (self.expires_at_ms, key.expires_at_ms) if end is not None]
         return Bounds(
@@ -77,37 +77,37 @@ class Scope:
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
     """
-    A token that its key has signed, which stays true; whether the key still lives does not.
+    A token whose signature was checked; whether its key is still live must be checked each time.
 
     Args:
-        asked: What the token says that it may do.
+        requested: The bounds that the token states.
 
     """
 
     account_id: int
     key_name: str
     key_id: int
-    asked: Bounds
+    requested: Bounds
     scope: TokenScope
 
 
 class Scopes:
-    """The scopes of every key."""
+    """Mints, verifies and purges scoped tokens."""
 
     def __init__(self, database: Database, clock: Clock, signing_keys: SigningKeys) -> None:
         self._database = database
         self._clock = clock
         self._signing_keys = signing_keys
 
-    async def mint(self, account_id: int, key_name: str, asked: Bounds) -> str:
+    async def mint(self, account_id: int, key_name: str, requested: Bounds) -> str:
         """
-        Sign a token with one of an account's keys; what *asked* leaves open is the key's own.
+        Sign a token with one of an account's keys; what *requested* leaves open is the key's own.
 
         Nothing is written: a token is a row from the first request that it pays for.
 
         Raises:
             KeyNotFoundError: The account has no live key of this name.
-            InvalidRequestError: More is asked for than the key may do itself.
+            InvalidRequestError: More is requested for than the key may do itself.
             StoreUnavailableError: The ledger cannot be read.
 
         """
@@ -116,8 +116,10 @@ class Scopes:
             raise KeyNotFoundError(f"No live API key is named '{key_name}'.", param="api_key_name")
         if found.secret is None:
             raise InvalidRequestError(_not_sealed(key_name), param="api_key_name")
-        bounds = self._checked(asked, found.key)
-        assert bounds.expires_at_ms is not None, "a token's life is a year where nothing is asked"
+        bounds = self._checked(requested, found.key)
+        assert bounds.expires_at_ms is not None, (
+            "a token's life is a year where nothing is requested"
+        )
         claims = TokenClaims(
             sub=scoped_token.account_uid(account_id),
             exp=bounds.expires_at_ms // 1000,
@@ -185,7 +187,7 @@ class Scopes:
         # Another key may bear the name of a revoked one.
         if found is None or found.key.id != token.key_id or has_expired:
             raise scoped_token.wrong_token()
-        return Scope(token.scope, found.key, token.asked.within(found.key))
+        return Scope(token.scope, found.key, token.requested.within(found.key))
 
     async def purge(self) -> int:
         """Delete scopes whose tokens ended a day ago, a few at a time, and return how many."""
@@ -198,18 +200,23 @@ class Scopes:
             if num_deleted < PURGE_BATCH:
                 return num_purged
 
-    def _checked(self, asked: Bounds, key: KeyRow) -> Bounds:
+    def _checked(self, requested: Bounds, key: KeyRow) -> Bounds:
         now_ms = self._clock.now_ms()
-        within = asked.within(key)
-        if asked.allowed_models is not None and asked.allowed_models != within.allowed_models:
-            more = ", ".join(sorted(asked.allowed_models - (within.allowed_models or frozenset())))
+        within = requested.within(key)
+        if (
+            requested.allowed_models is not None
+            and requested.allowed_models != within.allowed_models
+        ):
+            more = ", ".join(
+                sorted(requested.allowed_models - (within.allowed_models or frozenset()))
+            )
             raise InvalidRequestError(f"The API key may not use {more}.", param="models")
-        if asked.expires_at_ms is None:
+        if requested.expires_at_ms is None:
             year = Bounds(within.allowed_models, now_ms + YEAR_MS, within.limit_picousd)
             return year.within(key)
-        if asked.expires_at_ms != within.expires_at_ms:
+        if requested.expires_at_ms != within.expires_at_ms:
             raise InvalidRequestError("The API key expires before that.", param="expires_at")
-        if not now_ms < asked.expires_at_ms < scoped_token.END_OF_TIME_S * 1000:
+        if not now_ms < requested.expires_at_ms < scoped_token.END_OF_TIME_S * 1000:
             raise InvalidRequestError("A token expires in the future.", param="expires_at")
         return within
 

@@ -1,4 +1,4 @@
-"""Moves old months' requests out of the ledger into a file, without changing a single sum."""
+"""Moves the requests of old months into a file, without changing a single sum."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from stillhouse.store.ledger.archive import ArchivedRequest, Page
 #: In the home folder.
 FOLDER = "archives"
 
-#: Read at once; nobody waits for that.
+#: Requests that are read at once; reads block no writes.
 _PAGE_REQUESTS = 1_000
 
-#: Deleted in one transaction: some ten milliseconds.
+#: Requests that are deleted in one transaction of some ten milliseconds.
 _SLICE_REQUESTS = 100
 
-#: Between two of those, so that others' transactions are most of what is written.
+#: The pause between two such transactions, in which other writes run.
 _PAUSE_S = 0.02
 
-#: Until then a gateway that was away may still say what became of a request that a sweep voided.
+#: Until then a gateway that was cut off may still resolve a request that a sweep voided.
 _SETTLED_AFTER_MS = 86_400_000
 
 #: An unfinished archive that is older than this was left by a process that has died.
@@ -37,7 +37,7 @@ _LEFT_AFTER_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class ArchiveResult:
-    """What was moved, and where it is; no file was made where there was nothing to move."""
+    """The number of archived requests, and their file; None if there was nothing to archive."""
 
     num_requests: int
     path: Path | None
@@ -54,16 +54,16 @@ async def archive_requests(
     """
     Move the resolved requests that were admitted before a month, with their entries, into a file.
 
-    First the whole file is written, and waited for until the disk has it. Then it is read back,
-    and each request is deleted in one transaction with others, in which it was compared with the
-    file and added to the sums that stand for it. Whatever dies in between, each request is in the
-    ledger or in those sums; one that stands in a file and was not deleted goes into the next one.
+    First the whole file is written and flushed to disk. Then it is read back; a transaction per
+    slice compares the requests with the file, adds them to the archived sums and deletes them. If
+    the process dies in between, each request is in the ledger or in those sums; a request that is
+    in the file and was not deleted goes into the next file as well.
 
     Raises:
         InvalidRequestError: The month before it is not over.
         ConfigError: The file exists, or cannot be written.
-        ConflictError: Somebody else is at it.
-        StoreUnavailableError: The ledger cannot be used; what was moved stays so.
+        ConflictError: Another process is archiving.
+        StoreUnavailableError: The ledger cannot be used; archived requests stay archived.
 
     """
     now_ms = clock.now_ms()

@@ -1,4 +1,4 @@
-"""The ledger beside what the engines themselves wrote down: nobody pays for tokens unmade."""
+"""Audits the ledger against the engines' own token logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def compare_with_engine_logs(
     database: Database, num_generated: Mapping[str, int]
 ) -> list[Difference]:
     """
-    Where the ledger's counts are not what the engines made.
+    Return the differences between the ledger's token counts and the engines' logs.
 
     Args:
         num_generated: Tokens by request id, from the logs of every engine that ran on the ledger.

@@ -1,4 +1,4 @@
-"""Makes sums right beside a running server: a long look that hinders nobody, then short changes."""
+"""Corrects derived sums beside a running server: long snapshot reads, then short writes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from stillhouse.store.ledger import balances, usage_days
 from stillhouse.store.ledger.balances import KEY
 from stillhouse.store.ledger.usage_days import DaySums
 
-#: How long one transaction may keep others waiting, not counting its last change.
+#: The length of one transaction, not counting its last change; other writes wait for its end.
 _SLICE_S = 0.05
 
-#: What was spoilt while it was looked at is found by the next look; nothing is spoilt for ever.
-_MAX_LOOKS = 4
+#: Sums that go wrong during one pass are found by the next one.
+_MAX_PASSES = 4
 
 _NOTHING = DaySums(0, 0, 0, 0, 0, 0)
 
@@ -28,10 +28,10 @@ Correction = Callable[[Connection], None]
 @dataclass(frozen=True, slots=True)
 class RebuildResult:
     """
-    What a rebuild has done.
+    The result of a rebuild.
 
     Args:
-        is_right: Whether a last look found nothing to correct.
+        is_right: Whether the last pass found nothing to correct.
 
     """
 
@@ -43,17 +43,17 @@ async def rebuild(database: Database) -> RebuildResult:
     """
     Correct every day's sums and balance that differ from requests and entries.
 
-    A look reads one unchanging state, however long that takes, and finds by how much each sum is
-    wrong. Requests that come and go meanwhile change a sum and what it should be alike, so that
-    difference stays true, and is added to the sum as it is then. The next look proves it.
+    A pass reads a snapshot, and computes by how much each sum is wrong. Requests that are resolved
+    meanwhile change a sum and its due value alike, so the difference stays valid, and is added to
+    the sum as it is then. The next pass verifies the result.
 
     Raises:
-        ConflictError: A balance that is right would be above its limit.
-        StoreUnavailableError: The ledger cannot be used; what was corrected stays so.
+        ConflictError: A corrected balance would be above its limit.
+        StoreUnavailableError: The ledger cannot be used; finished corrections stay.
 
     """
     num_corrected = 0
-    for _ in range(_MAX_LOOKS):
+    for _ in range(_MAX_PASSES):
         corrections = _corrections(await database.read(find_wrong_sums))
         if not corrections:
             return RebuildResult(num_corrected, is_right=True)
@@ -65,7 +65,7 @@ async def rebuild(database: Database) -> RebuildResult:
 
 
 def _corrections(wrong: WrongSums) -> list[Correction]:
-    """Those of days first, as keys' balances are made from them."""
+    """Return the corrections, those of days first, as keys' balances are computed from them."""
     corrections: list[Correction] = []
     for day, kept_sums, due_sums in wrong.days:
         pairs = zip(due_sums or _NOTHING, kept_sums or _NOTHING, strict=True)
@@ -80,7 +80,7 @@ def _corrections(wrong: WrongSums) -> list[Correction]:
 
 
 def _correct_some(connection: Connection, corrections: Sequence[Correction]) -> int:
-    """Correct what fits into one transaction, and return how much that was."""
+    """Run as many corrections as fit into one transaction, and return their number."""
     end_s = time.monotonic() + _SLICE_S
     for number, correct in enumerate(corrections, start=1):
         correct(connection)

@@ -1,4 +1,4 @@
-"""Holds that a sweep has voided while their gateway, which was only away, still works on them."""
+"""Expired holds: voided by a sweep while their gateway, which was cut off, still serves them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def reacquire(
     lease_until_ms: int,
 ) -> bool:
     """
-    Hold again what a sweep has given back; one transaction.
+    Reacquire a hold that a sweep has voided; one transaction.
 
     Returns:
-        Whether it was lost, and is held now; False when it has been resolved.
+        Whether the hold was expired, and is held again; False if it has been resolved.
 
     Raises:
-        InsufficientFundsError: A balance does not cover the hold any more.
-        IdempotencyConflictError: The client's name for it belongs to another request by now.
-        IdempotencyMismatchError: And that asked for something else.
+        InsufficientFundsError: A balance no longer covers the hold.
+        IdempotencyConflictError: Another request has registered its idempotency key since.
+        IdempotencyMismatchError: In addition, that request is a different one.
 
     """
     if not requests.is_expired(connection, held.number):
@@ -66,16 +66,17 @@ def resolve(
     idempotency_key: IdempotencyKey | None,
 ) -> bool:
     """
-    Say what became of a lost request, once; its day, entry and answer are the caller's to write.
+    Resolve a request whose hold has expired, once; the caller writes its day, entry and response.
 
-    What the balances do not cover any more is not charged: no limit is ever passed. Nor is a second
-    generation under one name. The tokens are recorded, and the request stays voided.
+    A cost that the balances no longer cover is not charged, so no limit is exceeded. Nor is a
+    second generation under one idempotency key. The tokens are recorded, and the request stays
+    voided.
 
     Args:
-        idempotency_key: The client's own name for it.
+        idempotency_key: The request's.
 
     Returns:
-        Whether it is settled by this.
+        Whether this settled the request.
 
     """
     if resolution.usage is None or not requests.is_expired(connection, held.number):
