@@ -1,4 +1,4 @@
-"""The models that are known, and the names that lead to them."""
+"""Finds models by id, alias and version."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SHOWN_NAME_CHARS = 100
 
 class Catalogue:
     """
-    The models that are known, and the names that lead to them.
+    Finds models by id, alias and version.
 
     Args:
         specs: Ids and aliases must be unique among all of them.
-        fallback_models: Id asked for -> id that answers while the first is not loaded.
+        fallback_models: Model id -> the id of the model that answers while the first is not loaded.
 
     Raises:
         ConfigError: A name leads to two models, or a fallback model to none.
@@ -35,11 +35,11 @@ class Catalogue:
         self._by_id = {spec.id: spec for spec in specs}
         self._id_by_name = _names(self._by_id.values())
         self._fallback_models = dict(fallback_models or {})
-        for asked, answering in self._fallback_models.items():
+        for requested, answering in self._fallback_models.items():
             if answering not in self._by_id:
                 raise ConfigError(
-                    f"fallback model {answering!r} for {asked!r} is not in the catalogue; right "
-                    f"would be one of {', '.join(sorted(self._by_id))}"
+                    f"fallback model {answering!r} for {requested!r} is not in the catalogue; "
+                    f"right would be one of {', '.join(sorted(self._by_id))}"
                 )
 
     @classmethod
@@ -51,7 +51,7 @@ class Catalogue:
         fallback_models: Mapping[str, str] | None = None,
     ) -> Catalogue:
         """
-        The built-in catalogue with an operator's entries laid over it.
+        Loads the built-in catalogue with an operator's entries laid over it.
 
         Args:
             entries: A TOML file of ``[models."owner/name"]`` tables, or that `models` table
@@ -80,12 +80,12 @@ class Catalogue:
 
     @property
     def specs(self) -> tuple[ModelSpec, ...]:
-        """All that is known, loaded or not, sorted by id."""
+        """All models of the catalogue, loaded or not, sorted by id."""
         return tuple(self._by_id[model_id] for model_id in sorted(self._by_id))
 
     def resolve(self, name: str, *, loaded: Collection[str]) -> ModelSpec:
         """
-        The model that answers to *name*: an id, an alias, or either with ``:VERSION``.
+        Returns the model with this name: an id, an alias, or either with ``:VERSION``.
 
         Args:
             loaded: Ids of the models that are served here.
@@ -101,7 +101,7 @@ class Catalogue:
         model_id = self._id_by_name.get(bare_name)
         if model_id is None:
             raise _not_found(f"There is no model {name[:SHOWN_NAME_CHARS]!r}.", loaded)
-        if model_id not in loaded and not colon:  # a version is asked of that very model
+        if model_id not in loaded and not colon:  # a version is that very model's
             model_id = self._fallback_models.get(model_id, model_id)
         spec = self._by_id[model_id]
         if colon and version != spec.version:

@@ -1,4 +1,4 @@
-"""The files of a Hugging Face checkpoint that turn words into tokens and back."""
+"""Reads the files of a Hugging Face checkpoint that the gateway needs: all but the weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """
-    The parts of a Hugging Face checkpoint that turn words into tokens and back.
+    The files of a Hugging Face checkpoint that the gateway needs, read and checked.
 
     Args:
         context_length: Most tokens that the model was made for (`max_position_embeddings`).
@@ -41,7 +41,7 @@ class Checkpoint:
 
 def find_checkpoint(name: str, *, base_dir: Path | None = None) -> Path:
     """
-    The folder that *name* means: a path, or a checkpoint that comes with stillhouse.
+    Returns the folder of a checkpoint: a path, or one that comes with stillhouse.
 
     Args:
         base_dir: Where relative paths start; None: the working directory.
@@ -62,7 +62,7 @@ def find_checkpoint(name: str, *, base_dir: Path | None = None) -> Path:
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """
-    Read a checkpoint's JSON files; weights are the engine's business, and nothing is unpickled.
+    Reads a checkpoint's JSON files; engines read the weights, and nothing is unpickled.
 
     Raises:
         CheckpointError: A file or a key is missing or wrong; names it.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 class ConfigJson:
     """
-    A JSON object whose values are asked for by type.
+    Reads the values of a JSON object by type.
 
     Every method raises CheckpointError with the file, the key, its value and what would be right.
     A key that is missing or null has the *default*, where one is given.
@@ -50,21 +50,21 @@ class ConfigJson:
         return self._values.get(key)
 
     def error(self, key: str, expected: str) -> CheckpointError:
-        """Return the error that *key* is not as *expected*."""
+        """Returns the error that *key* is not as *expected*."""
         if self._values.get(key) is None:
             return CheckpointError(f"{self._where}: {key} is missing; it must be {expected}.")
         value = json.dumps(self._values[key])[:80]
         return CheckpointError(f"{self._where}: {key} is {value}; it must be {expected}.")
 
     def integer(self, key: str, *, minimum: int = 1, default: int | None = None) -> int:
-        """Return an integer of at least *minimum*."""
+        """Returns an integer of at least *minimum*."""
         value = self._get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
             raise self.error(key, f"an integer of at least {minimum}")
         return value
 
     def positive(self, key: str, *, default: float | None = None) -> float:
-        """Return a finite number above 0."""
+        """Returns a finite number above 0."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(key, "a number")
@@ -73,21 +73,21 @@ class ConfigJson:
         return float(value)
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """Return true or false."""
+        """Returns true or false."""
         value = self._get(key, default)
         if not isinstance(value, bool):
             raise self.error(key, "true or false")
         return value
 
     def choice(self, key: str, choices: Collection[str], *, default: str | None = None) -> str:
-        """Return one of *choices*."""
+        """Returns one of *choices*."""
         value = self._get(key, default)
         if not isinstance(value, str) or value not in choices:
             raise self.error(key, " or ".join(json.dumps(choice) for choice in sorted(choices)))
         return value
 
     def section(self, key: str) -> ConfigJson | None:
-        """Return the object under *key*, None where there is none."""
+        """Returns the object under *key*, None where there is none."""
         value = self._values.get(key)
         if value is None:
             return None
@@ -96,7 +96,7 @@ class ConfigJson:
         return ConfigJson(value, f"{self._where}: {key}")
 
     def has(self, key: str) -> bool:
-        """Return whether *key* is there and not null."""
+        """Returns whether *key* is there and not null."""
         return self._values.get(key) is not None
 
     def _get(self, key: str, default: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Checkpoints in safetensors files: mapped, never executed, and every bound checked."""
+"""Maps safetensors files and reads their tensors; every bound of a header is checked."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class StoredTensor:
 
     def read(self, rows: slice = slice(None)) -> NDArray[np.float32]:
         """
-        Return *rows* (all by default) of the first dimension as float32, a copy.
+        Returns *rows* (all by default) of the first dimension as float32, a copy.
 
         Raises:
             CheckpointError: The values are of a kind that is not read here, such as integers.
@@ -61,7 +61,7 @@ class StoredTensor:
 
 def open_checkpoint(checkpoint_dir: Path) -> dict[str, StoredTensor]:
     """
-    Map every safetensors file of *checkpoint_dir* and return its tensors by name.
+    Maps every safetensors file of *checkpoint_dir* and returns its tensors by name.
 
     Raises:
         CheckpointError: A file is missing, cut short, or its header points outside of it.
@@ -75,7 +75,7 @@ def open_checkpoint(checkpoint_dir: Path) -> dict[str, StoredTensor]:
 
 def checkpoint_files(checkpoint_dir: Path) -> list[Path]:
     """
-    Return the safetensors files that make up *checkpoint_dir*, sorted.
+    Returns the safetensors files that make up *checkpoint_dir*, sorted.
 
     Raises:
         CheckpointError: There are none, or the index names what is not a file beside it.
@@ -97,7 +97,7 @@ def checkpoint_files(checkpoint_dir: Path) -> list[Path]:
 
 def open_file(path: Path) -> dict[str, StoredTensor]:
     """
-    Map one safetensors file and return its tensors by name.
+    Maps one safetensors file and returns its tensors by name.
 
     Raises:
         CheckpointError: It is missing, cut short, or its header points outside of it.
@@ -127,7 +127,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
 def _locate(
     path: Path, name: str, entry: Mapping[str, Any], data: NDArray[np.uint8]
 ) -> StoredTensor:
-    """Check that *entry* describes a part of *data*."""
+    """Checks that *entry* describes a part of *data*."""
     match entry:
         case {
             "dtype": str(dtype),

@@ -1,4 +1,4 @@
-"""The tokens of a checkpoint's vocabulary that have a part to play, by their ids."""
+"""Finds the special tokens of a checkpoint: tags, begin and end tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stillhouse.text.tokenizer import Tokenizer
 
 
 def tag_ids(family: ModelFamily, tokenizer: Tokenizer, *, source: str) -> ReasoningTagIds | None:
-    """The ids of the family's reasoning tags; CheckpointError where the vocabulary has none."""
+    """Returns the ids of the family's reasoning tags; CheckpointError if they are no tokens."""
     if family.reasoning is None:
         return None
     tags = family.reasoning.tags
@@ -22,21 +22,21 @@ def tag_ids(family: ModelFamily, tokenizer: Tokenizer, *, source: str) -> Reason
 
 
 def call_tags(family: ModelFamily, tokenizer: Tokenizer) -> dict[int, str]:
-    """Those tags of the family's tool calls that are one token each, by their ids."""
+    """Returns the tags of the family's tool calls that are one token each, by their ids."""
     tags = family.call_form.tags if family.call_form else ()
     ids = ((tokenizer.id_of(tag), tag) for tag in tags)
     return {token_id: tag for token_id, tag in ids if token_id is not None}
 
 
 def bos(checkpoint: Checkpoint, tokenizer: Tokenizer) -> str:
-    """What the tokenizer's own configuration puts before a text; empty if nothing."""
+    """Returns the text that the tokenizer's configuration puts before every text; may be empty."""
     if checkpoint.adds_bos is None:
         return "".join(tokenizer.prefix)
     return checkpoint.special_tokens.get("bos_token", "") if checkpoint.adds_bos else ""
 
 
 def stop_token_ids(checkpoint: Checkpoint, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Any of these ends an answer; CheckpointError where no file names one."""
+    """Returns the tokens that end an answer; CheckpointError where no file names one."""
     if checkpoint.end_token_ids:
         return checkpoint.end_token_ids
     end_id = tokenizer.id_of(checkpoint.special_tokens.get("eos_token", ""))

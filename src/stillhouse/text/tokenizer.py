@@ -1,4 +1,4 @@
-"""Byte-level BPE in two halves: ordinary text, and added tokens that only templates may use."""
+"""Encodes prompts with byte-level BPE; only templates may use added tokens."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class Tokenizer:
         self._added_pattern = _any_of(self.added_tokens)
 
     def id_of(self, content: str) -> int | None:
-        """The id of the added token that reads *content*."""
+        """Returns the id of the added token with this text."""
         token = self.added_tokens.get(content)
         return token.id if token else None
 
     def text_of(self, token_ids: Iterable[int]) -> str:
-        """What the ids stand for, added tokens spelled out; broken characters are replaced."""
+        """Decodes token ids, added tokens spelled out; broken characters are replaced."""
         contents = {token.id: content for content, token in self.added_tokens.items()}
         parts = [
             contents[token_id].encode() if token_id in contents else self.token_bytes[token_id]
@@ -78,7 +78,7 @@ class Tokenizer:
 
     def encode(self, segments: Iterable[Segment]) -> list[int]:
         """
-        Token ids of a rendered prompt, as of one text, but added tokens only from the template.
+        Encodes a rendered prompt as one text, with added tokens only from the template.
 
         The interpreter's lock is let go for most of the time, so a thread of its own keeps a long
         prompt from holding others up.
@@ -96,7 +96,7 @@ class Tokenizer:
         return token_ids
 
     def _split(self, segments: Iterable[Segment]) -> tuple[list[str], list[AddedToken]]:
-        """Plain spans, and the added token after each but the last."""
+        """Splits segments into plain spans and the added token after each but the last."""
         spans: list[list[str]] = [[]]
         added: list[AddedToken] = []
         for segment in segments:
@@ -131,6 +131,6 @@ def _bytes_of_utf8() -> set[int]:
 
 
 def _any_of(contents: Iterable[str]) -> re.Pattern[str]:
-    """Leftmost, then longest, as the tokenizers library matches added tokens."""
+    """Matches leftmost, then longest, as the tokenizers library matches added tokens."""
     longest_first = sorted(contents, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

@@ -1,1 +1,1 @@
-"""Defines the values that every room passes on: messages, sampling, events, usage."""
+"""Defines the values that all packages pass on: messages, sampling, events, usage."""

@@ -11,7 +11,7 @@ from stillhouse.types.usage import TokenUsage
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended, as the client is told."""
+    """The reason for which an answer ended, as clients receive it."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -38,7 +38,7 @@ class ToolCallDelta:
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """
-    What is new in an answer; any part may be empty.
+    The next piece of an answer; any part may be empty.
 
     Args:
         choice: Which of the request's answers, from 0.
@@ -58,7 +58,7 @@ class TextDelta:
 @dataclass(frozen=True, slots=True)
 class ChoiceEnd:
     """
-    One of several answers has ended, and others go on.
+    The end of one of several answers, while others go on.
 
     Args:
         stop_string: The one that ended it, where one did.
@@ -77,11 +77,11 @@ class Finish:
 
     Args:
         cost_picousd: What was charged, in pico-dollars, durable by now. None where the ledger is
-            down: it is charged when it is back, and nobody is told a cost before.
+            down: it is charged when it is back, and the client gets no cost.
         reasoning_tokens: How many of the completion's tokens were reasoning.
         choice: Which answer was the last to end.
         stop_string: The one that ended it, where one did.
-        runtime_ms: From admission to the last token; 0 where an earlier answer is told again.
+        runtime_ms: From admission to the last token; 0 in a replay.
 
     """
 
@@ -99,7 +99,7 @@ ChatEvent = TextDelta | ChoiceEnd | Finish
 
 @dataclass(frozen=True, slots=True)
 class ChoiceAnswer:
-    """One whole answer, as its deltas told it."""
+    """One whole answer, joined from its deltas."""
 
     content: str
     reasoning: str

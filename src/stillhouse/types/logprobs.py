@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class StepLogprobs:
     """
-    How likely one new token was, by the model alone: before penalties, temperature and grammar.
+    The probability of one new token by the model alone: before penalties, temperature and grammar.
 
     Args:
         logprob: Natural logarithm of its probability.
@@ -23,10 +23,10 @@ class StepLogprobs:
 @dataclass(frozen=True, slots=True)
 class Logprob:
     """
-    How likely a token was.
+    The probability of a token.
 
     Args:
-        token_bytes: What it stands for; part of a character, sometimes.
+        token_bytes: Its text, which may be a part of a character.
         logprob: Natural logarithm of its probability, before temperature and penalties.
 
     """
@@ -38,7 +38,7 @@ class Logprob:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """A token of an answer's content, and the likeliest ones at its place, likeliest first."""
+    """A token of an answer's content, and the likeliest tokens in its position, likeliest first."""
 
     sampled: Logprob
     top: tuple[Logprob, ...] = ()

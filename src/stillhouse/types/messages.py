@@ -9,7 +9,7 @@ from stillhouse.types.json_object import JsonObject
 
 
 class Role(StrEnum):
-    """Who speaks."""
+    """The role of a message's author."""
 
     SYSTEM = "system"
     USER = "user"
@@ -36,11 +36,11 @@ class ToolCall:
 @dataclass(frozen=True, slots=True)
 class Message:
     """
-    One turn of a conversation.
+    A message of a conversation.
 
     Args:
-        reasoning: What an assistant thought before its answer.
-        tool_calls: What an assistant called after its content.
+        reasoning: The assistant's reasoning before its answer.
+        tool_calls: The assistant's calls after its content.
         tool_call_id: The call that a tool's message is the result of.
 
     """
@@ -70,7 +70,7 @@ class Tool:
 
 
 class ToolMode(StrEnum):
-    """Whether an answer calls tools."""
+    """The rule by which an answer calls tools."""
 
     AUTO = "auto"
     NONE = "none"
@@ -80,7 +80,7 @@ class ToolMode(StrEnum):
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
     """
-    Which tools an answer calls.
+    The tools that an answer may or must call.
 
     Args:
         name: With `ToolMode.REQUIRED`: the only one.

@@ -15,7 +15,7 @@ _DEFAULT_TOOL_CHOICE = ToolChoice()
 
 
 class Effort(StrEnum):
-    """How much a model shall think before it answers."""
+    """The amount of reasoning before an answer."""
 
     NONE = "none"
     MINIMAL = "minimal"
@@ -29,15 +29,15 @@ class Effort(StrEnum):
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """
-    What every request for a completion says, whichever door it came through.
+    The fields that all requests for a completion share, whatever their API.
 
     Args:
         max_tokens: Most tokens to generate; None takes what the context leaves, up to 16384.
         stop: The answer ends before any of these texts.
         stop_token_ids: Any of these tokens ends the answer, beside the model's own.
         n: How many answers to give.
-        top_logprobs: How many of the likeliest tokens to report at each place, with their log
-            probabilities, beside the one that was drawn; None reports nothing.
+        top_logprobs: How many of the likeliest tokens to report for each position, with their log
+            probabilities, beside the sampled one; None reports nothing.
         fail_fast: Refuse at once what could not start at once.
 
     """
@@ -62,7 +62,7 @@ class ChatRequest(GenerationRequest):
 
     Args:
         messages: Where the last one is the assistant's, it is continued.
-        effort: How much to think; None leaves it to the model.
+        effort: The amount of reasoning; None leaves it to the model.
 
     """
 

@@ -1,4 +1,4 @@
-"""What every part of an answer carries, and what is known of it while it comes."""
+"""Defines the metadata of a response, and its progress while it streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stillhouse.types.usage import TokenUsage
 @dataclass(frozen=True, slots=True)
 class ResponseMeta:
     """
-    What every part of an answer carries.
+    The metadata that every part of a response carries.
 
     Args:
         created_s: Unix seconds; when the request was admitted.
@@ -29,19 +29,19 @@ class ResponseMeta:
 
 
 class ResponseProgress(Protocol):
-    """What is known of an answer while it comes."""
+    """The progress of a response while it streams."""
 
     @property
     def usage(self) -> TokenUsage:
-        """What it has used."""
+        """The tokens used so far."""
         ...
 
     @property
     def cost_so_far_picousd(self) -> int:
-        """What that costs."""
+        """The cost so far."""
         ...
 
     @property
     def reasoning_tokens(self) -> int:
-        """How many of its tokens were reasoning."""
+        """The number of reasoning tokens so far."""
         ...

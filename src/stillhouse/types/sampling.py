@@ -11,14 +11,14 @@ Number = TypeVar("Number", int, float)
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """
-    How the next token is drawn.
+    The parameters by which the next token is sampled.
 
     Args:
         temperature: 0 takes the likeliest token; otherwise logits are divided by it.
-        top_p: Draw from the smallest set of likeliest tokens whose mass reaches it; 1 is off.
-        top_k: Draw from the `top_k` likeliest tokens; 0 is off.
+        top_p: Sample from the smallest set of likeliest tokens whose mass reaches it; 1 is off.
+        top_k: Sample from the `top_k` likeliest tokens; 0 is off.
         min_p: Leave out tokens less likely than `min_p` times the likeliest; 0 is off.
-        seed: Same seed, same draws, whatever else runs in the batch; None draws afresh.
+        seed: The same seed gives the same tokens, whatever else runs in the batch; None is random.
         presence_penalty: Taken from the logit of each token that was generated; 0 is off.
         frequency_penalty: The same, times how often it was generated.
         repetition_penalty: Logits of all tokens in prompt and completion are divided by it where
@@ -40,7 +40,7 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class SamplingOverrides:
-    """What a request says of sampling; None leaves the choice to the model's recommendation."""
+    """The sampling parameters that a request sets; None takes the model's recommendation."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -53,7 +53,7 @@ class SamplingOverrides:
     logit_bias: tuple[tuple[int, float], ...] = ()
 
     def over(self, recommended: SamplingParams) -> SamplingParams:
-        """The overrides, with *recommended* wherever nothing was said."""
+        """Returns the overrides, with *recommended* wherever the request sets nothing."""
         return SamplingParams(
             temperature=_first(self.temperature, recommended.temperature),
             top_p=_first(self.top_p, recommended.top_p),

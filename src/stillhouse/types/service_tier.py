@@ -6,10 +6,10 @@ from enum import StrEnum
 
 
 class ServiceTier(StrEnum):
-    """How soon a request's turn comes, and by how much that changes its price."""
+    """The priority of a request in the queue, which also changes its price."""
 
     DEFAULT = "default"
     #: Goes first.
     PRIORITY = "priority"
-    #: Waits until there is room.
+    #: Runs where capacity is free.
     FLEX = "flex"

@@ -1,4 +1,4 @@
-"""What tokens cost: three integers, and the two products made of them."""
+"""Computes what tokens cost, from three integer prices."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Tariff:
 
     def on(self, tier: ServiceTier) -> Tariff:
         """
-        The same tariff on a service tier.
+        Returns the tariff on a service tier.
 
         The one place where money is rounded, half a pico-dollar per token upward; a price with at
         most five decimals in USD per million tokens needs no rounding.
@@ -60,7 +60,7 @@ class Tariff:
 
     def cost_picousd(self, usage: TokenUsage) -> int:
         """
-        The exact cost of *usage*: three integer products, nothing is rounded.
+        Returns the exact cost of *usage*: three integer products, nothing is rounded.
 
         Raises:
             ValueError: Counts that cannot be, which an engine must never report.
@@ -75,7 +75,7 @@ class Tariff:
         )
 
     def ceiling_picousd(self, *, prompt_tokens: int, max_tokens: int) -> int:
-        """The highest cost that a request can come to, whatever is cached and wherever it stops."""
+        """Returns the highest cost of a request, whatever is cached and wherever it stops."""
         dearest_input_picousd = max(self.input_picousd, self.cached_input_picousd)
         return prompt_tokens * dearest_input_picousd + max_tokens * self.output_picousd
 

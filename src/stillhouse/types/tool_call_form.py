@@ -1,4 +1,4 @@
-"""How one family of models writes tool calls: the one description that grammar and parser read."""
+"""Describes the form of tool calls; grammars and parsers are made from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_CALLS = 16
 @dataclass(frozen=True, slots=True)
 class ToolCallForm:
     """
-    How one family of models writes tool calls.
+    The form in which one family of models writes tool calls.
 
     An answer with calls is some text, which may be empty, and then::
 
@@ -46,11 +46,11 @@ class ToolCallForm:
 
     @property
     def opening(self) -> str:
-        """What every answer's calls begin with, up to the first name."""
+        """The text before the first name of every answer with calls."""
         return self.begin + self.call_begin
 
     def pieces(self, text: str) -> list[tuple[str, bool]]:
-        """*text* (one of the form's own) cut at the tags; each piece with whether it is one."""
+        """Cuts *text*, one of the form's own, at the tags; returns whether each piece is a tag."""
         if not self.tags:
             return [(text, False)] if text else []
         parts = re.split("(" + "|".join(map(re.escape, self.tags)) + ")", text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
     """
-    Tokens as the engine counted them.
+    The tokens of a request, as the engine counted them.
 
     Args:
         prompt_tokens: All tokens of the prompt, the cached ones among them.
@@ -23,5 +23,5 @@ class TokenUsage:
 
     @property
     def total_tokens(self) -> int:
-        """Prompt and completion together."""
+        """The tokens of prompt and completion together."""
         return self.prompt_tokens + self.completion_tokens

@@ -1,4 +1,4 @@
-"""How one family of models takes conversations and writes its answers."""
+"""Describes how one family of models reads conversations and writes its answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stillhouse.types.tool_call_form import ToolCallForm
 
 @dataclass(frozen=True, slots=True)
 class ReasoningTags:
-    """The tokens between which a model thinks, each a single token of its vocabulary."""
+    """The tags around reasoning, each a single token of the vocabulary."""
 
     open: str = "<think>"
     close: str = "</think>"
@@ -21,16 +21,16 @@ class ReasoningTags:
 @dataclass(frozen=True, slots=True)
 class Reasoning:
     """
-    How a model thinks, and how it is told to, or not to.
+    Describes how a model reasons, and how a prompt turns reasoning on or off.
 
     Args:
         begin: What opens the reasoning where a prompt is to open it: the tag with its white space.
         end: What ends it in the same way.
-        is_on: It thinks where a request does not say.
+        is_on: The model reasons unless a request says otherwise.
         variable: The chat template's variable that turns thinking on and off; None: there is none,
-            and a prompt that asks for no thoughts goes on to after `end`.
-        is_opened_by_template: The template opens it wherever the model is to think.
-        goes_with_tools: It can think before it calls tools.
+            and a prompt without reasoning continues behind `end`.
+        is_opened_by_template: The template opens the reasoning wherever the model is to reason.
+        goes_with_tools: The model can reason before it calls tools.
 
     """
 
@@ -52,20 +52,20 @@ class ReasoningTagIds:
 
 
 def unchanged(message: Message) -> Message:
-    """The whole message: there is no reasoning to cut off."""
+    """Returns the whole message: there is no reasoning to cut off."""
     return message
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFamily:
     """
-    How one family of models takes conversations and writes its answers.
+    Describes how one family of models reads conversations and writes its answers.
 
     Args:
-        history: From an earlier answer to what of it the model is shown again. Request text never
+        history: Returns the part of an earlier answer that later prompts repeat. Request text never
             reaches the chat template, so cutting reasoning off is done here, not there.
-        reasoning: None for models that do not think.
-        call_form: How it writes tool calls; None for models that know of no tools.
+        reasoning: None for models that do not reason.
+        call_form: The form of its tool calls; None for models without tools.
         describe_tools: The system text about tools, for families whose template has none.
 
     """
@@ -78,7 +78,7 @@ class ModelFamily:
 
 
 def opens_in_reasoning(rendered: Sequence[Segment], tags: ReasoningTags) -> bool:
-    """Whether an answer starts inside the reasoning: the template's last tag opens one."""
+    """Returns whether an answer starts in reasoning: the template's last tag opens one."""
     for segment in reversed(rendered):
         opened, closed = segment.text.rfind(tags.open), segment.text.rfind(tags.close)
         if segment.is_template and opened != closed:

@@ -11,7 +11,7 @@ REASONING = Reasoning(begin="<think>\n", end="\n</think>\n\n", is_on=True)
 
 
 def after_last_close(message: Message) -> Message:
-    """What follows the last ``</think>``, as R1's own template cuts earlier answers."""
+    """Returns the text behind the last ``</think>``, as R1's own template cuts earlier answers."""
     return replace(
         message, content=message.content.rpartition(REASONING.tags.close)[2], reasoning=""
     )

@@ -35,7 +35,7 @@ Where:
 
 
 def after_first_close(message: Message) -> Message:
-    """What follows the first ``</think>``, as V3.1's own template cuts earlier answers."""
+    """Returns the text behind the first ``</think>``, as V3.1's template cuts answers."""
     before, tag, after = message.content.partition(REASONING.tags.close)
     return replace(message, content=after if tag else before, reasoning="")
 

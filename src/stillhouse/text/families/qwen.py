@@ -15,7 +15,7 @@ REASONING = Reasoning(
 
 def split_thoughts(message: Message) -> Message:
     """
-    Thoughts and content apart, as Qwen3's own template splits earlier answers.
+    Splits reasoning from content, as Qwen3's own template splits earlier answers.
 
     The template itself drops the thoughts of answers before the last question, and keeps those
     between the calls that it led to.

@@ -9,7 +9,7 @@ from stillhouse.clock import Clock
 
 class Verdicts:
     """
-    Remembers the verdicts that were asked for last.
+    Caches the verdicts that were used last.
 
     A good grammar stays good. A bad one is tried again after a while, as a busy machine may be the
     cause of its having taken too long.
@@ -27,11 +27,11 @@ class Verdicts:
         self._verdicts: OrderedDict[bytes, tuple[str | None, float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many are remembered."""
+        """Returns how many verdicts are cached."""
         return len(self._verdicts)
 
     def find(self, digest: bytes) -> tuple[str | None] | None:
-        """What is wrong with a grammar, None inside where nothing is; None where it is unknown."""
+        """Returns the fault of a grammar, None inside if it has none; None if it is unknown."""
         found = self._verdicts.get(digest)
         if found is None:
             return None
@@ -43,7 +43,7 @@ class Verdicts:
         return (fault,)
 
     def note(self, digest: bytes, fault: str | None) -> None:
-        """Remember what is wrong with a grammar, None where nothing is."""
+        """Caches the fault of a grammar; None if it has none."""
         self._verdicts[digest] = (fault, self._clock.monotonic_s())
         self._verdicts.move_to_end(digest)
         if len(self._verdicts) > self._max_remembered:

@@ -1,4 +1,4 @@
-"""Short walks through a grammar, which find the work that would come late in an answer."""
+"""Walks through a grammar a few tokens far, to find work that would come late in an answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-#: Tokens of each walk: what is too much work is so after a few tokens, or at its place.
+#: Tokens of each walk: too much work shows after a few tokens, or where it is.
 _WALKS: tuple[tuple[int | None, int], ...] = ((None, 48), (1, 48), (2, 12), (3, 12), (4, 12))
 _PART_WALKS: tuple[tuple[int | None, int], ...] = ((None, 8), (1, 24), (2, 12), (3, 12))
 MAX_PARTS = 64
@@ -24,7 +24,7 @@ _ADDED_UP = "too many states"
 _NOT_ZERO = re.compile(rb"[^\0]")
 #: What ends a value, in the order that leaves out the least of what may still come.
 _CLOSERS = ('"', "]", ",", "}")
-#: In a schema these are worth a walk from their own beginning, wherever they stand.
+#: In a schema these are worth a walk from their own start, wherever they stand.
 _PARTS_WITH = frozenset({"pattern", "patternProperties", "allOf"})
 _DEFINITIONS = ("$defs", "definitions")
 
@@ -32,11 +32,11 @@ _DEFINITIONS = ("$defs", "definitions")
 @dataclass(slots=True)
 class Walker:
     """
-    Tries what answers under a grammar may come to, and finds those that take too much work.
+    Tries answers that a grammar allows, and finds those that take too much work.
 
     A walk draws tokens that the grammar allows: at random, but the same ones for the same grammar,
     or those that end a value, so that as many members of an object as possible have their turn.
-    Every part of a schema that has a regular expression is walked from its own beginning, too.
+    Every part of a schema that has a regular expression is walked from its own start, too.
     """
 
     tokenizer: LLTokenizer
@@ -52,10 +52,10 @@ class Walker:
 
     def fault_of(self, grammar: str, matcher: LLMatcher) -> str | None:
         """
-        Return how an answer has failed, in the compiler's words; None where none has.
+        Returns the compiler's message of the first answer that failed; None if none did.
 
         Args:
-            matcher: Of *grammar*, at its beginning; stays there.
+            matcher: Of *grammar*, at its start; stays there.
 
         """
         self._ends_s = time.thread_time() + MAX_WALK_S
@@ -65,7 +65,7 @@ class Walker:
         for part in _parts(grammar):
             matcher = self._matcher(part)
             if matcher.is_error():
-                continue  # a choice that nobody has, or it refers to what stands elsewhere
+                continue  # an empty choice, or a reference to another part
             for seed, max_steps in _PART_WALKS:
                 if fault := self._walk(part, matcher.deep_copy(), seed, max_steps):
                     return fault
@@ -77,7 +77,7 @@ class Walker:
     def _walk(
         self, grammar: str, matcher: LLMatcher, seed: int | None, max_steps: int
     ) -> str | None:
-        """Walk without a seed to the ends of values first."""
+        """Walks once; without a seed, to the ends of values first."""
         draw = random.Random(seed or 0)  # noqa: S311 (no secret)
         taken: list[int] = []
         for _ in range(max_steps):
@@ -96,7 +96,7 @@ class Walker:
         return self._fault_alone(grammar, taken)
 
     def _fault_alone(self, grammar: str, taken: list[int]) -> str | None:
-        """What was too much for several walks together must be too much for this one."""
+        """Repeats a walk alone: the limits may have been reached by several walks together."""
         alone = self._matcher(grammar)
         alone.consume_tokens(taken)
         if not alone.is_error():
@@ -104,7 +104,7 @@ class Walker:
         return alone.get_error() if alone.is_error() else None
 
     def _draw(self, mask: bytes, draw: random.Random, *, closes: bool) -> int | None:
-        """One of the tokens that *mask* allows, no end; None where there is none."""
+        """Returns a token that *mask* allows, but no end token; None where there is none."""
         if closes:
             for token_id in self._closers:
                 if mask[token_id // 8] >> token_id % 8 & 1:
@@ -128,7 +128,7 @@ class Walker:
 
 
 def _parts(grammar: str) -> Iterator[str]:
-    """Grammars of the parts of all schemas that are worth a walk of their own, each once."""
+    """Returns grammars of the parts of all schemas that deserve a walk of their own, each once."""
     seen: set[str] = set()
     for part in json.loads(grammar)["grammars"]:
         schema = part.get("json_schema")
@@ -143,7 +143,7 @@ def _parts(grammar: str) -> Iterator[str]:
 
 
 def _with_patterns(schema: Any) -> Iterator[dict[str, Any]]:
-    """Walk without recursion, as what is nested in a literal value may be deep."""
+    """Walks without recursion, as a literal value may be nested deeply."""
     pending = [schema]
     while pending:
         value = pending.pop()

@@ -1,4 +1,4 @@
-"""What a model answers, as it comes: tool calls told from text, and the text ended where asked."""
+"""Separates an answer's text from its tool calls, and ends it at stop strings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stillhouse.types.logprobs import TokenLogprobs
 
 class Content:
     """
-    What a model answers: tool calls told from text, and the text ended by stop strings.
+    Separates an answer's text from its tool calls, and ends it at stop strings.
 
     Args:
         trims_start: Newlines at its start are no part of it.
@@ -50,14 +50,14 @@ class Content:
         return self._stop.met_string
 
     def push(self, text: str) -> None:
-        """Go on with *text*, where neither calls nor tokens are looked for."""
+        """Adds *text* to an answer without tool calls and log probabilities."""
         if not self.has_begun:
             text = self._begin(text)
         self._buffer.content += self._stop.push(text)
         self.has_ended = self._stop.met_string is not None
 
     def push_span(self, text: TextSpan) -> None:
-        """Go on with *text*; behind the end it is ignored."""
+        """Adds *text*; behind the end it is ignored."""
         if self.has_ended:
             return
         if not self.has_begun:
@@ -66,7 +66,7 @@ class Content:
             self._emit([text] if self._calls is None else self._calls.push(text))
 
     def push_tag(self, tag: TextSpan) -> None:
-        """Go on with a token of the calls' syntax; behind the end it is ignored."""
+        """Adds a token of the calls' syntax; behind the end it is ignored."""
         if self.has_ended:
             return
         self.has_begun = True
@@ -74,7 +74,7 @@ class Content:
         self._emit(self._calls.push_tag(tag))
 
     def finish(self) -> None:
-        """Tell what was held back."""
+        """Emits the text that was held back."""
         if self._calls is not None and not self.has_ended:
             self._emit(self._calls.finish())
         self._show(EMPTY, self._stop.flush())
@@ -112,7 +112,7 @@ class _UnshownTokens:
         self._last: TokenLogprobs | None = None
 
     def shown(self, text: TextSpan, num_shown: int) -> list[TokenLogprobs]:
-        """The tokens that are shown now that *text* has come and so many more characters show."""
+        """Returns the tokens whose text is emitted now, of *text* and of what was held back."""
         for token in text.tokens:
             self._tokens.append((self._num_chars + token.start, token.logprobs))
         self._num_chars += len(text.text)

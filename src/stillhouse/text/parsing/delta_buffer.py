@@ -1,4 +1,4 @@
-"""What a client is to be told next of an answer, gathered while it is decoded."""
+"""Gathers the next delta of an answer while it is parsed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from stillhouse.types.logprobs import TokenLogprobs
 
 
 class DeltaBuffer:
-    """What a client is to be told next of an answer, gathered while it is decoded."""
+    """Gathers the next delta of an answer while it is parsed."""
 
     __slots__ = ("content", "logprobs", "reasoning", "tool_calls")
 
@@ -18,7 +18,7 @@ class DeltaBuffer:
         self.logprobs: list[TokenLogprobs] = []
 
     def take(self, choice: int) -> TextDelta:
-        """All of it, once."""
+        """Returns the delta and empties the buffer."""
         delta = TextDelta(
             self.content, self.reasoning, tuple(self.tool_calls), tuple(self.logprobs), choice
         )

@@ -1,4 +1,4 @@
-"""One completion decoded as its tokens come: reasoning, content, tool calls, stop strings."""
+"""Parses one completion while it streams: reasoning, content, tool calls, stop strings."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _NO_BYTES: Mapping[int, bytes] = MappingProxyType({})
 
 class OutputParser:
     """
-    Decodes one completion as its tokens come: reasoning, content, tool calls, stop strings.
+    Parses one completion while it streams: reasoning, content, tool calls, stop strings.
 
     However the tokens are split over calls, the joined deltas are the same. The split between
     reasoning and content goes by token ids, never by text, so an answer that merely writes
     ``</think>`` letter by letter stays whole.
 
     An answer that ends by itself while it is still reasoning has skipped its closing tag, which
-    R1 and its distills do: nobody can tell where the answer began, and what was told as reasoning
-    cannot be taken back. So that no client is left with an empty answer, `finish` tells the text
-    of that reasoning once more, as content. An answer that was cut off in its reasoning has no
-    content yet, and is told none; its finish reason says why.
+    R1 and its distills do: the start of the answer is unknown, and emitted reasoning cannot be
+    taken back. `finish` therefore emits the text of that reasoning once more, as content, so that
+    no client gets an empty answer. An answer that was cut off in its reasoning has no content
+    yet, and none is emitted; its finish reason says why.
 
-    Log probabilities are told of each token that wrote a character of the content, together with
+    Log probabilities are emitted for each token that wrote a character of the content, with
     that character; reasoning, calls, tags and what a stop string cuts off have none.
 
     Args:
-        token_bytes: What is shown of each token id; nothing of control tokens.
+        token_bytes: The text of each token id; nothing for control tokens.
         tags: Ids of the reasoning tags; None where the model has none.
         in_reasoning: The prompt has opened the reasoning.
         is_continuation: The prompt ends amid the reasoning or the content, so that newlines with
@@ -50,8 +50,8 @@ class OutputParser:
         choice: Which of the request's answers it is, from 0.
         added_bytes: The text of each added token, which names it among log probabilities.
         echo: What the answer begins with, before anything is generated.
-        reasoning_in_content: The tags between which the reasoning is told in the content, as
-            DeepInfra did before August 2025; None tells it apart.
+        reasoning_in_content: The tags between which reasoning is written into the content, as
+            DeepInfra did before August 2025; None keeps it separate.
         calls: Reads the answer's tool calls; None takes their syntax for content.
 
     Raises:
@@ -102,7 +102,7 @@ class OutputParser:
 
     @property
     def stopped(self) -> bool:
-        """A stop string or enough calls were met: nothing more is shown; stop the engine."""
+        """True after a stop string or enough calls: no more text follows, so stop the engine."""
         return self._content.has_ended
 
     @property
@@ -112,7 +112,7 @@ class OutputParser:
 
     def finish_reason(self, *, at_limit: bool) -> FinishReason:
         """
-        Why the answer ended, once it has.
+        Returns why the answer ended, once it has.
 
         Args:
             at_limit: The engine made as many tokens as were allowed, and no end token.
@@ -123,12 +123,12 @@ class OutputParser:
         return FinishReason.TOOL_CALLS if self._content.num_calls else FinishReason.STOP
 
     def opening(self) -> TextDelta:
-        """What is told before the first token comes."""
+        """Returns the delta that precedes the first token."""
         return self._opening
 
     def push(self, token_ids: Iterable[int], logprobs: Sequence[StepLogprobs] = ()) -> TextDelta:
         """
-        What these tokens make certain; all of it may be empty.
+        Parses tokens and returns the delta that they complete, which may be empty.
 
         Args:
             token_ids: The next ones, in order.
@@ -155,7 +155,7 @@ class OutputParser:
 
     def finish(self, *, at_limit: bool = False) -> TextDelta:
         """
-        What was held back, once the last token has been pushed.
+        Returns the text that was held back, once the last token has been pushed.
 
         Args:
             at_limit: The engine made as many tokens as were allowed, and no end token.
@@ -194,7 +194,7 @@ class OutputParser:
 
     def _answer_with_reasoning(self) -> None:
         self._reasoning.close()
-        # Plain text goes in one piece: thousands of tokens one by one would hold others up.
+        # Plain text goes in one piece: thousands of tokens one by one would delay other requests.
         for is_plain, tokens in groupby(self._thought, self._is_plain):
             if is_plain:
                 text = "".join([self._stream.push(token_id) for token_id, _ in tokens])

@@ -1,4 +1,4 @@
-"""What a model thinks: told apart from its content or, on demand, in it."""
+"""Separates reasoning from content, or keeps both in content if configured."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from stillhouse.text.parsing.delta_buffer import DeltaBuffer
 
 class Reasoning:
     """
-    What a model thinks: told apart from its content or, on demand, in it.
+    Separates reasoning from content, or keeps both in content if configured.
 
-    Newlines at its start and at its end are no part of it.
+    Newlines at the start and at the end of reasoning are dropped.
 
     Args:
-        inline_tags: Between these, each on a line of its own, it is told in the content; None
-            tells it apart.
-        is_continuation: It goes on amid what the prompt has begun.
+        inline_tags: The tags, each on a line of its own, around reasoning in the content; None
+            keeps it separate.
+        is_continuation: The reasoning continues text of the prompt.
 
     """
 
@@ -28,18 +28,18 @@ class Reasoning:
         self._held: list[str] = []
 
     def open(self) -> None:
-        """The model, or its prompt, begins to think."""
+        """Opens the reasoning."""
         if self._inline_tags:
             self._buffer.content += f"{self._inline_tags.open}\n"
 
     def close(self) -> None:
-        """The model has thought."""
+        """Closes the reasoning."""
         if self._inline_tags:
             self._buffer.content += f"\n{self._inline_tags.close}\n\n"
             self._has_begun, self._held = False, []
 
     def push(self, text: str) -> None:
-        """Go on with *text*; newlines are told only once it is clear that more follows them."""
+        """Adds *text*; newlines are emitted only once more text follows them."""
         if not self._has_begun:
             text = text.lstrip("\n")
             self._has_begun = bool(text)

@@ -26,24 +26,24 @@ class StopStrings:
     def __init__(self, strings: Sequence[str]) -> None:
         _check(strings)
         self._strings = tuple(strings)
-        self._beginning = re.compile("|".join(re.escape(string[0]) for string in self._strings))
+        self._first_char = re.compile("|".join(re.escape(string[0]) for string in self._strings))
         self._max_held = max(map(len, self._strings), default=1) - 1
         self._held = ""
         self.met_string: str | None = None
 
     @property
     def met(self) -> bool:
-        """Whether one of them was complete."""
+        """Whether a stop string was complete."""
         return self.met_string is not None
 
     def push(self, text: str) -> str:
-        """What of the text so far is certain to be shown, and has not been returned yet."""
+        """Adds *text* and returns the text that no stop string can cut off any more."""
         if not self._strings:
             return text
         if self.met:
             return ""
         pending = self._held + text
-        if not self._beginning.search(pending):  # most tokens of most answers
+        if not self._first_char.search(pending):  # most tokens of most answers
             return pending
         first = self._first_in(pending)
         if first is not None:
@@ -55,7 +55,7 @@ class StopStrings:
         return pending[:end]
 
     def flush(self) -> str:
-        """What was held back, at the end of the text."""
+        """Returns the text that was held back, at the end of the text."""
         held, self._held = self._held, ""
         return held
 
@@ -64,8 +64,8 @@ class StopStrings:
         return min(found)[1:] if found else None
 
     def _certain_end(self, text: str) -> int:
-        """Where the first span begins that may, with what follows, become a stop string."""
-        for match in self._beginning.finditer(text, max(0, len(text) - self._max_held)):
+        """Returns the start of the first span that may still become a stop string."""
+        for match in self._first_char.finditer(text, max(0, len(text) - self._max_held)):
             if any(string.startswith(text[match.start() :]) for string in self._strings):
                 return match.start()
         return len(text)

@@ -23,7 +23,7 @@ class TextSpan:
     A span of an answer's text, together with the tokens that wrote it.
 
     Args:
-        tokens: In order, each with one character at least; empty where nobody asks for them.
+        tokens: In order, each with one character at least; empty without log probabilities.
 
     """
 
@@ -49,7 +49,7 @@ EMPTY = TextSpan("")
 
 
 def joined(spans: Sequence[TextSpan]) -> TextSpan:
-    """One span of several."""
+    """Joins several spans into one."""
     tokens: list[TokenSpan] = []
     offset = 0
     for span in spans:

@@ -1,4 +1,4 @@
-"""Tokens into text as they come, never splitting a character."""
+"""Decodes tokens to text while they stream, never splitting a character."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 class TextStream:
     """
-    Turns tokens into text as they come, never splitting a character.
+    Decodes tokens to text while they stream, never splitting a character.
 
     Each token is looked up once and its bytes are decoded once, so the cost per token does not
     grow with the text; re-decoding a window of tokens, as other servers do, is needed only for
@@ -37,5 +37,5 @@ class TextStream:
         return text
 
     def flush(self) -> str:
-        """U+FFFD for a character that was begun and will not be completed."""
+        """Returns U+FFFD for a character that was begun and will not be completed."""
         return self._decoder.decode(b"", final=True)

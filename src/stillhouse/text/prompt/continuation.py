@@ -1,4 +1,4 @@
-"""What a prompt goes on with after the chat template: open or closed reasoning, and words."""
+"""Continues a rendered conversation with open or closed reasoning, and with prefilled text."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from stillhouse.types.messages import Message
 @dataclass(frozen=True, slots=True)
 class AssistantPrefill:
     """
-    What an answer begins with, where it is to be continued.
+    The text with which an answer starts: an assistant's message that is continued.
 
     Args:
-        is_thought_out: The thoughts, empty ones too, are at their end.
+        is_thought_out: The reasoning, even if empty, is complete.
 
     """
 
@@ -27,7 +27,7 @@ class AssistantPrefill:
 
 def prefill_of(message: Message, tags: ReasoningTags) -> AssistantPrefill:
     """
-    Thoughts and content of an answer that was cut off, or of words put into the model's mouth.
+    Splits the assistant's last message into reasoning and content.
 
     Some clients write thoughts into the content, as the model does: ``<think>…</think>Hello``.
     """
@@ -47,7 +47,7 @@ def continuation(
     must_open: bool,
 ) -> list[Segment]:
     """
-    What stands between the rendered template and the model's own words.
+    Returns the segments between the rendered template and the model's own text.
 
     Args:
         thinks: Whether the model is to think.

@@ -1,4 +1,4 @@
-"""Conversations as one model takes them: its chat template in the hands of its family."""
+"""Renders conversations with one model's chat template and its family's rules."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from stillhouse.types.requests import ChatRequest, Effort
 @dataclass(frozen=True, slots=True)
 class RenderedPrompt:
     """
-    A conversation up to where the model goes on by itself.
+    A rendered conversation, up to where the model continues.
 
     Args:
         opens_in_reasoning: The model goes on inside the reasoning that the text has opened.
-        is_continuation: It ends in words of the assistant's own, thoughts or content.
+        is_continuation: The prompt ends in the assistant's own text, reasoning or content.
 
     """
 
@@ -32,7 +32,7 @@ class RenderedPrompt:
 
 class ConversationWriter:
     """
-    Writes conversations as one model takes them: its chat template in the hands of its family.
+    Renders conversations with one model's chat template and its family's rules.
 
     Tools can be offered to the model where `supports_tools` says so: its family knows how it
     calls them, and its template renders calls and what came of them.
@@ -53,7 +53,7 @@ class ConversationWriter:
 
     def check(self, request: ChatRequest) -> None:
         """
-        Refuse what the model has no words for, before any work.
+        Refuses what the model does not support, before any work.
 
         Raises:
             InvalidRequestError: There is nothing to answer or to continue.
@@ -72,7 +72,7 @@ class ConversationWriter:
 
     def write(self, request: ChatRequest) -> RenderedPrompt:
         """
-        The conversation, up to where the model goes on by itself.
+        Renders the conversation, up to where the model continues.
 
         Raises:
             InvalidRequestError: The template refuses it, leaves part of it out, or fails on it.
@@ -147,7 +147,7 @@ class ConversationWriter:
 
 
 def offered_tools(request: ChatRequest) -> Sequence[Tool]:
-    """A model that is not to call tools is not told of any, so that it cannot."""
+    """Returns the tools that the prompt describes: none if the model must not call any."""
     return () if request.tool_choice.mode is ToolMode.NONE else request.tools
 
 
@@ -175,7 +175,7 @@ def _check_whole(request: ChatRequest, prefill: AssistantPrefill) -> None:
 
 
 def _is_bound(request: ChatRequest) -> bool:
-    """Whether the answer, after any reasoning, will be held to a form."""
+    """Returns whether the answer, after any reasoning, is constrained."""
     if request.response_format is not None:
         return True
     tools = offered_tools(request)
@@ -184,7 +184,7 @@ def _is_bound(request: ChatRequest) -> bool:
 
 
 def _final(messages: Sequence[Message]) -> tuple[Sequence[Message], Message | None]:
-    """The conversation so far, and the assistant's message that is to be continued."""
+    """Returns the conversation so far, and the assistant's message to continue, if any."""
     if messages[-1].role is Role.ASSISTANT:
         return messages[:-1], messages[-1]
     return messages, None

@@ -1,4 +1,4 @@
-"""Request text that a chat template can place but never see, and what stands for it there."""
+"""Hides request text behind placeholders, which a chat template can move but not read."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PLACEHOLDER = re.compile(f"{OPEN}([^:{OPEN}{CLOSE}]*):([0-9]{{1,9}}){CLOSE}")
 MAX_JSON_CHARS = 1 << 22  # in one rendering; the JSON of 128 long tools has some 100 000
 MAX_JSON_NODES = 1 << 18
 
-# Words of JSON Schema that templates look for by name. No vocabulary has a special token that is
+# Keywords of JSON Schema that templates look for by name. No vocabulary has a special token that is
 # one of them between tags of a template's own, so they need not be hidden.
-VISIBLE_WORDS = frozenset(
+VISIBLE_KEYWORDS = frozenset(
     """
     $defs $ref additionalProperties allOf anyOf array boolean const default definitions description
     enum examples exclusiveMaximum exclusiveMinimum format function integer items maxItems maxLength
@@ -30,13 +30,13 @@ VISIBLE_WORDS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FieldPath:
     """
-    Where in the request a text stands.
+    The field of a request that holds a text.
 
     Args:
         name: As the caller would write it: ``messages[3].content``.
-        is_needed: A template that leaves it out changes what was asked.
+        is_needed: A template that leaves it out changes the request.
 
     """
 
@@ -45,14 +45,14 @@ class Place:
 
     @property
     def param(self) -> str:
-        """The request's field: what stands before the first bracket."""
+        """The name of the field up to the first bracket."""
         return self.name.partition("[")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class _Hidden:
     """
-    What one placeholder stands for.
+    The text behind one placeholder.
 
     Args:
         numbers: The texts that are written with it: its own, or those in the JSON that it is.
@@ -61,7 +61,7 @@ class _Hidden:
 
     segments: tuple[Segment, ...]
     numbers: frozenset[int]
-    place: Place | None = None
+    path: FieldPath | None = None
 
     @property
     def text(self) -> str:
@@ -90,10 +90,10 @@ class HiddenJson(str):
 @dataclass(slots=True)
 class PlaceholderMap:
     """
-    The texts of one request that stand behind placeholders; owned by one rendering.
+    Maps placeholders to the texts of one request; owned by one rendering.
 
     A placeholder is unguessable and delimited by control characters, which do not survive any
-    escaping: what the template does to one besides writing it out whole can be told afterwards.
+    escaping: a template that does more than write one out whole is noticed afterwards.
     """
 
     nonce: str = field(default_factory=lambda: secrets.token_urlsafe(16))
@@ -104,56 +104,55 @@ class PlaceholderMap:
 
     @property
     def count(self) -> int:
-        """How many texts are hidden so far."""
+        """The number of texts hidden so far."""
         return len(self._hidden)
 
-    def hide(self, text: str, place: Place) -> str:
+    def hide(self, text: str, path: FieldPath) -> str:
         """
-        A placeholder with the text's own white space around it, so that ``| trim`` still works.
+        Returns a placeholder in the text's own white space, so that ``| trim`` still works.
 
         Raises:
             InvalidRequestError: The text is not Unicode.
 
         """
-        _check_encodable(text, place)
-        words = text.strip()
-        if not words:
+        _check_encodable(text, path)
+        stripped = text.strip()
+        if not stripped:
             return text
-        before, _, after = text.partition(words)
-        return f"{before}{self._stand_in([Segment(words, is_template=False)], place)}{after}"
+        before, _, after = text.partition(stripped)
+        return f"{before}{self._placeholder([Segment(stripped, is_template=False)], path)}{after}"
 
-    def hide_json(self, text: str, place: Place) -> HiddenJson:
-        """A placeholder for JSON that has been written already."""
-        _check_encodable(text, place)
-        return HiddenJson(self._stand_in([Segment(text, is_template=False)], place))
+    def hide_json(self, text: str, path: FieldPath) -> HiddenJson:
+        """Returns a placeholder for JSON that has been written already."""
+        _check_encodable(text, path)
+        return HiddenJson(self._placeholder([Segment(text, is_template=False)], path))
 
-    def hide_segments(self, segments: Sequence[Segment], place: Place) -> str:
-        """A placeholder for a text that is in part the request's and in part a template's."""
+    def hide_segments(self, segments: Sequence[Segment], path: FieldPath) -> str:
+        """Returns a placeholder for text that is in part the request's and in part a template's."""
         for segment in segments:
-            _check_encodable(segment.text, place)
-        return self._stand_in(segments, place)
+            _check_encodable(segment.text, path)
+        return self._placeholder(segments, path)
 
-    def hide_tree(self, value: Any, place: Place) -> Any:
-        """The same JSON value, with all its texts but the words of JSON Schema hidden."""
+    def hide_tree(self, value: Any, path: FieldPath) -> Any:
+        """Hides all texts of a JSON value but the keywords of JSON Schema."""
         if isinstance(value, str):
-            return value if value in VISIBLE_WORDS else self.hide(value, place)
+            return value if value in VISIBLE_KEYWORDS else self.hide(value, path)
         if not isinstance(value, Mapping | list | tuple):
             return value
         first = self.count
         hidden: dict[str, Any] | list[Any]
         if isinstance(value, Mapping):
             hidden = {
-                self.hide_tree(key, place): self.hide_tree(item, place)
-                for key, item in value.items()
+                self.hide_tree(key, path): self.hide_tree(item, path) for key, item in value.items()
             }
         else:
-            hidden = [self.hide_tree(item, place) for item in value]
+            hidden = [self.hide_tree(item, path) for item in value]
         self._trees[id(hidden)] = _Tree(hidden, value, range(first, self.count))
         return hidden
 
     def as_json(self, value: Any, write: Callable[[Any, int], str]) -> str:
         """
-        *value* as JSON: a placeholder for it where anything in it is hidden.
+        Writes *value* as JSON: a placeholder where anything in it is hidden.
 
         Args:
             write: From a value and the most characters to write to its JSON; raises OverflowError
@@ -181,7 +180,7 @@ class PlaceholderMap:
 
     def take_apart(self, text: str) -> list[Segment] | None:
         """
-        Template text and request text in turn; None where a placeholder was cut or changed.
+        Splits template text from request text; None where a placeholder was cut or changed.
 
         Raises:
             InvalidRequestError: A text of the request that is needed is left out.
@@ -203,11 +202,11 @@ class PlaceholderMap:
     def _check_complete(self, numbers: Sequence[int]) -> None:
         written = frozenset[int]().union(*(self._hidden[number].numbers for number in numbers))
         for number, hidden in enumerate(self._hidden):
-            if hidden.place and hidden.place.is_needed and number not in written:
-                raise _left_out(hidden.place)
+            if hidden.path and hidden.path.is_needed and number not in written:
+                raise _left_out(hidden.path)
 
-    def _stand_in(self, segments: Sequence[Segment], place: Place) -> str:
-        return self._remember(_Hidden(tuple(segments), frozenset({self.count}), place))
+    def _placeholder(self, segments: Sequence[Segment], path: FieldPath) -> str:
+        return self._remember(_Hidden(tuple(segments), frozenset({self.count}), path))
 
     def _remember(self, hidden: _Hidden) -> str:
         self._hidden.append(hidden)
@@ -246,27 +245,27 @@ class PlaceholderMap:
         return PLACEHOLDER.sub(original, text) if OPEN in text else text
 
 
-def _left_out(place: Place) -> InvalidRequestError:
-    if place.param == "tools":
+def _left_out(path: FieldPath) -> InvalidRequestError:
+    if path.param == "tools":
         return UnsupportedFeatureError(
-            f"The model's chat template has no place for part of {place.name}; leave it out",
+            f"The model's chat template has no place for part of {path.name}; leave it out",
             param="tools",
         )
     return InvalidRequestError(
-        f"The model's chat template has no place for {place.name} in this conversation; leave it "
+        f"The model's chat template has no place for {path.name} in this conversation; leave it "
         "out, or join it with another",
-        param=place.param,
+        param=path.param,
     )
 
 
-def _check_encodable(text: str, place: Place) -> None:
+def _check_encodable(text: str, path: FieldPath) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequestError(
-            f"{place.name} holds half of a surrogate pair at character {error.start}; right would "
+            f"{path.name} holds half of a surrogate pair at character {error.start}; right would "
             "be whole characters",
-            param=place.param,
+            param=path.param,
         ) from error
 
 

@@ -13,7 +13,7 @@ from stillhouse.clock import Clock
 from stillhouse.errors import CheckpointError, InvalidRequestError
 from stillhouse.text.prompt.budget import BUDGET_KEY, Budget, bounded
 from stillhouse.text.prompt.filters import JSON_KEY
-from stillhouse.text.prompt.placeholders import Place, PlaceholderMap
+from stillhouse.text.prompt.placeholders import FieldPath, PlaceholderMap
 from stillhouse.text.prompt.sandbox import TemplateSandbox
 from stillhouse.text.tokenizer import Segment
 from stillhouse.types.messages import Message, Role, Tool, ToolCall
@@ -93,7 +93,7 @@ class ChatTemplate:
         Args:
             tools: Functions for the template to describe.
             preface: A further system text, after those of the request.
-            variables: What else the template is told.
+            variables: Further variables of the template.
 
         Raises:
             InvalidRequestError: The template refuses the conversation, leaves part of it out, or
@@ -204,7 +204,7 @@ def _hidden_messages(
     if preface:
         # Families that have one write it as if there were always a system text before it.
         after = [n + 1 for n, message in enumerate(messages) if message.role is Role.SYSTEM]
-        content = texts.hide_segments(preface, Place("tools"))
+        content = texts.hide_segments(preface, FieldPath("tools"))
         further = [{"role": Role.SYSTEM.value, "content": content}]
         if not after:
             further.insert(0, {"role": Role.SYSTEM.value, "content": ""})
@@ -217,30 +217,30 @@ def _hidden_message(message: Message, index: int, texts: PlaceholderMap) -> dict
     name = f"messages[{index}]"
     hidden: dict[str, Any] = {
         "role": message.role.value,
-        "content": texts.hide(message.content, Place(f"{name} (role {message.role})")),
+        "content": texts.hide(message.content, FieldPath(f"{name} (role {message.role})")),
     }
     if message.reasoning:
-        place = Place(f"{name}.reasoning_content", is_needed=False)
-        hidden["reasoning_content"] = texts.hide(message.reasoning, place)
+        path = FieldPath(f"{name}.reasoning_content", is_needed=False)
+        hidden["reasoning_content"] = texts.hide(message.reasoning, path)
     if message.tool_calls:
         hidden["tool_calls"] = [
             _hidden_call(call, f"{name}.tool_calls[{number}]", texts)
             for number, call in enumerate(message.tool_calls)
         ]
     if message.tool_call_id is not None:
-        place = Place(f"{name}.tool_call_id", is_needed=False)
-        hidden["tool_call_id"] = texts.hide(message.tool_call_id, place)
+        path = FieldPath(f"{name}.tool_call_id", is_needed=False)
+        hidden["tool_call_id"] = texts.hide(message.tool_call_id, path)
     return hidden
 
 
 def _hidden_call(call: ToolCall, name: str, texts: PlaceholderMap) -> dict[str, Any]:
     arguments = call.arguments.strip() or "{}"
     return {
-        "id": texts.hide(call.id, Place(f"{name}.id", is_needed=False)),
+        "id": texts.hide(call.id, FieldPath(f"{name}.id", is_needed=False)),
         "type": "function",
         "function": {
-            "name": texts.hide(call.name, Place(f"{name}.function.name")),
-            "arguments": texts.hide_json(arguments, Place(f"{name}.function.arguments")),
+            "name": texts.hide(call.name, FieldPath(f"{name}.function.name")),
+            "arguments": texts.hide_json(arguments, FieldPath(f"{name}.function.arguments")),
         },
     }
 
@@ -251,8 +251,8 @@ def _hidden_tool(tool: Tool, index: int, texts: PlaceholderMap) -> dict[str, Any
     return {
         "type": "function",
         "function": {
-            "name": texts.hide(tool.name, Place(f"{name}.name")),
-            "description": texts.hide(tool.description, Place(f"{name}.description")),
-            "parameters": texts.hide_tree(parameters, Place(f"{name}.parameters")),
+            "name": texts.hide(tool.name, FieldPath(f"{name}.name")),
+            "description": texts.hide(tool.description, FieldPath(f"{name}.description")),
+            "parameters": texts.hide_tree(parameters, FieldPath(f"{name}.parameters")),
         },
     }

@@ -1,4 +1,4 @@
-"""Schemas that were read before, by their text: the same one comes with every request."""
+"""Caches schemas that were checked before: the same one comes with every request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stillhouse.types.json_object import JsonObject
 
 class KnownSchemas:
     """
-    What became of schemas that were within bounds; to be read only. For any thread.
+    Caches checked schemas by their text; thread-safe, and its results must not be changed.
 
     Args:
         max_chars: Most characters of their JSON together; in memory they take some ten times that.
@@ -27,11 +27,11 @@ class KnownSchemas:
         self._num_chars = 0
 
     def __len__(self) -> int:
-        """How many are remembered."""
+        """Returns how many schemas are cached."""
         return len(self._known)
 
     def find(self, schema: JsonObject, *, is_strict: bool) -> dict[str, Any] | None:
-        """Return what became of the same schema, read in the same way; None if it is unknown."""
+        """Returns the checked schema of the same text and strictness; None if there is none."""
         text = _written(schema)
         if text is None:
             return None
@@ -43,7 +43,7 @@ class KnownSchemas:
             return self._known[key][0]
 
     def note(self, schema: JsonObject, bounded: dict[str, Any], *, is_strict: bool) -> None:
-        """Remember what became of a schema, in the place of what was not asked for longest."""
+        """Caches a checked schema; evicts the least recently used ones."""
         text = _written(schema)
         if text is None or len(text) > self._max_chars:
             return

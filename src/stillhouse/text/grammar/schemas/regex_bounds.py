@@ -1,4 +1,4 @@
-"""What is checked of a regular expression from outside, before any compiler sees it."""
+"""Checks a regular expression of a request, before any compiler sees it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAY_BE_VERBOSE = re.compile(r"\(\?[a-zA-Z]*x")
 
 def check_regex(regex: str, *, where: str, max_length: int, param: str) -> None:
     """
-    Refuse what is too large, or what no linear-time matcher can do.
+    Refuses an expression that is too large, or that no linear-time matcher can match.
 
     Whether the rest is right is the compiler's to say, as the syntax is its own: that of Rust's
     regex crate, in which whole texts are matched.
@@ -79,7 +79,7 @@ def _check_operator(piece: str, *, where: str, param: str) -> None:
 
 def _written_out(regex: str) -> int:
     """
-    How many characters, or classes of them, *regex* has without repetitions.
+    Returns how many characters, or classes of them, *regex* has without repetitions.
 
     Alternatives are added up, ``*`` and ``+`` repeat nothing, and of ``{m,n}`` it is the larger.
     Counts no further than beyond `MAX_WRITTEN_OUT`, and rather too much than too little.

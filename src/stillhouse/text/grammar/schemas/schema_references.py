@@ -1,4 +1,4 @@
-"""Where a JSON Schema refers to itself: to places that exist, finitely, and with an end."""
+"""Checks the references of a JSON Schema: their targets exist, and some finite JSON fits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Node:
 
 def check_references(nodes: Mapping[str, Node], *, name: str, param: str, max_nodes: int) -> None:
     """
-    Check all ``$ref`` of a schema.
+    Checks all ``$ref`` of a schema.
 
     Args:
         nodes: Every schema in it by its place (``#`` and a JSON pointer), children first.
@@ -76,7 +76,7 @@ def _target(schema: Schema) -> str | None:
 
 
 def _expanded_size(nodes: Mapping[str, Node], max_nodes: int) -> int:
-    """How many schemas there are with every reference written out; stops at *max_nodes*."""
+    """Returns how many schemas there are with every reference written out; stops at *max_nodes*."""
     children = _children(nodes)
     pending: list[tuple[str, frozenset[str]]] = [("#", frozenset("#"))]
     size = 0
@@ -91,7 +91,7 @@ def _expanded_size(nodes: Mapping[str, Node], max_nodes: int) -> int:
 
 
 def _children(nodes: Mapping[str, Node]) -> Mapping[str, list[str]]:
-    """Which schemas each is made of; its definitions are only referred to."""
+    """Returns the schemas that each is made of, without its definitions."""
     children: dict[str, list[str]] = defaultdict(list)
     for at, node in nodes.items():
         if node.parent is not None and not _is_definition(at, node.parent):
@@ -105,7 +105,7 @@ def _is_definition(at: str, parent: str) -> bool:
 
 def _finite(nodes: Mapping[str, Node]) -> set[str]:
     """
-    The places of schemas that something finite may fit: a least fixed point.
+    Returns the places of schemas that some finite JSON may fit: a least fixed point.
 
     What else they ask for is not looked at; whether anything at all fits is the compiler's to say.
     """

@@ -15,8 +15,8 @@ class BareJson:
     """
     Reads an answer that is, as a whole, ``{"name": …, "parameters": {…}}``.
 
-    An answer that cannot become a call of one of the request's tools is told as it comes; one that
-    can is held back to its end. ``<|python_tag|>`` before the call is a control token, and has
+    An answer that cannot become a call of one of the request's tools is emitted as it streams; one
+    that can is held back to its end. ``<|python_tag|>`` before the call is a control token, and has
     never been text.
 
     Args:
@@ -33,11 +33,11 @@ class BareJson:
         self._may_be_call: bool | None = None
 
     def read(self, text: TextSpan) -> list[CallEvent]:
-        """What this text makes certain."""
+        """Reads text and returns the events that it completes."""
         if self._may_be_call is False:
             return [text]
         self._held.append(text)
-        if self._may_be_call is None and text.text.strip():  # white space alone tells nothing
+        if self._may_be_call is None and text.text.strip():  # white space alone decides nothing
             held = joined(self._held)
             self._may_be_call = _may_be_call(held.text.lstrip(), self._names)
             self._held = [held] if self._may_be_call is not False else []
@@ -45,11 +45,11 @@ class BareJson:
         return []
 
     def read_tag(self, tag: TextSpan) -> list[CallEvent]:
-        """What this tag, whole, makes certain."""
+        """Reads a whole tag and returns the events that it completes."""
         return self.read(tag)
 
     def finish(self) -> list[CallEvent]:
-        """What was held back, at the end of the answer."""
+        """Returns the events held back, at the end of the answer."""
         held, self._held = joined(self._held), []
         call = read_call(held.text)
         if call is None or call[0] not in self._names:
@@ -58,7 +58,7 @@ class BareJson:
 
 
 def _may_be_call(text: str, names: Collection[str]) -> bool | None:
-    """Whether *text*, which may go on, begins a call of one of *names*; None: too early to say."""
+    """Returns whether *text*, which may go on, starts a call of *names*; None if unknown yet."""
     if not text:
         return None
     body = text[1:].lstrip()

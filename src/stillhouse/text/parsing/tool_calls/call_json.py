@@ -1,4 +1,4 @@
-"""Tool calls that are JSON objects: their names and arguments, cut out as the model wrote them."""
+"""Cuts names and arguments out of tool calls in JSON, as the model wrote them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 #: What a function may be called (OpenAI's own names, and dots).
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
-#: What a call that has no arguments is told with: clients parse them as JSON in any case.
+#: The arguments of a call without any: clients parse them as JSON in any case.
 NO_ARGUMENTS = "{}"
 
 ARGUMENT_KEYS = ("arguments", "parameters")
@@ -24,7 +24,7 @@ _QUOTE = re.compile(r'\\(.?)|"', re.DOTALL)
 
 def read_call(text: str) -> tuple[str, str] | None:
     """
-    The name and arguments of a call, ``{"name": …, "arguments": {…}}``; None where it is none.
+    Reads name and arguments of a call, ``{"name": …, "arguments": {…}}``; None where it is none.
 
     The arguments are a slice of *text*, so that spaces, order and numbers stay as they were
     written. Arguments that were written as a JSON string are that string's text.
@@ -40,7 +40,7 @@ def read_call(text: str) -> tuple[str, str] | None:
 
 
 def is_object(text: str) -> bool:
-    """Whether *text* is one whole JSON object."""
+    """Returns whether *text* is one whole JSON object."""
     try:
         return isinstance(_DECODER.decode(text), dict)
     except (ValueError, RecursionError):
@@ -48,14 +48,14 @@ def is_object(text: str) -> bool:
 
 
 class JsonQuotes:
-    """Whether JSON that comes in pieces is inside one of its strings."""
+    """Tracks whether JSON that arrives in pieces is inside one of its strings."""
 
     def __init__(self) -> None:
         self.is_open = False
         self._is_escaped = False
 
     def push(self, text: str) -> None:
-        """Go on behind *text*."""
+        """Adds *text*."""
         start = 1 if self._is_escaped and text else 0
         self._is_escaped = self._is_escaped and not text
         for match in _QUOTE.finditer(text, start):
@@ -97,7 +97,7 @@ def _arguments(written: str) -> str:
     if written == "null":
         return NO_ARGUMENTS
     text = json.loads(written).strip() if written.startswith('"') else written
-    text.encode()  # half of a surrogate pair can be escaped in JSON, but not told to anybody
+    text.encode()  # half of a surrogate pair can be escaped in JSON, but not sent
     if not text:
         return NO_ARGUMENTS
     if not is_object(text):

@@ -1,4 +1,4 @@
-"""Tells the tool calls of an answer from its content, while the answer comes."""
+"""Separates the tool calls of an answer from its content while it streams."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from stillhouse.types.tool_call_form import ToolCallForm
 
 class ToolCallReader:
     """
-    Tells the tool calls of one answer from its content, while the answer comes.
+    Separates the tool calls of one answer from its content while it streams.
 
     Nothing is lost: what looks like a call and is none, comes back as content. A call of a
     function that the request does not have is a call, where tags leave no doubt: clients answer
     it with an error, from which a model learns more than from silence.
 
-    White space before a call is told only if content follows, and then before that content.
+    White space before a call is emitted only if content follows, before that content.
 
     Args:
         tags: Those tags of the form that are added tokens, by id. They are known by their ids
@@ -51,7 +51,7 @@ class ToolCallReader:
         self._has_called = False
 
     def push(self, text: TextSpan) -> Iterator[CallEvent]:
-        """What this text makes certain; each event is to be taken before the next is asked for."""
+        """Reads text and yields the events that it completes, each to be used before the next."""
         pieces = [Piece(text, is_tag=False)] if self._finder is None else self._finder.push(text)
         for piece in pieces:
             if piece.is_tag and not self._syntax.is_in_string:
@@ -60,12 +60,12 @@ class ToolCallReader:
                 yield from self._emit(self._syntax.read(piece.span))
 
     def push_tag(self, tag: TextSpan) -> Iterator[CallEvent]:
-        """What the token of a tag makes certain."""
+        """Reads the token of a tag and yields the events that it completes."""
         yield from self._flush_finder()
         yield from self._emit(self._syntax.read_tag(tag))
 
     def finish(self) -> Iterator[CallEvent]:
-        """What was held back, at the end of the answer."""
+        """Yields the events held back, at the end of the answer."""
         yield from self._flush_finder()
         yield from self._emit(self._syntax.finish())
         if self._space and not self._has_called:
@@ -77,7 +77,7 @@ class ToolCallReader:
             yield from self._emit(self._syntax.read(held))
 
     def _emit(self, events: Iterable[CallEvent]) -> Iterator[CallEvent]:
-        """The events, with white space held back at the end of content."""
+        """Yields the events, with white space held back at the end of content."""
         for event in events:
             if isinstance(event, TextSpan):
                 end = len(event.text.rstrip())

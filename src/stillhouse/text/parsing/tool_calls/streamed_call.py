@@ -1,4 +1,4 @@
-"""Tool calls whose parts stand between tags, so that arguments can be told as they are written."""
+"""Reads tool calls whose parts stand between tags, so that arguments can be streamed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class StreamedCall:
     """
     Reads DeepSeek's calls: a name and JSON arguments, with tags before, between and after.
 
-    A call is told once its arguments have begun; from then on they are told as they come, without
-    the white space around them, and stay told if they turn out to be broken. What is no call up to
-    there is content, tags and all.
+    A call is emitted once its arguments have begun; from then on they are streamed, without the
+    white space around them, even if they turn out to be broken. Text that is no call up to there
+    is content, tags included.
     """
 
     def __init__(self, form: ToolCallForm, numbers: CallNumbers) -> None:
@@ -44,7 +44,7 @@ class StreamedCall:
         return self._at is _At.ARGUMENTS and self._quotes.is_open
 
     def read(self, text: TextSpan) -> list[CallEvent]:
-        """What this text makes certain."""
+        """Reads text and returns the events that it completes."""
         if self._at is _At.ARGUMENTS:
             return self._go_on(text.text)
         if self._at in {_At.CONTENT, _At.BETWEEN_CALLS}:
@@ -57,7 +57,7 @@ class StreamedCall:
         return self._give_up(text)
 
     def read_tag(self, tag: TextSpan) -> list[CallEvent]:
-        """What this tag, whole, makes certain."""
+        """Reads a whole tag and returns the events that it completes."""
         form = self._form
         if self._at is _At.ARGUMENTS:
             return self._end_arguments(tag)
@@ -73,14 +73,14 @@ class StreamedCall:
         return self._give_up(tag)
 
     def finish(self) -> list[CallEvent]:
-        """What was held back, at the end of the answer."""
+        """Returns the events held back, at the end of the answer."""
         if self._at is not _At.ARGUMENTS:
             return self._give_up()
         self._at = _At.CONTENT
         return [CallEnd()] if is_object("".join(self._arguments)) else []
 
     def _open(self, tag: TextSpan) -> list[CallEvent]:
-        """Begin a list of calls, or a call, which may be the first of the list just begun."""
+        """Begins a list of calls, or a call, which may be the first of the list just begun."""
         is_list = tag.text == self._form.begin
         events = [] if self._at is _At.LIST and not is_list else self._give_up()
         self._raw.append(tag)
@@ -114,7 +114,7 @@ class StreamedCall:
         return [CallEnd(), *([] if tag.text == self._form.call_end else self.read_tag(tag))]
 
     def _certain(self, text: str) -> str:
-        """What of the arguments cannot be the white space behind them."""
+        """Returns the arguments so far that cannot be the white space behind them."""
         self._quotes.push(text)
         written = text.rstrip()
         certain = "".join([*self._space, written]) if written else ""

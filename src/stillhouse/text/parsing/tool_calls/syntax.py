@@ -1,4 +1,4 @@
-"""What every way of writing tool calls has in common: its events, and how calls are numbered."""
+"""Defines the events of tool calls, the interface of their syntaxes, and their numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stillhouse.types.events import ToolCallDelta
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """The call that was told last is complete."""
+    """The call that was emitted last is complete."""
 
 
 #: Content, a piece of a call, or a call's end.
@@ -20,7 +20,7 @@ CallEvent = TextSpan | ToolCallDelta | CallEnd
 
 
 class CallSyntax(Protocol):
-    """One way of writing calls, read piece by piece; what is no call comes back as content."""
+    """Reads one syntax of calls piece by piece; other text comes back as content."""
 
     @property
     def is_in_string(self) -> bool:
@@ -28,15 +28,15 @@ class CallSyntax(Protocol):
         ...
 
     def read(self, text: TextSpan) -> list[CallEvent]:
-        """What this text makes certain."""
+        """Reads text and returns the events that it completes."""
         ...
 
     def read_tag(self, tag: TextSpan) -> list[CallEvent]:
-        """What this tag, whole, makes certain."""
+        """Reads a whole tag and returns the events that it completes."""
         ...
 
     def finish(self) -> list[CallEvent]:
-        """What was held back, at the end of the answer."""
+        """Returns the events held back, at the end of the answer."""
         ...
 
 
@@ -54,11 +54,11 @@ class CallNumbers:
         self._num_begun = 0
 
     def begin(self, name: str, arguments: str) -> ToolCallDelta:
-        """The next call, with all of its arguments or their first piece."""
+        """Returns the next call, with all of its arguments or their first piece."""
         index = self._num_begun
         self._num_begun += 1
         return ToolCallDelta(index, id=self._call_id(index), name=name, arguments=arguments)
 
     def go_on(self, arguments: str) -> ToolCallDelta:
-        """The next piece of the last call's arguments."""
+        """Returns the next piece of the last call's arguments."""
         return ToolCallDelta(self._num_begun - 1, arguments=arguments)

@@ -28,12 +28,12 @@ class TagFinder:
     def __init__(self, tags: Collection[str]) -> None:
         self._tags = tuple(tags)
         self._pattern = re.compile("|".join(map(re.escape, tags)))
-        self._beginning = re.compile("|".join(re.escape(tag[0]) for tag in tags))
+        self._first_char = re.compile("|".join(re.escape(tag[0]) for tag in tags))
         self._max_held = max(map(len, tags)) - 1
         self._held = EMPTY
 
     def push(self, span: TextSpan) -> Iterator[Piece]:
-        """The pieces of the text so far that are certain, and have not been returned yet."""
+        """Adds a span and yields the pieces that are certain now."""
         pending = joined([self._held, span])
         end = 0
         for match in self._pattern.finditer(pending.text):
@@ -47,15 +47,15 @@ class TagFinder:
             yield Piece(pending.cut(end, certain_end), is_tag=False)
 
     def flush(self) -> TextSpan:
-        """What was held back, where no tag can be completed any more."""
+        """Returns the text that was held back, where no tag can be completed any more."""
         held, self._held = self._held, EMPTY
         return held
 
     def _certain_end(self, text: str, start: int) -> int:
-        """Where the first span begins that may, with what follows, become a tag."""
+        """Returns the start of the first span that may still become a tag."""
         # A tag that began before the last few characters would be whole by now.
         first = max(start, len(text) - self._max_held)
-        for match in self._beginning.finditer(text, first):
+        for match in self._first_char.finditer(text, first):
             if any(tag.startswith(text[match.start() :]) for tag in self._tags):
                 return match.start()
         return len(text)

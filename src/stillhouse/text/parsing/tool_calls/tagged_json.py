@@ -1,4 +1,4 @@
-"""Tool calls that are JSON objects between two tags, as Hermes and Qwen write them."""
+"""Reads tool calls that are JSON objects between two tags, as Hermes and Qwen write them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class TaggedJson:
     """
     Reads ``<tool_call>{"name": …, "arguments": {…}}</tool_call>``.
 
-    Each call is told once it is whole. What stands between two tags and is no call is content,
-    tags and all. A call that lacks its closing tag counts where its JSON is whole.
+    Each call is emitted once it is whole. Text between two tags that is no call is content, tags
+    included. A call that lacks its closing tag counts where its JSON is whole.
     """
 
     def __init__(self, form: ToolCallForm, numbers: CallNumbers) -> None:
@@ -29,7 +29,7 @@ class TaggedJson:
         return self._opening is not None and self._quotes.is_open
 
     def read(self, text: TextSpan) -> list[CallEvent]:
-        """What this text makes certain."""
+        """Reads text and returns the events that it completes."""
         if self._opening is None:
             return [text]
         self._body.append(text)
@@ -37,7 +37,7 @@ class TaggedJson:
         return []
 
     def read_tag(self, tag: TextSpan) -> list[CallEvent]:
-        """What this tag, whole, makes certain."""
+        """Reads a whole tag and returns the events that it completes."""
         if tag.text == self._open:
             events = self._close([])
             self._opening = tag
@@ -45,7 +45,7 @@ class TaggedJson:
         return [tag] if self._opening is None else self._close([tag])
 
     def finish(self) -> list[CallEvent]:
-        """What was held back, at the end of the answer."""
+        """Returns the events held back, at the end of the answer."""
         return self._close([])
 
     def _close(self, closing: list[TextSpan]) -> list[CallEvent]:
