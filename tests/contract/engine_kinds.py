@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stillhouse.engines.capabilities import ALL_CONSTRAINTS, Capabilities
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
-from stillhouse.engines.worker.supervisor import WorkerEngine
+from stillhouse.engines.worker.engine import WorkerEngine
 from stillhouse.testing.fake_engine.engine import fake_engine
 from stillhouse.testing.fake_engine.settings import FAKE_CAPABILITIES, FakeSettings
 from tests.ascii_tokenizer import write_ascii_tokenizer

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stillhouse.engines.base import GenerateStep
-    from stillhouse.engines.worker.supervisor import WorkerEngine
+    from stillhouse.engines.worker.engine import WorkerEngine
 
 GREEDY = SamplingParams(temperature=0)
 DEFAULT = EngineShape()

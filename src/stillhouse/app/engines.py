@@ -8,8 +8,8 @@ from pathlib import Path
 from stillhouse.app.config import EngineConfig
 from stillhouse.engines.openvino.engine import openvino_engine
 from stillhouse.engines.openvino.settings import EngineSettings, Precision, WeightFormat
+from stillhouse.engines.worker.engine import WorkerEngine
 from stillhouse.engines.worker.frames import Loading
-from stillhouse.engines.worker.supervisor import WorkerEngine
 from stillhouse.settings import MIB
 from stillhouse.text.chat_model import ChatModel
 

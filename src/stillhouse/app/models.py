@@ -11,7 +11,7 @@ from stillhouse.app.engines import Progress, make_engine
 from stillhouse.billing.ledger import Ledger
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.chat_models import load_chat_model
-from stillhouse.engines.worker.supervisor import WorkerEngine
+from stillhouse.engines.worker.engine import WorkerEngine
 from stillhouse.errors import ConfigError
 from stillhouse.serving.registry.config import PublicPrefixConfig
 from stillhouse.serving.registry.public_prefixes import PublicPrefixes

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from stillhouse.engines.worker.config import SupervisionConfig
-from stillhouse.engines.worker.supervisor import WorkerEngine
+from stillhouse.engines.worker.engine import WorkerEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

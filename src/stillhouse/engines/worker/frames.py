@@ -1,8 +1,8 @@
 """
-The words between gateway and worker: typed messages, each in one frame.
+Defines the messages between gateway and engine worker, each in one frame.
 
 A frame is a length of four bytes, big-endian, and that many bytes of msgpack. Any worker that
-speaks these messages over its socket can stand behind `child.WorkerEngine`.
+speaks these messages over its socket can serve behind `engine.WorkerEngine`.
 """
 
 from __future__ import annotations

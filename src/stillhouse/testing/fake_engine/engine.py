@@ -17,7 +17,7 @@ import sys
 import structlog
 
 from stillhouse.engines.worker.config import SupervisionConfig
-from stillhouse.engines.worker.supervisor import WorkerEngine
+from stillhouse.engines.worker.engine import WorkerEngine
 from stillhouse.testing.fake_engine.settings import FakeSettings
 
 WORKER_MODULE = "stillhouse.testing.fake_engine.worker"

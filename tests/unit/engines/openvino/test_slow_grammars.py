@@ -15,7 +15,7 @@ import pytest_asyncio
 from stillhouse.engines.base import EngineFinish, GenerateRequest, GenerateStep, Grammar
 from stillhouse.engines.openvino.settings import EngineSettings, Precision
 from stillhouse.engines.worker.config import SupervisionConfig
-from stillhouse.engines.worker.supervisor import WorkerEngine
+from stillhouse.engines.worker.engine import WorkerEngine
 from stillhouse.types.sampling import SamplingParams
 from tests.ascii_tokenizer import END_ID, text_of, write_ascii_tokenizer
 from tests.random_checkpoint import LLAMA_CONFIG, write_checkpoint

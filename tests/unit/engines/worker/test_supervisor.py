@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from stillhouse.engines.base import GenerateRequest
 from stillhouse.engines.worker.config import SupervisionConfig
+from stillhouse.engines.worker.engine import WorkerEngine
 from stillhouse.engines.worker.frames import Loading
-from stillhouse.engines.worker.supervisor import WorkerEngine
 from stillhouse.errors import (
     CheckpointError,
     ConfigError,
