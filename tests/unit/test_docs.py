@@ -23,7 +23,7 @@ MOST_MODULES = 14
 KNOWN_LARGE: dict[str, int] = {}
 ARCHITECTURE = ROOT / "docs" / "ARCHITECTURE.md"
 API = ROOT / "docs" / "api.md"
-#: Where the fields of each body are told; the other paths of the same door take the same.
+#: The section that documents each body; other paths of an endpoint take the same body.
 SECTIONS = {
     "ChatCompletionIn": "`POST /v1/openai/chat/completions`",
     "TextCompletionIn": "`POST /v1/openai/completions`",
@@ -95,7 +95,7 @@ def test_every_served_path_is_documented():
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_every_field_is_documented(body: type[BaseModel]):
-    """Whatever name a body may have in it is told where its door is."""
+    """Every field that a body may have is in the section of its endpoint."""
     text = section_of(SECTIONS[body.__name__])
     if issubclass(body, GenerationIn):
         text += section_of("What is refused")

@@ -61,7 +61,7 @@ class FairBudget:
         amount = min(amount, self._rules.per_account)
         is_first = not self._is_short and account_id not in self._waiting
         if is_first and self._has_share(account_id, amount) and amount <= self._free:
-            self._lend(account_id, amount)
+            self._acquire(account_id, amount)
         else:
             await self._wait(account_id, amount)
         return amount
@@ -72,7 +72,7 @@ class FairBudget:
         self._taken[account_id] -= amount
         if not self._taken[account_id]:
             del self._taken[account_id]
-        self._serve()
+        self._grant_waiting()
 
     def num_waiting(self, account_id: int) -> int:
         """Returns how many requests of the account wait."""
@@ -83,33 +83,33 @@ class FairBudget:
             raise self._refusal(f"{num_waiting} requests of the account wait")
         waiter = _Waiter(amount, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(account_id, deque()).append(waiter)
-        self._serve()
+        self._grant_waiting()
         try:
             async with asyncio.timeout(self._rules.max_wait_s):
-                await waiter.has_come
+                await waiter.granted
         except TimeoutError as error:
-            self._leave(account_id, waiter)
+            self._withdraw(account_id, waiter)
             waited = f"the request has waited for {self._rules.max_wait_s:g} s"
             raise self._refusal(waited) from error
         except BaseException:
-            self._leave(account_id, waiter)
+            self._withdraw(account_id, waiter)
             raise
 
-    def _leave(self, account_id: int, waiter: _Waiter) -> None:
-        if waiter.has_been_lent:
+    def _withdraw(self, account_id: int, waiter: _Waiter) -> None:
+        if waiter.is_granted:
             self.give_back(account_id, waiter.amount)
             return
         queue = self._waiting[account_id]
         queue.remove(waiter)
         if not queue:
             del self._waiting[account_id]
-        self._serve()
+        self._grant_waiting()
 
-    def _serve(self) -> None:
+    def _grant_waiting(self) -> None:
         """Grants one request of each account in turn, while one fits."""
-        has_lent = True
-        while has_lent:
-            has_lent = False
+        has_granted = True
+        while has_granted:
+            has_granted = False
             for account_id, queue in list(self._waiting.items()):
                 amount = queue[0].amount
                 if not self._has_share(account_id, amount):
@@ -117,18 +117,18 @@ class FairBudget:
                 self._is_short = amount > self._free
                 if self._is_short:  # none overtakes, or a large request would wait for ever
                     return
-                self._lend(account_id, amount)
-                queue.popleft().go_on()
+                self._acquire(account_id, amount)
+                queue.popleft().grant()
                 self._waiting.move_to_end(account_id)
                 if not queue:
                     del self._waiting[account_id]
-                has_lent = True
+                has_granted = True
         self._is_short = False
 
     def _has_share(self, account_id: int, amount: int) -> bool:
         return self._taken[account_id] + amount <= self._rules.per_account
 
-    def _lend(self, account_id: int, amount: int) -> None:
+    def _acquire(self, account_id: int, amount: int) -> None:
         self._free -= amount
         self._taken[account_id] += amount
 
@@ -141,10 +141,10 @@ class FairBudget:
 @dataclass(slots=True, eq=False)
 class _Waiter:
     amount: int
-    has_come: asyncio.Future[None]
-    has_been_lent: bool = False
+    granted: asyncio.Future[None]
+    is_granted: bool = False
 
-    def go_on(self) -> None:
-        self.has_been_lent = True
-        if not self.has_come.done():  # a waiter cancelled in this step returns its part
-            self.has_come.set_result(None)
+    def grant(self) -> None:
+        self.is_granted = True
+        if not self.granted.done():  # a waiter cancelled in this step returns its part
+            self.granted.set_result(None)

@@ -50,7 +50,7 @@ def is_packed(request: Request) -> bool:
     return encoding == "gzip"
 
 
-async def _go_on(_num_bytes: int) -> None:
+async def _accept_all(_num_bytes: int) -> None:
     """Lets the whole body in."""
 
 
@@ -59,7 +59,7 @@ async def receive_body(
     *,
     max_bytes: int,
     timeout_s: float = TIMEOUT_S,
-    on_received: Callable[[int], Awaitable[None]] = _go_on,
+    on_received: Callable[[int], Awaitable[None]] = _accept_all,
 ) -> bytes:
     """
     Receives the whole body as it was sent.

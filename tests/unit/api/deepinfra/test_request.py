@@ -119,7 +119,7 @@ def test_a_body_that_is_no_object_is_refused():
     ],
 )
 def test_the_path_names_the_model(name, version, model):
-    """With its version, as every other door has it, or a deployment's id; the body names none."""
+    """The path has the version or a deployment's id, and the body has no model."""
     assert model == read({"input": "Once", "model": "c/d"}, name=name, version=version).model
 
 
