@@ -20,7 +20,7 @@ _MOST_BYTES_OF_A_CHARACTER = 4
 
 
 class LeaseGuard(Protocol):
-    """Tells whether another gateway can have voided a hold; asking costs a look at the clock."""
+    """Knows whether another gateway can have voided a hold; reading it is cheap."""
 
     @property
     def are_fresh(self) -> bool:

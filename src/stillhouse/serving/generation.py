@@ -115,7 +115,7 @@ class Generation:
 
     @property
     def error(self) -> StillhouseError | None:
-        """What ends the response in place of its own end; known once all choices have ended."""
+        """The error that ends the response, if any; known once all choices have ended."""
         return self.stop_error if _any_cancelled(self._choices) else None
 
     @property

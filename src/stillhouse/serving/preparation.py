@@ -166,7 +166,7 @@ def _sequences(  # noqa: PLR0913  (all that makes up an engine's request)
     constraint: Constraint | None,
     cache_salt: str,
 ) -> list[tuple[GenerateRequest, OutputParser]]:
-    """What the engine is asked for each answer, and what will read it."""
+    """Return the engine's request for each choice, and its parser."""
     sampling = request.sampling.over(model.spec.recommended)
     first = GenerateRequest(
         request_id=request_id,

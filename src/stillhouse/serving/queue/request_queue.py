@@ -36,8 +36,8 @@ class RequestQueue:
     """
     The queue before the replicas of one model.
 
-    Nothing is dispatched while no replica serves, after a crash for one: what waits keeps its place
-    and its time, and what comes joins it.
+    The queue pauses while no replica serves, as after a crash: waiting requests keep their position
+    and their deadline, and new ones join them.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class RequestQueue:
         self._read_capacity()
         while (ticket := self._scheduler.dispatch_next(self._fits)) is not None:
             replica = self._replicas.pick(ticket.num_sequences)
-            assert replica is not None, "the scheduler saw a replica with room. This is a bug."
+            assert replica is not None, "the scheduler saw a free replica. This is a bug."
             self._retry_after.record_start()
             entry = self._waiting.pop(ticket)
             waited_s = entry.dispatch(replica)

@@ -52,7 +52,7 @@ class _InFlight:
     prompt_ahead: int
 
 
-#: Whether one replica has room for so many sequences.
+#: Whether one replica has slots for a number of sequences.
 Fits = Callable[[int], bool]
 
 
@@ -68,6 +68,8 @@ class FairScheduler:
     as it runs at once, and no more tokens of uncomputed prompts than a window. A prompt counts for
     at most half of the window, so that a short one fits beside a long one, which the engine
     computes in chunks. A request is always dispatched to an idle engine.
+
+    It has more than 15 methods: one for each event of a request, and for each query of the queue.
 
     Args:
         max_sequences: Most sequences in flight; a request of more runs alone.
@@ -122,7 +124,7 @@ class FairScheduler:
         Dispatch the next request, and charge its prompt; None if it has to wait.
 
         Args:
-            fits: Whether one replica has room for so many sequences.
+            fits: Whether one replica has slots for a number of sequences.
 
         """
         queue = self._due()
