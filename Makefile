@@ -1,7 +1,7 @@
 # The two commands: `make run` serves, `make test` proves. Both set up what they need.
 PYTHON ?= python3
 BIN := .venv/bin
-COVERAGE_FLOOR := 88
+COVERAGE_FLOOR := 90
 CLIENTS := tests/clients/node
 NPM := .venv/clients/bin/npm --prefix $(CLIENTS) --ignore-scripts --no-audit --no-fund
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,7 +17,7 @@ test: .venv/dev.stamp .venv/clients.stamp .venv/schemathesis.stamp
 	STILLHOUSE_LEDGER_EXAMPLES=500 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 	  --cov --cov-report=html --cov-report=xml
 
-# What the last `make test` covered. It fails below the floor: two points under what was reached on 2026-11-30.
+# What the last `make test` covered. It fails below the floor: a point under what was reached on 2026-11-30.
 coverage:
 	$(BIN)/coverage report --skip-covered --sort cover --fail-under $(COVERAGE_FLOOR)
 

@@ -285,9 +285,9 @@ def test_one_text_does_not_fail_another_of_the_same_grammar(make_runner, tmp_pat
 
 
 def test_a_checkpoint_without_tokenizer_takes_no_grammar(make_runner):
-    """The caller is told what is missing; requests without a grammar are served."""
+    """A grammar is refused, as the engine has none; requests without a grammar are served."""
     runner = make_runner()
-    with pytest.raises(InvalidRequestError, match=r"no tokenizer\.json"):
+    with pytest.raises(InvalidRequestError, match="engine has no grammars"):
         runner.add(1, CONSTRAINED)
     runner.add(2, REQUEST)
     assert [2] == [*finish(runner)]
