@@ -58,7 +58,7 @@ class EngineSettings:
             computed beside them; a step takes as many prompt tokens as that leaves time for.
         prefill_chunk_tokens: Takes the place of the target: most tokens of one prompt in one step,
             on every machine the same.
-        max_draft_tokens: Most tokens guessed ahead for one sequence in one step; 0 guesses none.
+        max_draft_tokens: Most draft tokens of one sequence in one step; 0 proposes none.
         num_threads: None takes every physical core that this process may use.
 
     Raises:

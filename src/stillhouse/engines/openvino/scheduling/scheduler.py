@@ -40,7 +40,7 @@ class Slice:
         begin: How many tokens were computed before.
         num_tokens: How many of the sequence's own are computed.
         is_sampled: Whether the sequence's next token comes out of this step.
-        draft: Guesses that are computed behind the sequence's own tokens.
+        draft: The draft tokens that are computed behind the sequence's own.
 
     """
 
@@ -58,12 +58,12 @@ class Slice:
 
     @property
     def num_rows(self) -> int:
-        """How many tokens are computed, guesses among them."""
+        """How many tokens are computed, draft tokens among them."""
         return self.num_tokens + len(self.draft.token_ids)
 
     @property
     def num_sampled_rows(self) -> int:
-        """How many rows of logits are wanted: of the sequence's last token and of each guess."""
+        """Rows of logits: one for the sequence's last token, one for each draft token."""
         return 1 + len(self.draft.token_ids) if self.is_sampled else 0
 
 
@@ -95,7 +95,7 @@ class Scheduler:
 
     Args:
         prefix_cache: The prefixes that sequences share, held in the same *blocks*.
-        speculation: Guesses at what decoding sequences say next; None where nobody does.
+        speculation: Chooses drafts for decoding sequences; None proposes none.
 
     """
 
@@ -148,14 +148,14 @@ class Scheduler:
         Note that *part* was computed, and publish the blocks that it filled.
 
         Args:
-            num_accepted: How many of the guesses are by now tokens of the sequence.
+            num_accepted: How many of the draft tokens are by now tokens of the sequence.
 
         """
         sequence = part.sequence
         begin = sequence.num_computed
         sequence.num_computed += part.num_tokens + num_accepted
         self._prefix_cache.publish(sequence, since=begin)
-        # What was taken for guesses alone is free for others before anybody is preempted for it.
+        # Blocks of rejected draft tokens are freed before a sequence is preempted for want of them.
         while len(sequence.block_ids) > sequence.num_blocks_for(sequence.num_tokens):
             self._blocks.release(sequence.block_ids.pop())
 
@@ -237,8 +237,8 @@ class Scheduler:
         return shares
 
     def _with_drafts(self, batch: list[Slice]) -> list[Slice]:
-        """Add guesses to what decodes, with tokens and blocks that nobody else wants now."""
-        # Beside prompts, which fill a step up to the target, guesses would make all others wait.
+        """Add draft tokens where no other sequence needs the blocks and the place in the batch."""
+        # Prompts fill a step up to its target; draft tokens beside them would delay all others.
         if self._speculation is None or any(part.num_tokens > 1 for part in batch):
             return batch
         num_tokens = sum(part.num_tokens for part in batch)

@@ -40,7 +40,7 @@ class Sequence:
         token_ids: Prompt and completion.
         num_computed: How many of them have their keys and values in `block_ids`.
         block_ids: The blocks of the KV cache, in order.
-        draft_record: How guesses at its tokens have done; None where none are made.
+        draft_record: How many of its draft tokens were accepted; None where none are proposed.
         num_cached: Prompt tokens in whole blocks found in the prefix cache, in memory or on disk,
             when the sequence first ran; None before that.
         num_public_blocks: So many blocks at the beginning are everybody's.

@@ -1,10 +1,10 @@
 """
-The tokens that a step's logits give a sequence: guesses only where they are what is sampled.
+Samples the tokens of a step; accepts draft tokens exactly where they are what is sampled.
 
 Source:
-    With a draft that is certain of its tokens, to draw from the model and go on only where the
-    draw is the guess is the acceptance rule of speculative decoding, arXiv 2211.17192: every token
-    is drawn as it would have been without a draft, by the same number of the same generator.
+    The acceptance rule of speculative decoding, arXiv 2211.17192, for a draft that is certain of
+    its tokens: sample from the model, and go on only where the sample is the draft token.
+    Speculation does not change the output distribution, nor the tokens of a seed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class SamplerOutput:
     """
-    What was drawn in one step.
+    The tokens that were sampled for one sequence in one step.
 
     Args:
         logprobs: One for each token where the request asks for them, else none.
-        error: Why nothing can be drawn after them.
+        error: Why no token can be sampled after them.
 
     """
 
@@ -48,12 +48,12 @@ class SamplerOutput:
 
 def sample_tokens(sequence: Sequence, logits: NDArray[float32], draft: Draft) -> SamplerOutput:
     """
-    Draw the sequence's next tokens and append them: one, and one more for each guess that is right.
+    Sample the next tokens and append them: one, and one more for each accepted draft token.
 
     Args:
-        logits: float32, shape (1 + guesses, vocabulary): after its last token, and after each
-            guess if all before it are right; not changed.
-        draft: What was guessed; may be empty.
+        logits: float32, shape (1 + draft tokens, vocabulary): after its last token, and after each
+            draft token if all before it are right; not changed.
+        draft: The draft; may be empty.
 
     """
     output = SamplerOutput()
@@ -72,7 +72,7 @@ def sample_tokens(sequence: Sequence, logits: NDArray[float32], draft: Draft) ->
 
 
 def _draw(sequence: Sequence, logits: NDArray[float32]) -> int:
-    """Draw the sequence's next token, and take note of it."""
+    """Sample the sequence's next token and append it."""
     rules = sequence.logit_rules
     if rules is None:
         token_id = sample(logits, sequence.request.sampling, sequence.generator)

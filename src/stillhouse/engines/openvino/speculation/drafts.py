@@ -1,4 +1,4 @@
-"""Guesses at what a sequence says next: it may be repeating what stands in it already."""
+"""Proposes draft tokens by prompt lookup: a sequence may repeat what stands in it already."""
 
 from __future__ import annotations
 

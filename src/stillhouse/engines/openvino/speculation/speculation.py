@@ -1,12 +1,11 @@
 """
-How many guessed tokens a step verifies: as many as pay.
+Chooses how many draft tokens a step verifies: as many as pay.
 
-What pays follows from how often guesses for a sequence came true lately, and from how long steps of
-so many tokens take on this machine. Whatever these estimates say, what guesses cost is bounded by
-what they gained: each sequence keeps a balance in tokens, those that guesses gave it less those
-that their time would have given, and guesses only while it has something left. Where no guess comes
-true, all there is to lose is a small sum at the beginning, and 2 % from then on, half of it by
-probes.
+What pays follows from the acceptance rate of each sequence lately, and from the time of steps of so
+many tokens on this machine. Each sequence also keeps a balance in tokens, those that drafts gave it
+less those that their time would have given, and drafts only while some is left. So the cost of
+drafts is bounded by what they gained, whatever the estimates say: where no draft token is accepted,
+a sequence loses a small sum at the start, and 2 % from then on, half of it by probes.
 
 Source:
     Speculative decoding: arXiv 2211.17192. The choice by throughput: SmartSpec, arXiv 2406.14066.
@@ -27,30 +26,30 @@ if TYPE_CHECKING:
 SHORTEST_STEP_S = 0.002
 MIN_GAIN = 1.05  # in tokens per second; less is lost again where odds are taken too high
 MAX_DRAFT_ROWS = 128  # in a step: each row of logits is half a megabyte at Llama's vocabulary
-#: Shares of guesses that come true: first ones where 2, 3, or more tokens matched, and later ones.
+#: Acceptance rates: of first draft tokens after 2, 3, or more matched ones, and of later ones.
 FIRST_RATES = (0.3, 0.5, 0.7, 0.8)
 LATER = 3
 HIGHEST_RATE = 0.98
-OWN_STEP = 0.2  # by which a sequence's own rate moves towards what came of a guess
+OWN_STEP = 0.2  # by which a sequence's own rate moves towards what came of a draft token
 COMMON_STEP = 0.1  # by which that of all sequences does
 FIRST_CREDIT = 1.5  # tokens
 MAX_CREDIT = 4.0
 EARNED_PER_TOKEN = 0.01
 DRAFT_TOKENS_PER_CREDIT = 2.0
-#: Tokens for a guess, however little or much longer a step seems to take for it.
+#: Tokens for a draft token, however little or much longer a step seems to take for it.
 PRICES = (0.25, 1.0)
-MAX_PROBE_CREDIT = 2.0  # for guesses against all odds, to find out when odds have changed
+MAX_PROBE_CREDIT = 2.0  # for draft tokens against all odds, to find out when odds have changed
 SMALLEST_SPAN = 8  # of tokens over which the price of one is measured: kernels work in tiles
 
 
 class DraftRecord:
     """
-    How guesses for one sequence have done.
+    Records how many draft tokens of one sequence were accepted.
 
     Attributes:
         rates: The share that came true lately, as in `FIRST_RATES`.
         credit: What is left of what they gained, in tokens.
-        price: Tokens that each guess of the last step has cost.
+        price: Tokens that each draft token of the last step has cost.
 
     """
 
@@ -64,7 +63,7 @@ class DraftRecord:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A sequence with something to guess."""
+    """A sequence with a draft."""
 
     sequence_id: int
     draft: Draft
@@ -72,7 +71,7 @@ class _Candidate:
     num_chosen: int = 0
 
     def odds(self) -> list[float]:
-        """Return how likely each guess comes true, with all before it."""
+        """Return how likely each draft token comes true, with all before it."""
         first = min(HIGHEST_RATE, self.record.rates[_kind(self.draft)])
         later = min(HIGHEST_RATE, self.record.rates[LATER])
         return [first * later**place for place in range(len(self.draft.token_ids))]
@@ -84,7 +83,7 @@ class Speculation:
 
     Args:
         step_times: What steps take, by their tokens; observed by whoever runs them.
-        max_draft_tokens: Most guesses for one sequence in a step; 0 for none at all.
+        max_draft_tokens: Most draft tokens for one sequence in a step; 0 for none at all.
 
     """
 
@@ -131,7 +130,7 @@ class Speculation:
         Learn from a step of *sequence*.
 
         Args:
-            draft: What was guessed; may be empty.
+            draft: The draft; may be empty.
             num_accepted: How many of its tokens came true, the first ones.
 
         """
@@ -156,7 +155,7 @@ class Speculation:
             record = sequence.draft_record
             if record is None:
                 continue
-            # The step draws one token more than it guesses.
+            # The step samples one token more than it drafts.
             num_wanted = min(
                 self.max_draft_tokens,
                 int(DRAFT_TOKENS_PER_CREDIT * record.credit),
@@ -172,7 +171,7 @@ class Speculation:
     def _choose(
         self, candidates: list[_Candidate], num_sequences: int, num_tokens: int, most: int
     ) -> int:
-        """Choose the likeliest guesses, as many as make the most of a second; return how many."""
+        """Choose the likeliest draft tokens, as many as raise the speed; return how many."""
         likeliest = sorted(
             (
                 (probability, place)
@@ -196,13 +195,13 @@ class Speculation:
         return num_chosen
 
     def _price(self, num_sequences: int, num_tokens: int, num_draft_tokens: int) -> float:
-        """Return what each of so many guesses costs, in tokens that its time would have given."""
+        """Return what each draft token costs, in tokens that its time would have given."""
         longer = self._expect_s(num_tokens, num_draft_tokens) / self._predict_s(num_tokens) - 1
         return min(max(PRICES[0], longer * num_sequences / num_draft_tokens), PRICES[1])
 
     def _probe(self, candidates: list[_Candidate], most: int, price: float) -> None:
         """
-        Try guesses that do not seem to pay, so rarely that they cost next to nothing.
+        Try draft tokens that do not seem to pay, so rarely that they cost next to nothing.
 
         They are saved up for one step: the first token more may make a step longer than the rest.
         """
@@ -214,7 +213,7 @@ class Speculation:
                 self._probe_credit -= price
 
     def _expect_s(self, num_tokens: int, num_draft_tokens: int) -> float:
-        """Return how long a step takes with guesses: no less than their share of a larger one."""
+        """Return the time of a step with draft tokens, at least their share of a larger one."""
         base_s = self._predict_s(num_tokens)
         per_token_s = (self._predict_s(num_tokens + SMALLEST_SPAN) - base_s) / SMALLEST_SPAN
         return max(
@@ -228,5 +227,5 @@ class Speculation:
 
 
 def _kind(draft: Draft) -> int:
-    """Return which rate speaks of *draft*: the longer the match, the surer the guess."""
+    """Return which rate speaks of *draft*: the longer the match, the surer the draft token."""
     return min(draft.num_matched - MIN_MATCH, LATER - 1)
