@@ -17,10 +17,10 @@ KEY_NAME = "first-key"
 @dataclass(frozen=True, slots=True)
 class FirstKey:
     """
-    The first key and where it is kept.
+    The first key and its file.
 
     Args:
-        is_new: This start made it.
+        is_new: Whether this start created it.
 
     """
 

@@ -1,4 +1,4 @@
-"""Which ledger a home folder was made with, so that another in its place is noticed."""
+"""Remembers the id of a home folder's ledger, so that another one in its place is refused."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def remember_ledger_id(home: Path, ledger_id: str) -> None:
 
 def forget_ledger_id(home: Path) -> None:
     """
-    Let the home be one that has had no ledger yet.
+    Forget the id of the home's ledger.
 
     Raises:
         ConfigError: The file cannot be removed.

@@ -33,11 +33,11 @@ def statement(  # noqa: PLR0913  (one argument per option)
     """Show a month's invoice: a line per account, model and version of its price."""
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json are two ways to print one thing")
-    asked = Month.parse(month)
+    parsed = Month.parse(month)
 
     async def fetch(services: Services) -> Statement:
         account_id = account and (await services.accounts.find_account(account)).id
-        return await services.statements.of(asked, account_id=account_id or None)
+        return await services.statements.of(parsed, account_id=account_id or None)
 
     invoice = with_services(config, home, fetch)
     rows = [_row(line) for line in invoice.lines]

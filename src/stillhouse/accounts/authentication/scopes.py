@@ -27,7 +27,7 @@ YEAR_MS = 365 * 24 * 3600 * 1000
 #: How long a scope is kept after its token's end: for requests that outlast it, and slow clocks.
 GRACE_MS = 24 * 3600 * 1000
 
-#: Deleted in one transaction, during which nobody else can write.
+#: Rows that are deleted in one transaction; other writes wait for its end.
 PURGE_BATCH = 500
 
 

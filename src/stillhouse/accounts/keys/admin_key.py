@@ -1,4 +1,4 @@
-"""The operator's own credential: it belongs to no account, and opens what concerns all of them."""
+"""The admin key: the operator's credential, which belongs to no account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PREFIX = "sh_admin_"
 
 
 class AdminKey:
-    """The one secret that opens what no customer may see."""
+    """Authenticates the operator."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
@@ -36,5 +36,5 @@ class AdminKey:
         return cls(secret)
 
     def is_equal(self, secret: str | None) -> bool:
-        """Whether *secret* is it, in a time that tells nothing about where they differ."""
+        """Return whether *secret* is the admin key; takes constant time."""
         return secret is not None and hmac.compare_digest(secret.encode(), self._secret)

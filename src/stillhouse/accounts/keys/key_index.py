@@ -1,4 +1,4 @@
-"""An index of all keys in memory, so that guessed keys cost no queries."""
+"""Indexes all keys in memory, so that guessed keys cost no queries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stillhouse.clock import Clock
 from stillhouse.store.accounts import keys as key_rows
 from stillhouse.store.database import Database
 
-#: So often the ledger is asked for keys that were made since, while somebody guesses.
+#: How often new keys are fetched from the ledger, while keys are being guessed.
 REFRESH_S = 1.0
 
 #: Of an HMAC; two keys that share it only let each other be looked up.
@@ -18,9 +18,9 @@ _HMAC_BYTES = 8
 
 class KeyIndex:
     """
-    Tells which keys may exist, from at most one query a second.
+    Knows which keys may exist, from at most one query a second.
 
-    Asked only on behalf of addresses that fail too often. Some 150 bytes for each key, from the
+    Used only for addresses that fail too often. Some 150 bytes for each key, from the
     first time on; a key that was revoked since is still in it.
     """
 
@@ -48,12 +48,12 @@ class KeyIndex:
         return entry in self._names
 
     def add(self, secret_hmac: bytes, account_id: int, name: str) -> None:
-        """Know of a key that was just made here: it is not to wait for the next look."""
+        """Add a key that was just minted here, which need not wait for the next query."""
         self._secrets.add(_of_secret(secret_hmac))
         self._names.add(hash((account_id, name)))
 
     def forget_secret(self, secret_hmac: bytes) -> None:
-        """Leave out a key that has ended."""
+        """Remove a key that was revoked or has expired."""
         self._secrets.discard(_of_secret(secret_hmac))
 
     async def _read_new(self) -> None:

@@ -1,4 +1,4 @@
-"""The server's own secret, without which nothing can be learnt from a stolen ledger's keys."""
+"""The pepper: the server's secret, without which a stolen ledger reveals no keys."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _NUM_BYTES = 32
 
 class Pepper:
     """
-    Makes codes (HMAC-SHA-256) and keys (HKDF-SHA-256) that only this server can make.
+    Derives codes (HMAC-SHA-256) and keys (HKDF-SHA-256) that only this server can derive.
 
-    Each use has a prefix or context of its own, so that a code for one is never one for another.
+    Each use has its own prefix or context, so that a code for one is never a code for another.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -60,15 +60,15 @@ class Pepper:
         return pepper
 
     def key_hmac(self, secret: str) -> bytes:
-        """What is stored of an API key: 32 bytes."""
+        """Return the code that is stored for an API key: 32 bytes."""
         return self._code(b"api-key:", secret)
 
     def fingerprint(self) -> bytes:
-        """By what the pepper is known, and cannot be learnt from: 32 bytes."""
+        """Return a code that identifies the pepper without revealing it: 32 bytes."""
         return self._code(b"fingerprint:", "")
 
     def cache_salt(self, account_id: int) -> str:
-        """What an account's prompts are cached under, so that no other account ever finds them."""
+        """Return the salt of an account's cached prompts, which no other account can find."""
         return self._code(b"cache-salt:", str(account_id)).hex()
 
     def sealing_key(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Files that hold a secret: for their owner's eyes, written whole or not at all."""
+"""Secret files: readable by their owner alone, and written atomically."""
 
 from __future__ import annotations
 

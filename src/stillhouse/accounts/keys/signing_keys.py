@@ -1,4 +1,4 @@
-"""The keys that sign tokens, remembered for a second, and unsealed only to check signatures."""
+"""Caches the keys that sign tokens for a second; unseals them only to check signatures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stillhouse.store.database import Database
 #: Within this time a key that was revoked or made by another process is so here too.
 LIFETIME_S = 1.0
 
-#: Names asked for within a second, those that no key has among them.
+#: Names looked up within a second, including those that no key has.
 MAX_ENTRIES = 10_000
 
 
@@ -61,7 +61,7 @@ class SigningKeys:
         return None if found is None or self._has_expired(found.key) else found
 
     def forget(self, account_id: int, name: str) -> None:
-        """Ask the ledger again when the key is next named."""
+        """Drop a key, so that its next look-up queries the ledger."""
         self._found.pop((account_id, name), None)
 
     async def _fetch(self, account_id: int, name: str) -> SigningKey | None:
@@ -77,9 +77,9 @@ class SigningKeys:
         return key.expires_at_ms is not None and self._clock.now_ms() >= key.expires_at_ms
 
     def _forget_before(self, oldest_s: float) -> None:
-        """The oldest come first, as each is entered when it was asked for."""
+        """Drop old entries; the oldest come first, as entries are added in order of look-up."""
         while self._found:
-            asked_s, _ = next(iter(self._found.values()))
-            if asked_s > oldest_s and len(self._found) < MAX_ENTRIES:
+            fetched_s, _ = next(iter(self._found.values()))
+            if fetched_s > oldest_s and len(self._found) < MAX_ENTRIES:
                 return
             self._found.popitem(last=False)

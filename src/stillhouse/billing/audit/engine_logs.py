@@ -42,7 +42,7 @@ def _compare(row: Counted, num_generated: Mapping[str, int]) -> Iterator[Differe
     counted = row.completion_tokens
     if counted is None or counted == made:
         return
-    # The gateway counts fewer where an engine went on after it was told to stop; that is not paid.
+    # The gateway counts fewer if an engine continued after its cancellation; that is not charged.
     if counted > made or (row.state == SETTLED and row.usage_source == UsageSource.ENGINE):
         yield Difference(
             f"request {row.request_id}",

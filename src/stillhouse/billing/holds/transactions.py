@@ -68,7 +68,7 @@ def admit(  # noqa: PLR0913 - what a request row needs
     return held
 
 
-def resolve(  # noqa: PLR0913 - how a request ended, and who is to be told
+def resolve(  # noqa: PLR0913 - how a request ended, and what depends on it
     connection: Connection,
     *,
     held: HeldRequest,

@@ -1,4 +1,4 @@
-"""By what the right pepper is known; the pepper itself is never in the ledger."""
+"""The fingerprint of the pepper; the pepper itself is never in the ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def fetch_fingerprint(connection: Connection) -> bytes | None:
 
 
 def ensure_fingerprint(connection: Connection, fingerprint: bytes) -> bytes:
-    """The fingerprint that the ledger knows; *fingerprint* from now on if it knew none."""
+    """Return the stored fingerprint; store *fingerprint* if there is none."""
     known = fetch_fingerprint(connection)
     if known is None:
         connection.execute(insert(pepper), {"fingerprint": fingerprint})

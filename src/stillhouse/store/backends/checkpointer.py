@@ -1,4 +1,4 @@
-"""Moves SQLite's log into the file on a thread of its own, so that no commit waits for that."""
+"""Checkpoints SQLite's log on its own thread, so that no commit waits for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stillhouse.errors import StoreUnavailableError
 
 log = structlog.get_logger()
 
-#: So many rows are changed between two passes; each of them is a page of the log, more or less.
+#: Rows that are changed between two passes; each is about a page of the log.
 CHANGES_BETWEEN = 1_000
 
 #: From so many pages on, 32 MiB, the thread that writes empties the log itself.
@@ -25,7 +25,7 @@ _MOVE = "PRAGMA wal_checkpoint(PASSIVE)"
 
 class Checkpointer:
     """
-    The only one that moves a file's log while a server has it open.
+    Checkpoints a file's log while a server has the file open; nothing else does.
 
     SQLite would do it within every so-many-th COMMIT, which then takes twenty times as long as its
     neighbours. A pass of this thread runs beside commits; what they add meanwhile is left to the
@@ -47,7 +47,7 @@ class Checkpointer:
         self._connection = connection
         self._check = check
         self._wanted: SimpleQueue[bool] = SimpleQueue()
-        #: Set but for the time from a request to the end of the pass that was asked for.
+        #: Cleared from a request for a pass until that pass has ended.
         self._is_idle = threading.Event()
         self._is_idle.set()
         self._num_log_pages = 0
@@ -72,7 +72,7 @@ class Checkpointer:
             self._wanted.put(True)
 
     def close(self) -> None:
-        """Finish the pass that runs, and end the thread; nobody writes any more."""
+        """Finish the running pass, and end the thread; call this after the last write."""
         self._wanted.put(False)
         self._thread.join()
 
@@ -90,5 +90,5 @@ class Checkpointer:
             # The next pass may do; what is not moved is in the log, and as durable there.
             log.warning("ledger_checkpoint_failed", reason=str(error))
         except StoreUnavailableError:
-            pass  # told where it was found
+            pass  # logged where it was found
         self._first_changes = None

@@ -1,4 +1,4 @@
-"""Whether the files that a server has open are still those that its paths lead to."""
+"""Checks that the files that a server has open are still the ones at their paths."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FileWatch:
 
     SQLite itself goes on in a deleted file as if nothing had happened, and what it has made durable
     is gone with the process. Where the same files are put back, all is well again. A file that was
-    cut short never is: nobody knows what has been written into it since. Its log, with what was
+    cut short never is: it is unknown what has been written into it since. Its log, with what was
     committed last, is then kept under a second name.
 
     The descriptors stay open until the end. To close one would drop the locks that SQLite holds in
@@ -157,5 +157,5 @@ def _look(file: str) -> tuple[int, int, int]:
     return found.st_dev, found.st_ino, found.st_size
 
 
-def _page_bytes(told: int) -> int:
-    return _LARGEST_PAGE_BYTES if told == 1 else told
+def _page_bytes(stated: int) -> int:
+    return _LARGEST_PAGE_BYTES if stated == 1 else stated

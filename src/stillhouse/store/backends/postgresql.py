@@ -65,7 +65,7 @@ def _connection_parameters(url: str) -> dict[str, Any]:
         "application_name": "stillhouse",
         # A cluster that was made without a locale would answer in bytes.
         "client_encoding": "utf8",
-        # Only an attempt's end; nobody waits for it longer than for any other answer.
+        # Ends an abandoned attempt; the caller times out sooner, as for any other answer.
         "connect_timeout": 2,
         **parameters,
         "options": f"{parameters.get('options') or ''} {settings}".strip(),

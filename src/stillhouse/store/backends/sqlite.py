@@ -35,7 +35,7 @@ _PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
     # A COMMIT that moved the log into the file as well would take twenty times as long; a thread of
-    # the server's does it instead (`checkpointer`), and nobody else.
+    # the server's does it instead (`checkpointer`).
     "PRAGMA wal_autocheckpoint = 0",
 )
 

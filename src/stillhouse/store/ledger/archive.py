@@ -1,4 +1,4 @@
-"""Resolved requests that are moved out of the ledger, and the sums that stand for them there."""
+"""Archives resolved requests: deletes their rows, and adds them to archived sums."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def begin(connection: Connection, *, before_ms: int, file: str, now_ms: int, fre
     Begin an archive and return its number.
 
     Args:
-        free_ms: An archive that was begun since then and is not finished is somebody's at work.
+        free_ms: An unfinished archive that was begun after this belongs to a running process.
 
     Raises:
         ConflictError: There is one.
@@ -248,7 +248,7 @@ def _carry(connection: Connection, number: int, moved: Sequence[ArchivedRequest]
             amounts[ACCOUNT, account_id] += amount
         if one.row["scope_id"] is not None:
             amounts[SCOPE, one.row["scope_id"]] -= one.row["cost_picousd"]
-    # Tokens without a limit, or long past, are many, and nobody asks what they have spent.
+    # Scopes without a limit, or long expired, are many, and their sums are never read.
     scope_ids = [holder_id for holder, holder_id in amounts if holder == SCOPE]
     limited = set(
         connection.scalars(

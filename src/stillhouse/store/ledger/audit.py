@@ -1,4 +1,4 @@
-"""Queries that find what cannot be: each returns the rows that contradict others."""
+"""Audit queries: each returns the rows that contradict others."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def fetch_foreign_scopes(connection: Connection) -> list[str]:
 
 
 def fetch_overdue_holds(connection: Connection, *, now_ms: int) -> list[str]:
-    """Ids of requests that hold money past their lease, so that nobody can be working on them."""
+    """Return the ids of requests that hold money after their leases have expired."""
     query = select(request.c.request_id).where(IS_HELD, request.c.lease_until_ms <= now_ms)
     return list(connection.scalars(query))
 

@@ -1,5 +1,5 @@
 """
-What every holder has spent and holds.
+Balances: what every holder has spent and holds.
 
 A holder is an account, or a key or a scope that has a limit of its own. The rows are derived from
 requests and entries; they exist so that the check of a limit and the hold under it are one

@@ -1,5 +1,5 @@
 """
-What an account does at a model over all gateways of a database: in flight, and per minute.
+Rate limits over all gateways of a database: requests in flight, and use of the minute.
 
 The statements are PostgreSQL's, as a file has one gateway, which counts in its memory.
 """

@@ -1,9 +1,8 @@
 """
 The request rows: HELD before the engine starts, SETTLED or VOIDED once and for good.
 
-The one exception: what a sweep has voided, because its lease had ended, is *lost*, which is as good
-as the sweep's guess that its gateway is dead. A gateway that lives may say what really became of
-it, once.
+The one exception is a request whose hold has *expired*: a sweep voided it because its lease had
+ended, on the assumption that its gateway is dead. A gateway that is alive may resolve it, once.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ IS_HELD = request.c.state == literal_column("'HELD'")
 #: The outcome of what a sweep has voided.
 LOST_OUTCOME = "gateway_lost"
 
-#: So many values stand in one statement; SQLite's own limit is 32,766, and PostgreSQL's 65,535.
+#: The most values in one statement; SQLite's own limit is 32,766, and PostgreSQL's 65,535.
 _MAX_VALUES = 1_000
 
 
@@ -61,8 +60,8 @@ class Resolution:
     How a request ended.
 
     Args:
-        usage: None when nobody knows what was generated.
-        usage_source: Who counted; None exactly when `usage` is.
+        usage: None if it is unknown what was generated.
+        usage_source: What counted it; None exactly if `usage` is.
 
     """
 
@@ -75,7 +74,7 @@ class Resolution:
 
 
 class Counted(NamedTuple):
-    """Who counted how many generated tokens of a request; None where nobody has."""
+    """A request's count of generated tokens and its source; None if they were not counted."""
 
     request_id: str
     state: str
@@ -124,7 +123,7 @@ _SELECT_HELD = (
     .order_by(request.c.lease_until_ms)
     .limit(bindparam("at_most"))
 )
-#: While nobody has said what it used. A trigger refuses changes to all others that are not HELD.
+#: While its usage is unknown. A trigger refuses changes to all other resolved requests.
 _IS_EXPIRED = and_(
     request.c.state == VOIDED,
     request.c.outcome == LOST_OUTCOME,
@@ -174,19 +173,19 @@ def insert_held(  # noqa: PLR0913 - one argument per column
 
 
 def resolve(connection: Connection, number: int, resolution: Resolution) -> bool:
-    """Resolve a request if it is still HELD; False when it has been resolved before."""
+    """Resolve a request if it is HELD; False if it was resolved before."""
     row = {"row_number": number, **_columns_of(resolution)}
     return _RESOLVE.run(connection, row).rowcount == 1
 
 
 def is_expired(connection: Connection, number: int) -> bool:
-    """Whether a sweep has voided a request, and nobody has said since what became of it."""
+    """Return whether a sweep has voided a request, which its gateway has not resolved since."""
     query = select(request.c.number).where(request.c.number == number, _IS_EXPIRED)
     return connection.execute(query).one_or_none() is not None
 
 
 def resolve_expired(connection: Connection, number: int, resolution: Resolution) -> bool:
-    """Say what became of a request if it is lost; False when it is not."""
+    """Resolve a request if its hold has expired; False if it has not."""
     query = (
         update(request)
         .where(request.c.number == number, _IS_EXPIRED)
@@ -196,7 +195,7 @@ def resolve_expired(connection: Connection, number: int, resolution: Resolution)
 
 
 def reacquire(connection: Connection, number: int, *, lease_until_ms: int) -> bool:
-    """Let a request be HELD again if it is lost; False when it is not."""
+    """Set a request to HELD again if its hold has expired; False if it has not."""
     query = (
         update(request)
         .where(request.c.number == number, _IS_EXPIRED)
@@ -245,7 +244,7 @@ def fetch_held(connection: Connection, *, lease_until_ms: int, at_most: int) -> 
 
 
 def renew(connection: Connection, numbers: Sequence[int], *, lease_until_ms: int) -> list[int]:
-    """Let the leases of unresolved requests end at another moment; return which are lost."""
+    """Renew the leases of unresolved requests; return the requests whose holds have expired."""
     lost: list[int] = []
     for start in range(0, len(numbers), _MAX_VALUES):
         some = numbers[start : start + _MAX_VALUES]
