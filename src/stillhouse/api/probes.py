@@ -15,7 +15,8 @@ from stillhouse.api.http.drain import Drain
 from stillhouse.api.http.operation import Operation, declares
 from stillhouse.clock import Clock
 from stillhouse.errors import StillhouseError, StoreUnavailableError
-from stillhouse.serving.registry.served_model import ServedModels
+from stillhouse.serving.registry.registry import ModelRegistry
+from stillhouse.serving.registry.states import ModelState
 from stillhouse.telemetry.background import BackgroundLoops
 from stillhouse.telemetry.metrics import Metrics
 
@@ -78,7 +79,7 @@ class Probes:
 
     """
 
-    models: ServedModels
+    models: ModelRegistry
     metrics: Metrics
     check_store: SharedCheck
     drain: Drain
@@ -100,19 +101,26 @@ class Probes:
         """
         Returns a 200 if every engine's loop, the store and the background loops work, else a 503.
 
-        A background loop is named only while it fails; one that requests do not need leaves 200.
+        A model that failed to load, drains or is stopped is named, and leaves 200 while another
+        one serves. A background loop is named only while it fails; one that requests do not need
+        leaves 200.
         """
         if self.drain.has_begun:
             report = {"server": "It is shutting down."}
             return Response(msgspec.json.encode(report), 503, media_type="application/json")
+        statuses = {status.model_id: status for status in self.models.statuses}
         checks = {model.spec.id: model.replicas.check_health() for model in self.models}
         found = await asyncio.gather(
             *(_describe(check) for check in (*checks.values(), self.check_store()))
         )
         report = dict(zip((*checks, "store"), found, strict=True))
-        is_ready = all(word == "ok" for word in found) and not self.background.faults(
-            only_vital=True
+        is_ready = (
+            bool(checks)
+            and all(word == "ok" for word in found)
+            and all(status.state is not ModelState.LOADING for status in statuses.values())
+            and not self.background.faults(only_vital=True)
         )
+        report |= {id_: str(status) for id_, status in statuses.items() if id_ not in checks}
         report |= {f"background {name}": fault for name, fault in self.background.faults().items()}
         status = 200 if is_ready else 503
         return Response(msgspec.json.encode(report), status, media_type="application/json")

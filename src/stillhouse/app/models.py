@@ -1,23 +1,24 @@
-"""The models that a configuration names, each with its prompts and its engine."""
+"""Loads the models that a configuration names."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from stillhouse.app.config import ENGINE_KEY, Config
 from stillhouse.app.engines import Progress, make_engine
-from stillhouse.billing.ledger import Ledger
+from stillhouse.billing.price import Price
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.chat_models import load_chat_model
-from stillhouse.engines.worker.engine import WorkerEngine
+from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.errors import ConfigError
 from stillhouse.serving.registry.config import PublicPrefixConfig
 from stillhouse.serving.registry.public_prefixes import PublicPrefixes
 from stillhouse.serving.registry.replicas import ReplicaSet
-from stillhouse.serving.registry.served_model import ServedModel, ServedModels
-from stillhouse.text.chat_model import ChatModel
+from stillhouse.serving.registry.served_model import ServedModel
+from stillhouse.types.service_tier import ServiceTier
 
 
 def load_catalogue(config: Config, source: Path | None) -> Catalogue:
@@ -31,62 +32,67 @@ def load_catalogue(config: Config, source: Path | None) -> Catalogue:
     )
 
 
-@asynccontextmanager
-async def running_models(
-    config: Config,
-    ledger: Ledger,
-    *,
-    home: Path,
-    source: Path | None,
-    on_progress: Progress | None,
-) -> AsyncIterator[tuple[ServedModels, Mapping[str, WorkerEngine]]]:
+class ModelLoader:
     """
-    Load the models that *config* names, publish their prices and run their engines.
+    Loads the models that a configuration names: text, public prefixes and engine.
 
     Args:
         source: The file that *config* came from: its relative paths start there.
+        prices: Of every model, by id.
         on_progress: Called as each model loads.
+        on_compiled: Called with the model's id, the cache salt and the seconds of each grammar
+            that an engine has compiled.
 
     Raises:
-        OperatorError: A model or its engine cannot be loaded; the message says why.
+        ConfigError: A public prefix is declared for a model that is not configured, or its file
+            cannot be read.
 
     """
-    catalogue = load_catalogue(config, source)
-    specs = {spec.id: spec for spec in catalogue.specs if spec.id in config.models}
-    base_dir = source and source.parent
-    chats = {id_: load_chat_model(spec, base_dir=base_dir) for id_, spec in specs.items()}
-    public_prefixes = _render_public_prefixes(config, source, chats)
-    prices = await ledger.prices.publish({id_: spec.price for id_, spec in specs.items()})
-    engines, replicas = {}, {}
-    async with AsyncExitStack() as stack:
-        for model_id, chat in chats.items():
-            engine = make_engine(
-                config.engine_of(model_id),
-                chat,
-                home=home,
-                num_models=len(config.models),
-                on_progress=on_progress,
-            )
-            engines[model_id] = await stack.enter_async_context(_running(engine))
-            replicas[model_id] = ReplicaSet()
-            replicas[model_id].add(engine)
-        served = {
-            model_id: ServedModel(
-                specs[model_id],
-                chat,
-                replicas[model_id],
-                prices[model_id],
-                public_prefixes[model_id],
-            )
-            for model_id, chat in chats.items()
-        }
-        yield ServedModels(catalogue, served), engines
+
+    def __init__(  # noqa: PLR0913  (all that a model is made of)
+        self,
+        config: Config,
+        *,
+        home: Path,
+        source: Path | None,
+        prices: Mapping[str, Mapping[ServiceTier, Price]],
+        on_progress: Progress | None,
+        on_compiled: Callable[[str, str, float], None],
+    ) -> None:
+        self._config = config
+        self._home = home
+        self._base_dir = source and source.parent
+        self._prices = prices
+        self._on_progress = on_progress
+        self._on_compiled = on_compiled
+        self._public_systems = _public_systems(config, source)
+
+    async def __call__(self, spec: ModelSpec, replicas: ReplicaSet) -> ServedModel:
+        """
+        Load a model, and start its engine in *replicas*.
+
+        Raises:
+            OperatorError: Its files or its settings are wrong; the message says what is right.
+            EngineUnavailableError: Its engine cannot be started.
+
+        """
+        chat = await asyncio.to_thread(load_chat_model, spec, base_dir=self._base_dir)
+        public_prefixes = PublicPrefixes.render(chat, self._public_systems[spec.id])
+        engine = make_engine(
+            self._config.engine_of(spec.id),
+            chat,
+            home=self._home,
+            num_models=len(self._config.models),
+            on_progress=self._on_progress,
+        )
+        engine.on_compiled = partial(self._on_compiled, spec.id)
+        await replicas.start(engine)
+        return ServedModel(spec, chat, replicas, self._prices[spec.id], public_prefixes)
 
 
-def _render_public_prefixes(
-    config: Config, source: Path | None, chats: Mapping[str, ChatModel]
-) -> dict[str, PublicPrefixes]:
-    systems: dict[str, list[str]] = {model_id: [] for model_id in chats}
+def _public_systems(config: Config, source: Path | None) -> dict[str, list[str]]:
+    """Read the system messages that are declared public, by model."""
+    systems: dict[str, list[str]] = {model_id: [] for model_id in config.models}
     for declared in config.public_prefixes:
         if declared.model not in systems:
             raise ConfigError(
@@ -94,9 +100,7 @@ def _render_public_prefixes(
                 f"here: {', '.join(systems)}"
             )
         systems[declared.model].append(_system_text(declared, source))
-    return {
-        model_id: PublicPrefixes.render(chat, systems[model_id]) for model_id, chat in chats.items()
-    }
+    return systems
 
 
 def _system_text(declared: PublicPrefixConfig, source: Path | None) -> str:
@@ -108,12 +112,3 @@ def _system_text(declared: PublicPrefixConfig, source: Path | None) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a public prefix: {error}") from error
-
-
-@asynccontextmanager
-async def _running(engine: WorkerEngine) -> AsyncIterator[WorkerEngine]:
-    await engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -29,7 +28,7 @@ from stillhouse.app.background_loops import (
 )
 from stillhouse.app.config import Config
 from stillhouse.app.engines import Progress
-from stillhouse.app.models import running_models
+from stillhouse.app.models import ModelLoader, load_catalogue
 from stillhouse.app.services import Services, open_services
 from stillhouse.billing.idempotency import PastRequests
 from stillhouse.billing.limits.shared_rate_limiter import SharedRateLimiter
@@ -40,7 +39,7 @@ from stillhouse.serving.admission.rate_limits import RateLimiter
 from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.preparation import RequestPreparer
-from stillhouse.serving.registry.served_model import ServedModels
+from stillhouse.serving.registry.registry import ModelRegistry
 from stillhouse.serving.revocation import RevocationCheck
 from stillhouse.serving.settlement import PendingSettlements
 from stillhouse.telemetry.background import BackgroundLoops
@@ -64,7 +63,7 @@ class Service:
 
     api: ASGIApp
     services: Services
-    models: ServedModels
+    models: ModelRegistry
     first_key: FirstKey | None
     drain: Drain
     completions: Completions
@@ -72,13 +71,14 @@ class Service:
 
 
 @asynccontextmanager
-async def open_service(
+async def open_service(  # noqa: PLR0913  (one argument per choice)
     config: Config,
     *,
     home: Path,
     source: Path | None = None,
     clock: Clock | None = None,
     on_progress: Progress | None = None,
+    is_strict: bool = False,
 ) -> AsyncIterator[Service]:
     """
     Start everything that *config* asks for; leaving drains requests and stops engines.
@@ -86,6 +86,7 @@ async def open_service(
     Args:
         source: The file that *config* came from: its relative paths start there.
         on_progress: Called as each model loads.
+        is_strict: End if a model cannot be loaded; else the others are served without it.
 
     Raises:
         OperatorError: Something must be changed first; the message says what.
@@ -101,11 +102,9 @@ async def open_service(
             background.start(archive_loop(services, home, num_months=config.store.retention_months))
         first_key = await ensure_first_key(services.accounts, home)
         admin_key = AdminKey.load_or_create(home / ADMIN_KEY_FILE)
-        models, engines = await stack.enter_async_context(
-            running_models(
-                config, services.ledger, home=home, source=source, on_progress=on_progress
-            )
-        )
+        catalogue = load_catalogue(config, source)
+        models = ModelRegistry(catalogue, config.models, metrics)
+        stack.push_async_callback(models.close)
         past_requests = PastRequests(services.database, services.clock)
         background.start(purge_loop("purge", past_requests.purge))
         background.start(purge_loop("purge of scopes", services.accounts.scopes.purge))
@@ -120,8 +119,17 @@ async def open_service(
             metrics=metrics,
         )
         stack.push_async_callback(completions.drain, grace_s=0)
-        for model_id, engine in engines.items():
-            engine.on_compiled = partial(completions.charge_compilation, model_id)
+        loader = ModelLoader(
+            config,
+            home=home,
+            source=source,
+            prices=await services.ledger.prices.publish(
+                {spec.id: spec.price for spec in catalogue.specs if spec.id in config.models}
+            ),
+            on_progress=on_progress,
+            on_compiled=completions.charge_compilation,
+        )
+        await models.load_all(loader, is_strict=is_strict)
         revocation = RevocationCheck(completions, services.accounts.keys.find_revoked)
         background.start(revocation_loop(revocation, config.server.revocation_check_s))
         bodies = BodyReader.under(
@@ -160,7 +168,7 @@ def _completions(  # noqa: PLR0913  (what a completion needs)
     config: Config,
     services: Services,
     *,
-    models: ServedModels,
+    models: ModelRegistry,
     past_requests: PastRequests,
     grammars: GrammarCompiler,
     metrics: Metrics,

@@ -92,7 +92,8 @@ def _look_at_setup(config_path: Path | None, home: Path) -> Iterator[Finding]:
     yield _try(lambda: _check_port(config), f"port {config.server.port} on {config.server.host}")
     for spec in catalogue.specs:
         if spec.id in config.models:
-            yield _try(partial(load_chat_model, spec), f"model {spec.id}")
+            load = partial(load_chat_model, spec, base_dir=config_path and config_path.parent)
+            yield _try(load, f"model {spec.id}")
 
 
 def _try(check: Callable[[], object], what: str) -> Finding:

@@ -27,6 +27,7 @@ from stillhouse.catalogue.demo_models import DEMO_MODEL
 from stillhouse.cli.options import ConfigOption, HomeOption
 from stillhouse.engines.worker.frames import Loading
 from stillhouse.errors import AddressInUseError, ConfigError
+from stillhouse.serving.registry.states import ModelState
 from stillhouse.settings import KIB
 from stillhouse.telemetry.log import log_to_stderr
 
@@ -47,6 +48,10 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     home: HomeOption = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="End if a model cannot be loaded; else serve the others."),
+    ] = False,
 ) -> None:
     """Serve the API; without a configuration, the demo model on http://127.0.0.1:8000."""
     settings = _with_address(load_config(config), host, port)
@@ -55,7 +60,9 @@ def serve(
     raise_file_limit()
     listener = _listen(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, listener, home=home_directory(home), source=config))
+        runner.run(
+            _serve(settings, listener, home=home_directory(home), source=config, is_strict=strict)
+        )
 
 
 def _with_address(config: Config, host: str | None, port: int | None) -> Config:
@@ -64,12 +71,14 @@ def _with_address(config: Config, host: str | None, port: int | None) -> Config:
 
 
 async def _serve(
-    config: Config, listener: socket.socket, *, home: Path, source: Path | None
+    config: Config, listener: socket.socket, *, home: Path, source: Path | None, is_strict: bool
 ) -> None:
     console = Console(stderr=True)
     bar = _LoadingBar(console)
     async with AsyncExitStack() as stack:
-        opening = open_service(config, home=home, source=source, on_progress=bar.show)
+        opening = open_service(
+            config, home=home, source=source, on_progress=bar.show, is_strict=is_strict
+        )
         with bar.shown():
             service = await stack.enter_async_context(opening)
         _leave_to_collector_what_is_new()
@@ -188,6 +197,10 @@ def print_banner(console: Console, service: Service, config: Config, port: int) 
     url = f"http://{config.server.host}:{port}"
     names = ", ".join(model.spec.id for model in service.models)
     console.print(f"[bold]stillhouse[/bold] serves {names} on [bold]{url}[/bold]", highlight=False)
+    for status in service.models.statuses:
+        if status.state is ModelState.FAILED:
+            text = f"{status.model_id} failed to load, and is not served: {status.reason}"
+            console.print(text, style="red", highlight=False, markup=False)
     for name, model_id in config.fallback_models.items():
         console.print(
             f"[yellow]No configuration: {model_id}, a demo, stands in for {name}.[/yellow]",

@@ -29,7 +29,9 @@ from stillhouse.serving.generation import CrashGuard, Generation
 from stillhouse.serving.preparation import RequestPreparer
 from stillhouse.serving.queue.request_queue import QueueEntry
 from stillhouse.serving.queue.scheduler import Ticket
-from stillhouse.serving.registry.served_model import ServedModel, ServedModels
+from stillhouse.serving.registry.lifecycle import Lease
+from stillhouse.serving.registry.registry import ModelRegistry
+from stillhouse.serving.registry.served_model import ServedModel
 from stillhouse.serving.replay import Replay
 from stillhouse.serving.request_metrics import RequestMetrics
 from stillhouse.serving.response import CompletionResponse
@@ -61,7 +63,7 @@ class Completions:
     def __init__(  # noqa: PLR0913  (given once, by app/)
         self,
         *,
-        models: ServedModels,
+        models: ModelRegistry,
         ledger: Ledger,
         past_requests: PastRequests,
         admission: AdmissionController,
@@ -99,7 +101,8 @@ class Completions:
             idempotency_key: A repetition under the same key gets the first request's response.
 
         Raises:
-            ModelNotFoundError: No loaded model answers to its name.
+            ModelNotFoundError: No configured model answers to its name.
+            ModelUnavailableError: The model is loading, draining or failed.
             PermissionDeniedError: The key is for other models.
             IdempotencyConflictError: The first request under its key is still running.
             UnsupportedFeatureError: The model's engine cannot honour a field of it.
@@ -115,7 +118,25 @@ class Completions:
             StoreUnavailableError: The ledger cannot be used; nothing runs without a hold.
 
         """
-        model = self._models.resolve_model(request.model)
+        lease = self._models.lease(request.model)
+        try:
+            response = await self._admit(request_id, principal, request, idempotency_key, lease)
+        except BaseException:
+            lease.release()
+            raise
+        if response.is_replay:
+            lease.release()
+        return response
+
+    async def _admit(
+        self,
+        request_id: str,
+        principal: Principal,
+        request: ChatRequest | TextRequest,
+        idempotency_key: IdempotencyKey | None,
+        lease: Lease,
+    ) -> CompletionResponse:
+        model = lease.model
         _refuse_other_models(principal, request, model)
         if idempotency_key and (past := await self._find_past(principal, idempotency_key)):
             return Replay(past)
@@ -157,7 +178,7 @@ class Completions:
             is_recorded=idempotency_key is not None,
         )
         # Nothing awaits or raises between the hold and here, so every held request runs.
-        self._start(completion, slot)
+        self._start(completion, slot, lease)
         return completion
 
     def charge_compilation(self, model_id: str, cache_salt: str, seconds: float) -> None:
@@ -275,10 +296,11 @@ class Completions:
             metrics=metrics,
         )
 
-    def _start(self, completion: Completion, slot: Slot) -> None:
+    def _start(self, completion: Completion, slot: Slot, lease: Lease) -> None:
         def ended(task: asyncio.Task[None]) -> None:
             del self._running[task]
             slot.release(completion_tokens=completion.usage.completion_tokens)
+            lease.release()
 
         task = asyncio.create_task(
             completion.run(), name=f"completion {completion.meta.request_id}"

@@ -55,6 +55,12 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.model_state = Gauge(
+            "stillhouse_model_state",
+            "1 for the state that a model is in: stopped, loading, serving, draining or failed",
+            ["model", "state"],
+            registry=self.registry,
+        )
         self.waiting = Gauge(
             "stillhouse_waiting_requests",
             "Completions in the queue of an engine",

@@ -17,6 +17,7 @@ from stillhouse.billing.ledger import Ledger
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.chat_models import load_chat_model
 from stillhouse.catalogue.demo_models import DEMO_MODEL
+from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.clock import FrozenClock
 from stillhouse.engines.base import (
     EngineFinish,
@@ -35,8 +36,9 @@ from stillhouse.serving.admission.thread_pool import FairThreadPool
 from stillhouse.serving.completions import Completions
 from stillhouse.serving.preparation import RequestPreparer
 from stillhouse.serving.queue.config import QueueConfig
+from stillhouse.serving.registry.registry import ModelRegistry
 from stillhouse.serving.registry.replicas import ReplicaSet
-from stillhouse.serving.registry.served_model import ServedModel, ServedModels
+from stillhouse.serving.registry.served_model import ServedModel
 from stillhouse.serving.response import CompletionResponse
 from stillhouse.serving.settlement import PendingSettlements
 from stillhouse.store.database import Database
@@ -148,6 +150,7 @@ class Serving:
     completions: Completions
     engine: SteppedEngine
     model: ServedModel
+    registry: ModelRegistry
     metrics: Metrics
     clock: FrozenClock
     principal: Principal
@@ -251,17 +254,19 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
         past_requests = PastRequests(database, clock)
         prices = await ledger.prices.publish({DEMO_MODEL: TARIFF})
         account_id, key_id = await database.write(insert_customer("customer"))
-        model = ServedModel(
-            catalogue.resolve(DEMO_MODEL, loaded=[DEMO_MODEL]),
-            chat,
-            replicas_of(engine),
-            prices[DEMO_MODEL],
-        )
+
+        async def load(spec: ModelSpec, replicas: ReplicaSet) -> ServedModel:
+            await replicas.start(engine)
+            return ServedModel(spec, chat, replicas, prices[DEMO_MODEL])
+
+        registry = ModelRegistry(catalogue, [DEMO_MODEL], metrics)
+        await registry.load_all(load)
+        model = registry.resolve_model(DEMO_MODEL)
         admission = AdmissionController(
             queue_rules, limits=RateLimiter(rules, clock), clock=clock, metrics=metrics
         )
         completions = Completions(
-            models=ServedModels(catalogue, {DEMO_MODEL: model}),
+            models=registry,
             ledger=ledger,
             past_requests=past_requests,
             admission=admission,
@@ -286,6 +291,7 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
             completions,
             engine,
             model,
+            registry,
             metrics,
             clock,
             principal,

@@ -18,7 +18,8 @@ from stillhouse.api.models.model_list import max_output_tokens
 from stillhouse.api.models.model_tags import tags_of
 from stillhouse.billing.price import Price
 from stillhouse.money import usd
-from stillhouse.serving.registry.served_model import ServedModel, ServedModels
+from stillhouse.serving.registry.registry import ModelRegistry
+from stillhouse.serving.registry.served_model import ServedModel
 
 _TEXT_GENERATION: Literal["text-generation"] = "text-generation"
 _PICOUSD_PER_CENT = 10**10
@@ -91,7 +92,7 @@ class ModelCards:
 
     """
 
-    models: ServedModels
+    models: ModelRegistry
     created: int
 
     @declares(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NotRequired
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,7 +14,9 @@ from stillhouse.api.http.routing import json_response
 from stillhouse.api.models.model_tags import tags_of
 from stillhouse.errors import InvalidRequestError
 from stillhouse.money import MICROUSD_PER_USD
-from stillhouse.serving.registry.served_model import ServedModel, ServedModels
+from stillhouse.serving.registry.registry import ModelRegistry
+from stillhouse.serving.registry.served_model import ServedModel
+from stillhouse.serving.registry.states import ModelState
 
 #: Every model has metadata, so this filter removes none.
 WITH_META = "with_meta"
@@ -50,11 +52,29 @@ class ModelOut(TypedDict):
     metadata: MetadataOut
 
 
+class UnavailableModelOut(TypedDict):
+    """A configured model that does not serve now; `reason` says why it failed."""
+
+    id: str
+    object: Literal["model"]
+    status: ModelState
+    reason: str
+
+
 class ModelListOut(TypedDict):
-    """All models."""
+    """
+    All models that serve.
+
+    Clients take everything in `data` for usable, so models that do not serve are listed apart.
+    """
 
     object: Literal["list"]
     data: list[ModelOut]
+    unavailable: NotRequired[list[UnavailableModelOut]]
+
+
+#: Serving models are in `data`; a stopped one is unknown to clients.
+_UNLISTED = frozenset({ModelState.SERVING, ModelState.STOPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +87,7 @@ class ModelList:
 
     """
 
-    models: ServedModels
+    models: ModelRegistry
     created: int
 
     @declares(
@@ -96,6 +116,8 @@ class ModelList:
             )
         data = sorted((self._model_out(model) for model in self.models), key=lambda m: m["id"])
         listed: ModelListOut = {"object": "list", "data": data}
+        if unavailable := self._unavailable():
+            listed["unavailable"] = unavailable
         return json_response(listed)
 
     @declares(Operation("One model", response=ModelOut, statuses=(404,)))
@@ -104,6 +126,18 @@ class ModelList:
         return json_response(
             self._model_out(self.models.resolve_model(request.path_params["model"]))
         )
+
+    def _unavailable(self) -> list[UnavailableModelOut]:
+        return [
+            {
+                "id": status.model_id,
+                "object": "model",
+                "status": status.state,
+                "reason": status.reason,
+            }
+            for status in self.models.statuses
+            if status.state not in _UNLISTED
+        ]
 
     def _model_out(self, model: ServedModel) -> ModelOut:
         spec = model.spec

@@ -13,7 +13,8 @@ from stillhouse.api.http.routing import json_response
 from stillhouse.api.models.model_list import max_output_tokens
 from stillhouse.api.models.model_tags import tags_of
 from stillhouse.money import usd
-from stillhouse.serving.registry.served_model import ServedModel, ServedModels
+from stillhouse.serving.registry.registry import ModelRegistry
+from stillhouse.serving.registry.served_model import ServedModel
 
 _SAMPLING = (
     "temperature",
@@ -74,7 +75,7 @@ class OpenRouterModels:
 
     """
 
-    models: ServedModels
+    models: ModelRegistry
     created: int
 
     @declares(

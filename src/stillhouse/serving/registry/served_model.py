@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stillhouse.billing.price import Price
-from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.serving.registry.public_prefixes import NO_PUBLIC_PREFIXES, PublicPrefixes
 from stillhouse.serving.registry.replicas import ReplicaSet
@@ -51,25 +50,3 @@ class ServedModel:
         room = self.context_length - len(prompt.token_ids)
         wish = request.max_tokens
         return min(room, self.spec.max_output_tokens if wish is None else wish)
-
-
-class ServedModels:
-    """The models loaded in this process, found by any name that the catalogue knows them by."""
-
-    def __init__(self, catalogue: Catalogue, models: Mapping[str, ServedModel]) -> None:
-        self._catalogue = catalogue
-        self._models = models
-
-    def resolve_model(self, name: str) -> ServedModel:
-        """
-        The model that answers to *name*.
-
-        Raises:
-            ModelNotFoundError: Nothing loaded answers to it; the message says what does.
-
-        """
-        spec = self._catalogue.resolve(name, loaded=self._models.keys())
-        return self._models[spec.id]
-
-    def __iter__(self) -> Iterator[ServedModel]:
-        return iter(self._models.values())

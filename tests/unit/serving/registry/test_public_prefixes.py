@@ -66,8 +66,13 @@ def test_no_prefixes(chat):
 
 async def test_the_engine_is_told(serving, prefixes):
     """Requests say how much of them is public, and those of other words that nothing is."""
-    model = replace(serving.model, public_prefixes=prefixes)
-    serving.completions._models._models[DEMO_MODEL] = model
+
+    async def load(_spec, replicas):
+        await replicas.start(serving.engine)
+        return replace(serving.model, public_prefixes=prefixes)
+
+    await serving.registry.unload(DEMO_MODEL, grace_s=0)
+    await serving.registry.load(DEMO_MODEL, load)
     user = Message(Role.USER, "Hello!")
     await serving.answer(messages=(Message(Role.SYSTEM, SHORT), user))
     await serving.answer(messages=(Message(Role.SYSTEM, "A secret."), user))
