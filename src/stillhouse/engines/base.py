@@ -1,4 +1,4 @@
-"""The engine seam: tokens in, tokens out. An engine knows no keys, no chat and no money."""
+"""Defines the engine seam: tokens in, tokens out; an engine knows no keys, chat or money."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class EngineFinish(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Grammar:
     """
-    What a completion must be, to the letter; an end token is drawn only where it is complete.
+    Constrains a completion to a grammar; an end token is sampled only where it is complete.
 
     Args:
         text: A grammar as llguidance reads it: a JSON object with the key ``grammars``. It has
             been compiled once, under limits of time and memory, before an engine sees it.
-        after_token_id: It binds what follows the first such token of the completion; None: all.
+        after_token_id: Applies after the first occurrence of this token; from the start if None.
 
     """
 
@@ -43,13 +43,13 @@ class Grammar:
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """
-    A sequence to be continued.
+    Asks an engine to continue a sequence.
 
     Args:
         request_id: Unique among the requests that the engine works on.
         prompt_token_ids: The whole prompt, special tokens included.
         max_tokens: Most tokens to generate; 0 computes the prompt alone.
-        sampling: How tokens are drawn; greedy where nothing is said.
+        sampling: The sampling parameters; greedy by default.
         stop_token_ids: Any of these ends the sequence; it is itself reported and counted.
         cache_salt: Requests share cached prefixes only with requests of the same salt. The empty
             one is a salt like any other: it opens nothing that is another's, nor what is public.
@@ -60,9 +60,9 @@ class GenerateRequest:
             ones at its place; None reports none.
         constraint: Constrains the completion, in the form that any engine can read.
         grammar: The same, compiled; an engine takes the one that it can.
-        num_public_tokens: So many tokens at the prompt's beginning are no secret: the whole blocks
-            of a KV cache that they fill are shared with every request that says the same of the
-            same tokens, whatever its salt.
+        num_public_tokens: The number of tokens at the start of the prompt that are no secret: the
+            whole KV blocks that they fill are shared across salts, with every request that declares
+            the same tokens public.
 
     """
 
@@ -101,7 +101,7 @@ class GenerateStep:
 
 @dataclass(frozen=True, slots=True)
 class EngineHealth:
-    """How an engine's own loop describes itself."""
+    """Reports the load of an engine, as its own loop sees it."""
 
     num_running: int
     num_waiting: int

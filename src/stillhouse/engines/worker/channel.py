@@ -1,4 +1,4 @@
-"""A worker's end of the line to its gateway."""
+"""Connects a worker to its gateway."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 class WorkerChannel:
     """
-    Messages from and to the gateway.
+    Receives and sends the messages between worker and gateway.
 
     A thread of its own reads the socket, so that a cancel is here before the step that it
     interrupts is over, and so that the process ends with its gateway even in mid-step. It does
@@ -76,7 +76,7 @@ class WorkerChannel:
         try:
             self._connection.sendall(encode(message))
         except OSError:
-            self._end()  # nobody is left to be told
+            self._end()  # the gateway is gone
 
     def _read(self) -> None:
         try:

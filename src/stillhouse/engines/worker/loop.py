@@ -1,4 +1,4 @@
-"""A worker's life: load an engine, tell the gateway how it goes, and serve it."""
+"""Runs an engine in its worker: loads it, reports progress, and serves the gateway."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class EngineLoop:
 
 
 def refusal(sequence_id: int, error: InvalidRequestError) -> Refused:
-    """Return *error* as the gateway is told it."""
+    """Return the message that carries *error* to the gateway."""
     code = RefusalCode.INVALID
     if isinstance(error, RequestTooLargeForEngineError):
         code = RefusalCode.TOO_LARGE
@@ -178,10 +178,10 @@ def refusal(sequence_id: int, error: InvalidRequestError) -> Refused:
 
 def run_worker(load: Callable[[Callable[[Loading], None]], Runner], socket_number: str) -> None:
     """
-    Be a worker, until the process ends with its gateway.
+    Run a worker until the process ends with its gateway.
 
     Args:
-        load: Makes the engine, and tells how far it is; raises CheckpointError or ConfigError.
+        load: Loads the engine and reports its progress; raises CheckpointError or ConfigError.
         socket_number: The last argument of the command line.
 
     """

@@ -1,4 +1,4 @@
-"""One life of a worker: a child process and the socket to it."""
+"""Launches an engine worker: a child process and the socket to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STDERR = 2
 
 class FrameReader(asyncio.Protocol):
     """
-    What comes over a worker's socket, frame by frame; read by one task.
+    Splits what a worker's socket delivers into messages, for one reading task.
 
     Every wake-up of the reader brings all messages that are there. A reader that asked for each
     frame's length, and then for its body, would wait twice for what has long arrived.
@@ -87,7 +87,7 @@ class FrameReader(asyncio.Protocol):
 
 
 class WorkerProcess:
-    """The gateway's end of the line to one worker."""
+    """The gateway's connection to one worker process."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, reader: FrameReader, transport: asyncio.Transport

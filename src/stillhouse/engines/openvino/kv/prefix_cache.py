@@ -1,4 +1,4 @@
-"""What sequences share of their prompts: blocks in memory and on disk, and the last part of one."""
+"""Shares prefixes between sequences: whole blocks in memory and on disk, and partial blocks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_RESTORED_BYTES = 16 * 1024 * 1024  # in one step: 20 ms where the files are 
 
 class PrefixCache:
     """
-    Lets sequences begin with what others have computed.
+    Lets a sequence reuse the prefix that others have computed.
 
     Whole blocks are used in common. What a prompt has behind its last whole block is copied, so
-    that of equal prompts all but the first compute one token. What a running sequence is about to
-    compute is claimed, and others wait for it.
+    that of equal prompts all but the first compute one token. Prefixes are deduplicated in flight:
+    what a running sequence is about to compute, others wait for.
 
     Blocks that are worth it are kept on disk as soon as they are, so that they outlive a crash as
     well: those that a second sequence starts with, and public ones.
@@ -67,7 +67,7 @@ class PrefixCache:
         return producer is not None and producer.request.priority <= sequence.request.priority
 
     def reuse(self, sequence: Sequence) -> None:
-        """Give *sequence*, which owns nothing yet, all that others have computed of it."""
+        """Reuse for *sequence*, which owns no blocks yet, all that is cached of its prefix."""
         for block in list(self.cached(sequence)):
             self._blocks.share(block)
             sequence.block_ids.append(block)
@@ -81,12 +81,12 @@ class PrefixCache:
             self._copy_partial(sequence)
 
     def mark_in_flight(self, sequence: Sequence) -> None:
-        """Let others wait for what *sequence* is about to compute, unless they wait already."""
+        """Mark what *sequence* is about to compute, so that others wait for it."""
         for prefix in self._ahead(sequence):
             self._in_flight.setdefault(prefix, sequence)
 
     def release(self, sequence: Sequence) -> None:
-        """Let nobody wait for *sequence* any more."""
+        """Release the marks of *sequence*: others wait for it no longer."""
         for prefix in self._ahead(sequence):
             self._end_in_flight(sequence, prefix)
 
@@ -100,11 +100,11 @@ class PrefixCache:
 
     def forget_partials(self) -> None:
         """
-        Let nobody copy what stands behind whole blocks any more.
+        Stop sharing partial blocks.
 
-        Who waited for it has it by now. Later the block holds more than the prompt, and as keys are
-        quantised together with their neighbours in a block, a copy would then be another one: the
-        same request would be answered otherwise for having been asked before.
+        Sequences that waited for one have copied it by now. Later the block holds more than the
+        prompt, and as keys are quantised together with their neighbours in a block, a copy would
+        differ: the same request would be answered otherwise the second time.
         """
         self._blocks.forget_partials()
 
