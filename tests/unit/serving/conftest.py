@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -148,7 +149,7 @@ class Serving:
     ledger: Ledger
     past_requests: PastRequests
     completions: Completions
-    engine: SteppedEngine
+    engine: Any
     model: ServedModel
     registry: ModelRegistry
     metrics: Metrics
@@ -248,6 +249,23 @@ async def serving(  # noqa: PLR0917  (each is a fixture that some module overrid
     engine: SteppedEngine,
 ) -> AsyncIterator[Serving]:
     """A new service; when the test has ended, its ledger must be right and nothing held."""
+    async with opened_serving(
+        place, catalogue, chat, rules, queue_rules, patience_s=patience_s, engine=engine
+    ) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def opened_serving(
+    place: Path | str,
+    catalogue: Catalogue,
+    chat: ChatModel,
+    rules: RateLimitsConfig,
+    queue_rules: QueueConfig,
+    *,
+    patience_s: float,
+    engine: Any,
+) -> AsyncIterator[Serving]:
     clock, metrics = FrozenClock(), Metrics()
     with Database.open(place, is_server=True) as database:
         ledger = Ledger(database, clock)
