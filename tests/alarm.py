@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from typing import Any
 
-
-class _Bell(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.rung = asyncio.Event()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.rung.set()
+import structlog
 
 
 @contextmanager
-def alarm(logger: logging.Logger) -> Iterator[asyncio.Event]:
-    """Return an event that is set when *logger* logs a record."""
-    bell = _Bell()
-    logger.addHandler(bell)
-    yield bell.rung
-    logger.removeHandler(bell)
+def alarm(event: str) -> Iterator[asyncio.Event]:
+    """Return an asyncio event that is set when a line with *event* is logged."""
+    rung = asyncio.Event()
+
+    def ring(_logger: Any, _level: str, fields: MutableMapping[str, Any]) -> Any:
+        if fields["event"] == event:
+            rung.set()
+        raise structlog.DropEvent
+
+    processors = structlog.get_config()["processors"]
+    kept = [*processors]
+    processors[:] = [ring]
+    try:
+        yield rung
+    finally:
+        processors[:] = kept

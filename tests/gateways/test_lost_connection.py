@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from stillhouse.billing import ledger
 from stillhouse.billing.holds.leases import INTERVAL_MS
 from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.ledger import Ledger
@@ -147,7 +146,7 @@ async def test_settle_outlasts_an_outage_that_began_at_its_commit(
     """A settle that is in doubt for a while is tried until it is certain, and counts once."""
     hold = await books.hold()
     proxy.fail_next_commit(fault, then_cut=True)
-    with alarm(ledger.logger) as rung:
+    with alarm("settlement_delayed") as rung:
         settle = books.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
         settling = asyncio.create_task(settle)
         await asyncio.wait_for(rung.wait(), timeout=30)

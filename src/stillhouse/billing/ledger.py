@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
+
+import structlog
 
 from stillhouse.billing.audit.auditor import Auditor
 from stillhouse.billing.holds import transactions
@@ -27,7 +28,7 @@ from stillhouse.types.usage import TokenUsage
 
 __all__ = ["Hold", "Ledger"]
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 #: A short outage delays a settlement by little; a long one is retried once a second.
 _FIRST_RETRY_DELAY_S, _MAX_RETRY_DELAY_S = 0.05, 1.0
@@ -166,13 +167,13 @@ class Ledger:
         """
         due_picousd = hold.price.cost_picousd(usage)
         if due_picousd > hold.ceiling_picousd:
-            logger.error(
-                "request %s used %s, which costs %d pico-USD, but %d were held: charged the hold. "
-                "This is a bug in the engine's counts or in the hold.",
-                hold.request_id,
-                usage,
-                due_picousd,
-                hold.ceiling_picousd,
+            log.error(
+                "usage_above_hold",
+                request_id=hold.request_id,
+                usage=str(usage),
+                due_picousd=due_picousd,
+                charged_picousd=hold.ceiling_picousd,
+                meaning="a bug in the engine's counts or in the hold",
             )
         resolution = Resolution(
             state=SETTLED,
@@ -243,11 +244,11 @@ class Ledger:
             except StoreUnavailableError as error:
                 if self._database.is_closed:
                     raise
-                logger.warning(
-                    "request number %d cannot be resolved now, trying again in %.2f s: %s",
-                    held.number,
-                    delay_s,
-                    error,
+                log.warning(
+                    "settlement_delayed",
+                    number=held.number,
+                    retry_in_s=delay_s,
+                    reason=str(error),
                 )
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _MAX_RETRY_DELAY_S)
@@ -266,7 +267,7 @@ class Ledger:
                 )
         except (StillhouseError, TimeoutError) as error:
             # Refused, so nothing is reserved; or the ledger is down, and the next sweep finds it.
-            logger.info("a cancelled request's hold was not voided: %s", error)
+            log.info("cancelled_hold_not_voided", reason=str(error))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         """Keep a reference to a task until it is done, as the event loop itself has none."""

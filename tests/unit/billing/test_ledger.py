@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from stillhouse.billing import ledger
 from stillhouse.billing.holds.transactions import LEASE_MS
 from stillhouse.billing.ledger import Ledger
 from stillhouse.billing.outcome import Outcome, UsageSource
@@ -137,17 +136,15 @@ async def test_cancelled_hold_is_given_back(verified: Books) -> None:
     assert (0, 0) == await verified.balance()
 
 
-async def test_usage_above_the_hold_is_clamped_and_an_alarm(
-    verified: Books, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_usage_above_the_hold_is_clamped_and_an_alarm(verified: Books) -> None:
     """More tokens than were held for are recorded as they are, charged as held, and reported."""
     hold = await verified.hold(max_tokens=10)
-    with caplog.at_level(logging.ERROR):
+    with capture_logs() as lines:
         cost_picousd = await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
     assert hold.ceiling_picousd == cost_picousd
     assert [(338,)] == await verified.rows("SELECT completion_tokens FROM request")
-    assert [f"request {hold.request_id} used"] == [
-        record.getMessage()[: len(f"request {hold.request_id} used")] for record in caplog.records
+    assert [("usage_above_hold", hold.request_id)] == [
+        (line["event"], line["request_id"]) for line in lines
     ]
 
 
@@ -229,7 +226,7 @@ async def test_free_model_moves_no_money(verified: Books) -> None:
 async def test_settle_outlasts_an_outage(verified: Books, place: Path | str) -> None:
     """A request that ends while the ledger cannot be written is charged once it can be."""
     hold = await verified.hold()
-    with locked(place), alarm(ledger.logger) as rung:
+    with locked(place), alarm("settlement_delayed") as rung:
         settle = verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
         settling = asyncio.create_task(settle)
         await asyncio.wait_for(rung.wait(), timeout=30)
