@@ -1,4 +1,4 @@
-"""What a server does beside its requests: leases, file checks, purges, archives, revocations."""
+"""Runs a server's background loops: leases, file checks, purges, archives, revocations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ARCHIVE_TIMEOUT_S = 86_400
 
 
 async def start_leases(services: Services, background: BackgroundLoops) -> None:
-    """Take over what a killed server left, and hold on to what this one holds."""
+    """Void the holds that a killed server left, and renew this server's leases."""
 
     async def keep() -> None:
         await services.clock.synchronise()
@@ -40,7 +40,7 @@ async def start_leases(services: Services, background: BackgroundLoops) -> None:
 
 
 def ledger_watch(database: Database, metrics: Metrics) -> Loop:
-    """Look after the ledger's files also while nobody writes to them."""
+    """Return the loop that checks the ledger's files also while nothing is written."""
 
     async def watch() -> None:
         try:
@@ -54,7 +54,7 @@ def ledger_watch(database: Database, metrics: Metrics) -> Loop:
 
 
 def archive_loop(services: Services, home: Path, *, num_months: int) -> Loop:
-    """Move the requests of months that are longer ago into files."""
+    """Return the loop that moves the requests of older months into files."""
 
     async def move() -> None:
         now_ms = services.clock.now_ms()
@@ -80,12 +80,12 @@ def archive_loop(services: Services, home: Path, *, num_months: int) -> Loop:
 
 
 def purge_loop(name: str, purge: Callable[[], Awaitable[object]]) -> Loop:
-    """Delete what has expired, once in a while; requests do not need it."""
+    """Return a loop that deletes expired rows; requests do not need it."""
     return Loop(name, purge, interval_s=_PURGE_INTERVAL_S, is_vital=False)
 
 
 def revocation_loop(check: RevocationCheck, interval_s: float) -> Loop:
-    """End the requests whose key was revoked."""
+    """Return the loop that stops requests whose key was revoked."""
     return Loop(
         "revocation",
         check.run,

@@ -22,7 +22,7 @@ from stillhouse.types.service_tier import ServiceTier
 
 
 def load_catalogue(config: Config, source: Path | None) -> Catalogue:
-    """The built-in catalogue with what *config*, read from *source*, adds to it."""
+    """Return the built-in catalogue with the entries of *config* laid over it."""
     entries = {
         model_id: {key: value for key, value in table.items() if key != ENGINE_KEY}
         for model_id, table in config.models.items()

@@ -151,7 +151,7 @@ async def open_service(  # noqa: PLR0913  (one argument per choice)
 
 @asynccontextmanager
 async def _open_ledger(config: Config, home: Path, clock: Clock | None) -> AsyncIterator[Services]:
-    """Keys and money as a server opens them: one at a time, with what is configured."""
+    """Open accounts and ledger for the one server that may run on them."""
     opening = open_services(
         home,
         url=config.store.url,

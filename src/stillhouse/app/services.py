@@ -1,4 +1,4 @@
-"""Keys and money, opened from a home folder: what the server and the commands share."""
+"""Opens accounts and ledger from a home folder, for the server and the commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATABASE_FILE = "stillhouse.db"
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Keys and money, as both the server and the commands use them."""
+    """Holds the accounts and the ledger that the server and the commands share."""
 
     database: Database
     clock: DatabaseClock

@@ -1,4 +1,4 @@
-"""``stillhouse doctor``: what this machine can run, and what is wrong with it."""
+"""``stillhouse doctor``: checks this machine and the configuration."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _MARKS = {"ok": "[green]ok[/green]  ", "note": "[yellow]note[/yellow]", "bad": "
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: `mark` is ok, note (works, but slower or less) or bad."""
+    """Holds the result of one check: `mark` is ok, note (works, but slower) or bad."""
 
     mark: str
     text: str
 
 
 def doctor(config: ConfigOption = None, home: HomeOption = None) -> None:
-    """Look at this machine and the configuration; exit 1 when something is wrong."""
+    """Check this machine and the configuration; exit 1 if something is wrong."""
     console = Console()
     findings = [*look_at_machine(), *_look_at_setup(config, home_directory(home))]
     for finding in findings:
@@ -43,7 +43,7 @@ def doctor(config: ConfigOption = None, home: HomeOption = None) -> None:
 
 
 def look_at_machine() -> Iterator[Finding]:
-    """What the processor, the memory and the Python of this machine allow."""
+    """Check the processor, the memory and the Python of this machine."""
     yield Finding("ok", f"Python {platform.python_version()} on {platform.platform(terse=True)}")
     yield from processor_findings(read_cpu_flags(), os.cpu_count() or 1)
     if sys.platform == "linux":
@@ -56,7 +56,7 @@ def look_at_machine() -> Iterator[Finding]:
 
 
 def read_cpu_flags() -> frozenset[str]:
-    """The processor's feature flags as Linux names them; empty where they cannot be read."""
+    """Return the processor's feature flags as Linux names them; empty if they cannot be read."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -66,7 +66,7 @@ def read_cpu_flags() -> frozenset[str]:
 
 
 def processor_findings(flags: frozenset[str], num_cores: int) -> Iterator[Finding]:
-    """What the instruction sets in *flags* mean for the embedded engine."""
+    """Judge the instruction sets in *flags* for the embedded engine."""
     if not flags:
         yield Finding("note", f"{num_cores} cores; instruction sets unknown on this system")
     elif "avx2" not in flags:

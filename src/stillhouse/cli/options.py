@@ -1,4 +1,4 @@
-"""Options that several commands share; amounts, durations and days as a command line has them."""
+"""Defines shared options, and parses amounts, durations and days of a command line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 def usd_amount(text: str) -> int:
-    """An amount in USD such as 12.50, in pico-dollars; never by way of a float."""
+    """Parse an amount in USD such as 12.50 into pico-dollars, without a float."""
     try:
         return picousd(text.removeprefix("$"))
     except ValueError as error:
@@ -44,7 +44,7 @@ def usd_amount(text: str) -> int:
 
 
 def duration_ms(text: str) -> int:
-    """A duration such as 30d, in milliseconds."""
+    """Parse a duration such as 30d into milliseconds."""
     match = _DURATION.fullmatch(text)
     if match is None or int(match[1]) == 0:
         raise typer.BadParameter(f"'{text}' is no duration; write 45m, 12h, 30d or 8w")
@@ -52,7 +52,7 @@ def duration_ms(text: str) -> int:
 
 
 def model_ids(text: str) -> frozenset[str]:
-    """Ids of models between commas."""
+    """Parse ids of models, separated by commas."""
     ids = [part.strip() for part in text.split(",")]
     if not all(ids):
         raise typer.BadParameter(f"'{text}' is no list of models; write a/b,c/d")
@@ -60,7 +60,7 @@ def model_ids(text: str) -> frozenset[str]:
 
 
 def day_ms(text: str) -> int:
-    """The first moment (UTC) of a day such as 2026-11-22, or of a month such as 2026-11."""
+    """Parse a day such as 2026-11-22, or a month, into its first moment in UTC."""
     full = text if text.count("-") > 1 else f"{text}-01"
     try:
         day = date.fromisoformat(full)

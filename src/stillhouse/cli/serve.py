@@ -89,7 +89,7 @@ async def _serve(
 
 def _leave_to_collector_what_is_new() -> None:
     """
-    Take what was loaded out of the garbage collector's sight.
+    Exclude everything loaded so far from garbage collection.
 
     Vocabularies and modules are some hundred thousand objects that live as long as the process:
     looked through at each full collection, they hold up every stream for tens of milliseconds.
@@ -109,7 +109,7 @@ async def _run_http(
 
 
 def http_rules(config: ServerConfig) -> HttpRules:
-    """The bounds of *config* as the HTTP server takes them."""
+    """Return the bounds of *config* as the HTTP server takes them."""
     return HttpRules(
         HeadBounds(
             max_bytes=config.max_head_kib * KIB,
@@ -127,7 +127,7 @@ def http_rules(config: ServerConfig) -> HttpRules:
 
 
 async def _drain(service: Service, config: Config, *, hurry: asyncio.Event) -> None:
-    """Take leave: be not ready, then let nothing in, and end what takes longer than the grace."""
+    """Shut down: turn unready, refuse new requests, then stop what outlasts the grace period."""
     service.drain.begin()
     with suppress(TimeoutError):
         await asyncio.wait_for(hurry.wait(), config.server.drain_delay_s)
@@ -136,7 +136,7 @@ async def _drain(service: Service, config: Config, *, hurry: asyncio.Event) -> N
 
 
 class _Signals:
-    """The first SIGINT or SIGTERM asks the server to end, the second to hurry."""
+    """Receives signals: the first SIGINT or SIGTERM ends the server, the second skips the grace."""
 
     def __init__(self) -> None:
         self.first, self.second = asyncio.Event(), asyncio.Event()
@@ -184,7 +184,7 @@ class _LoadingBar:
             yield
 
     def show(self, loading: Loading) -> None:
-        """Move the bar of a stage to where it stands."""
+        """Move the bar of a stage to its progress."""
         if loading.stage not in self._tasks:
             self._tasks[loading.stage] = self._progress.add_task(loading.stage)
         self._progress.update(
@@ -193,7 +193,7 @@ class _LoadingBar:
 
 
 def print_banner(console: Console, service: Service, config: Config, port: int) -> None:
-    """Where the service is, which key opens it, and a request ready to paste."""
+    """Print the address, the API key and a request to paste."""
     url = f"http://{config.server.host}:{port}"
     names = ", ".join(model.spec.id for model in service.models)
     console.print(f"[bold]stillhouse[/bold] serves {names} on [bold]{url}[/bold]", highlight=False)

@@ -1,4 +1,4 @@
-"""How commands reach keys and money: in the home folder, or where the configuration says."""
+"""Opens accounts and ledger for commands, in the home folder or where the configuration says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beginnings of prompts that the operator has declared public, so that all accounts share them."""
+"""Holds the prompt prefixes that the operator declared public; all accounts share their cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stillhouse.text.chat_model import ChatModel
 from stillhouse.types.messages import Message, Role
 from stillhouse.types.requests import ChatRequest
 
-#: Two users' words that have nothing in common, so that only what is before them does.
+#: Two user messages without a common prefix, so prompts differ from there on.
 _USERS = ("0", "Z")
 
 #: Characters of a system message that an error repeats.
@@ -44,7 +44,7 @@ class PublicPrefixes:
         return cls(tuple(sorted(prefixes, key=len, reverse=True)))
 
     def num_tokens_of(self, prompt_token_ids: Sequence[int]) -> int:
-        """How many of a prompt's tokens are public: those of the longest prefix that it has."""
+        """Return how many of a prompt's tokens are public: those of its longest public prefix."""
         for prefix in self.prefixes:
             if tuple(prompt_token_ids[: len(prefix)]) == prefix:
                 return len(prefix)

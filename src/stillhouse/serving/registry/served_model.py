@@ -1,4 +1,4 @@
-"""What is on offer here: catalogue entries joined with the engines that run them."""
+"""Joins a catalogue entry with the replicas that run it and the prices it has."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from stillhouse.text.prompt.encoder import Prompt
 from stillhouse.types.requests import GenerationRequest
 from stillhouse.types.service_tier import ServiceTier
 
-#: What an engine calls a tier: where not everything fits, the lower number goes first, for as long
-#: as there is any. So priority has precedence in the queue alone; here it would shut out others.
+#: Maps a tier to an engine's priority: the lower number always goes first, so the tier `priority`
+#: has precedence in the queue alone; in the engine it would starve the others.
 ENGINE_PRIORITY = {ServiceTier.PRIORITY: 0, ServiceTier.DEFAULT: 0, ServiceTier.FLEX: 1}
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """
-    A model that answers requests: its words, its engine and its prices by tier.
+    Holds a loaded model: its text side, its replicas and its prices by tier.
 
     Args:
-        public_prefixes: Beginnings of its prompts that are no account's secret.
+        public_prefixes: Prompt prefixes whose cached tokens all accounts share.
 
     """
 
@@ -37,7 +37,7 @@ class ServedModel:
 
     @property
     def price(self) -> Price:
-        """What a request costs that names no tier."""
+        """The price of a request that names no tier."""
         return self.prices[ServiceTier.DEFAULT]
 
     @property
@@ -46,7 +46,7 @@ class ServedModel:
         return min(self.chat.context_length, self.replicas.context_length)
 
     def max_new_tokens(self, request: GenerationRequest, prompt: Prompt) -> int:
-        """How many tokens the request may generate: its own wish, within the context."""
+        """Return how many tokens the request may generate within the context."""
         room = self.context_length - len(prompt.token_ids)
-        wish = request.max_tokens
-        return min(room, self.spec.max_output_tokens if wish is None else wish)
+        requested = request.max_tokens
+        return min(room, self.spec.max_output_tokens if requested is None else requested)
