@@ -9,13 +9,13 @@ from stillhouse.settings import Section
 
 class StoreConfig(Section):
     """
-    Where the ledger is stored, and for how long.
+    Sets where the ledger is stored, and for how long.
 
     Args:
         url: Of a PostgreSQL database, which several gateways may share; None keeps the ledger in a
             file in the home folder.
-        retention_months: So many whole months before this one keep their requests; older ones are
-            moved into files in the home folder. None moves nothing.
+        retention_months: The number of whole months before this one that keep their requests; older
+            requests are moved into files in the home folder. None moves nothing.
 
     """
 

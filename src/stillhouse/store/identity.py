@@ -72,6 +72,6 @@ def _replaced(found: str | None) -> StoreUnavailableError:
 
 
 def _is_missing_table(error: OperationalError | ProgrammingError) -> bool:
-    """Whether the database is there and only the table is not."""
+    """Return whether the database exists and only the table is missing."""
     missing = "42P01"  # undefined_table of PostgreSQL
     return getattr(error.orig, "sqlstate", None) == missing or "no such table" in str(error.orig)

@@ -1,4 +1,4 @@
-"""Customers' accounts."""
+"""Reads and writes the rows of customers' accounts."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ def insert_customer(
 
 
 def fetch_customers(connection: Connection) -> list[AccountRow]:
-    """Every customer's account, oldest first."""
+    """Return every customer's account, oldest first."""
     return [AccountRow(*row) for row in connection.execute(_SELECT)]

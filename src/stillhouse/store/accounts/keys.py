@@ -1,4 +1,4 @@
-"""API keys, by the HMAC of their secrets."""
+"""Reads and writes the rows of API keys, which contain the HMACs of their secrets."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stillhouse.store.tables import api_key
 TOTAL = "total"
 MONTH = "month"
 
-#: So many values stand in one statement; SQLite's own limit is 32,766, and PostgreSQL's 65,535.
+#: The most values in one statement; SQLite's own limit is 32,766, and PostgreSQL's 65,535.
 _MAX_VALUES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class KeyLimit:
-    """What a key may spend: `TOTAL`, or in each calendar month (`MONTH`, in UTC)."""
+    """A key's spending limit: in all (`TOTAL`), or in each calendar month (`MONTH`, in UTC)."""
 
     amount_picousd: int
     period: str
@@ -51,14 +51,14 @@ class KeyRow:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether it may do less than its account may."""
+        """Return whether the key may do less than its account."""
         return (self.expires_at_ms, self.allowed_models, self.limit) != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
     """
-    A key with what is stored of its secret.
+    A key with its encrypted secret.
 
     Args:
         sealed_secret: Encrypted; None until a key that an older stillhouse made is next used.
@@ -177,58 +177,58 @@ def insert_key(  # noqa: PLR0913 - one argument per column
 
 
 def fetch_by_hmac(connection: Connection, secret_hmac: bytes) -> StoredKey | None:
-    """The key whose secret has this HMAC, revoked or not."""
+    """Return the key whose secret has this HMAC, revoked or not."""
     row = connection.execute(_SELECT_BY_HMAC, {"of_hmac": secret_hmac}).mappings().one_or_none()
     return _stored(row) if row else None
 
 
 def fetch_by_name(connection: Connection, account_id: int, name: str) -> StoredKey | None:
-    """The account's live key of this name, of which there is one at most."""
+    """Return the account's live key of this name; there is at most one."""
     parameters = {"of_account": account_id, "of_name": name}
     row = connection.execute(_SELECT_BY_NAME, parameters).mappings().one_or_none()
     return _stored(row) if row else None
 
 
 def fetch_key(connection: Connection, account_id: int, key_id: int) -> KeyRow | None:
-    """One of an account's keys, revoked or not."""
+    """Return one of an account's keys, revoked or not."""
     parameters = {"of_account": account_id, "of_id": key_id}
     row = connection.execute(_SELECT_ONE, parameters).mappings().one_or_none()
     return _key(row) if row else None
 
 
 def fetch_live_keys(connection: Connection, account_id: int) -> list[KeyRow]:
-    """An account's keys that are not revoked, oldest first."""
+    """Return an account's keys that are not revoked, oldest first."""
     rows = connection.execute(_SELECT_LIVE, {"of_account": account_id})
     return [_key(row) for row in rows.mappings()]
 
 
 def count_live_keys(connection: Connection, account_id: int, *, now_ms: int) -> int:
-    """How many keys of an account work."""
+    """Return the number of an account's working keys."""
     parameters = {"of_account": account_id, "now_ms": now_ms}
     return connection.execute(_COUNT_LIVE, parameters).scalar_one()
 
 
 def fetch_creation_times(connection: Connection, account_id: int, *, since_ms: int) -> list[int]:
-    """When an account's keys were made after a time, revoked ones among them, oldest first."""
+    """Return the creation times after *since_ms* of an account's keys, revoked or not, in order."""
     parameters = {"of_account": account_id, "since_ms": since_ms}
     return [*connection.scalars(_SELECT_TIMES_SINCE, parameters)]
 
 
 def fetch_keys(connection: Connection, account_id: int | None = None) -> list[KeyRow]:
-    """Every key of one account or of all, revoked ones among them, oldest first."""
+    """Return every key of one account or of all, revoked ones included, oldest first."""
     query = _SELECT_ALL if account_id is None else _SELECT_OF_ACCOUNT
     rows = connection.execute(query, {"of_account": account_id})
     return [_key(row) for row in rows.mappings()]
 
 
 def fetch_live_after(connection: Connection, key_id: int) -> list[tuple[int, int, str, bytes]]:
-    """Id, account, name and HMAC of every live key that was made after a key."""
+    """Return id, account, name and HMAC of every live key that was made after a key."""
     rows = connection.execute(_SELECT_LIVE_AFTER, {"of_id": key_id})
     return [(id_, account_id, name, code) for id_, account_id, name, code in rows]
 
 
 def fetch_revoked(connection: Connection, key_ids: Sequence[int]) -> list[int]:
-    """Which of some keys are revoked."""
+    """Return which of the given keys are revoked."""
     return [
         revoked
         for start in range(0, len(key_ids), _MAX_VALUES)
@@ -239,13 +239,13 @@ def fetch_revoked(connection: Connection, key_ids: Sequence[int]) -> list[int]:
 
 
 def fetch_limit(connection: Connection, key_id: int) -> KeyLimit | None:
-    """What a key may spend; None when only its account limits it."""
+    """Return a key's spending limit; None if only its account limits it."""
     row = _SELECT_LIMIT.run(connection, {"of_id": key_id}).fetchone()
     return KeyLimit(*row) if row else None
 
 
 def set_limit(connection: Connection, key_id: int, limit: KeyLimit | None) -> None:
-    """Remember what a key may spend."""
+    """Store a key's spending limit."""
     row = {
         "of_id": key_id,
         "limit_picousd": limit.amount_picousd if limit else None,
@@ -255,17 +255,17 @@ def set_limit(connection: Connection, key_id: int, limit: KeyLimit | None) -> No
 
 
 def note_use(connection: Connection, key_id: int, *, used_at_ms: int) -> None:
-    """Remember when a key was last used."""
+    """Store the time of a key's last use."""
     connection.execute(_SET, {"of_id": key_id, "last_used_at_ms": used_at_ms})
 
 
 def keep_sealed(connection: Connection, key_id: int, *, sealed_secret: bytes) -> None:
-    """Keep the encrypted secret of a key that has none."""
+    """Store the encrypted secret of a key that has none."""
     connection.execute(_SET, {"of_id": key_id, "sealed_secret": sealed_secret})
 
 
 def revoke(connection: Connection, key_id: int, *, revoked_at_ms: int) -> None:
-    """End a key; one that has ended keeps its time."""
+    """Revoke a key; a revoked key keeps its time of revocation."""
     connection.execute(_REVOKE, {"of_id": key_id, "revoked_at_ms": revoked_at_ms})
 
 

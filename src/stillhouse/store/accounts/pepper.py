@@ -1,4 +1,4 @@
-"""The fingerprint of the pepper; the pepper itself is never in the ledger."""
+"""Stores the fingerprint of the pepper; the pepper itself is never in the ledger."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stillhouse.store.tables import pepper
 
 
 def fetch_fingerprint(connection: Connection) -> bytes | None:
-    """The fingerprint of the pepper that the ledger's keys are made with, once there is one."""
+    """Return the stored fingerprint of the pepper; None if there is none yet."""
     return connection.scalars(select(pepper.c.fingerprint)).one_or_none()
 
 

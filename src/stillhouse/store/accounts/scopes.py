@@ -1,4 +1,4 @@
-"""Scopes: the narrower rights that signed tokens give, each known by its token's fingerprint."""
+"""Reads and writes scopes: the rights of signed tokens, identified by their fingerprints."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from stillhouse.store.tables import request, scope
 @dataclass(frozen=True, slots=True)
 class TokenScope:
     """
-    A scope as its token describes it, whether or not there is a row of it yet.
+    A scope as its token describes it; it may have no row yet.
 
     Args:
-        limit_picousd: What it may spend in total; None leaves it to its key and account.
+        limit_picousd: The most it may spend in total; None if only its key and account limit it.
 
     """
 
@@ -42,7 +42,7 @@ class ScopeRow:
     A scope that was spent from.
 
     Args:
-        limit_picousd: What it may spend in total; None leaves it to its key and account.
+        limit_picousd: The most it may spend in total; None if only its key and account limit it.
         expires_at_ms: None where an older stillhouse made the row.
 
     """
@@ -75,7 +75,7 @@ _SELECT_EXPIRED = (
 def ensure(
     connection: Connection, token: TokenScope, *, key_id: int, created_at_ms: int
 ) -> ScopeRow:
-    """The scope of a token, inserted with an empty balance unless it exists."""
+    """Return the scope of a token; insert it with an empty balance unless it exists."""
     found = _SELECT_BY_FINGERPRINT.run(connection, {"of_fingerprint": token.fingerprint}).fetchone()
     if found is None:
         return _insert(connection, token, key_id=key_id, created_at_ms=created_at_ms)
@@ -86,7 +86,7 @@ def ensure(
 
 
 def fetch_all(connection: Connection) -> list[ScopeRow]:
-    """Every scope, oldest first."""
+    """Return every scope, oldest first."""
     return [ScopeRow(*row) for row in connection.execute(_SELECT.order_by(scope.c.id))]
 
 

@@ -17,7 +17,7 @@ log = structlog.get_logger()
 #: Rows that are changed between two passes; each is about a page of the log.
 CHANGES_BETWEEN = 1_000
 
-#: From so many pages on, 32 MiB, the thread that writes empties the log itself.
+#: The writing thread empties a log of this many pages (32 MiB) itself.
 MAX_LOG_PAGES = 8_192
 
 _MOVE = "PRAGMA wal_checkpoint(PASSIVE)"
@@ -57,7 +57,7 @@ class Checkpointer:
         self._thread.start()
 
     def on_commit(self, writer: sqlite3.Connection) -> None:
-        """Look at what the log has come to; called behind each commit by the thread that writes."""
+        """Check the log's length; the writing thread calls this after each commit."""
         if not self._is_idle.is_set():
             return
         if self._first_changes is None:

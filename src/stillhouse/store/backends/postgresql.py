@@ -1,4 +1,4 @@
-"""PostgreSQL as the ledger needs it: several gateways, one writer at a time, no endless waits."""
+"""Connects to PostgreSQL: several gateways, one writer at a time, no endless waits."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _was_committed(connection: Connection, transaction_id: str) -> bool:
     """
     Return whether a transaction took effect; called under the write lock that it held before.
 
-    That the lock is free proves that the transaction has ended. The call must come soon: a server
+    The free lock proves that the transaction has ended. The call must come soon: a server
     that crashes forgets the numbers of transactions that it has not written, and reuses them.
     """
     status = connection.execute(_WAS_COMMITTED, {"transaction_id": transaction_id}).scalar_one()

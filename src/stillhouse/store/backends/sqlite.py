@@ -1,4 +1,4 @@
-"""SQLite as the ledger needs it: durable when COMMIT returns, private, one writer at a time."""
+"""Opens SQLite: durable when COMMIT returns, private, one writer at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stillhouse.store.backends.file_lock import FileLock
 from stillhouse.store.backends.file_watch import FileWatch
 from stillhouse.store.backends.prepared import driver_of
 
-#: How long to wait for another process's transaction. Shorter than the second within which a
+#: The longest wait for another process's transaction. Shorter than the second within which a
 #: request must be refused when the ledger cannot be written.
 BUSY_TIMEOUT_MS = 800
 
@@ -85,7 +85,7 @@ def open_backend(path: Path, resources: ExitStack, *, is_server: bool) -> Backen
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file at *path* with something in it."""
+    """Return whether the file at *path* exists and is not empty."""
     try:
         return path.stat().st_size > 0
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def is_file(path: Path) -> bool:
 
 @contextmanager
 def _transaction(connection: Connection) -> Iterator[None]:
-    """What `Connection.begin` does, in a tenth of its time."""
+    """Begin a transaction as `Connection.begin` does, in a tenth of its time."""
     driver = driver_of(connection)
     driver.execute("BEGIN IMMEDIATE")
     try:
@@ -126,7 +126,7 @@ def _become_server(path: Path, resources: ExitStack) -> None:
 
 
 def _connect(path: Path) -> SqliteConnection:
-    """A connection without SQLAlchemy."""
+    """Return a connection without SQLAlchemy."""
     connection = connect(path, isolation_level=None, check_same_thread=False)
     _prepare(connection, _PRAGMAS)
     return connection

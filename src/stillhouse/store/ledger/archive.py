@@ -29,11 +29,11 @@ from stillhouse.store.tables import (
 @dataclass(frozen=True, slots=True)
 class ArchivedRequest:
     """
-    A request with everything that the ledger says of it.
+    A request with its columns and entries.
 
     Args:
         row: Its columns by name.
-        entries: What it moved: accounts and amounts, in the order of the accounts.
+        entries: The accounts and amounts of its posting, in the order of the accounts.
 
     """
 
@@ -42,12 +42,12 @@ class ArchivedRequest:
 
     @property
     def number(self) -> int:
-        """The row's own number."""
+        """Return the row's number."""
         return int(self.row["number"])
 
 
 def _adding(table: Table) -> Prepared:
-    """Adds to a row of sums, which begins with them where it is missing; both databases read it."""
+    """Return a statement that adds to a row of sums, or inserts a missing row."""
     names = [column.name for column in table.columns]
     key = [column.name for column in table.primary_key]
     more = ", ".join(
@@ -84,7 +84,7 @@ def fetch_page(
     connection: Connection, *, after: int, before_ms: int, resolved_before_ms: int, at_most: int
 ) -> Page:
     """
-    The next requests that were admitted before a moment and resolved before another.
+    Return the next requests that were admitted before a moment and resolved before another.
 
     Numbers follow time: behind a page of later requests there are no earlier ones to look for. The
     newest request of all stays where it is, as SQLite gives the number after the highest one;
@@ -139,7 +139,7 @@ def begin(connection: Connection, *, before_ms: int, file: str, now_ms: int, fre
 
 
 def finish(connection: Connection, number: int, *, sha256: str | None, now_ms: int) -> None:
-    """Say that an archive's file is whole, and that all is moved that can be."""
+    """Mark an archive as finished: its file is whole, and its requests are moved."""
     connection.execute(
         update(archive)
         .where(archive.c.number == number)
@@ -149,13 +149,13 @@ def finish(connection: Connection, number: int, *, sha256: str | None, now_ms: i
 
 def move(connection: Connection, number: int, moved: Sequence[ArchivedRequest]) -> int:
     """
-    Delete requests that stand in an archive's file, and add what they come to to its sums.
+    Delete requests that an archive's file contains, and add them to its sums.
 
     Returns:
-        How many there were; those that are deleted already are not counted twice.
+        The number of deleted requests; those that were deleted before are not counted again.
 
     Raises:
-        ConflictError: One is not in the ledger what it is in the file; nothing is moved.
+        ConflictError: A request differs between the ledger and the file; nothing is moved.
 
     """
     here = _fetch(connection, [one.number for one in moved])
@@ -178,13 +178,13 @@ def move(connection: Connection, number: int, moved: Sequence[ArchivedRequest]) 
 
 
 def fetch_days(connection: Connection) -> dict[DayKey, DaySums]:
-    """What the moved requests of each day come to."""
+    """Return the sums of each day's archived requests."""
     columns = [archived_day.c[name] for name in (*DayKey._fields, *DaySums._fields)]
     return {DayKey(*row[:3]): DaySums(*row[3:]) for row in connection.execute(select(*columns))}
 
 
 def fetch_spent(connection: Connection, holder: str) -> dict[int, int]:
-    """What moved requests cost, by account or scope; the house's own side is negative."""
+    """Return the cost of archived requests by account or scope; the house's side is negative."""
     query = (
         select(carried.c.holder_id, func.sum(carried.c.amount_picousd))
         .where(carried.c.holder == holder)
@@ -194,7 +194,7 @@ def fetch_spent(connection: Connection, holder: str) -> dict[int, int]:
 
 
 def fetch_unbalanced(connection: Connection) -> list[tuple[int, int]]:
-    """Archives whose accounts' amounts do not sum to zero, and what they sum to."""
+    """Return the archives whose accounts' amounts do not sum to zero, with those sums."""
     total = func.sum(carried.c.amount_picousd)
     query = (
         select(carried.c.archive, total)

@@ -18,7 +18,7 @@ from stillhouse.store.tables import entry, price_version, request, scope, top_up
 
 
 class Wrong(NamedTuple):
-    """Something that differs from what other rows say it must be."""
+    """A value that contradicts other rows."""
 
     subject: str
     found: int | None
@@ -39,7 +39,7 @@ _due_cost = case(
 
 
 def fetch_wrong_costs(connection: Connection) -> list[Wrong]:
-    """Settled requests whose cost is not their tokens at their price version."""
+    """Return settled requests whose cost is not their tokens at their price version."""
     query = (
         select(request.c.request_id, request.c.cost_picousd, _due_cost)
         .join_from(request, price_version, request.c.price_version == price_version.c.version)
@@ -49,7 +49,7 @@ def fetch_wrong_costs(connection: Connection) -> list[Wrong]:
 
 
 def fetch_wrong_charges(connection: Connection) -> list[Wrong]:
-    """Requests whose account's entry is not their cost; without an entry, nothing was charged."""
+    """Return requests whose account's entry is not their cost; a missing entry counts as 0."""
     of_request = and_(
         entry.c.kind == CHARGE,
         entry.c.reference == request.c.number,
@@ -66,7 +66,7 @@ def fetch_wrong_charges(connection: Connection) -> list[Wrong]:
 
 
 def fetch_wrong_top_ups(connection: Connection) -> list[Wrong]:
-    """Top-ups whose account's entry is not what was paid in."""
+    """Return top-ups whose account's entry is not the amount that was paid in."""
     of_top_up = and_(
         entry.c.kind == TOP_UP,
         entry.c.reference == top_up.c.number,
@@ -82,7 +82,7 @@ def fetch_wrong_top_ups(connection: Connection) -> list[Wrong]:
 
 
 def fetch_unbalanced_postings(connection: Connection) -> list[Wrong]:
-    """Postings whose entries do not sum to zero."""
+    """Return postings whose entries do not sum to zero."""
     total = func.sum(entry.c.amount_picousd)
     query = (
         select(entry.c.kind, entry.c.reference, total)
@@ -94,7 +94,7 @@ def fetch_unbalanced_postings(connection: Connection) -> list[Wrong]:
 
 
 def fetch_stray_entries(connection: Connection) -> list[Wrong]:
-    """Entries that belong to no request or top-up, or to an account that is not in it."""
+    """Return entries that belong to no request or top-up, or to an account outside it."""
     query = (
         select(entry.c.kind, entry.c.reference, entry.c.account_id, entry.c.amount_picousd)
         .join_from(
@@ -123,7 +123,7 @@ def fetch_stray_entries(connection: Connection) -> list[Wrong]:
 
 
 def fetch_foreign_scopes(connection: Connection) -> list[str]:
-    """Ids of requests that were made with a scope of another key than their own."""
+    """Return the ids of requests whose scope belongs to another key."""
     query = (
         select(request.c.request_id)
         .join_from(request, scope, request.c.scope_id == scope.c.id)
@@ -139,7 +139,7 @@ def fetch_overdue_holds(connection: Connection, *, now_ms: int) -> list[str]:
 
 
 def recompute_days(connection: Connection) -> dict[DayKey, DaySums]:
-    """Every day's sums: of the requests that there are, and of those that were archived."""
+    """Return every day's sums, of present and of archived requests."""
     days = usage_days.recompute(connection)
     for key, moved in archive.fetch_days(connection).items():
         kept = days.get(key)
@@ -150,10 +150,9 @@ def recompute_days(connection: Connection) -> dict[DayKey, DaySums]:
 
 def fetch_wrong_archives(connection: Connection) -> list[Wrong]:
     """
-    Archives whose accounts' amounts do not sum to zero, and accounts with other amounts than days.
+    Return archives that do not sum to zero, and accounts whose amounts differ from their days'.
 
-    What the archived requests of an account came to was kept twice, in tables that know nothing of
-    each other.
+    The sums of an account's archived requests are stored twice, in independent tables.
     """
     wrong = [
         Wrong(f"number {number}", found, 0)
@@ -176,13 +175,13 @@ def recompute_balances(
     connection: Connection, kept: Iterable[BalanceKey], days: Mapping[DayKey, DaySums]
 ) -> dict[BalanceKey, Balance]:
     """
-    Every account's and limited scope's balance, and those of *kept* that are a key's, from scratch.
+    Compute the balances of accounts and limited scopes, and of the keys in *kept*, from scratch.
 
     An account has spent what its entries say; a key or scope what its requests cost. They hold what
     their unresolved requests hold.
 
     Args:
-        days: What keys used, summed from their requests.
+        days: The use of each key, summed from its requests.
 
     """
     spent = Counter(archive.fetch_spent(connection, balances.ACCOUNT))
@@ -214,7 +213,7 @@ def recompute_balances(
 
 
 def sum_held_of_key(connection: Connection, key: BalanceKey) -> int:
-    """What a key's unresolved requests of a period hold."""
+    """Return the amount that a key's unresolved requests of a period hold."""
     first_day, end_day = balances.days_of(key.period)
     query = select(func.coalesce(func.sum(request.c.hold_picousd), 0)).where(
         IS_HELD,

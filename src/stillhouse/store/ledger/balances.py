@@ -1,5 +1,5 @@
 """
-Balances: what every holder has spent and holds.
+Reads and writes balances: the amounts that each holder has spent and holds.
 
 A holder is an account, or a key or a scope that has a limit of its own. The rows are derived from
 requests and entries; they exist so that the check of a limit and the hold under it are one
@@ -30,7 +30,7 @@ _END_OF_TIME_DAY = 2_932_532
 
 
 class BalanceKey(NamedTuple):
-    """Whose balance it is, and for how long: `ALL_TIME`, or a month as `month_of` says it."""
+    """The holder of a balance, and its period: `ALL_TIME`, or a month from `month_of`."""
 
     holder: str
     holder_id: int
@@ -38,7 +38,7 @@ class BalanceKey(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """What a holder has spent, holds, and may spend at most (None: without limit)."""
+    """The amounts that a holder has spent, holds, and may spend at most (None: no limit)."""
 
     spent_picousd: int
     held_picousd: int
@@ -95,13 +95,13 @@ _RELEASE = Prepared(
 
 
 def month_of(at_ms: int) -> int:
-    """The calendar month in UTC as a balance's period: 202611 is November 2026."""
+    """Return the calendar month (UTC) as a balance's period: 202611 is November 2026."""
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)
     return moment.year * 100 + moment.month
 
 
 def days_of(period: int) -> tuple[int, int]:
-    """The first day of a period, counted from 1970, and the first day after it."""
+    """Return the first day of a period, counted from 1970, and the first day after it."""
     if period == ALL_TIME:
         return 0, _END_OF_TIME_DAY
     year, month = divmod(period, 100)
@@ -110,54 +110,54 @@ def days_of(period: int) -> tuple[int, int]:
 
 def reserve(connection: Connection, key: BalanceKey, amount_picousd: int) -> bool:
     """
-    Hold an amount if the limit covers it: one statement, so that nothing can come between.
+    Hold an amount if the limit covers it, in one atomic statement.
 
-    False as well when there is no such balance.
+    Returns False as well if there is no such balance.
     """
     row = {**_named(key), "amount": amount_picousd}
     return _RESERVE.run(connection, row).rowcount == 1
 
 
 def release(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> None:
-    """Give back what a request held and count its cost as spent, on each balance it touches."""
+    """Release a request's hold and count its cost as spent, on each balance it touches."""
     _change(connection, held, hold_picousd=held.hold_picousd, cost_picousd=cost_picousd)
 
 
 def cover(connection: Connection, held: HeldRequest, amount_picousd: int) -> bool:
-    """Whether each balance that a request touches covers an amount more, until COMMIT."""
+    """Return whether each balance that a request touches covers an amount more, until COMMIT."""
     row = {**_touched_by(held), "amount": amount_picousd}
     return connection.execute(_SELECT_TOO_SMALL, row).first() is None
 
 
 def hold_again(connection: Connection, held: HeldRequest) -> None:
-    """Hold what a request held before it was voided, on each balance it touches."""
+    """Hold a voided request's amount again, on each balance it touches."""
     _change(connection, held, hold_picousd=-held.hold_picousd, cost_picousd=0)
 
 
 def charge_late(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> None:
-    """Count the cost of a request that holds nothing any more, on each balance it touches."""
+    """Count the cost of a request without a hold, on each balance it touches."""
     _change(connection, held, hold_picousd=0, cost_picousd=cost_picousd)
 
 
 def insert_row(connection: Connection, key: BalanceKey, begin: Balance) -> None:
     """
-    Begin a balance with what was spent and is held already.
+    Insert a balance with the amounts that are already spent and held.
 
     Raises:
-        IntegrityError: That is above the limit.
+        IntegrityError: The amounts are above the limit.
 
     """
     connection.execute(insert(balance), {**key._asdict(), **begin._asdict()})
 
 
 def has_row(connection: Connection, key: BalanceKey) -> bool:
-    """Whether there is such a balance."""
+    """Return whether the balance exists."""
     query = select(balance.c.period).where(_THIS_ROW)
     return connection.execute(query, _named(key)).one_or_none() is not None
 
 
 def raise_limit(connection: Connection, key: BalanceKey, amount_picousd: int) -> None:
-    """Let a holder spend more."""
+    """Raise a holder's limit."""
     query = (
         update(balance)
         .where(_THIS_ROW)
@@ -167,21 +167,21 @@ def raise_limit(connection: Connection, key: BalanceKey, amount_picousd: int) ->
 
 
 def delete_rows(connection: Connection, holder: str, holder_id: int) -> None:
-    """Forget a holder's balances, which can be summed again from its requests and entries."""
+    """Delete a holder's balances, which can be summed again from its requests and entries."""
     connection.execute(
         delete(balance).where(balance.c.holder == holder, balance.c.holder_id == holder_id)
     )
 
 
 def delete_of_holders(connection: Connection, holder: str, holder_ids: Sequence[int]) -> None:
-    """Forget the balances of several holders."""
+    """Delete the balances of several holders."""
     connection.execute(
         delete(balance).where(balance.c.holder == holder, balance.c.holder_id.in_(holder_ids))
     )
 
 
 def fetch_all(connection: Connection) -> dict[BalanceKey, Balance]:
-    """Every balance as it is kept."""
+    """Return every stored balance."""
     query = select(
         balance.c.holder,
         balance.c.holder_id,
@@ -194,7 +194,7 @@ def fetch_all(connection: Connection) -> dict[BalanceKey, Balance]:
 
 
 def delete_row(connection: Connection, key: BalanceKey) -> None:
-    """Forget one balance of a holder."""
+    """Delete one balance of a holder."""
     connection.execute(delete(balance).where(_THIS_ROW), _named(key))
 
 
@@ -202,11 +202,11 @@ def correct(
     connection: Connection, key: BalanceKey, kept: Balance | None, due: Balance | None
 ) -> None:
     """
-    Change a balance by what *due* differs from *kept*, whatever it is now.
+    Change a balance by the difference between *due* and *kept*, whatever its present value.
 
     Args:
-        kept: What it was when *due* was found; None when it was missing.
-        due: What it should have been; None when there should be none.
+        kept: The balance when *due* was computed; None if it was missing.
+        due: The right balance at that time; None if there should be none.
 
     Raises:
         IntegrityError: It would be above its limit, or below nothing.

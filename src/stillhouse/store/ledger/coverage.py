@@ -1,4 +1,4 @@
-"""What a ledger holds altogether: what an audit of it has covered."""
+"""Counts the rows of a ledger, to describe what an audit has covered."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Coverage:
         first_request_at_ms: When its oldest request was admitted; None where it has none.
         num_accounts: Customers.
         num_archived: Requests that were moved into files; the sums that stand for them are audited.
-        charged_picousd: What its requests cost, altogether, those in files as well.
-        paid_in_picousd: What customers paid in.
+        charged_picousd: The total cost of its requests, archived ones included.
+        paid_in_picousd: The total of customers' top-ups.
 
     """
 
@@ -38,7 +38,7 @@ class Coverage:
 
 
 def fetch_coverage(connection: Connection) -> Coverage:
-    """Count everything that there is."""
+    """Count the ledger's rows."""
     number, first_ms, last_ms, charged = connection.execute(
         select(
             func.count(),

@@ -1,4 +1,4 @@
-"""Money that moved: postings whose amounts sum to zero, written once and never changed."""
+"""Inserts postings, whose amounts sum to zero; they are never changed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def insert_charge(
 def insert_top_up(
     connection: Connection, *, account_id: int, amount_picousd: int, note: str, created_at_ms: int
 ) -> None:
-    """Move what a customer paid in to its account."""
+    """Move a customer's payment to its account."""
     row = {
         "account_id": account_id,
         "amount_picousd": amount_picousd,

@@ -1,4 +1,4 @@
-"""Idempotency keys: one request per account and key, and its answer from its settlement on."""
+"""Reads and writes idempotency keys: one request per account and key, then its answer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from stillhouse.types.usage import TokenUsage
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
     """
-    The request that a key belongs to.
+    The request of an idempotency key.
 
     Args:
-        fingerprint: Of what was asked.
+        fingerprint: The request's fingerprint.
         answer: None while the request is running; empty when it was too large to be kept.
-        usage: What the ledger says, as all that follows; 0 while the request is running.
+        usage: The ledger's count, as in all fields below; 0 while the request is running.
 
     """
 
@@ -72,7 +72,7 @@ _OF_REQUEST = idempotency_key.c.request_number == bindparam("of_request")
 
 
 def fetch(connection: Connection, *, account_id: int, key: str, now_ms: int) -> KeyedRequest | None:
-    """The request that an account's key belongs to, unless that is too long ago."""
+    """Return the request that an account's key belongs to, unless the key has expired."""
     names = {"of_account": account_id, "of_key": key, "now": now_ms}
     row = connection.execute(_SELECT, names).one_or_none()
     if row is None:
@@ -101,7 +101,7 @@ def insert_key(  # noqa: PLR0913 - one argument per column
     expires_at_ms: int,
     now_ms: int,
 ) -> bool:
-    """Say that a key belongs to a request; False when it belongs to one that has not expired."""
+    """Register a key for a request; return False if another request's key has not expired."""
     expired = delete(idempotency_key).where(*_OF_ACCOUNT, idempotency_key.c.expires_at_ms <= now_ms)
     connection.execute(expired, {"of_account": account_id, "of_key": key})
     row = {
@@ -115,23 +115,23 @@ def insert_key(  # noqa: PLR0913 - one argument per column
 
 
 def keep_answer(connection: Connection, request_number: int, answer: bytes) -> None:
-    """Keep what a request was answered, if a key belongs to it still."""
+    """Store a request's answer, if it still has a key."""
     query = update(idempotency_key).where(_OF_REQUEST).values(answer=answer)
     connection.execute(query, {"of_request": request_number})
 
 
 def delete_of_request(connection: Connection, request_number: int) -> None:
-    """Let the key of a request, if it has one, belong to none."""
+    """Delete the key of a request, if it has one."""
     connection.execute(delete(idempotency_key).where(_OF_REQUEST), {"of_request": request_number})
 
 
 def delete_expired(connection: Connection, *, now_ms: int, at_most: int) -> int:
-    """Forget the keys that expired first, and return how many those were."""
+    """Delete the keys that expired first, and return their number."""
     return connection.execute(_DELETE_EXPIRED, {"now": now_ms, "at_most": at_most}).rowcount
 
 
 def fetch_wrong(connection: Connection) -> list[str]:
-    """Ids of requests that were charged without an answer, or answered without a charge."""
+    """Return the ids of requests with a charge and no answer, or an answer and no charge."""
     is_answered = idempotency_key.c.answer.is_not(None)
     query = (
         select(request.c.request_id)

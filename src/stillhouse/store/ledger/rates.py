@@ -1,5 +1,5 @@
 """
-Rate limits over all gateways of a database: requests in flight, and use of the minute.
+Enforces rate limits over all gateways of a database: requests in flight, and per minute.
 
 The statements are PostgreSQL's, as a file has one gateway, which counts in its memory.
 """
@@ -48,7 +48,7 @@ _WAIT = Prepared(
 def count_in_flight(
     connection: Connection, *, account_id: int, key_id: int, price_version: int
 ) -> tuple[int, int]:
-    """How many requests an account has in flight at the model of a price, and how many a key."""
+    """Return the requests in flight of an account, and of a key, at the model of a price."""
     row = {"account_id": account_id, "key_id": key_id, "price_version": price_version}
     of_account, of_key = _IN_FLIGHT.run(connection, row).fetchone()
     return of_account, of_key
@@ -64,14 +64,14 @@ def take(  # noqa: PLR0913 - whose minute, and how much of it
     ahead_ns: int,
 ) -> float:
     """
-    Put off the moment when a minute will be whole again, unless that is too far away already.
+    Postpone the moment when a minute is refilled, unless that is too far ahead already.
 
     Args:
-        cost_ns: How much is added.
-        ahead_ns: No farther away than this it may have been.
+        cost_ns: The time to add.
+        ahead_ns: The farthest that the moment may have been ahead.
 
     Returns:
-        0; or how many seconds are missing until it may be put off, which then it was not.
+        0; or, if nothing was postponed, the seconds until it can be.
 
     Source:
         The generic cell rate algorithm, ITU-T I.371.

@@ -25,7 +25,7 @@ VOIDED = "VOIDED"
 #: Written out: no database sees that an index of held requests would do where the state is bound.
 IS_HELD = request.c.state == literal_column("'HELD'")
 
-#: The outcome of what a sweep has voided.
+#: The outcome of a request that a sweep voided.
 LOST_OUTCOME = "gateway_lost"
 
 #: The most values in one statement; SQLite's own limit is 32,766, and PostgreSQL's 65,535.
@@ -60,8 +60,8 @@ class Resolution:
     How a request ended.
 
     Args:
-        usage: None if it is unknown what was generated.
-        usage_source: What counted it; None exactly if `usage` is.
+        usage: None if the generated tokens were not counted.
+        usage_source: The counter of the tokens; None exactly if `usage` is.
 
     """
 
@@ -211,7 +211,7 @@ def reacquire(connection: Connection, number: int, *, lease_until_ms: int) -> bo
 
 
 def fetch_cost_picousd(connection: Connection, number: int) -> int | None:
-    """Return what a resolved request cost; None if it has been archived."""
+    """Return the cost of a resolved request; None if it has been archived."""
     cost: int | None = connection.execute(_SELECT_COST, {"row_number": number}).scalar_one_or_none()
     return cost
 
@@ -219,7 +219,7 @@ def fetch_cost_picousd(connection: Connection, number: int) -> int | None:
 def fetch_costs_picousd(
     connection: Connection, account_id: int, request_ids: Collection[str]
 ) -> dict[str, int]:
-    """What those of an account's requests cost that are resolved, by request id."""
+    """Return the costs of an account's resolved requests, by request id."""
     query = select(request.c.request_id, request.c.cost_picousd).where(
         request.c.account_id == account_id,
         request.c.request_id.in_(request_ids),
@@ -229,7 +229,7 @@ def fetch_costs_picousd(
 
 
 def fetch_counts(connection: Connection) -> list[Counted]:
-    """What is on record of every request's generated tokens, oldest first."""
+    """Return the recorded generated tokens of every request, oldest first."""
     extend_timeout(connection)
     columns = (request.c[name] for name in Counted._fields)
     return [
@@ -238,7 +238,7 @@ def fetch_counts(connection: Connection) -> list[Counted]:
 
 
 def fetch_held(connection: Connection, *, lease_until_ms: int, at_most: int) -> list[HeldRequest]:
-    """Unresolved requests whose lease ends no later than a moment, the first to end first."""
+    """Return unresolved requests whose leases end no later than a moment, the earliest first."""
     rows = connection.execute(_SELECT_HELD, {"until": lease_until_ms, "at_most": at_most})
     return [HeldRequest(*row) for row in rows]
 

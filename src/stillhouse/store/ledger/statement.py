@@ -1,4 +1,4 @@
-"""What accounts used at each price: the rows of an invoice."""
+"""Reads the rows of an invoice: accounts' use at each price."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stillhouse.types.tariff import Tariff
 @dataclass(frozen=True, slots=True)
 class PricedUsage:
     """
-    What one account used of one model at one version of its price.
+    The use of one model by one account at one price version.
 
     Args:
         account: Its name.
@@ -35,7 +35,7 @@ class PricedUsage:
 def fetch_by_price(
     connection: Connection, span: Span, *, account_id: int | None = None, key_id: int | None = None
 ) -> list[PricedUsage]:
-    """One row per account, model and price version, in that order; of one account or key or all."""
+    """Return a row per account, model and price version; of one account, one key or all."""
     extend_timeout(connection)
     about = (
         account.c.name,

@@ -17,12 +17,12 @@ _EPOCH = date(1970, 1, 1)
 @dataclass(frozen=True, slots=True)
 class UsageLine:
     """
-    What was used under one heading.
+    The use under one heading.
 
     Args:
         heading: A key's name, a model's id, or a day as YYYY-MM-DD in UTC.
-        num_requests: Those that were charged for, at whatever cost.
-        num_voided: Those that failed through us and were not charged for.
+        num_requests: The number of charged requests, at whatever cost.
+        num_voided: The number of requests that failed on the server and were not charged.
 
     Tokens are those of charged requests.
 
@@ -52,13 +52,13 @@ class Span:
 
 
 def fetch_by_key(connection: Connection, span: Span, account_id: int | None) -> list[UsageLine]:
-    """One line per key; keys that share a name have lines of their own."""
+    """Return one line per key; keys of the same name have separate lines."""
     query = _sums(api_key.c.name, span, account_id).group_by(api_key.c.id, api_key.c.name)
     return _dearest_first(connection, query)
 
 
 def fetch_by_model(connection: Connection, span: Span, account_id: int | None) -> list[UsageLine]:
-    """One line per model, whatever its prices were."""
+    """Return one line per model, over all its prices."""
     query = _sums(price_version.c.model, span, account_id).join_from(
         usage_day, price_version, usage_day.c.price_version == price_version.c.version
     )
@@ -66,7 +66,7 @@ def fetch_by_model(connection: Connection, span: Span, account_id: int | None) -
 
 
 def fetch_by_day(connection: Connection, span: Span, account_id: int | None) -> list[UsageLine]:
-    """One line per day on which something was used."""
+    """Return one line per day with requests."""
     query = _sums(usage_day.c.day, span, account_id).group_by(usage_day.c.day)
     rows = connection.execute(query.order_by(usage_day.c.day))
     return [

@@ -1,5 +1,5 @@
 """
-What each key used on each day (UTC) at each price: sums that are kept while requests resolve.
+Keeps sums of each key's use per day (UTC) and price, updated as requests are resolved.
 
 A month's statement is read from a few rows instead of a million requests. Like balances, the sums
 are derived from requests and can be made anew from them.
@@ -20,7 +20,7 @@ DAY_MS = 86_400_000
 
 
 class DayKey(NamedTuple):
-    """Which day, counted from 1970, whose key, and at which price version."""
+    """A day, counted from 1970, with a key and a price version."""
 
     day: int
     key_id: int
@@ -29,7 +29,7 @@ class DayKey(NamedTuple):
 
 class DaySums(NamedTuple):
     """
-    What was used on a day.
+    The use of one day.
 
     Args:
         num_settled: Requests that were charged for, at whatever cost; tokens are theirs.
@@ -57,7 +57,7 @@ _ADD = Prepared(
 
 
 def day_of(at_ms: int) -> int:
-    """Days from 1970 to *at_ms*, in UTC."""
+    """Return the days from 1970 to *at_ms*, in UTC."""
     return at_ms // DAY_MS
 
 
@@ -76,7 +76,7 @@ def add(connection: Connection, held: HeldRequest, resolution: Resolution) -> No
 
 
 def forget_voided(connection: Connection, held: HeldRequest) -> None:
-    """Count a voided request no more, as it is none after all."""
+    """Uncount a voided request that is held again."""
     of_day = and_(
         usage_day.c.day == day_of(held.created_at_ms),
         usage_day.c.key_id == held.key_id,
@@ -89,7 +89,7 @@ def forget_voided(connection: Connection, held: HeldRequest) -> None:
 
 
 def sum_cost_of_key(connection: Connection, key_id: int, *, from_day: int, to_day: int) -> int:
-    """What a key's requests cost from *from_day* up to but not including *to_day*."""
+    """Return the cost of a key's requests from *from_day* up to but not including *to_day*."""
     query = select(func.coalesce(func.sum(usage_day.c.cost_picousd), 0)).where(
         usage_day.c.key_id == key_id, usage_day.c.day >= from_day, usage_day.c.day < to_day
     )
@@ -97,13 +97,13 @@ def sum_cost_of_key(connection: Connection, key_id: int, *, from_day: int, to_da
 
 
 def fetch_all(connection: Connection) -> dict[DayKey, DaySums]:
-    """Every day's sums as they are kept."""
+    """Return every day's stored sums."""
     columns = [usage_day.c[name] for name in (*DayKey._fields, *DaySums._fields)]
     return {DayKey(*row[:3]): DaySums(*row[3:]) for row in connection.execute(select(*columns))}
 
 
 def recompute(connection: Connection) -> dict[DayKey, DaySums]:
-    """Every day's sums from scratch."""
+    """Compute every day's sums from scratch."""
     day = request.c.created_at_ms // DAY_MS
     is_settled = request.c.state == SETTLED
     tokens = (request.c.prompt_tokens, request.c.cached_tokens, request.c.completion_tokens)
@@ -131,7 +131,7 @@ def insert_all(connection: Connection, sums: Mapping[DayKey, DaySums]) -> None:
 
 
 def correct(connection: Connection, key: DayKey, by: DaySums) -> None:
-    """Add what is missing to a day's sums, or take away what is too much, whatever they are now."""
+    """Add a difference, which may be negative, to a day's sums."""
     is_this = and_(*(usage_day.c[name] == value for name, value in key._asdict().items()))
     more = {name: usage_day.c[name] + value for name, value in by._asdict().items()}
     if connection.execute(update(usage_day).where(is_this).values(more)).rowcount == 0:

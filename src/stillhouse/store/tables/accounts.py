@@ -1,4 +1,4 @@
-"""Tables of accounts, their keys and their scopes."""
+"""Declares the tables of accounts, their keys and their scopes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from stillhouse.store.tables.metadata import RowNumber, metadata
 
-#: Who has money: customers, and the house's own two sides of every posting.
+#: Holders of money: customers, and the house's own two sides of every posting.
 account = Table(
     "account",
     metadata,
@@ -31,7 +31,7 @@ account = Table(
     CheckConstraint("kind IN ('customer', 'house')", name="kind"),
 )
 
-#: The one row says which pepper the keys' HMACs were made with.
+#: Its one row holds the fingerprint of the pepper of the keys' HMACs.
 pepper = Table("pepper", metadata, Column("fingerprint", LargeBinary(32), primary_key=True))
 
 #: A secret that spends an account's money; only its HMAC is kept.
@@ -67,8 +67,8 @@ api_key = Table(
     ),
 )
 
-#: A narrower right to spend a key's money: one signed token, from the first request that it pays
-#: for until some time after its end. Its requests outlast it.
+#: A narrower right to spend a key's money: one signed token, from its first paid request until some
+#: time after its end. Its requests outlast it.
 scope = Table(
     "scope",
     metadata,

@@ -1,4 +1,4 @@
-"""Table of the ledger's identity."""
+"""Declares the table of the ledger's identity."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, Table, Text
 
 from stillhouse.store.tables.metadata import metadata
 
-#: The one row says which ledger this is, and when it was last proved that it can be written.
+#: Its one row holds the ledger's id, and the last time that a write succeeded.
 ledger = Table(
     "ledger",
     metadata,

@@ -1,4 +1,4 @@
-"""The schema's metadata: what every table of the ledger shares."""
+"""Holds the schema's metadata, which every table of the ledger shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of the money that moved, and of balances."""
+"""Declares the tables of postings and of balances."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy import (
 
 from stillhouse.store.tables.metadata import RowNumber, metadata
 
-#: What a customer paid in.
+#: A customer's payment.
 top_up = Table(
     "top_up",
     metadata,
@@ -28,8 +28,8 @@ top_up = Table(
 )
 
 #: Money that moved: append-only, and the amounts of one posting (kind, reference) sum to zero.
-#: A charge refers to its request's number, a top-up to its own. A positive amount is money that the
-#: account has more of.
+#: A charge refers to its request's number, a top-up to its own. A positive amount adds to the
+#: account.
 entry = Table(
     "entry",
     metadata,
@@ -43,7 +43,8 @@ entry = Table(
     sqlite_with_rowid=False,
 )
 
-#: What a holder has spent and holds in a period (0: of all time, 202611: November 2026).
+#: The amounts that a holder has spent and holds in a
+#: period (0: of all time, 202611: November 2026).
 #: Derived from requests and entries, and rebuildable from them; here so that a limit is a CHECK.
 balance = Table(
     "balance",

@@ -1,4 +1,4 @@
-"""Tables of requests, and of the prices and limits that they are admitted under."""
+"""Declares the tables of requests, and of the prices and limits that admit them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from stillhouse.store.tables.metadata import RowNumber, metadata
 
-#: What a model's tokens cost from a moment on; never changed, only followed by another.
+#: A model's prices from a moment on; never changed, only followed by another row.
 price_version = Table(
     "price_version",
     metadata,
@@ -84,14 +84,15 @@ request = Table(
     ),
 )
 
-#: What an account has in flight is counted where gateways share a ledger, and only there.
+#: Counts an account's requests in flight, only where gateways share a ledger.
 Index(
     "ix_request_held_account",
     request.c.account_id,
     postgresql_where=text("state = 'HELD'"),
 ).ddl_if(dialect="postgresql")
 
-#: When an account's minute at a model, of requests or of tokens, will be whole again: nanoseconds
+#: The moment when an account's minute at a model, of requests or of tokens, is
+#: refilled: nanoseconds
 #: since 1970 by the database's clock. Kept only where gateways share a ledger.
 rate = Table(
     "rate",
@@ -104,8 +105,8 @@ rate = Table(
     sqlite_with_rowid=False,
 )
 
-#: A client's name for one of its account's requests, by which a repetition is known; with the
-#: answer from the moment that the request is settled. Deleted when it is voided or long past.
+#: A client's name for a request, which identifies a repetition; with the answer once the request is
+#: settled. Deleted when it is voided or long past.
 idempotency_key = Table(
     "idempotency_key",
     metadata,

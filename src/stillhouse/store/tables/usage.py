@@ -1,4 +1,4 @@
-"""Tables of daily sums, and of the requests that were archived."""
+"""Declares the tables of daily sums, and of archived requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy import (
 
 from stillhouse.store.tables.metadata import RowNumber, metadata
 
-#: What a key used on a day (counted from 1970 in UTC) at a price: sums over resolved requests.
+#: Sums over a key's resolved requests of a day (counted from 1970 in UTC) at a price.
 usage_day = Table(
     "usage_day",
     metadata,
@@ -48,7 +48,7 @@ archive = Table(
     Column("finished_at_ms", BigInteger),
 )
 
-#: What `usage_day` says of the requests that were moved into files: no other row knows any more.
+#: The sums of archived requests as in `usage_day`; no other row holds them.
 archived_day = Table(
     "archived_day",
     metadata,
@@ -65,7 +65,7 @@ archived_day = Table(
     sqlite_with_rowid=False,
 )
 
-#: What the entries of an archive's requests come to, by account: each account's opening balance.
+#: Sums of the entries of an archive's requests, by account: each account's opening balance.
 #: A scope with a limit has what its requests cost carried forward as well.
 carried = Table(
     "carried",

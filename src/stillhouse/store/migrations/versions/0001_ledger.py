@@ -199,7 +199,7 @@ def _create_money() -> None:
 
 
 def _create_triggers() -> None:
-    """History stays as it was written, whatever a program or a person at the prompt tries."""
+    """Create the triggers that refuse changes of history."""
     for table in ("entry", "price_version", "top_up"):
         for deed in ("UPDATE", "DELETE"):
             _forbid(deed, table, f"{table} is append-only")
@@ -215,7 +215,7 @@ def _forbid(deed: str, table: str, reason: str, *, when: str = "1") -> None:
 
 
 def _create_postgresql_triggers() -> None:
-    """As `_create_triggers`; what may not be deleted may not be truncated either."""
+    """Create PostgreSQL's triggers as `_create_triggers` does, and refuse TRUNCATE as well."""
     op.execute(
         """
         CREATE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-"""Idempotency keys: which request each belongs to, and what that was answered."""
+"""Adds idempotency keys, with the request and the answer of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pepper the keys were made with, so that a gateway with another one notices."""
+"""Adds the pepper's fingerprint, so that a gateway with another pepper notices."""
 
 from __future__ import annotations
 

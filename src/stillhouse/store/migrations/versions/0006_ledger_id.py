@@ -1,4 +1,4 @@
-"""By what a ledger is known, so that a home notices another one in its place."""
+"""Adds the ledger's id, so that a home notices another ledger in its place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Create the table, empty: whoever opens the ledger next fills it."""
+    """Create the table, empty: the next opening of the ledger fills it."""
     op.create_table(
         "ledger",
         sa.Column("id", sa.Text, primary_key=True),

@@ -1,4 +1,4 @@
-"""What accounts have used up of their minutes, counted over all gateways of a database."""
+"""Adds accounts' use of their minutes, counted over all gateways of a database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Create the table, empty; and what an account has in flight, where gateways share a ledger."""
+    """Create the table, empty, and the index of requests in flight for shared ledgers."""
     op.create_table(
         "rate",
         sa.Column("account_id", sa.BigInteger, sa.ForeignKey("account.id"), nullable=False),

@@ -1,4 +1,4 @@
-"""What a sweep has voided may still be resolved by the gateway that worked on it, once."""
+"""Lets a gateway resolve, once, a request of its own that a sweep has voided."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IS_FOR_GOOD = (
 
 
 def upgrade() -> None:
-    """Let the trigger that keeps resolved requests as they are leave out lost ones."""
+    """Exempt lost requests from the trigger that refuses changes of resolved requests."""
     if op.get_bind().dialect.name == "sqlite":
         op.execute(f"DROP TRIGGER {_TRIGGER}")
         op.execute(

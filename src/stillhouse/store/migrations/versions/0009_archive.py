@@ -1,5 +1,5 @@
 """
-Months of requests that were moved into files, and the sums that stand for them.
+Adds archives: months of requests that were moved into files, and their sums.
 
 A request may be deleted, with its entries, only in a transaction that moves it into those sums.
 """
@@ -17,7 +17,7 @@ _IS_MOVING = "EXISTS (SELECT 1 FROM archive WHERE is_moving)"
 
 
 def upgrade() -> None:
-    """Create the tables, empty, and let their transactions delete what they stand for."""
+    """Create the tables, empty, and let their transactions delete the archived requests."""
     _create_tables()
     if op.get_bind().dialect.name == "sqlite":
         _replace("request", f"NOT {_IS_MOVING}", "requests are kept")
