@@ -1,4 +1,4 @@
-"""From a checkpoint on disk to an engine that runs."""
+"""Loads an engine from a checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KV_CACHE_SHARE_OF_ALL = 0.5
 
 def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]) -> Runner:
     """
-    Read, quantise, compile and try out what *settings* name.
+    Read, quantise, compile and warm up the model that *settings* name.
 
     Raises:
         CheckpointError: The model's files are missing or not what they should be.
@@ -78,14 +78,14 @@ def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]
 
 def default_kv_cache_bytes(free_bytes: int, num_models: int) -> int:
     """
-    Return how much one of several models takes for its KV cache if nobody says otherwise.
+    Return the default KV cache size of one of several models.
 
-    Engines load one after the other and a cache takes memory only as it fills, so each sees as
-    free what the others' caches will fill: of that, no more than half is given away in all.
+    Engines load one after the other and a cache takes memory only as it fills, so each engine sees
+    memory as free that other caches will fill. All caches together get at most half of it.
 
     Args:
-        free_bytes: What is left beside this model's weights. They take memory when the first
-            batch runs, which is later.
+        free_bytes: Free memory less this model's weights, which take memory only when the first
+            batch runs.
 
     """
     return int(max(0, free_bytes) * min(KV_CACHE_SHARE, KV_CACHE_SHARE_OF_ALL / num_models))

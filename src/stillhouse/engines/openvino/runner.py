@@ -1,4 +1,4 @@
-"""The engine itself: sequences in, tokens out, one step at a time."""
+"""Runs the embedded engine: sequences in, tokens out, one step at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from stillhouse.engines.worker.loop import SequenceSteps
 
 
-#: A thread that compiles grammars and has not come back is looked for so often.
+#: Interval between two checks for a grammar thread that does not return.
 _COMPILE_CHECK_S = 1.0
 CLOSE_TIMEOUT_S = 3.0  # a supervisor kills a worker that takes longer than five
 
@@ -45,12 +45,15 @@ class Runner:
     """
     Generates for many sequences at once; one thread calls all but `prepare` and `close`.
 
+    Its methods are the worker loop's interface and the steps of one batch over one state; a split
+    would pass that state around.
+
     Args:
         decoder: With its KV cache allocated.
         vocab_size: Token ids of prompts are below it.
         context_length: Most tokens of one sequence.
-        vocabulary: What grammars are matched with; None where there is none.
-        disk_tier: Where prefixes are kept on disk; None keeps none.
+        vocabulary: The token table for grammars; None refuses grammars.
+        disk_tier: Keeps prefixes on disk; None keeps none.
 
     """
 
@@ -118,14 +121,14 @@ class Runner:
 
     @property
     def idle_s(self) -> float | None:
-        """So long there is nothing to do unless a request comes; None is for ever."""
+        """Seconds until the next work if no request arrives; None means never."""
         if len(self._sequences) > len(self._awaiting_grammar):
             return 0.0
         return _COMPILE_CHECK_S if self._awaiting_grammar else None
 
     @property
     def health(self) -> EngineHealth:
-        """How the engine stands."""
+        """Returns the engine's current load and counters."""
         return EngineHealth(
             num_running=self._scheduler.num_running,
             num_waiting=self._scheduler.num_waiting + len(self._awaiting_grammar),
@@ -135,13 +138,13 @@ class Runner:
         )
 
     def close(self) -> None:
-        """Write to the disk what was to be kept there; may be called on another thread."""
+        """Write pending blocks to disk; may be called on another thread."""
         if self._disk_tier is not None:
             self._disk_tier.close(CLOSE_TIMEOUT_S)
 
     @property
     def wake(self) -> Callable[[], None]:
-        """Called, on another thread, when a grammar is compiled."""
+        """The callback that runs, on another thread, when a grammar is compiled."""
         return self._grammars.thread.wake
 
     @wake.setter
@@ -160,7 +163,7 @@ class Runner:
         """
         Take a request; its steps come under *sequence_id*, which must be higher than all before.
 
-        It runs once its grammar is compiled, and holds up nobody until then.
+        It runs once its grammar is compiled, and blocks no other sequence until then.
 
         Raises:
             InvalidRequestError: A value cannot be honoured.
@@ -203,11 +206,11 @@ class Runner:
 
     def step(self, receive: Callable[[], None]) -> SequenceSteps:
         """
-        Compute the next batch and return what it added; nothing where there is no sequence.
+        Compute the next batch and return its steps; none if there is no sequence.
 
         Args:
-            receive: Called when the batch is computed and nothing of it is told yet: a sequence
-                cancelled there gets no further token.
+            receive: Called after the batch is computed and before its steps are returned: a
+                sequence cancelled there gets no further token.
 
         """
         refused = self._start_compiled() if self._awaiting_grammar else []
@@ -222,7 +225,7 @@ class Runner:
         return refused + self._publish(batch, logits)
 
     def _start_compiled(self) -> SequenceSteps:
-        """Let sequences run whose grammars are there by now; return which of them cannot."""
+        """Start sequences whose grammars are compiled; return those whose grammars failed."""
         refused: SequenceSteps = []
         for sequence in list(self._awaiting_grammar.values()):
             try:
@@ -274,9 +277,9 @@ class Runner:
 
     def _has_another_try(self, sequence: Sequence) -> bool:
         """
-        Put off a sequence that others' texts may have failed, until it has a grammar of its own.
+        Postpone a sequence whose shared grammar failed until it has a grammar of its own.
 
-        It then goes on as it would have: nothing was drawn where its grammar failed.
+        The output is unchanged: no token was sampled at the position where the grammar failed.
         """
         grammar = None if sequence.logit_rules is None else sequence.logit_rules.grammar
         if grammar is None or not grammar.is_shared:
@@ -290,7 +293,7 @@ class Runner:
         return True
 
     def _report(self, sequence: Sequence, output: SamplerOutput) -> tuple[int, GenerateStep]:
-        """Return the step to be told, and forget the sequence if it is the last one."""
+        """Return the step to be sent, and remove the sequence if the step is its last."""
         if sequence.finish is not None:
             self._forget(sequence)
         step = GenerateStep(

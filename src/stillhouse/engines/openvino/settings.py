@@ -1,4 +1,4 @@
-"""What an operator can choose about the embedded engine."""
+"""Defines the operator's settings of the embedded engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stillhouse.errors import ConfigError
 
 
 class WeightFormat(StrEnum):
-    """How matrices are kept; the smaller, the faster a token on a machine short of bandwidth."""
+    """The format of matrices; a smaller one is faster on a machine short of memory bandwidth."""
 
     F16 = "f16"
     INT8 = "int8"
@@ -22,7 +22,7 @@ class WeightFormat(StrEnum):
 
 class Precision(StrEnum):
     """
-    How the graph computes.
+    The numeric precision of the graph.
 
     DEFAULT is OpenVINO's choice for the processor: bf16 where it has it, activations quantised by
     groups, a KV cache of 8 bits. F32 is slower, and lets the same sequence give the same tokens
@@ -36,28 +36,27 @@ class Precision(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """
-    What an operator can choose about the embedded engine.
+    Holds the operator's settings of the embedded engine.
 
     Args:
         checkpoint_dir: A Hugging Face checkpoint: config.json and safetensors.
-        cache_dir: Where packed weights are kept for the next start.
+        cache_dir: Folder of packed weights, kept for the next start.
         weights: Format of the matrices.
-        precision: How the graph computes.
+        precision: Numeric precision of the graph.
         context_length: Most tokens of one sequence; None takes what the model was made for.
         kv_cache_bytes: Size of the KV cache; None takes what `max_sequences` whole contexts need,
             but no more than a quarter of the memory that is free beside the weights, and of many
             models together no more than half.
-        num_models: So many engines are to have room on this machine.
-        prefix_disk_bytes: So much of prefixes that many prompts share is kept on disk for the
-            next start; it is derived from what users wrote. 0 keeps none, and removes what is
-            there.
-        prefix_disk_dir: Where that is; may be shared by engines.
+        num_models: Number of engines that share this machine's memory.
+        prefix_disk_bytes: Most bytes of shared prefixes kept on disk for the next start; they are
+            derived from users' prompts. 0 keeps none, and removes those of earlier starts.
+        prefix_disk_dir: Folder of these prefixes; engines may share it.
         max_sequences: Most sequences computed in one step.
         max_batch_tokens: Most tokens computed in one step.
-        target_pause_s: So long may running sequences wait for their next token while prompts are
-            computed beside them; a step takes as many prompt tokens as that leaves time for.
-        prefill_chunk_tokens: Takes the place of the target: most tokens of one prompt in one step,
-            on every machine the same.
+        target_pause_s: Longest wait of running sequences for their next token while prompts are
+            computed beside them; it bounds the prompt tokens of a step.
+        prefill_chunk_tokens: Replaces the target: most tokens of one prompt in one step, the same
+            on every machine.
         max_draft_tokens: Most draft tokens of one sequence in one step; 0 proposes none.
         num_threads: None takes every physical core that this process may use.
 

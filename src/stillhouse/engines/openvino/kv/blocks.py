@@ -1,5 +1,5 @@
 """
-The KV cache's blocks: who uses them, and which prefix each of them holds.
+Counts the uses of the KV cache's blocks, and finds blocks by the prefix they hold.
 
 Source:
     Paged KV cache: arXiv 2309.06180. Prefix caching by chained block hashes: vLLM,
@@ -29,8 +29,8 @@ def root_hash(cache_keys: Sequence[str]) -> bytes:
     Return the parent of a prompt's first block, which is in the hash of every block after it.
 
     Args:
-        cache_keys: What keys and values depend on beside the tokens: an adapter's id, a medium's
-            digest. Where there is none, it is `PUBLIC_ROOT`.
+        cache_keys: Further inputs of keys and values beside the tokens: an adapter's id, a
+            medium's digest. Without any, the parent is `PUBLIC_ROOT`.
 
     """
     if not cache_keys:
@@ -44,7 +44,7 @@ def root_hash(cache_keys: Sequence[str]) -> bytes:
 
 def private_hash(parent: bytes, cache_salt: str) -> bytes:
     """
-    Return what the first block that is private to *cache_salt* is chained to.
+    Return the parent hash of the first block that is private to *cache_salt*.
 
     Args:
         parent: The name of the last public block, or `root_hash` where there is none.
@@ -68,21 +68,21 @@ class BlockMemory(Protocol):
         ...
 
     def read_block(self, block: int) -> NDArray[np.uint8]:
-        """Return a copy of what *block* holds."""
+        """Return a copy of the content of *block*."""
         ...
 
     def write_block(self, block: int, content: NDArray[np.uint8]) -> None:
-        """Let *block* hold what `read_block` returned."""
+        """Write bytes that `read_block` returned into *block*."""
         ...
 
     def copy_block(self, source: int, target: int) -> None:
-        """Let *target* hold what *source* does."""
+        """Copy the content of *source* to *target*."""
         ...
 
 
 class KVBlocks:
     """
-    Counts references to blocks and remembers what released ones hold.
+    Counts references to blocks and keeps the prefixes of released ones findable.
 
     A block is free, used by one or more sequences, or cached: released but still holding a
     prefix that a later prompt may start with. Cached blocks are handed out again when no free
@@ -104,15 +104,15 @@ class KVBlocks:
 
     @property
     def num_free(self) -> int:
-        """How many blocks can be allocated now, cached ones among them."""
+        """Number of blocks that can be allocated now, including cached ones."""
         return len(self._free) + len(self._cached)
 
     def allocate(self) -> int:
         """
-        Hand out a block whose content is of no meaning.
+        Allocate a block with undefined content.
 
         Raises:
-            IndexError: None is free; ask `num_free` first.
+            IndexError: None is free; check `num_free` first.
 
         """
         if self._free:
@@ -151,7 +151,7 @@ class KVBlocks:
             self._cached[block] = None
 
     def publish(self, block: int, prefix: bytes) -> None:
-        """Let others find *block*, which is full and will not change while it has this name."""
+        """Publish *block*, which is full and does not change while it has this name."""
         if self._hashes[block] is None and prefix not in self._block_by_hash:
             self._hashes[block] = prefix
             self._block_by_hash[prefix] = block
@@ -161,13 +161,13 @@ class KVBlocks:
         return self._block_by_partial.get(partial)
 
     def publish_partial(self, block: int, partial: bytes) -> None:
-        """Let others copy *block*, in which a prompt ends."""
+        """Publish *block*, in which a prompt ends, for copying."""
         if self._partials[block] is None and partial not in self._block_by_partial:
             self._partials[block] = partial
             self._block_by_partial[partial] = block
 
     def forget_partials(self) -> None:
-        """Let nobody copy ends of prompts any more."""
+        """Stop sharing partial blocks."""
         for block in self._block_by_partial.values():
             self._partials[block] = None
         self._block_by_partial.clear()

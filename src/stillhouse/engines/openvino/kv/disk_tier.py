@@ -1,4 +1,4 @@
-"""Blocks of the KV cache on disk, so that a restart finds the prefixes that many share."""
+"""Keeps KV cache blocks on disk, so that shared prefixes outlive a restart."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ _PART_SUFFIX = ".part"
 
 class DiskTier:
     """
-    A folder with a file per block, the least recently used of which are removed.
+    Keeps one file per block in a folder, and removes the least recently used files.
 
-    Files are private to their owner and named by the blocks' hashes, which tell nothing to who
-    lacks the salt. A file is used only if its length and its checksum, which covers name and
-    identity too, are right; any other is removed. Nothing is synced: a file that a crash tears
-    fails its check.
+    Files are private to their owner and named by the blocks' hashes, which reveal nothing without
+    the salt. A file is used only if its length and its checksum, which covers name and identity
+    too, are right; any other is removed. Files are not synced: a file that a crash truncates fails
+    its check.
 
-    One thread calls it; a second, its own, writes. A failure to write is logged, and no more.
+    One thread calls it; a second, its own, writes. A failure to write is only logged.
 
     Args:
-        folder: Of this identity alone; made where it is missing.
-        memory: Where blocks are taken from and brought back to.
-        identity: Of everything that a block's bytes depend on beside its tokens.
-        max_bytes: Of all files together.
+        folder: Folder of this identity alone; created if it is missing.
+        memory: The blocks in memory, source and target of every file.
+        identity: Identifies all inputs of a block's bytes beside its tokens.
+        max_bytes: Most bytes of all files together.
 
     Raises:
         ConfigError: The folder cannot be written, or not one block fits into *max_bytes*.
@@ -87,15 +87,15 @@ class DiskTier:
 
     @property
     def max_blocks(self) -> int:
-        """Most blocks that are kept; of a longer prefix only the beginning is worth saving."""
+        """Most blocks that are kept; of a longer prefix only the start is worth saving."""
         return self._max_files
 
     def holds(self, name: bytes) -> bool:
-        """Return whether there is a file of this name, which may still turn out to be bad."""
+        """Return whether a file of this name exists; its content is not checked."""
         return name in self._index
 
     def save(self, name: bytes, block: int) -> None:
-        """Have *block*, which is full, written soon; where too much is waiting, forget it."""
+        """Queue *block*, which is full, for writing; drop it if the queue is full."""
         is_full = self._is_closed or len(self._queue) >= self._max_queued
         if is_full or name in self._index or name in self._queue:
             return
@@ -105,7 +105,7 @@ class DiskTier:
             self._changed.notify_all()
 
     def restore(self, name: bytes, block: int) -> bool:
-        """Fill *block* with what was saved as *name*; return whether that was possible."""
+        """Fill *block* from the file *name*; return whether that succeeded."""
         if name not in self._index:
             return False
         content = self._read(name)
@@ -118,7 +118,7 @@ class DiskTier:
         return True
 
     def touch(self, names: Iterable[bytes]) -> None:
-        """Note that *names* were used, the last one most recently."""
+        """Mark *names* as used, the last one most recently."""
         for name in names:
             with self._changed:
                 if name not in self._index:
@@ -128,7 +128,7 @@ class DiskTier:
                 os.utime(self._path(name))
 
     def close(self, timeout_s: float) -> None:
-        """Take nothing more, and return when all is written that was saved or *timeout_s* over."""
+        """Refuse further blocks, and return when the queue is written or *timeout_s* is over."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -140,7 +140,7 @@ class DiskTier:
         return self._folder / f"{name.hex()}.kv"
 
     def _take_stock(self) -> None:
-        """Find what an earlier process left, and remove what cannot be of use."""
+        """Index the files of an earlier process, and remove unusable ones."""
         found = []
         for path in self._folder.iterdir():
             match = _BLOCK_FILE.fullmatch(path.name)
@@ -228,16 +228,16 @@ class DiskTier:
 
 def remove_disk_tiers(parent: Path, family: str, *, but: Path | None = None) -> None:
     """
-    Remove the folders of *family* under *parent*, which are of no use or no longer wanted.
+    Remove the folders of *family* under *parent*, which are outdated or no longer configured.
 
     Args:
-        but: This one stays.
+        but: The folder to keep.
 
     """
     for folder in parent.glob(f"{glob.escape(family)}-*"):
         if folder == but:
             continue
-        with contextlib.suppress(OSError):  # somebody else's file in it keeps a folder
+        with contextlib.suppress(OSError):  # a foreign file in a folder keeps it
             for path in folder.iterdir():
                 if _BLOCK_FILE.fullmatch(path.name) or path.suffix == _PART_SUFFIX:
                     path.unlink()

@@ -16,18 +16,19 @@ MAX_RESTORED_BYTES = 16 * 1024 * 1024  # in one step: 20 ms where the files are 
 
 class PrefixCache:
     """
-    Lets a sequence reuse the prefix that others have computed.
+    Reuses the prefixes that other sequences have computed.
 
-    Whole blocks are used in common. What a prompt has behind its last whole block is copied, so
+    Sequences share whole blocks. The partial block behind a prompt's last whole block is copied, so
     that of equal prompts all but the first compute one token. Prefixes are deduplicated in flight:
-    what a running sequence is about to compute, others wait for.
+    a sequence waits for blocks that a running one is about to compute.
 
-    Blocks that are worth it are kept on disk as soon as they are, so that they outlive a crash as
-    well: those that a second sequence starts with, and public ones.
+    Public blocks, and blocks that a second sequence starts with, are kept on disk as soon as they
+    are computed, so that they outlive a crash as well. Its methods look up and change one state,
+    the blocks in memory, in flight and on disk; a split would pass that state around.
 
     Args:
-        memory: Where the blocks' bytes are.
-        disk_tier: Where blocks are kept on disk; None keeps none.
+        memory: Reads and writes the blocks' bytes.
+        disk_tier: Keeps blocks on disk; None keeps none.
 
     """
 
@@ -44,7 +45,7 @@ class PrefixCache:
         self._block_size = block_size
         self._disk_tier = disk_tier
         self._max_restored = max(1, MAX_RESTORED_BYTES // memory.block_bytes)
-        # What a running sequence is about to compute.
+        # Prefixes in flight.
         self._in_flight: dict[bytes, Sequence] = {}
 
     def cached(self, sequence: Sequence) -> Iterator[int]:
@@ -56,7 +57,7 @@ class PrefixCache:
             yield block
 
     def has_prefix_in_flight(self, sequence: Sequence) -> bool:
-        """Return whether another, no less important by priority, is computing what comes next."""
+        """Return whether a sequence of no lower priority is computing the next block."""
         index = sum(1 for _ in self.cached(sequence))
         if index < self._num_shareable_blocks(sequence):
             producer = self._in_flight.get(sequence.prefix_hash(index))
@@ -67,7 +68,7 @@ class PrefixCache:
         return producer is not None and producer.request.priority <= sequence.request.priority
 
     def reuse(self, sequence: Sequence) -> None:
-        """Reuse for *sequence*, which owns no blocks yet, all that is cached of its prefix."""
+        """Reuse the cached prefix of *sequence*, which owns no blocks yet."""
         for block in list(self.cached(sequence)):
             self._blocks.share(block)
             sequence.block_ids.append(block)
@@ -81,17 +82,17 @@ class PrefixCache:
             self._copy_partial(sequence)
 
     def mark_in_flight(self, sequence: Sequence) -> None:
-        """Mark what *sequence* is about to compute, so that others wait for it."""
+        """Mark the blocks that *sequence* is about to compute, so that others wait for them."""
         for prefix in self._ahead(sequence):
             self._in_flight.setdefault(prefix, sequence)
 
     def release(self, sequence: Sequence) -> None:
-        """Release the marks of *sequence*: others wait for it no longer."""
+        """Release the marks of *sequence*, so that others no longer wait for it."""
         for prefix in self._ahead(sequence):
             self._end_in_flight(sequence, prefix)
 
     def publish(self, sequence: Sequence, *, since: int) -> None:
-        """Let others find the blocks that *sequence* filled after its first *since* tokens."""
+        """Publish the blocks that *sequence* filled after its first *since* tokens."""
         for index in range(since // self._block_size, sequence.num_computed // self._block_size):
             self._publish_block(sequence, index)
         last = sequence.num_prompt_tokens - 1
@@ -109,7 +110,7 @@ class PrefixCache:
         self._blocks.forget_partials()
 
     def restore(self, sequences: Iterable[Sequence]) -> None:
-        """Bring blocks of *sequences* back from disk, in their order, but not too many at once."""
+        """Read blocks of *sequences* back from disk, in order, a bounded number at once."""
         num_left = self._max_restored
         for sequence in sequences:
             while num_left and sequence.is_restoring:
@@ -152,7 +153,7 @@ class PrefixCache:
         if source is None:
             return
         block = self._blocks.allocate()
-        if block != source:  # what nobody uses any more may be handed out with its content
+        if block != source:  # `allocate` may return the unused source itself
             self._memory.copy_block(source, block)
         sequence.block_ids.append(block)
         sequence.num_computed = sequence.num_tokens - 1
@@ -161,7 +162,7 @@ class PrefixCache:
     # On disk.
 
     def _consult(self, disk_tier: DiskTier, sequence: Sequence, *, is_new: bool) -> None:
-        """Keep what *sequence* has in common with an earlier one, and see how much more is kept."""
+        """Save the shared blocks of *sequence* to disk, and find its further blocks there."""
         num_found = len(sequence.block_ids)
         if is_new:
             found = [sequence.prefix_hash(index) for index in range(num_found)]

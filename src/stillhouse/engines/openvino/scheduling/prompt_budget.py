@@ -1,4 +1,4 @@
-"""How many prompt tokens a step takes along, so that nobody's next token waits too long."""
+"""Bounds the prompt tokens of a step, so that decoding sequences do not wait too long."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 #: A cancel or an arrival waits for the running step to end, also where nothing decodes.
 LONGEST_STEP_S = 1.0
-#: The matrix products of OpenVINO 2026.4 take tokens by so many: 65 need half as long again as 64.
+#: Tile size of OpenVINO 2026.4's matrix products: 65 tokens take half as long again as 64.
 TILE_TOKENS = 64
 
 
 class PromptBudget:
     """
-    Chooses from what steps have taken so far.
+    Chooses the prompt tokens of a step from the measured durations of earlier steps.
 
     While something decodes, a step is to end within the target for the pause between two tokens;
     otherwise within a second, in which prompts are computed as fast as in longer steps. A block of
@@ -23,7 +23,7 @@ class PromptBudget:
     for that, or for the decoding alone, gives longer pauses, each by one block of prompt.
 
     Args:
-        target_pause_s: So long may decoding sequences wait for their next token.
+        target_pause_s: Longest wait of decoding sequences for their next token.
         block_size: Tokens per block of the KV cache.
 
     """
@@ -39,8 +39,8 @@ class PromptBudget:
         Return how many prompt tokens the next step may hold.
 
         Args:
-            num_decoded: Tokens of the step that are no prompt's.
-            most: It returns no more than that.
+            num_decoded: Tokens of the step that belong to decoding sequences.
+            most: Upper bound of the result.
 
         """
         limit_s = self._target_pause_s if num_decoded else self._longest_step_s
@@ -51,5 +51,5 @@ class PromptBudget:
 
 
 def unbounded(num_decoded: int, most: int) -> int:  # noqa: ARG001 (the budget's own signature)
-    """Return *most*: what a step holds is the same on every machine."""
+    """Return *most*, so that steps hold the same tokens on every machine."""
     return most

@@ -1,10 +1,10 @@
 """
-Which tokens of which sequences the next step computes.
+Schedules the tokens that the next step computes.
 
 Continuous batching with chunked prefill: a step holds one token of every running sequence that
 decodes, and fills up with chunks of prompts. A sequence owns the blocks of its whole prompt from
-the moment it runs, so that a prompt once begun is never stuck halfway; only decoding asks for
-more, and takes them from the least important sequence when none is left.
+the moment it runs, so that a prompt once begun is never stuck halfway; only decoding allocates
+more, and preempts the least important sequence when none is left.
 
 Source:
     Iteration-level scheduling: Orca, OSDI 2022. Chunked prefill: Sarathi, arXiv 2308.16369.
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Slice:
     """
-    Tokens of a sequence that a step computes.
+    Describes the tokens of one sequence that a step computes.
 
-    All of it is noted when the step is scheduled: by the time the step is done, a cancel may
-    have taken the sequence's state away.
+    All fields are set when the step is scheduled: a cancel may remove the sequence's state before
+    the step is done.
 
     Args:
-        begin: How many tokens were computed before.
-        num_tokens: How many of the sequence's own are computed.
-        is_sampled: Whether the sequence's next token comes out of this step.
+        begin: Number of tokens computed before.
+        num_tokens: Number of the sequence's own tokens in this step.
+        is_sampled: Whether this step samples the sequence's next token.
         draft: The draft tokens that are computed behind the sequence's own.
 
     """
@@ -52,13 +52,13 @@ class Slice:
 
     @classmethod
     def of(cls, sequence: Sequence, num_tokens: int) -> Self:
-        """Return the next *num_tokens* of what is not computed yet."""
+        """Return the tokens that this step computes."""
         is_sampled = num_tokens == sequence.num_uncomputed
         return cls(sequence, sequence.num_computed, num_tokens, is_sampled)
 
     @property
     def num_rows(self) -> int:
-        """How many tokens are computed, draft tokens among them."""
+        """Number of computed tokens, including draft tokens."""
         return self.num_tokens + len(self.draft.token_ids)
 
     @property
@@ -70,13 +70,13 @@ class Slice:
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """
-    How much a step may hold.
+    Bounds the tokens and sequences of a step.
 
     Args:
         max_sequences: Most sequences that run at once.
         max_tokens: Most tokens in a step; more than *max_sequences*.
-        prompt_budget: From the other tokens of a step, and how many prompt tokens there is room
-            for, to how many it shall have: at least one.
+        prompt_budget: Maps the number of other tokens in a step and the number of prompt tokens
+            that still fit to the number of prompt tokens to compute: at least one.
         max_chunk_tokens: Most tokens of one prompt in a step; None sets no limit.
 
     """
@@ -89,9 +89,10 @@ class BatchLimits:
 
 class Scheduler:
     """
-    Owns the sequences that wait and run, and the blocks they use.
+    Owns the waiting and running sequences, and the blocks they use.
 
-    The most important sequence always advances, so everything is served in the end.
+    The most important sequence always advances, so every sequence finishes in the end. Its methods
+    are the steps of one schedule over one state; a split would pass that state around.
 
     Args:
         prefix_cache: The prefixes that sequences share, held in the same *blocks*.
@@ -132,7 +133,7 @@ class Scheduler:
         return any(sequence.is_restoring for sequence in self._running)
 
     def add(self, sequence: Sequence) -> None:
-        """Let *sequence* wait for its turn; it must fit into an empty cache."""
+        """Queue *sequence*; it must fit into an empty cache."""
         heapq.heappush(self._waiting, (sequence.importance, sequence))
 
     def schedule(self) -> list[Slice]:
@@ -145,10 +146,10 @@ class Scheduler:
 
     def advance(self, part: Slice, *, num_accepted: int = 0) -> None:
         """
-        Note that *part* was computed, and publish the blocks that it filled.
+        Record that *part* was computed, and publish the blocks that it filled.
 
         Args:
-            num_accepted: How many of the draft tokens are by now tokens of the sequence.
+            num_accepted: Number of draft tokens that were appended to the sequence.
 
         """
         sequence = part.sequence
@@ -160,7 +161,7 @@ class Scheduler:
             self._blocks.release(sequence.block_ids.pop())
 
     def remove(self, sequence: Sequence) -> None:
-        """Forget *sequence*, wherever it stands, and release what it owns."""
+        """Remove *sequence* in any state, and release its blocks."""
         if sequence.state is SequenceState.RUNNING:
             self._stop_running(sequence)
         elif sequence.state is SequenceState.WAITING:
@@ -171,7 +172,7 @@ class Scheduler:
             self._prefix_cache.forget_partials()
 
     def put_off(self, sequence: Sequence) -> None:
-        """Take everything back from a running *sequence*, which waits elsewhere to be added."""
+        """Release all blocks of a running *sequence*; the caller adds it again later."""
         self._stop_running(sequence)
         sequence.was_preempted = True
         sequence.state = SequenceState.WAITING
@@ -188,7 +189,7 @@ class Scheduler:
                     self._preempt(max(self._running, key=_importance))
 
     def _admit_waiting(self) -> None:
-        """Let sequences run, the most important first, as long as there is room for the next."""
+        """Start waiting sequences, the most important first, until the next one does not fit."""
         put_back = []
         while self._waiting:
             entry = heapq.heappop(self._waiting)
@@ -268,7 +269,7 @@ class Scheduler:
         return len(sequence.block_ids) < sequence.num_blocks_for(sequence.num_tokens)
 
     def _make_room(self, sequence: Sequence) -> bool:
-        """Preempt what has a lower priority until *sequence* can run; return whether it can."""
+        """Preempt sequences of lower priority until *sequence* can run; return whether it can."""
         while not self._has_room(sequence):
             least = max(self._running, key=_importance, default=None)
             if least is None or least.request.priority <= sequence.request.priority:
@@ -302,7 +303,7 @@ class Scheduler:
 
     def _stop_running(self, sequence: Sequence) -> None:
         self._prefix_cache.release(sequence)
-        # The end of a prefix is of use only with its beginning, so it shall be reused first.
+        # The end of a prefix is useless without its start, so it is released (and reused) first.
         for block in reversed(sequence.block_ids):
             self._blocks.release(block)
         del sequence.block_ids[:]
@@ -310,7 +311,7 @@ class Scheduler:
         self._running.remove(sequence)
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Take back everything; the sequence is computed again when there is room for it."""
+        """Release all blocks; the sequence is computed again when it fits."""
         self.put_off(sequence)
         self.add(sequence)
 

@@ -1,4 +1,4 @@
-"""One request on its way through the engine."""
+"""Holds the engine's state of one sequence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SequenceState(Enum):
-    """Where a sequence stands."""
+    """The scheduling state of a sequence."""
 
     WAITING = auto()
     RUNNING = auto()
@@ -29,23 +29,23 @@ class SequenceState(Enum):
 
 class Sequence:
     """
-    A prompt and what was generated after it.
+    Holds a prompt and the tokens generated after it.
 
     Args:
         sequence_id: Later ones are higher.
-        generator: Draws for this sequence alone; None takes the likeliest token.
-        logit_rules: What its logits go through before; None where that is nothing.
+        generator: The sequence's own random source; None takes the likeliest token.
+        logit_rules: Rules applied to the logits before sampling; None applies none.
 
     Attributes:
         token_ids: Prompt and completion.
-        num_computed: How many of them have their keys and values in `block_ids`.
+        num_computed: Number of tokens with keys and values in `block_ids`.
         block_ids: The blocks of the KV cache, in order.
-        draft_record: How many of its draft tokens were accepted; None where none are proposed.
+        draft_record: Acceptance counts of its draft tokens; None where none are proposed.
         num_cached: Prompt tokens in whole blocks found in the prefix cache, in memory or on disk,
             when the sequence first ran; None before that.
-        num_public_blocks: So many blocks at the beginning are everybody's.
-        num_disk_blocks: The blocks up to here are to be brought back from disk.
-        was_preempted: Whether it ran before and had to give everything back.
+        num_public_blocks: Number of leading blocks that all cache salts share.
+        num_disk_blocks: Number of leading blocks that have to be read back from disk.
+        was_preempted: Whether it ran before and lost its blocks.
 
     """
 
@@ -98,7 +98,7 @@ class Sequence:
 
     @property
     def importance(self) -> tuple[int, int]:
-        """Sorts first what goes first: by priority, then by arrival."""
+        """The sort key of scheduling: priority, then arrival."""
         return (self.request.priority, self.sequence_id)
 
     @property
@@ -112,7 +112,7 @@ class Sequence:
 
     @property
     def is_restoring(self) -> bool:
-        """Whether blocks of it are still to be brought back from disk."""
+        """Whether some of its blocks still have to be read back from disk."""
         return self.num_computed < self.num_disk_blocks * self._block_size
 
     def num_blocks_for(self, num_tokens: int) -> int:
@@ -129,21 +129,21 @@ class Sequence:
 
     @cached_property
     def partial_hash(self) -> bytes | None:
-        """The name of what lies between the prompt's last shared block and its last token."""
+        """The name of the prompt's partial block: the tokens behind its last whole block."""
         last = self.num_prompt_tokens - 1
         index = last // self._block_size
         tokens = self.token_ids[index * self._block_size : last]
         return block_hash(self._parent_hash(index), tokens.tobytes()) if tokens else None
 
     def _parent_hash(self, index: int) -> bytes:
-        """Return what block *index* is chained to."""
+        """Return the parent hash of block *index*."""
         parent = self.prefix_hash(index - 1) if index else root_hash(self.request.cache_keys)
         if index == self.num_public_blocks:
             return private_hash(parent, self.request.cache_salt)
         return parent
 
     def append(self, token_id: int) -> None:
-        """Take a sampled token, and finish if it is the last."""
+        """Append a sampled token, and finish if it is the last."""
         self.token_ids.append(token_id)
         if token_id in self._stop_token_ids:
             self.finish = EngineFinish.STOP

@@ -1,4 +1,4 @@
-"""How long steps take by the number of their tokens, learnt while the engine runs."""
+"""Predicts the duration of a step by its number of tokens, measured while the engine runs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ SMALLEST_WEIGHT = 1e-9  # of what was seen long ago, or all of the old would wei
 
 class StepTimes:
     """
-    Averages of what steps of this model on this machine have taken lately.
+    Averages the recent durations of this model's steps on this machine.
 
     Buckets are a quarter of an octave wide, and a power of two is the last of its bucket: matrix
     products come in tiles, so that one token more than a power of two may take half as long again.
     Where a larger step was faster than a smaller one, both count as their mean, the recent more
     than the old: what is predicted never falls as a step grows. Where it took longer for each token
-    than a smaller one has since, it counts less with every step: what was too long in a busy moment
-    would never be tried again. Between buckets it is interpolated. Below the smallest step seen it
-    is that step's duration, and above the largest it grows in proportion, both rather too long than
-    too short.
+    than a smaller one has since, it counts less with every step: otherwise a size measured in a
+    busy moment would never be tried again. Between buckets the duration is interpolated. Below the
+    smallest step seen it is that step's duration, and above the largest it grows in proportion;
+    both overestimate rather than underestimate.
 
     Source:
         Pool adjacent violators: Ayer et al., Annals of Mathematical Statistics 26 (1955).
@@ -34,7 +34,7 @@ class StepTimes:
         self._curve: list[_Point] | None = []
 
     def observe(self, num_tokens: int, duration_s: float) -> None:
-        """Take note of a step of *num_tokens*, at least 1, that took *duration_s*."""
+        """Record a step of *num_tokens*, at least 1, that took *duration_s*."""
         self._num_steps += 1
         bucket = _bucket(num_tokens)
         known = self._buckets.get(bucket)
@@ -98,7 +98,7 @@ class _Point:
     at_step: int
 
     def moved_to(self, new: Self) -> _Point:
-        """Return the average with *new* among what it is of."""
+        """Return the average updated with *new*."""
         return _Point(
             self.num_tokens + RECENT_SHARE * (new.num_tokens - self.num_tokens),
             self.duration_s + RECENT_SHARE * (new.duration_s - self.duration_s),
