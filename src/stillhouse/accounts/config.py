@@ -9,7 +9,7 @@ from stillhouse.settings import Section
 
 class AccountsConfig(Section):
     """
-    Bounds on what API keys cost.
+    Bounds the cost of API keys.
 
     Args:
         max_keys: Working keys of one account, over the API or by command.

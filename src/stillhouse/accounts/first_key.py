@@ -1,4 +1,4 @@
-"""The account and key that a new installation begins with."""
+"""Creates the account and key of a new installation."""
 
 from __future__ import annotations
 
@@ -31,14 +31,13 @@ class FirstKey:
 
 async def ensure_first_key(accounts: Accounts, home: Path) -> FirstKey | None:
     """
-    Make an account and a key where there is no account yet, and keep the secret in `<home>/key`.
+    Create an account and a key if there is no account yet, and store the secret in `<home>/key`.
 
     The file is written first: a start that is killed between the two is completed by the next one,
     which finds the secret and no account.
 
     Returns:
-        The key in the file, or None when there is none: an operator has removed it, or made the
-        accounts by hand.
+        The key in the file; None if an operator has removed it, or has created the accounts.
 
     Raises:
         ConfigError: The file cannot be written, is not a key, or others can read it.

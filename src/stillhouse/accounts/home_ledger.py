@@ -13,7 +13,7 @@ FILE = "ledger-id"
 
 def load_ledger_id(home: Path) -> str | None:
     """
-    The id of the home's ledger; None for a home that has had none yet.
+    Return the id of the home's ledger; None for a home that has had none yet.
 
     Raises:
         ConfigError: The file cannot be read, or holds something else.
@@ -31,10 +31,10 @@ def load_ledger_id(home: Path) -> str | None:
 
 def remember_ledger_id(home: Path, ledger_id: str) -> None:
     """
-    Keep *ledger_id* as that of the home's ledger, where none is kept.
+    Store *ledger_id* as that of the home's ledger, if none is stored.
 
     Raises:
-        ConfigError: The folder cannot be written, or another process keeps another id.
+        ConfigError: The folder cannot be written, or another process has stored another id.
 
     """
     create_secret_file(home / FILE, ledger_id)
@@ -45,7 +45,7 @@ def remember_ledger_id(home: Path, ledger_id: str) -> None:
 
 def forget_ledger_id(home: Path) -> None:
     """
-    Forget the id of the home's ledger.
+    Delete the id of the home's ledger.
 
     Raises:
         ConfigError: The file cannot be removed.

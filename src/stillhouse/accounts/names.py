@@ -1,4 +1,4 @@
-"""Names of accounts and keys."""
+"""Checks names of accounts and keys."""
 
 from __future__ import annotations
 

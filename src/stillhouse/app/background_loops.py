@@ -23,7 +23,7 @@ _PURGE_INTERVAL_S = 600
 _WATCH_INTERVAL_S = 2
 _REVOCATION_TIMEOUT_S = 10
 _ARCHIVE_INTERVAL_S = 3600
-#: Some hundred million requests.
+#: Enough for some hundred million requests.
 _ARCHIVE_TIMEOUT_S = 86_400
 
 
@@ -34,7 +34,7 @@ async def start_leases(services: Services, background: BackgroundLoops) -> None:
         await services.clock.synchronise()
         await services.ledger.leases.keep()
 
-    if not services.database.is_shared:  # others may work on what is held there
+    if not services.database.is_shared:  # other gateways may run requests of those holds
         await services.ledger.leases.sweep()
     background.start(Loop("leases", keep, interval_s=INTERVAL_MS / 1000))
 
@@ -45,7 +45,7 @@ def ledger_watch(database: Database, metrics: Metrics) -> Loop:
     async def watch() -> None:
         try:
             await database.check()
-        except StoreUnavailableError:  # told where it was found, and by every other probe
+        except StoreUnavailableError:  # logged where it was found, and by every other probe
             metrics.ledger_lost.set(1)
         else:
             metrics.ledger_lost.set(0)
@@ -64,7 +64,7 @@ def archive_loop(services: Services, home: Path, *, num_months: int) -> Loop:
             archived = await archive_requests(
                 services.database, services.clock, before=before, path=path
             )
-        except ConflictError as error:  # another gateway is at it
+        except ConflictError as error:  # another gateway is archiving
             log.info("archive_postponed", reason=error.message)
             return
         if archived.path is not None:

@@ -1,4 +1,4 @@
-"""The configuration: read once from a TOML file, frozen, and passed down section by section."""
+"""Reads the configuration once from a TOML file, frozen and passed down by section."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ HOME_VARIABLE = "STILLHOUSE_HOME"
 CONFIG_VARIABLE = "STILLHOUSE_CONFIG"
 #: The table of a model that holds its engine settings.
 ENGINE_KEY = "engine"
-#: The gateway has one of each.
+#: Settings that exist once per gateway.
 _COMMON_TIMEOUTS = frozenset({"cancel_timeout_s", "quarantine_s"})
 _DEMO_MODELS: dict[str, dict[str, Any]] = {DEMO_MODEL: {}, DEMO_TOOLS_MODEL: {}}
 
 
 class EngineConfig(OpenVinoConfig):
     """
-    Section ``[engine]``: which engine serves the models, and how.
+    Section ``[engine]``: the engine that serves the models, and its settings.
 
     Args:
         kind: The fake engine generates noise, for tests.
@@ -50,7 +50,7 @@ class EngineConfig(OpenVinoConfig):
 
 class Config(Section):
     """
-    Everything that an operator can set.
+    Holds all settings of an operator.
 
     Args:
         models: The models to serve: a table per model id, with what differs from the built-in

@@ -1,4 +1,4 @@
-"""The composition root: builds the whole service from its configuration."""
+"""Builds the whole service from its configuration (the composition root)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Service:
 
     Args:
         api: The ASGI application.
-        first_key: The key that was made on first start; None when others took its place.
+        first_key: The key that the first start created; None if others replaced it.
 
     """
 
@@ -81,10 +81,10 @@ async def open_service(  # noqa: PLR0913  (one argument per choice)
     is_strict: bool = False,
 ) -> AsyncIterator[Service]:
     """
-    Start everything that *config* asks for; leaving drains requests and stops engines.
+    Start the configured service; on exit, drain requests and stop engines.
 
     Args:
-        source: The file that *config* came from: its relative paths start there.
+        source: The file of *config*; relative paths start at its folder.
         on_progress: Called as each model loads.
         is_strict: End if a model cannot be loaded; else the others are served without it.
 

@@ -49,11 +49,10 @@ async def open_services(  # noqa: PLR0913 - one argument per choice
         url: Of the ledger's database; None for the file under *home*.
         accounts_config: None takes the defaults.
         shared_rate_limiter: Counts requests over all gateways; None for a command, which has none.
-        must_exist: Make no ledger where there is none.
+        must_exist: Refuse to create a missing ledger.
 
     Raises:
-        ConfigError: Another server already runs on it, or it is not the ledger that *home* was made
-            with.
+        ConfigError: Another server already runs on it, or it is not the ledger of *home*.
         StoreUnavailableError: The database cannot be opened.
 
     """
@@ -79,10 +78,10 @@ async def open_services(  # noqa: PLR0913 - one argument per choice
 
 def adopt_ledger(home: Path, *, url: str | None = None, is_new: bool = False) -> str:
     """
-    Take the ledger that is there for the one that *home* was made with, and return its id.
+    Adopt the present ledger as that of *home*, and return its id.
 
     Args:
-        is_new: Make an empty one where there is none.
+        is_new: Create an empty ledger if there is none.
 
     Raises:
         ConfigError: There is none; or *home* cannot be written.

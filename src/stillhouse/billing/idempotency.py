@@ -1,4 +1,4 @@
-"""A request that is sent twice runs once: one generation, one charge, the same answer."""
+"""Runs a repeated request once: one generation, one charge, the same answer."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from stillhouse.types.events import ChoiceAnswer
 from stillhouse.types.service_tier import ServiceTier
 from stillhouse.types.usage import TokenUsage
 
-#: How long a key is remembered; Stripe remembers one for at least as long.
+#: The lifetime of a key; Stripe keeps one for at least as long.
 LIFETIME_MS = 24 * 3600 * 1000
 
-#: More text than today's contexts hold; a larger response is charged, but not kept.
+#: The largest stored response, above today's contexts; a larger one is charged, but not stored.
 MAX_ANSWER_BYTES = 4 << 20
 
 #: The smallest stored size of one log probability.
 _LEAST_LOGPROB_BYTES = 40
 
-#: Rows that are deleted in one transaction; other writes wait for its end.
+#: The most rows that one transaction deletes; other writes wait for its end.
 PURGE_BATCH = 500
 
 

@@ -1,4 +1,4 @@
-"""Outcomes of requests, and sources of their token counts."""
+"""Names the outcomes of requests, and the sources of their token counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stillhouse.store.ledger.requests import LOST_OUTCOME
 
 
 class Outcome(StrEnum):
-    """Why a request ended."""
+    """The reason for a request's end."""
 
     #: The model ended its response.
     STOP = "stop"
@@ -18,7 +18,7 @@ class Outcome(StrEnum):
     TOOL_CALLS = "tool_calls"
     #: The client disconnected.
     CLIENT_DISCONNECT = "client_disconnect"
-    #: The client did not read.
+    #: The client did not read its stream.
     SLOW_CLIENT = "slow_client"
     #: The request's deadline passed.
     DEADLINE = "deadline"
@@ -39,7 +39,7 @@ class Outcome(StrEnum):
 
 
 class UsageSource(StrEnum):
-    """What counted a request's tokens."""
+    """The source of a request's token counts."""
 
     #: The engine that generated them.
     ENGINE = "engine"

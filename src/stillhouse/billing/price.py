@@ -1,4 +1,4 @@
-"""A price version: what a model's tokens cost from a moment on."""
+"""Describes a price version: the cost of a model's tokens from a moment on."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from stillhouse.types.tariff import Tariff
 
 
 class PriceList:
-    """The prices that requests are admitted at."""
+    """Publishes the prices at which requests are admitted."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -24,10 +24,10 @@ class PriceList:
         Publish the prices of every tier, which hold from now on.
 
         Args:
-            tariffs: By model id, those of the default tier; each tier's factor is applied to them.
+            tariffs: The default tier's tariffs by model id; each tier's factor is applied to them.
 
         Returns:
-            Each model's price on each tier. A tariff that is what it was keeps its version.
+            Each model's price on each tier. An unchanged tariff keeps its version.
 
         Raises:
             StoreUnavailableError: The ledger cannot be written.

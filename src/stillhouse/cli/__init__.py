@@ -1,1 +1,1 @@
-"""Offers the commands."""
+"""Defines the commands."""

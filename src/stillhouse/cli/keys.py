@@ -67,7 +67,7 @@ def create(  # noqa: PLR0913  (one argument per option)
             expires_at_ms=None if expires is None else services.clock.now_ms() + expires,
             allowed_models=models,
         )
-        if spending_limit_usd is not None:  # before anybody knows the key
+        if spending_limit_usd is not None:  # before the key is printed
             await services.ledger.limits.set_key_limit(
                 minted.key.id, spending_limit_usd, period=_period(is_monthly=monthly)
             )
@@ -154,7 +154,7 @@ def limit(  # noqa: PLR0913  (one argument per option)
 
 
 async def _account_id(services: Services, name: str) -> int:
-    """The account's id; the one that a new installation begins with is made where it is missing."""
+    """Return the account's id; create the first account of a new installation if it is missing."""
     try:
         return (await services.accounts.find_account(name)).id
     except InvalidRequestError:

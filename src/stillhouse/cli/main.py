@@ -1,4 +1,4 @@
-"""``stillhouse``: the commands, and how their errors are told to people."""
+"""``stillhouse``: runs the commands, and prints their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``stillhouse models``: what the catalogue knows, and what this configuration serves."""
+"""``stillhouse models``: lists the catalogue, and the models that are served."""
 
 from __future__ import annotations
 

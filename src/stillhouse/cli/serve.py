@@ -1,4 +1,4 @@
-"""``stillhouse serve``: the service on one machine."""
+"""``stillhouse serve``: runs the service on one machine."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def _serve(
         with bar.shown():
             service = await stack.enter_async_context(opening)
         _leave_to_collector_what_is_new()
-        signals = _Signals()  # from here on a signal lets what runs end
+        signals = _Signals()  # from here on a signal drains running requests
         print_banner(console, service, config, listener.getsockname()[1])
         await _run_http(service, config, listener, signals)
 
@@ -92,7 +92,7 @@ def _leave_to_collector_what_is_new() -> None:
     Exclude everything loaded so far from garbage collection.
 
     Vocabularies and modules are some hundred thousand objects that live as long as the process:
-    looked through at each full collection, they hold up every stream for tens of milliseconds.
+    a full collection that scans them blocks every stream for tens of milliseconds.
     """
     gc.collect()
     gc.freeze()
@@ -170,7 +170,7 @@ def _listen(config: Config) -> socket.socket:
 
 
 class _LoadingBar:
-    """A progress bar that appears only when loading takes long enough to report itself."""
+    """Shows a progress bar if loading takes long enough to report progress."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(

@@ -18,10 +18,10 @@ def configured_services(
     config: Path | None, home: Path | None, *, must_exist: bool = False
 ) -> AbstractAsyncContextManager[Services]:
     """
-    Open what `stillhouse serve` with the same options serves, beside it.
+    Open the state of `stillhouse serve` with the same options, beside it.
 
     Args:
-        must_exist: Make no ledger where there is none.
+        must_exist: Refuse to create a missing ledger.
 
     Raises:
         ConfigError: The configuration is wrong, or the ledger is of a newer stillhouse, missing, or
@@ -46,10 +46,10 @@ def with_services(
     must_exist: bool = False,
 ) -> T:
     """
-    The result of *work* on what is configured.
+    Run *work* on the configured services, and return its result.
 
     Args:
-        must_exist: Make no ledger where there is none.
+        must_exist: Refuse to create a missing ledger.
 
     Raises:
         ConfigError: As `configured_services`.

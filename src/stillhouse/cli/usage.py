@@ -1,4 +1,4 @@
-"""``stillhouse usage``: what was used and what it cost, straight from the ledger."""
+"""``stillhouse usage``: prints tokens and costs from the ledger."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from stillhouse.fairness.token_bucket import TokenBucket
 
 log = structlog.get_logger()
 
-#: Addresses and keys that failed last; those that failed longest ago make room, and begin anew.
+#: The most addresses and keys that are remembered; the oldest failures are forgotten first.
 MAX_ENTRIES = 10_000
 
-#: A subscriber has at least a network of this size to himself (RFC 6177).
+#: The smallest IPv6 network that one subscriber has (RFC 6177).
 _IPV6_PREFIX_BITS = 64
 
 
@@ -29,7 +29,8 @@ class AuthFailures:
     401, and without a query. Valid keys and tokens are always accepted.
 
     Args:
-        per_minute: Of one address, and of one key's tokens; so many may come at once.
+        per_minute: The rate of one address, and of one key's tokens; a burst may have this many
+            too.
 
     """
 
@@ -55,7 +56,7 @@ class AuthFailures:
         Count one failure, and return the error to answer with.
 
         Args:
-            key_id: Of the key that a forged token names.
+            key_id: The key that a forged token names.
 
         """
         now_s = self._clock.monotonic_s()
@@ -80,14 +81,14 @@ class AuthFailures:
 
 
 class _Buckets:
-    """Token buckets of the addresses or keys that failed last."""
+    """Holds a token bucket for each address or key that failed last."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
         self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
     def wait_s(self, holder: Hashable, now_s: float) -> float:
-        """Seconds until the holder's bucket has one more; 0 when it has."""
+        """Return the seconds until the holder's bucket has one more; 0 if it has one."""
         bucket = self._buckets.get(holder)
         return bucket.wait_s(now_s) if bucket else 0.0
 

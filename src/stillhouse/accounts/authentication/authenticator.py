@@ -25,13 +25,13 @@ from stillhouse.store.database import Connection, Database
 
 log = structlog.get_logger()
 
-#: How exact a key's time of last use is; finer would cost a write per request.
+#: The precision of a key's time of last use; a finer one would cost a write per request.
 LAST_USED_STEP_MS = 60_000
 
-#: Tokens whose signature need not be checked again; the one used longest ago makes room.
+#: The most tokens whose verified signature is remembered; the least recently used is dropped.
 MAX_VERIFIED_TOKENS = 10_000
 
-#: Keys whose last use is remembered to be written down.
+#: The most keys whose last use waits to be written.
 _MAX_NOTED = 10_000
 
 
@@ -171,7 +171,7 @@ class Authenticator:
     def _note_use_of(
         self, key: KeyRow, *, stored: StoredKey | None = None, secret: str | None = None
     ) -> None:
-        """Write down that a key was used, and seal the secret of one that has none."""
+        """Store a key's last use, and seal the secret of a key that has none."""
         now_ms = self._clock.now_ms()
         sealed = None
         if stored is not None and secret is not None and stored.sealed_secret is None:

@@ -10,7 +10,7 @@ from stillhouse.store.accounts.scopes import TokenScope
 #: Within this time a key that was revoked by another process is refused here too.
 LIFETIME_S = 1.0
 
-#: Keys in use within a second; the one used longest ago makes room.
+#: The most cached keys; the least recently used is dropped.
 MAX_ENTRIES = 10_000
 
 

@@ -2,7 +2,7 @@
 Scoped tokens on the wire: ``jwt:`` and a JSON Web Token signed with an API key.
 
 The header's ``kid`` names the key as ``{account uid}:{base64 of the key's name}``; the claims say
-what the token is for. Anybody who has the key can sign one without asking this server.
+what the token is for. A client with the key can sign a token without a call to this server.
 
 Source:
     docs.deepinfra.com/account/authentication; RFC 7515 (JWS), RFC 7519 (JWT), RFC 8725 (its best
@@ -29,7 +29,7 @@ PREFIX = "jwt:"
 #: Enough for some twenty models; reading a token takes time with its length.
 MAX_LENGTH = 2048
 
-#: The year 10000: later than any time that can be written down.
+#: The year 10000, later than any time that a date can express.
 END_OF_TIME_S = 253_402_300_800
 
 #: A token that is valid from now on, made by a clock that is a little fast, is valid now.
@@ -42,7 +42,7 @@ _TO_PLAIN_BASE64 = bytes.maketrans(b"-_", b"+/")
 
 
 class _Header(msgspec.Struct, omit_defaults=True):
-    """What says how a token is signed, and with which key."""
+    """The token's header: the algorithm of its signature, and the key."""
 
     alg: str
     kid: str
@@ -52,13 +52,13 @@ class _Header(msgspec.Struct, omit_defaults=True):
 
 class TokenClaims(msgspec.Struct, omit_defaults=True):
     """
-    What a token says of itself; times in seconds since 1970, money in USD.
+    The claims of a token; times in seconds since 1970, money in USD.
 
     Args:
         model: DeepInfra's older way of naming one model.
         models: None when the token is for every model of its key.
         nbf: The token is not valid before.
-        jti: Keeps two tokens that say the same apart.
+        jti: Distinguishes two tokens with the same claims.
 
     """
 
@@ -72,24 +72,24 @@ class TokenClaims(msgspec.Struct, omit_defaults=True):
 
     @property
     def allowed_models(self) -> frozenset[str] | None:
-        """The models that the token names; None when it names none."""
+        """Return the models that the token names; None if it names none."""
         if self.model is None and self.models is None:
             return None
         return frozenset([*(self.models or ()), *([] if self.model is None else [self.model])])
 
     @property
     def limit_picousd(self) -> int | None:
-        """What may be spent with the token; ValueError when that is no amount."""
+        """Return the token's spending limit; raise ValueError if it is no amount."""
         return None if self.spending_limit is None else picousd(self.spending_limit)
 
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
     """
-    A token that anybody may have written.
+    A token whose signature has not been checked.
 
     Args:
-        claims: What it says of itself; valid now, if its key has signed it.
+        claims: The token's claims; valid now, if its key has signed it.
 
     """
 
@@ -102,24 +102,24 @@ class UnverifiedToken:
     @property
     def fingerprint(self) -> bytes:
         """
-        What the token's scope is known by.
+        Return the fingerprint of the token's scope.
 
-        Of the signed part alone: a token must not become a new one, with its whole spending limit,
-        because its signature is spelled in another way.
+        It covers the signed part alone: another spelling of the signature must not make a new
+        token, with the whole spending limit.
         """
         return hashlib.sha256(self.signed_part).digest()
 
     def is_signed_by(self, secret: bytes) -> bool:
-        """Whether the API key *secret* made the signature."""
+        """Return whether the API key *secret* made the signature."""
         return hmac.compare_digest(_signature(self.signed_part, secret), self.signature)
 
 
 def parse(secret: str, *, now_ms: int) -> UnverifiedToken:
     """
-    Read a token as far as that goes without its key; whatever is wrong already costs the least.
+    Parse and check a token without its key; the cheapest checks come first.
 
     Raises:
-        AuthenticationError: It is no token, too long to be looked at, or not for now.
+        AuthenticationError: It is no token, too long, or not valid now.
 
     """
     encoded = secret.removeprefix(PREFIX)
@@ -143,7 +143,7 @@ def parse(secret: str, *, now_ms: int) -> UnverifiedToken:
 
 
 def sign(claims: TokenClaims, *, account_id: int, key_name: str, secret: bytes) -> str:
-    """Write a token, signed with the API key *secret*."""
+    """Return a token, signed with the API key *secret*."""
     kid = f"{account_uid(account_id)}:{base64.b64encode(key_name.encode()).decode()}"
     header = msgspec.json.encode(_Header(alg=_ALGORITHM, kid=kid, typ="JWT"))
     payload = msgspec.json.Encoder(decimal_format="number").encode(claims)
@@ -152,12 +152,12 @@ def sign(claims: TokenClaims, *, account_id: int, key_name: str, secret: bytes) 
 
 
 def account_uid(account_id: int) -> str:
-    """An account as clients see it."""
+    """Return the account's id as clients see it."""
     return f"{_UID}{account_id}"
 
 
 class ForgedTokenError(AuthenticationError):
-    """A token names a key that has not signed it."""
+    """Raised if a token names a key that has not signed it."""
 
     def __init__(self, key_id: int) -> None:
         super().__init__(wrong_token().message)
@@ -165,11 +165,11 @@ class ForgedTokenError(AuthenticationError):
 
 
 class UnsealedKeyError(AuthenticationError):
-    """A token's key has been kept in an older form, in which it checks nothing."""
+    """Raised if a token's key is stored in an older form, which cannot check signatures."""
 
 
 def wrong_token() -> AuthenticationError:
-    """Say the same whatever is wrong."""
+    """Return the same error for every fault."""
     return AuthenticationError("Invalid or expired scoped token")
 
 
@@ -182,7 +182,7 @@ def _encode(part: bytes) -> bytes:
 
 
 def _decode(part: bytes) -> bytes:
-    """Base64 as JWTs have it; ValueError unless *part* is the one way to write what it says."""
+    """Decode a JWT's base64; raise ValueError unless *part* is the canonical encoding."""
     padded = part.translate(_TO_PLAIN_BASE64) + b"=" * (-len(part) % 4)
     decoded = binascii.a2b_base64(padded, strict_mode=True)
     if _encode(decoded) != part:
@@ -191,7 +191,7 @@ def _decode(part: bytes) -> bytes:
 
 
 def _check(claims: TokenClaims, account_id: int, *, now_s: float) -> None:
-    """ValueError unless the claims are of this account, and for now."""
+    """Raise ValueError unless the claims are of this account, and valid now."""
     if claims.sub != account_uid(account_id):
         raise ValueError("sub is another account than kid's")
     if not now_s < claims.exp < END_OF_TIME_S:

@@ -24,7 +24,7 @@ from stillhouse.store.database import Database
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 
-#: How long a scope is kept after its token's end: for requests that outlast it, and slow clocks.
+#: The time that a scope is kept after its token's end, for late requests and slow clocks.
 GRACE_MS = 24 * 3600 * 1000
 
 #: Rows that are deleted in one transaction; other writes wait for its end.
@@ -34,12 +34,12 @@ PURGE_BATCH = 500
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """
-    How far a scope reaches.
+    The bounds of a scope.
 
     Args:
-        allowed_models: None when every model is.
-        expires_at_ms: The first moment at which it is refused; None when it never is.
-        limit_picousd: What it may spend in total; None when only its key and account limit it.
+        allowed_models: None for every model.
+        expires_at_ms: The first moment at which it is refused; None if it never expires.
+        limit_picousd: The most it may spend in total; None if only its key and account limit it.
 
     """
 
@@ -61,7 +61,7 @@ class Bounds:
 @dataclass(frozen=True, slots=True)
 class Scope:
     """
-    What a token may do with the key that signed it.
+    The rights of a token, within those of the key that signed it.
 
     Args:
         token: None for the key itself, the widest of its scopes.
@@ -77,7 +77,7 @@ class Scope:
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
     """
-    A token whose signature was checked; whether its key is still live must be checked each time.
+    A token whose signature was checked; each use must check that its key is still live.
 
     Args:
         requested: The bounds that the token states.
@@ -107,7 +107,7 @@ class Scopes:
 
         Raises:
             KeyNotFoundError: The account has no live key of this name.
-            InvalidRequestError: More is requested for than the key may do itself.
+            InvalidRequestError: The requested rights exceed the key's own.
             StoreUnavailableError: The ledger cannot be read.
 
         """
@@ -136,7 +136,7 @@ class Scopes:
 
     async def find(self, token: UnverifiedToken) -> Scope:
         """
-        The scope of a token that is signed by a live key and is valid now.
+        Return the scope of a token that is signed by a live key and is valid now.
 
         Raises:
             AuthenticationError: The token is wrong, or its key has ended.
@@ -150,7 +150,7 @@ class Scopes:
         Check the signature of a token.
 
         Raises:
-            ForgedTokenError: The key that it names has not signed it.
+            ForgedTokenError: The named key has not signed it.
             UnsealedKeyError: The key must be used itself first.
             AuthenticationError: There is no such key.
             StoreUnavailableError: The ledger cannot be read.
@@ -175,7 +175,7 @@ class Scopes:
 
     async def scope_of(self, token: VerifiedToken) -> Scope:
         """
-        What a token may do now.
+        Return the present rights of a token.
 
         Raises:
             AuthenticationError: It has expired, or its key has ended.

@@ -1,4 +1,4 @@
-"""The admin key: the operator's credential, which belongs to no account."""
+"""Holds the admin key: the operator's credential, which belongs to no account."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stillhouse.accounts.keys import api_key
 from stillhouse.accounts.keys.secret_file import create_secret_file, read_secret_file
 from stillhouse.errors import ConfigError
 
-#: No API key begins so, as theirs have no second underscore.
+#: Distinguishes it from API keys, which have no second underscore.
 _PREFIX = "sh_admin_"
 
 
@@ -22,7 +22,7 @@ class AdminKey:
     @classmethod
     def load_or_create(cls, path: Path) -> AdminKey:
         """
-        Read the admin key, making it at the first start, or when its file was removed.
+        Read the admin key; create it if its file is missing.
 
         Raises:
             ConfigError: The file is no admin key or cannot be written, or others can read it.

@@ -1,5 +1,5 @@
 """
-The secret that a client sends: ``sh_``, 160 random bits and a checksum, in base 62.
+Mints and checks API keys: ``sh_``, 160 random bits and a checksum, in base 62.
 
 The checksum lets a mistyped or made-up key be refused without a query, and lets scanners tell a
 leaked key from chance (github.blog/2021-04-05-behind-githubs-new-authentication-token-formats).
@@ -22,24 +22,24 @@ _PATTERN = re.compile(
     rf"{PREFIX}([0-9A-Za-z]{{{_RANDOM_LENGTH}}})([0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
 )
 
-#: So much of a key may be shown: enough to tell keys apart, too little to guess the rest.
+#: The shown part of a key: enough to distinguish keys, too little to guess the rest.
 _SHOWN_LENGTH = len(PREFIX) + 5
 
 
 def mint() -> str:
-    """Make a new secret from the operating system's random numbers."""
+    """Return a new secret from the operating system's random numbers."""
     random = _base62(secrets.randbits(_RANDOM_BITS), _RANDOM_LENGTH)
     return f"{PREFIX}{random}{_checksum(random)}"
 
 
 def is_well_formed(secret: str) -> bool:
-    """Whether *secret* could have been minted: its shape and checksum are right."""
+    """Return whether *secret* could have been minted: its shape and checksum are right."""
     match = _PATTERN.fullmatch(secret)
     return match is not None and hmac.compare_digest(_checksum(match[1]), match[2])
 
 
 def shown_part(secret: str) -> str:
-    """The beginning of *secret*, by which people recognise it in a list."""
+    """Return the beginning of *secret*, which identifies it in a list."""
     return secret[:_SHOWN_LENGTH]
 
 

@@ -1,4 +1,4 @@
-"""API keys: mints, finds and revokes them."""
+"""Mints, finds and revokes API keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MintedKey:
     A new key.
 
     Args:
-        secret: What the client sends; it cannot be shown a second time.
+        secret: The secret that the client sends; it cannot be shown a second time.
 
     """
 

@@ -9,19 +9,19 @@ from stillhouse.clock import Clock
 from stillhouse.store.accounts import keys as key_rows
 from stillhouse.store.database import Database
 
-#: How often new keys are fetched from the ledger, while keys are being guessed.
+#: The interval at which new keys are fetched from the ledger, while keys are being guessed.
 REFRESH_S = 1.0
 
-#: Of an HMAC; two keys that share it only let each other be looked up.
+#: The stored length of an HMAC; a collision only costs a query.
 _HMAC_BYTES = 8
 
 
 class KeyIndex:
     """
-    Knows which keys may exist, from at most one query a second.
+    Indexes the keys that may exist, with at most one query a second.
 
-    Used only for addresses that fail too often. Some 150 bytes for each key, from the
-    first time on; a key that was revoked since is still in it.
+    It is used only for addresses that fail too often. It takes some 150 bytes per key from its
+    first use on; keys that were revoked since remain in it.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -34,21 +34,21 @@ class KeyIndex:
         self._reading = asyncio.Lock()
 
     async def has_secret(self, secret_hmac: bytes) -> bool:
-        """Whether a key with this HMAC may exist."""
+        """Return whether a key with this HMAC may exist."""
         entry = _of_secret(secret_hmac)
         if entry not in self._secrets:
             await self._read_new()
         return entry in self._secrets
 
     async def has_name(self, account_id: int, name: str) -> bool:
-        """Whether an account may have a key of this name."""
+        """Return whether an account may have a key of this name."""
         entry = hash((account_id, name))
         if entry not in self._names:
             await self._read_new()
         return entry in self._names
 
     def add(self, secret_hmac: bytes, account_id: int, name: str) -> None:
-        """Add a key that was just minted here, which need not wait for the next query."""
+        """Add a key that was just minted, before the next query."""
         self._secrets.add(_of_secret(secret_hmac))
         self._names.add(hash((account_id, name)))
 

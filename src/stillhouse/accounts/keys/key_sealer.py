@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from stillhouse.accounts.keys.pepper import Pepper
 
-#: As NIST SP 800-38D wants it; drawn at random, good for 2**32 keys.
+#: The length that NIST SP 800-38D recommends; random nonces suffice for 2**32 keys.
 _NONCE_BYTES = 12
 
 
@@ -25,13 +25,13 @@ class KeySealer:
         self._cipher = AESGCM(pepper.sealing_key())
 
     def seal(self, secret: str) -> bytes:
-        """Encrypt a key; twice the same one gives two different results."""
+        """Encrypt a key; each call gives a different result."""
         nonce = os.urandom(_NONCE_BYTES)
         key_hmac = self._pepper.key_hmac(secret)
         return nonce + self._cipher.encrypt(nonce, secret.encode(), key_hmac)
 
     def open(self, sealed: bytes, *, key_hmac: bytes) -> bytes | None:
-        """Decrypt the key of this HMAC; None when it was sealed for another one or was altered."""
+        """Decrypt the key of this HMAC; return None if it was sealed for another one or altered."""
         nonce, encrypted = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         try:
             return self._cipher.decrypt(nonce, encrypted, key_hmac)

@@ -1,4 +1,4 @@
-"""The pepper: the server's secret, without which a stolen ledger reveals no keys."""
+"""Holds the pepper: the server's secret, without which a stolen ledger reveals no keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Pepper:
     @classmethod
     def load(cls, path: Path) -> Pepper | None:
         """
-        Read the pepper; None when the file does not exist.
+        Read the pepper; return None if the file does not exist.
 
         Raises:
             ConfigError: The file is not a pepper, or others can read it.
@@ -48,7 +48,7 @@ class Pepper:
     @classmethod
     def load_or_create(cls, path: Path) -> Pepper:
         """
-        Read the pepper, making it at the first start.
+        Read the pepper; create it at the first start.
 
         Raises:
             ConfigError: As `load`, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""Secret files: readable by their owner alone, and written atomically."""
+"""Reads and writes secret files, readable by their owner alone, and written atomically."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def create_secret_file(path: Path, secret: str) -> bool:
 
 def read_secret_file(path: Path) -> str | None:
     """
-    The secret in *path*, or None when there is no such file.
+    Return the secret in *path*, or None if there is no such file.
 
     Raises:
         ConfigError: It cannot be read, or others than its owner can read it.

@@ -15,7 +15,7 @@ from stillhouse.store.database import Database
 #: Within this time a key that was revoked or made by another process is so here too.
 LIFETIME_S = 1.0
 
-#: Names looked up within a second, including those that no key has.
+#: The most cached names, including names without a key.
 MAX_ENTRIES = 10_000
 
 
@@ -44,7 +44,7 @@ class SigningKeys:
 
     async def find(self, account_id: int, name: str) -> SigningKey | None:
         """
-        The account's live key of this name; None when it has none, or that has expired.
+        Return the account's live key of this name; None if there is none, or it has expired.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.

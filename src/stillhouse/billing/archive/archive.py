@@ -16,19 +16,19 @@ from stillhouse.store.database import Database
 from stillhouse.store.ledger import archive as rows
 from stillhouse.store.ledger.archive import ArchivedRequest, Page
 
-#: In the home folder.
+#: The folder of archives in the home folder.
 FOLDER = "archives"
 
-#: Requests that are read at once; reads block no writes.
+#: The number of requests per read; reads block no writes.
 _PAGE_REQUESTS = 1_000
 
-#: Requests that are deleted in one transaction of some ten milliseconds.
+#: The number of requests that one transaction of some ten milliseconds deletes.
 _SLICE_REQUESTS = 100
 
 #: The pause between two such transactions, in which other writes run.
 _PAUSE_S = 0.02
 
-#: Until then a gateway that was cut off may still resolve a request that a sweep voided.
+#: The time in which a gateway that was cut off may resolve a request that a sweep voided.
 _SETTLED_AFTER_MS = 86_400_000
 
 #: An unfinished archive that is older than this was left by a process that has died.
@@ -44,7 +44,7 @@ class ArchiveResult:
 
 
 def archive_path(home: Path, before: Month, now_ms: int) -> Path:
-    """A new file's name in the home folder."""
+    """Return a new file's name in the home folder."""
     return home / FOLDER / f"requests-before-{before}-{now_ms}.jsonl.gz"
 
 
@@ -100,7 +100,7 @@ async def archive_requests(
 
 
 async def _next_page(database: Database, fetch: partial[Page], *, after: int) -> Page | None:
-    """The next page with something in it; None when there is none."""
+    """Return the next page that is not empty; None if there is none."""
     last_number: int | None = after
     while last_number is not None:
         page = await database.read(partial(fetch, after=last_number))
@@ -126,7 +126,7 @@ async def _write_file(database: Database, fetch: partial[Page], first: Page, pat
 
 
 async def _move(database: Database, number: int, path: Path, sha256: str) -> int:
-    """Delete what the file has, as it has it on the disk."""
+    """Delete the requests that the file contains, as read back from disk."""
     if await asyncio.to_thread(sha256_of, path) != sha256:
         raise ConfigError(f"{path}: is not what was written. The disk may be failing; all is kept.")
     num_moved = 0

@@ -1,4 +1,4 @@
-"""Files of archived requests: JSON, one request a line, packed, whole or not there."""
+"""Writes and reads archives: compressed JSON, one request a line, created atomically."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PIECE_BYTES = 1 << 20
 
 class ArchiveWriter:
     """
-    Writes a file under another name, which `finish` gives its own when it is on the disk.
+    Writes a file under a temporary name; `finish` renames it once it is on disk.
 
     Raises:
         ConfigError: The file exists already, or cannot be written.
@@ -40,10 +40,10 @@ class ArchiveWriter:
 
     def append(self, requests: Iterable[ArchivedRequest]) -> None:
         """
-        Write further requests.
+        Append requests.
 
         Raises:
-            ConfigError: They cannot be written.
+            ConfigError: The requests cannot be written.
 
         """
         lines = (
@@ -57,7 +57,7 @@ class ArchiveWriter:
 
     def finish(self) -> str:
         """
-        Wait until the file is on the disk, with its name, and return its SHA-256.
+        Flush the file to disk under its name, and return its SHA-256.
 
         Raises:
             ConfigError: It cannot be written.
@@ -76,13 +76,13 @@ class ArchiveWriter:
         return sha256_of(self._path)
 
     def give_up(self) -> None:
-        """Leave nothing behind."""
+        """Delete the temporary file."""
         self._file.close()
         self._draft.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file as it is on the disk, in hexadecimal."""
+    """Return the SHA-256 of a file as it is on disk, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):
@@ -91,7 +91,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_archive(path: Path, *, at_once: int) -> Iterator[list[ArchivedRequest]]:
-    """The requests in a file, so many at once."""
+    """Yield the requests in a file in batches."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         while lines := list(islice(file, at_once)):
             read = (json.loads(line) for line in lines)

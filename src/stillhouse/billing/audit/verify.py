@@ -1,4 +1,4 @@
-"""The audit: recomputes everything that the ledger derives, and names what differs."""
+"""Recomputes everything that the ledger derives, and names the differences."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ V = TypeVar("V")
 @dataclass(frozen=True, slots=True)
 class Difference:
     """
-    Something in the ledger that other rows contradict.
+    A value in the ledger that contradicts other rows.
 
     Args:
         subject: The request, posting or balance in question.
-        fact: What is wrong with it, with both numbers where there are two.
+        fact: The contradiction, with both numbers where there are two.
 
     """
 
@@ -38,11 +38,11 @@ class Difference:
 @dataclass(frozen=True, slots=True)
 class Audit:
     """
-    What an audit has found, and in what.
+    The result of an audit.
 
     Args:
-        covered: The ledger as it was then.
-        differences: Empty when that is exactly right.
+        covered: The numbers of rows and amounts that it covered.
+        differences: Empty if the ledger is exactly right.
 
     """
 
@@ -57,7 +57,7 @@ def audit_ledger(connection: Connection, *, now_ms: int) -> Audit:
 
 
 def find_differences(connection: Connection, *, now_ms: int) -> list[Difference]:
-    """Check every request, posting and balance; empty when the ledger is right."""
+    """Return the contradictions of every request, posting and balance; empty if there are none."""
     extend_timeout(connection)
     return [
         *_differing_rows(connection),
@@ -103,14 +103,14 @@ def _difference(kind: str, wrong: audit.Wrong, found: str, expected: str) -> Dif
 
 @dataclass(frozen=True, slots=True)
 class WrongSums:
-    """Days' sums and balances that differ from their rows: each as it is kept, and as is due."""
+    """Holds the sums and balances that differ from their rows, each with its right value."""
 
     days: list[tuple[DayKey, DaySums | None, DaySums | None]]
     balances: list[tuple[BalanceKey, Balance | None, Balance | None]]
 
 
 def find_wrong_sums(connection: Connection) -> WrongSums:
-    """Recompute everything that is derived."""
+    """Recompute all derived sums."""
     extend_timeout(connection)
     days = audit.recompute_days(connection)
     kept = balances.fetch_all(connection)

@@ -21,13 +21,13 @@ from stillhouse.store.ledger.requests import HeldRequest
 
 log = structlog.get_logger()
 
-#: How often leases are renewed: twice may fail before the third time is too late.
+#: The interval between renewals of a lease; two in a row may fail.
 INTERVAL_MS = LEASE_MS // 3
 
 #: A longer pause than this between two renewals means that one was missed.
 _LONGEST_PAUSE_MS = INTERVAL_MS * 3 // 2
 
-#: Holds that are voided in one transaction; other gateways wait for its end.
+#: The most holds that one transaction voids; other gateways wait for its end.
 _SWEEP_AT_ONCE = 100
 
 
@@ -125,8 +125,8 @@ class Leases:
         """
         Void the holds that a killed server left; call this once, before the first hold.
 
-        In a database of one server's own those are all holds; in a shared database, those whose
-        lease has expired. The usage of those requests is unknown, and no client received a cost:
+        In a database with one server those are all holds; in a shared database, those whose leases
+        have expired. The usage of those requests is unknown, and no client received a cost:
         they are not charged.
 
         Returns:
@@ -202,12 +202,12 @@ class Leases:
             log.warning("leases_not_renewed", reason=error.message)
             self._postpone_refresh()
         except Exception:
-            # Streams continue, and are settled late; `/readyz` names the loop that fails by it.
+            # Streams continue and are settled late; `/readyz` names the failing loop.
             log.exception("leases_not_renewed")
             self._postpone_refresh()
         finally:
             self._renewal = None
 
     def _postpone_refresh(self) -> None:
-        """Count the leases as fresh for a while, or each batch of every stream would renew them."""
+        """Treat the leases as fresh for a while; else each batch of every stream renews them."""
         self._fresh_until_s = self._clock.monotonic_s() + INTERVAL_MS / 1000

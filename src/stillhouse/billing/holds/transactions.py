@@ -1,4 +1,4 @@
-"""The ledger's transactions: each function is one, whole or not at all."""
+"""Runs the ledger's transactions: each function is one, atomic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stillhouse.store.ledger.requests import HeldRequest, Resolution
 
 log = structlog.get_logger()
 
-#: A hold whose lease was not renewed for so long belongs to a gateway that is gone.
+#: The length of a lease; a hold that was not renewed for so long belongs to a dead gateway.
 LEASE_MS = 30_000
 
 
@@ -78,7 +78,7 @@ def resolve(  # noqa: PLR0913 - how a request ended, and what depends on it
     shared_rate_limiter: SharedRateLimiter | None = None,
 ) -> int:
     """
-    Settle or void a request unless its gateway has done so; return the cost it was resolved at.
+    Settle or void a request unless its gateway has done so; return its cost.
 
     Args:
         idempotency_key: The client's own name for the request.
@@ -116,7 +116,7 @@ def resolve(  # noqa: PLR0913 - how a request ended, and what depends on it
 def _resolved_cost_picousd(
     connection: Connection, held: HeldRequest, resolution: Resolution
 ) -> int:
-    """Return what a request was resolved at before; 0, and an alarm, if it has been archived."""
+    """Return the cost of a resolved request; if it has been archived, return 0 and log an alarm."""
     cost_picousd = requests.fetch_cost_picousd(connection, held.number)
     if cost_picousd is None:
         log.error(

@@ -15,12 +15,12 @@ from stillhouse.store.database import Connection, Database
 from stillhouse.store.ledger import audit, balances, entries, usage_days
 from stillhouse.store.ledger.balances import ACCOUNT, ALL_TIME, KEY, SCOPE, Balance, BalanceKey
 
-#: DeepInfra's words, which clients may look for.
+#: DeepInfra's text, which clients may match.
 NO_FUNDS = "You need positive balance to do inference. Please add balance manually or setup top-up"
 
 
 class LimitPeriod(StrEnum):
-    """When a key's spending limit starts anew."""
+    """The period after which a key's spending limit is refilled."""
 
     #: Never.
     TOTAL = keys.TOTAL
@@ -29,7 +29,7 @@ class LimitPeriod(StrEnum):
 
 
 class SpendingLimits:
-    """Sets what keys may spend, and tops prepaid accounts up."""
+    """Sets the spending limits of keys, and tops up prepaid accounts."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -39,9 +39,10 @@ class SpendingLimits:
         self, key_id: int, limit_picousd: int | None, *, period: LimitPeriod = LimitPeriod.TOTAL
     ) -> None:
         """
-        Limit what a key spends; None leaves it to its account's limit.
+        Set a key's spending limit; None leaves only its account's limit.
 
-        What the key has already spent in the period counts. A request is admitted only if its
+        The amount that the key has already spent in the period
+        counts. A request is admitted only if its
         highest possible cost is covered, so the limit is never exceeded, not by a pico-dollar.
 
         Raises:
@@ -57,7 +58,7 @@ class SpendingLimits:
 
     async def top_up(self, account_id: int, amount_picousd: int, *, note: str = "") -> None:
         """
-        Let a prepaid account spend what its customer paid in.
+        Add a customer's payment to a prepaid account.
 
         Raises:
             InvalidRequestError: The account is not prepaid, or the amount is not positive.
@@ -123,7 +124,7 @@ def reserve_on_scope(
 
 
 def not_covered(whose: str, amount_picousd: int) -> InsufficientFundsError:
-    """The refusal of a request that a balance or limit does not cover."""
+    """Return the error for a request that a balance or limit does not cover."""
     return InsufficientFundsError(
         f"{NO_FUNDS}. {whose} does not cover the request's highest possible cost, "
         f"{format_usd(amount_picousd)}."
@@ -158,9 +159,9 @@ def _top_up(
 
 def begin_anew(connection: Connection, of_key: BalanceKey) -> None:
     """
-    Make a key's balance anew from its days' sums and what it holds.
+    Rebuild a key's balance from its days' sums and its holds.
 
-    Where that is above the key's limit there is none: no request of the key is admitted either way.
+    If that is above the key's limit, no balance is inserted, and no request of the key is admitted.
     """
     balances.delete_row(connection, of_key)
     limit = keys.fetch_limit(connection, of_key.holder_id)
@@ -170,7 +171,7 @@ def begin_anew(connection: Connection, of_key: BalanceKey) -> None:
 
 
 def _sum(connection: Connection, of_key: BalanceKey, limit_picousd: int | None) -> Balance:
-    """What a key's requests of a period cost and hold."""
+    """Return the amounts that a key's requests of a period cost and hold."""
     from_day, to_day = balances.days_of(of_key.period)
     return Balance(
         usage_days.sum_cost_of_key(connection, of_key.holder_id, from_day=from_day, to_day=to_day),
@@ -180,7 +181,7 @@ def _sum(connection: Connection, of_key: BalanceKey, limit_picousd: int | None) 
 
 
 def _begin(connection: Connection, of_key: BalanceKey, limit: KeyLimit) -> None:
-    """Begin a key's balance with what its requests of the period cost and hold."""
+    """Insert a key's balance, with the amounts that its requests of the period cost and hold."""
     begin = _sum(connection, of_key, limit.amount_picousd)
     if begin.spent_picousd + begin.held_picousd > limit.amount_picousd:
         raise InsufficientFundsError(

@@ -20,17 +20,17 @@ class Month(NamedTuple):
 
     @classmethod
     def of(cls, at_ms: int) -> Self:
-        """The month of a moment."""
+        """Return the month of a moment."""
         moment = datetime.fromtimestamp(at_ms / 1000, UTC)
         return cls(moment.year, moment.month)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """
-        Read a month that is written as 2026-11.
+        Parse a month such as 2026-11.
 
         Raises:
-            InvalidRequestError: It is not.
+            InvalidRequestError: The text is not a month.
 
         """
         match = _MONTH.fullmatch(text)
@@ -44,16 +44,16 @@ class Month(NamedTuple):
         return f"{self.year:04}-{self.month:02}"
 
     def later(self, num_months: int) -> Month:
-        """The month that comes so many months later, or earlier when that is negative."""
+        """Return the month that is a number of months later, or earlier if that is negative."""
         year, month = divmod(self.year * 12 + self.month - 1 + num_months, 12)
         return Month(year, month + 1)
 
     @property
     def begin_ms(self) -> int:
-        """Its first moment."""
+        """Return its first moment."""
         return (date(self.year, self.month, 1) - date(1970, 1, 1)).days * DAY_MS
 
     @property
     def end_ms(self) -> int:
-        """The first moment that is no longer within."""
+        """Return the first moment after it."""
         return self.later(1).begin_ms

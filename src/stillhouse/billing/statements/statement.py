@@ -1,4 +1,4 @@
-"""A month's invoice, from what the ledger charged."""
+"""Computes a month's invoice from the ledger's charges."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stillhouse.store.ledger.usage_days import day_of
 
 
 class TokenItem(NamedTuple):
-    """Tokens of one kind at one rate, and what they come to."""
+    """Tokens of one kind at one rate, and their cost."""
 
     kind: str
     num_tokens: int
@@ -28,19 +28,19 @@ class TokenItem(NamedTuple):
 
     @property
     def amount_picousd(self) -> int:
-        """Exact: one integer product."""
+        """Return the exact cost: one integer product."""
         return self.num_tokens * self.rate_picousd
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What an account used of one model at one version of its price."""
+    """The use of one model by one account at one price version."""
 
     usage: PricedUsage
 
     @property
     def items(self) -> tuple[TokenItem, TokenItem, TokenItem]:
-        """The tokens of each kind; those of a prompt are found in the cache or computed."""
+        """Return the tokens of each kind; a prompt's are cached or computed."""
         sums, price = self.usage.sums, self.usage.tariff
         return (
             TokenItem("input", sums.prompt_tokens - sums.cached_tokens, price.input_picousd),
@@ -50,12 +50,12 @@ class Line:
 
     @property
     def cost_picousd(self) -> int:
-        """What was charged."""
+        """Return the charged amount."""
         return self.usage.sums.cost_picousd
 
     @property
     def waived_picousd(self) -> int:
-        """What was used and not charged: above the highest cost that a request was admitted at."""
+        """Return the uncharged cost: the excess over the highest cost that was held."""
         return sum(item.amount_picousd for item in self.items) - self.cost_picousd
 
 
@@ -68,12 +68,12 @@ class Statement:
 
     @property
     def cost_picousd(self) -> int:
-        """The exact sum of the lines."""
+        """Return the exact sum of the lines."""
         return sum(line.cost_picousd for line in self.lines)
 
 
 class Statements:
-    """What was charged, for those who pay."""
+    """Computes invoices and sums of charges."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -82,7 +82,7 @@ class Statements:
         self, month: Month, *, account_id: int | None = None, key_id: int | None = None
     ) -> Statement:
         """
-        The invoice of requests that were admitted in a month: of an account, of a key, or of all.
+        Return the invoice of a month's requests: of an account, of a key, or of all.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
@@ -122,7 +122,7 @@ class Statements:
 
     async def balances(self) -> dict[int, Balance]:
         """
-        What every account has spent, holds and may spend, by its id.
+        Return the amounts that each account has spent, holds and may spend, by its id.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
@@ -133,7 +133,7 @@ class Statements:
 
     async def costs_picousd(self, account_id: int, request_ids: Collection[str]) -> dict[str, int]:
         """
-        What those of an account's requests cost that have ended, by request id.
+        Return the costs of an account's resolved requests, by request id.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.

@@ -1,4 +1,4 @@
-"""What was used and charged, summed from the ledger's requests."""
+"""Sums use and charges from the ledger's requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Span", "UsageGrouping", "UsageLine", "fetch_usage"]
 
 
 class UsageGrouping(StrEnum):
-    """What each line of a statement sums over."""
+    """The grouping of a usage report's lines."""
 
     KEY = "key"
     MODEL = "model"
