@@ -18,9 +18,6 @@ PACKAGE = Path(stillhouse.__file__).parent
 SOURCES = PACKAGE.parent
 PACKAGES = (PACKAGE, SOURCES / "stillhouse_loadgen")
 ROOT = SOURCES.parent
-MOST_MODULES = 14
-#: To be split.
-KNOWN_LARGE: dict[str, int] = {}
 ARCHITECTURE = ROOT / "docs" / "ARCHITECTURE.md"
 API = ROOT / "docs" / "api.md"
 #: The section that documents each body; other paths of an endpoint take the same body.
@@ -44,13 +41,6 @@ def test_architecture_has_a_line_for_every_folder():
     listed = dict(rows.findall(ARCHITECTURE.read_text()))
 
     assert {str(path.relative_to(SOURCES)): sentence_of(path) for path in folders()} == listed
-
-
-def test_folders_are_small():
-    """No folder has more than fourteen modules, but for migrations."""
-    sizes = {str(path.relative_to(SOURCES)): len(list(path.glob("*.py"))) for path in folders()}
-
-    assert {name: size for name, size in sizes.items() if size > MOST_MODULES} == KNOWN_LARGE
 
 
 def folders() -> list[Path]:
