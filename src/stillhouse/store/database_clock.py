@@ -15,7 +15,7 @@ _NOW_MS = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
 
 class DatabaseClock:
     """
-    Tells the time by which months begin and leases end.
+    Returns the time by which months begin and leases end.
 
     If the database has one server, this is the machine's time. In a shared database it is the
     database's time, fetched now and then and continued with the machine's monotonic clock: two

@@ -16,7 +16,7 @@ from stillhouse.store.backends.timeouts import extend_timeout
 #: The newest migration; here so that an up-to-date ledger opens without loading Alembic.
 HEAD = "0009"
 
-#: How long a starting server waits for another process that migrates.
+#: The longest wait of a starting server for another process that migrates.
 _MIGRATION_TIMEOUT_S = 60.0
 
 _ALLOW_PAUSES = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")

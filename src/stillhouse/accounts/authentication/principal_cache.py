@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stillhouse.store.accounts.scopes import TokenScope
 
-#: Within this time a key that was revoked by another process is refused here too.
+#: The delay after which a key that another process revoked is refused here.
 LIFETIME_S = 1.0
 
 #: The most cached keys; the least recently used is dropped.

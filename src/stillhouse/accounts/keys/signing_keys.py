@@ -12,7 +12,7 @@ from stillhouse.store.accounts import keys as key_rows
 from stillhouse.store.accounts.keys import KeyRow
 from stillhouse.store.database import Database
 
-#: Within this time a key that was revoked or made by another process is so here too.
+#: The delay after which another process's new or revoked key takes effect here.
 LIFETIME_S = 1.0
 
 #: The most cached names, including names without a key.

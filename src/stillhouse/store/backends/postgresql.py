@@ -28,7 +28,7 @@ _SETTINGS = {
     "client_connection_check_interval": "500ms",
 }
 
-#: How long a gateway may hold the write lock: some forty requests.
+#: The longest time that a gateway may hold the write lock: some forty requests.
 _MAX_LOCK_S = 0.03
 
 _LOCK_AND_NAME = f"SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock({LOCK})"  # noqa: S608
