@@ -1,4 +1,4 @@
-"""Checks a request before anything is computed: what the engine can do, and every value."""
+"""Checks a request's features and values before anything is computed."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def check_request(
     request: GenerateRequest, capabilities: Capabilities, *, vocab_size: int, context_length: int
 ) -> None:
     """
-    Return if every value of *request* can be honoured by any engine.
+    Check that an engine can honour every value of *request*.
 
     Raises:
-        UnsupportedFeatureError: The engine does not declare what is asked for.
+        UnsupportedFeatureError: The request uses a feature that the engine does not declare.
         InvalidRequestError: A value is out of its range.
         RequestTooLargeForEngineError: Prompt and completion exceed *context_length*.
 
@@ -142,10 +142,10 @@ def _are_tokens(token_ids: Sequence[int], vocab_size: int) -> bool:
 
 def check_capabilities(request: GenerateRequest, capabilities: Capabilities) -> None:
     """
-    Refuse what the engine of *request* cannot honour.
+    Check that the engine supports every feature of *request*.
 
     Raises:
-        UnsupportedFeatureError: The request asks for something that the engine does not declare.
+        UnsupportedFeatureError: The request uses a feature that the engine does not declare.
 
     """
     sampling = request.sampling

@@ -34,18 +34,18 @@ def die_with_parent(parent_pid: int | None = None) -> None:
 
 
 def forbid_core_dumps() -> None:
-    """Write no core dump when this process crashes: it would hold what customers wrote."""
+    """Disable core dumps of this process, as they would hold customers' prompts."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def limit_memory(num_bytes: int) -> None:
-    """Bound for good what this process maps beyond what it has now, by `RLIMIT_AS`."""
+    """Bound the memory that this process maps from now on, permanently, by `RLIMIT_AS`."""
     most = _mapped_bytes() + num_bytes
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 class MemoryLimit:
-    """Bounds, while it is entered, what this process maps beyond what it has at that moment."""
+    """Bounds the memory that this process maps while the context is entered."""
 
     def __init__(self, num_bytes: int) -> None:
         self._num_bytes = num_bytes
@@ -61,6 +61,6 @@ class MemoryLimit:
 
 
 def _mapped_bytes() -> int:
-    """Return what RLIMIT_AS counts (proc(5))."""
+    """Return the mapped memory that RLIMIT_AS counts (proc(5))."""
     num_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     return num_pages * resource.getpagesize()

@@ -39,8 +39,8 @@ class WorkerPool(Generic[W]):
     """
     Lends each worker to one request at a time.
 
-    Workers start when they are first needed. Callers bound how many requests run at once, and
-    whose; the pool decides which process serves a request.
+    Workers start when they are first needed. Callers bound the requests that run at once; the pool
+    chooses the process that serves a request.
 
     Args:
         max_workers: Most workers; an idle one that does not fit a request makes room for one that

@@ -28,8 +28,8 @@ class PipedWorker:
         """
         Run ``python -I -m module PARENT arguments``, PARENT being this process's id.
 
-        The worker has an empty environment, no sockets, and no standard error: what it would
-        print quotes what customers wrote.
+        The worker has an empty environment, no sockets, and no standard error, which would
+        quote customers' prompts.
 
         Args:
             niceness: Added to the worker's own; above 0 it runs behind other processes.

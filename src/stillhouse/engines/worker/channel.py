@@ -35,8 +35,8 @@ class WorkerChannel:
 
     Attributes:
         close: Called before the process ends because the gateway has hung up.
-        prepare: Called on that thread for each request, before the loop receives it, to let
-            others begin with what takes long. Neither waits nor raises.
+        prepare: Called on that thread for each request, before the loop receives it, to start
+            slow work on other threads. Neither waits nor raises.
 
     """
 
@@ -54,8 +54,8 @@ class WorkerChannel:
         Take all messages that have arrived, in order.
 
         Args:
-            timeout_s: So long it waits for the first one or for `wake`; 0 does not, None for as
-                long as it takes.
+            timeout_s: Longest wait for the first one or for `wake`; 0 does not wait, None has no
+                limit.
 
         """
         with self._has_arrived:
@@ -66,7 +66,7 @@ class WorkerChannel:
             return arrived
 
     def wake(self) -> None:
-        """Let `receive` return at once, now or when it is called next; there is work to do."""
+        """Make the current or next `receive` return at once; there is work to do."""
         with self._has_arrived:
             self._is_woken = True
             self._has_arrived.notify()

@@ -22,7 +22,7 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024  # a prompt of a million tokens takes 5 MB
 
 
 class RefusalCode(StrEnum):
-    """Why a worker does not take a request, or does not go on with it."""
+    """The reason why a worker refuses or ends a request."""
 
     INVALID = "invalid"
     TOO_LARGE = "too_large"
@@ -30,7 +30,7 @@ class RefusalCode(StrEnum):
 
 
 class LoadFailure(StrEnum):
-    """Whose mistake it is that a worker cannot load."""
+    """The kind of mistake that keeps a worker from loading."""
 
     CHECKPOINT = "checkpoint"
     CONFIG = "config"
@@ -60,7 +60,7 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
-    """Ask the engine loop itself whether it turns."""
+    """Check that the engine loop is running."""
 
     ping_id: int
 
@@ -69,7 +69,7 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
-    """How far the worker is; `num_total` is in the stage's own unit (bytes, layers)."""
+    """Reports loading progress; `num_total` is in the stage's own unit (bytes, layers)."""
 
     stage: str
     num_done: int
@@ -78,7 +78,7 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """
-    The model is loaded and requests are served.
+    Reports that the model is loaded and requests are served.
 
     Args:
         context_length: Most tokens of one sequence, prompt and completion together.
@@ -86,7 +86,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
         block_size: Tokens per block.
         max_sequences: Most sequences that it works on at once; others wait.
         block_bytes: Memory that a block takes.
-        capabilities: What the engine can honour; nothing beyond the basics unless it says so.
+        capabilities: Features that the engine supports; only the basics by default.
 
     """
 
@@ -99,20 +99,20 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
-    """The operator must change something before this worker can load."""
+    """Reports that this worker cannot load until the operator changes something."""
 
     failure: LoadFailure
     message: str
 
 
 class Steps(msgspec.Struct, frozen=True, tag="steps"):
-    """What one engine step added, for all of its sequences, by `sequence_id`."""
+    """Carries the results of one engine step for all sequences, by `sequence_id`."""
 
     steps: list[tuple[int, GenerateStep]]
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """Why a sequence was not started and never will be, or why it ended in the middle."""
+    """Reports why a sequence was refused, or why it ended early."""
 
     sequence_id: int
     code: RefusalCode
@@ -122,10 +122,10 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 class Compiled(msgspec.Struct, frozen=True, tag="compiled"):
     """
-    So long a grammar was compiled, for whomever it is.
+    Reports the time that a grammar took to compile.
 
     Args:
-        cache_salt: Of the requests that wanted it.
+        cache_salt: The cache salt of the requests that use the grammar.
 
     """
 

@@ -32,18 +32,18 @@ from stillhouse.errors import (
 )
 from stillhouse.workers.child import die_with_parent
 
-#: What happened to sequences: the step to be told, or why there will be no further one.
+#: Results of sequences: the step to send, or the reason why there is no further one.
 SequenceSteps = list[tuple[int, GenerateStep | InvalidRequestError]]
 
 
 class Runner(Protocol):
     """
-    An engine without its process: sequences in, tokens out.
+    Defines an engine without its process: sequences in, tokens out.
 
     One thread, the loop's, calls all of it but `prepare` and `close`.
 
     Attributes:
-        wake: To be called, on any thread, when there is work that the loop does not know of.
+        wake: Callback for any thread, to report work that the loop does not know of.
 
     """
 
@@ -52,7 +52,7 @@ class Runner(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can honour."""
+        """The features that the engine supports."""
         ...
 
     @property
@@ -72,16 +72,16 @@ class Runner(Protocol):
 
     @property
     def health(self) -> EngineHealth:
-        """How the engine stands."""
+        """The engine's current load and counters."""
         ...
 
     @property
     def idle_s(self) -> float | None:
-        """So long there is nothing to do unless a message comes; None is for ever."""
+        """Seconds until the next work if no message arrives; None means never."""
         ...
 
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
-        """Begin what a request needs before it can run, on the thread that receives: no waiting."""
+        """Start a request's preparations on the receiving thread; never waits."""
         ...
 
     def add(self, sequence_id: int, request: GenerateRequest) -> None:
@@ -101,26 +101,26 @@ class Runner(Protocol):
 
     def step(self, receive: Callable[[], None]) -> SequenceSteps:
         """
-        Do what is due, and return what it added.
+        Compute one engine step, and return its results.
 
         Args:
-            receive: May be called once in the middle, before anything is drawn: a sequence
+            receive: May be called once in the middle, before any token is sampled: a sequence
                 cancelled there gets no further token.
 
         """
         ...
 
     def take_compile_times(self) -> list[tuple[str, float]]:
-        """Return the seconds spent on grammars since the last time, by whose they are."""
+        """Return the seconds spent on grammars since the last call, by cache salt."""
         ...
 
     def close(self) -> None:
-        """Leave nothing unfinished, within seconds: the process is about to end."""
+        """Finish pending work within seconds, before the process ends."""
         ...
 
 
 class EngineLoop:
-    """Takes what the gateway sends, steps while there is work, and sleeps when there is none."""
+    """Receives messages, steps the engine while there is work, and sleeps otherwise."""
 
     def __init__(self, channel: WorkerChannel, runner: Runner) -> None:
         self._channel = channel

@@ -25,7 +25,7 @@ _STDERR = 2
 
 class FrameReader(asyncio.Protocol):
     """
-    Splits what a worker's socket delivers into messages, for one reading task.
+    Splits the bytes of a worker's socket into messages, for one reading task.
 
     Every wake-up of the reader brings all messages that are there. A reader that asked for each
     frame's length, and then for its body, would wait twice for what has long arrived.
@@ -39,7 +39,7 @@ class FrameReader(asyncio.Protocol):
         self.is_closed = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
-        """Take what the socket has, to the end of its last whole frame."""
+        """Read the socket's bytes, to the end of the last whole frame."""
         if self._error is not None:
             return
         self._bytes += data
@@ -50,16 +50,16 @@ class FrameReader(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Nothing more will come."""
+        """Mark the end of the connection."""
         self.is_closed.set()
         self._wake()
 
     async def arrived(self) -> deque[ToGateway]:
         """
-        Return the messages that nobody has taken yet, at least one; empty behind the last.
+        Return all unread messages, at least one; empty after the last.
 
         Raises:
-            FrameError: Behind the last comes what is no message.
+            FrameError: The bytes after the last message are not a message.
 
         """
         while not self._messages:
@@ -135,7 +135,7 @@ class WorkerProcess:
 
     def send(self, message: ToWorker) -> None:
         """
-        Hand *message* to the socket; a worker that is gone gets nothing.
+        Write *message* to the socket; does nothing if the worker has ended.
 
         Raises:
             FrameError: The message cannot be framed.
@@ -177,7 +177,7 @@ class WorkerProcess:
         await self.kill()
 
     async def kill(self) -> None:
-        """End it now; return when nothing of it is left."""
+        """Kill the worker; return when its process has ended."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()

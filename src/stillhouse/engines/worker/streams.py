@@ -1,4 +1,4 @@
-"""The sequences that a gateway waits for."""
+"""Holds the open streams of a gateway's sequences."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 class Stream:
     """
-    One sequence on its way back, read by one task.
+    Carries the steps of one sequence to one reading task.
 
-    A queue of asyncio's does the same for several readers, and takes three times as long over each
-    token.
+    An asyncio queue supports several readers, and takes three times as long per token.
 
     Args:
         sequence_id: Never used twice, as a request's own id may be.
@@ -28,7 +27,7 @@ class Stream:
     def __init__(self, sequence_id: int, request_id: str) -> None:
         self.sequence_id = sequence_id
         self.request_id = request_id
-        #: What the reader has not taken yet; never more than `max_tokens` steps.
+        #: Steps that the reader has not taken yet; never more than `max_tokens`.
         self._arrived: deque[GenerateStep | StillhouseError] = deque()
         self._has_arrived: asyncio.Future[None] | None = None  # set while the reader waits
 
@@ -39,7 +38,7 @@ class Stream:
             self._has_arrived.set_result(None)
 
     async def get(self) -> GenerateStep | StillhouseError:
-        """Return the next of what was put, once it has been."""
+        """Return the next step that was put; wait for it if there is none."""
         if not self._arrived:
             self._has_arrived = asyncio.get_running_loop().create_future()
             await self._has_arrived
@@ -49,7 +48,7 @@ class Stream:
 
 class Streams:
     """
-    Open streams by sequence and by request.
+    Indexes open streams by sequence and by request.
 
     Used by one event loop.
     """
@@ -91,7 +90,7 @@ class Streams:
         return self._streams.get(sequence_id)
 
     def sequence_id(self, request_id: str) -> int | None:
-        """Return which sequence an open request is."""
+        """Return the sequence id of an open request."""
         return self._sequence_ids.get(request_id)
 
     def fail_all(self, make_error: Callable[[], StillhouseError]) -> None:
@@ -101,7 +100,7 @@ class Streams:
             self.close(stream)
 
     def crash_all(self) -> None:
-        """End every open stream as crashed, each told which crash it was."""
+        """End every open stream with an error that names the crash."""
         self._num_crashes += 1
         number = self._num_crashes
         self.fail_all(

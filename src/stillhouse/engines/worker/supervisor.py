@@ -75,7 +75,7 @@ class Supervisor:
 
     @property
     def ready(self) -> Ready:
-        """What the last worker that became ready declared."""
+        """The `Ready` message of the last worker that became ready."""
         if self._ready is None:
             raise EngineUnavailableError("The engine has not been started.")
         return self._ready

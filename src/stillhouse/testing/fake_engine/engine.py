@@ -1,13 +1,13 @@
 """
-The fake engine as the gateway sees it: faults and load on demand, no model.
+Launches the fake engine: faults and load on demand, without a model.
 
-A real child process that speaks the real protocol, and whose answers are words drawn by hashing.
-What has no meaning for such words (penalties) is checked and changes nothing, log probabilities
-are made up, grammars are refused; `sequence.FakeSequence` says it in detail.
-It is there so that the gateway can be tested under faults that a sound engine does not show
-(crash at token k, hang, ignored cancel, wrong counts), measured without a model's own cost, and
-checked against a witness: a log of every token that was made, which no gateway code writes. It is
-never served by default; whoever configures it is told so in the log.
+The engine is a real child process that speaks the real protocol, and whose answers are words chosen
+by hashing. Penalties are checked and change nothing, log probabilities are made up, grammars are
+refused; `sequence.FakeSequence` gives the details. With it, tests run the gateway under faults that
+a sound engine does not show (crash at token k, hang, ignored cancel, wrong counts), measure it
+without a model's own cost, and check it against a witness: a log of every token that was made,
+which no gateway code writes. It is never served by default; a server that is configured with it
+logs so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def fake_engine(
     Return the fake engine, not started, with the faults that *settings* name.
 
     Args:
-        model: What the log calls it.
+        model: The model's name in the log.
         timeouts: The timeouts of the supervisor.
 
     """

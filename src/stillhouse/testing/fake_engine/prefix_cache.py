@@ -1,4 +1,4 @@
-"""Which prefixes have been seen, under which salt: counts as a KV cache would give them."""
+"""Counts cached prefix tokens by salt, as a KV cache would."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ HASH_BYTES = 16
 
 class PrefixCache:
     """
-    Remembers whole blocks of prefixes, the most recently used of them.
+    Remembers the most recently used whole blocks of prefixes.
 
     Args:
-        num_blocks: So many are remembered.
+        num_blocks: Most blocks that are remembered.
         block_size: Tokens per block.
 
     """
@@ -37,7 +37,7 @@ class PrefixCache:
         return num_blocks * self._block_size
 
     def remember(self, request: GenerateRequest, token_ids: Sequence[int]) -> None:
-        """Know the whole blocks of *token_ids*, which *request* computed, from now on."""
+        """Add the whole blocks of *token_ids*, which *request* computed."""
         for name in self._names(request, token_ids):
             self._seen[name] = None
             self._seen.move_to_end(name)

@@ -1,4 +1,4 @@
-"""The fake engine itself: sequences in, words out, each when its time has come."""
+"""Runs the fake engine: sequences in, words out, each at its due time."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ class FakeRunner:
     """
     Generates for many sequences at once; one thread calls all of it.
 
-    A sequence owns the blocks of its prompt and of all it may generate from its turn to its end,
-    so nothing is ever preempted.
+    A running sequence owns the blocks of its prompt and of all it may generate, so nothing is ever
+    preempted. Its methods are the worker loop's interface over one state; a split would pass that
+    state around.
 
     Args:
         vocab_size: Token ids of prompts are below it.
         context_length: Most tokens of one sequence.
-        witness: Told of every token and every end before the gateway is.
-        clock: Says when tokens are due.
+        witness: Records every token and every end before the gateway receives it.
+        clock: Decides when tokens are due.
 
     """
 
@@ -62,28 +63,28 @@ class FakeRunner:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can honour, less what its settings take away."""
+        """The supported features, as its settings limit them."""
         return self._settings.capabilities
 
     @property
     def block_size(self) -> int:
-        """Tokens per block of the KV cache that is kept account of."""
+        """Tokens per block of the simulated KV cache."""
         return self._settings.block_size
 
     @property
     def block_bytes(self) -> int:
-        """Nothing is kept in them."""
+        """Zero: the simulated blocks hold no data."""
         return 0
 
     @property
     def idle_s(self) -> float | None:
-        """So long no token is due; None is for ever, unless a request comes."""
+        """Seconds until the next token is due; None means never if no request arrives."""
         due_s = min((sequence.due_s for sequence in self._running.values()), default=None)
         return None if due_s is None else max(0.0, due_s - self._clock.monotonic_s())
 
     @property
     def health(self) -> EngineHealth:
-        """How the engine stands."""
+        """The engine's current load and counters."""
         return EngineHealth(
             num_running=len(self._running),
             num_waiting=len(self._sequences) - len(self._running),
@@ -93,13 +94,13 @@ class FakeRunner:
         )
 
     def close(self) -> None:
-        """Nothing: what was told was written down before."""
+        """Do nothing: the witness has recorded every step before it was sent."""
 
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
-        """Nothing: words need no preparation."""
+        """Do nothing: words need no preparation."""
 
     def take_compile_times(self) -> list[tuple[str, float]]:
-        """Nothing: words have no grammar."""
+        """Return nothing: words have no grammar."""
         return []
 
     def add(self, sequence_id: int, request: GenerateRequest) -> None:
@@ -130,7 +131,7 @@ class FakeRunner:
         return steps
 
     def step(self, receive: Callable[[], None]) -> SequenceSteps:  # noqa: ARG002 (a step takes no time in which a message could come)
-        """Make the next token of every sequence whose time has come, and note it first."""
+        """Make the next token of every sequence that is due, and record it in the witness first."""
         now_s = self._clock.monotonic_s()
         due = [sequence for sequence in self._running.values() if sequence.due_s <= now_s]
         if not due:
@@ -164,7 +165,7 @@ class FakeRunner:
         return sequence.sequence_id, InvalidRequestError("The fake engine was asked to refuse.")
 
     def _report(self, sequence: FakeSequence, new: tuple[int, ...]) -> tuple[int, GenerateStep]:
-        """Return the step to be told, and forget the sequence if it is the last one."""
+        """Return the step to be sent, and remove the sequence if the step is its last."""
         if sequence.finish is not None:
             self._remove(sequence)
         logprobs = sequence.logprobs_of_last() if new else ()
@@ -186,7 +187,7 @@ class FakeRunner:
         self._witness.ended(request.request_id, sequence.finish, num_tokens=num_tokens)
 
     def _admit_waiting(self, now_s: float) -> None:
-        """Let sequences have their turn, the most important first, as long as there is room."""
+        """Start waiting sequences, the most important first, while slots and blocks are free."""
         while self._waiting and len(self._running) < self._settings.slots:
             sequence = self._waiting[0][1]
             request = sequence.request
@@ -226,4 +227,4 @@ def _hang() -> NoReturn:
 
 
 def _nobody() -> None:
-    """Nothing comes about here without the loop."""
+    """Do nothing: the fake engine has no work that the loop does not know of."""

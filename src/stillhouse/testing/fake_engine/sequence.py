@@ -1,4 +1,4 @@
-"""One request on its way through the fake engine."""
+"""Holds the fake engine's state of one sequence."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ LOGPROB_OF_DRAWN = -math.log(2)
 @dataclass(slots=True)
 class FakeSequence:
     """
-    A prompt and the words that follow it.
+    Holds a prompt and the words that follow it.
 
-    Its tokens are a function of prompt, seed and index, whatever else the engine does.
+    Its tokens are a function of prompt, seed and index, independent of other sequences.
 
     A word has no probability here, so penalties change nothing, and of the logit biases only those
-    that decide alone: from +100 a token is always drawn (the first of these), from -100 down never,
-    as long as there is another word. Log probabilities are made up: the drawn word has 1/2, the
-    words after it 1/4, 1/8 and so on.
+    that decide alone: from +100 a token is always chosen (the first of these), from -100 down
+    never, as long as there is another word. Log probabilities are made up: the chosen word has 1/2,
+    the words after it 1/4, 1/8 and so on.
 
     Args:
         word_ids: The first and the last token id that the completion is made of.
-        fault: What goes wrong with it.
+        fault: The fault that it meets.
 
     Attributes:
         due_s: When the next token is to be made, by the monotonic clock.
-        num_cached: Prompt tokens found in the prefix cache when its turn came.
+        num_cached: Prompt tokens found in the prefix cache when it started.
 
     """
 
@@ -63,7 +63,7 @@ class FakeSequence:
 
     @property
     def importance(self) -> tuple[int, int]:
-        """Sorts first what goes first: by priority, then by arrival."""
+        """The sort key of scheduling: priority, then arrival."""
         return (self.request.priority, self.sequence_id)
 
     @property
@@ -89,7 +89,7 @@ class FakeSequence:
 
     @property
     def must_be_refused(self) -> bool:
-        """Whether it cannot go on, through its request's own fault."""
+        """Whether the sequence fails by its request's own fault."""
         if self.fault is None or self.fault.kind is not FaultKind.REFUSE:
             return False
         return self.fault.at_token <= len(self.token_ids)
@@ -107,7 +107,7 @@ class FakeSequence:
         return token_id
 
     def logprobs_of_last(self) -> tuple[StepLogprobs, ...]:
-        """Make up what the request asks of the last token's log probabilities."""
+        """Make up the log probabilities of the last token that the request asks for."""
         num_top = self.request.top_logprobs
         if num_top is None:
             return ()
@@ -121,7 +121,7 @@ class FakeSequence:
     def _pick(self, draw: int) -> int:
         if self._forced is not None:
             return self._forced
-        # Of so many words in a row, one at least is none of the forbidden ones.
+        # At least one of these consecutive words is not forbidden.
         words = (self._word(draw + skipped) for skipped in range(len(self._forbidden) + 1))
         return next((word for word in words if word not in self._forbidden), self._word(draw))
 
@@ -131,7 +131,7 @@ class FakeSequence:
 
 
 def _entropy(sampling: SamplingParams) -> bytes:
-    """Return what the tokens depend on beside the prompt: nothing, the seed, or chance."""
+    """Return the tokens' source beside the prompt: nothing, the seed, or chance."""
     is_greedy = (
         min(sampling.temperature, sampling.top_p, 1 - sampling.min_p) < NARROW
         or sampling.top_k == 1

@@ -1,4 +1,4 @@
-"""What a test or a load can ask of the fake engine."""
+"""Defines the settings and faults of the fake engine."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ FAKE_CAPABILITIES = Capabilities(
 
 
 class FaultKind(StrEnum):
-    """What a faulty engine does to a request."""
+    """The kinds of fault that a request can meet."""
 
-    #: The process ends, with the token made but not told.
+    #: The process ends, with the token made but not sent.
     CRASH = "crash"
-    #: The loop stops turning, with the token made but not told.
+    #: The loop hangs, with the token made but not sent.
     HANG = "hang"
-    #: The request is refused in the place of the token, as one whose grammar fails late.
+    #: The request is refused instead of the token, like one whose grammar fails late.
     REFUSE = "refuse"
     #: A cancel changes nothing.
     IGNORE_CANCEL = "ignore_cancel"
@@ -49,12 +49,12 @@ class FaultKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Fault:
     """
-    A fault, and which requests meet it.
+    Describes a fault, and the requests that meet it.
 
     Args:
         at_token: The fault begins with this token of the completion, the first being 0.
         seed: Only requests with this sampling seed; None is all. So one running server can be
-            asked for many faults, each by the request that shall meet it.
+            show many faults, each to the request with its seed.
 
     """
 
@@ -66,21 +66,21 @@ class Fault:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeSettings:
     """
-    How the fake engine behaves.
+    Configures the fake engine.
 
     Args:
         checkpoint_dir: Its config.json gives the vocabulary's size and the longest context.
         context_length: Most tokens of one sequence; None takes the checkpoint's.
         word_ids: The first and the last token id that completions are made of.
-        first_token_s: From a sequence's turn to its first token.
-        token_interval_s: From each token to the next.
+        first_token_s: Time from a sequence's start to its first token.
+        token_interval_s: Time from each token to the next.
         slots: Most sequences at once; others wait.
-        num_blocks: Size of the KV cache that is kept account of, though nothing is in it.
-        block_size: Tokens per block; whole blocks are what a prompt finds cached.
-        capabilities: What it declares, and honours.
-        faults: The first that fits a request is the one it meets.
-        witness_log: Where every token and every end is written down and synced to the disk, as a
-            witness independent of the gateway; None writes nothing.
+        num_blocks: Size of the simulated KV cache, which holds no data.
+        block_size: Tokens per block; only whole blocks are found cached.
+        capabilities: Features that it declares and honours.
+        faults: A request meets the first that fits it.
+        witness_log: File of every token and every end, synced to the disk, as a witness
+            independent of the gateway; None writes nothing.
 
     Raises:
         ConfigError: A value cannot be honoured.

@@ -1,4 +1,4 @@
-"""The witness: what the engine did, on the disk before anybody is told."""
+"""Writes the witness log: every token and end, on the disk before the gateway receives it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class WitnessLog:
 
     def __init__(self, path: Path | None) -> None:
         self._file = path and path.open("ab", buffering=0)
-        # A kill may have cut the last line short; what follows shall not be lost with it.
+        # A kill may have cut the last line short; a newline keeps the next one intact.
         self._lines = [b"\n"]
 
     def made(self, request_id: str, *, index: int, token: int) -> None:
-        """Note the token at *index* of a completion."""
+        """Record the token at *index* of a completion."""
         self._note({"request_id": request_id, "index": index, "token": token})
 
     def ended(self, request_id: str, finish: EngineFinish, *, num_tokens: int) -> None:
-        """Note that a completion ended, of which there will be no further token."""
+        """Record the end of a completion, which gets no further token."""
         self._note({"request_id": request_id, "finish": finish, "num_tokens": num_tokens})
 
     def sync(self) -> None:
@@ -43,7 +43,7 @@ class WitnessLog:
             self._lines.clear()
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the log."""
         if self._file:
             self._file.close()
 
@@ -55,11 +55,11 @@ class WitnessLog:
 @dataclass(slots=True)
 class Witnessed:
     """
-    What the witness has to say of one request.
+    Holds the witness log's records of one request.
 
     Args:
-        token_ids: All that was made for it; of several answers, one after the other.
-        finish: How its last sequence ended; None while one of them was never ended.
+        token_ids: All tokens made for it; those of several answers one after the other.
+        finish: Finish of its last sequence; None if one of them has no recorded end.
 
     """
 
@@ -69,11 +69,11 @@ class Witnessed:
 
 def read_witness_log(path: Path) -> dict[str, Witnessed]:
     """
-    Return what was written, by request id.
+    Return the records of a log, by request id.
 
     A request with several answers is several sequences, "ID", "ID/1", "ID/2" and so on, and one
-    request of that id here. One that a crash has sent back to the queue, before anybody was told of
-    a token, is made again from its first one.
+    request of that id here. A request that a crash has sent back to the queue before any token was
+    sent starts again from its first token.
     """
     by_sequence: dict[str, Witnessed] = {}
     for fact in _facts(path):
@@ -102,7 +102,7 @@ def _by_request(by_sequence: dict[str, Witnessed]) -> dict[str, Witnessed]:
 
 
 def _facts(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield what was noted; a line that a kill has cut short was never acted upon."""
+    """Yield the records; a line that a kill has cut short is skipped, as it was never sent."""
     for line in path.read_bytes().splitlines():
         with contextlib.suppress(ValueError):
             yield json.loads(line)

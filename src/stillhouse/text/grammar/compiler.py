@@ -1,4 +1,4 @@
-"""Grammars from outside, compiled once where they can do no harm before an engine sees them."""
+"""Compiles clients' grammars once in a bounded child process before an engine sees them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _HALF_LIFE_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Owner:
     """
-    Whose a grammar is.
+    The account that owns a grammar.
 
     Args:
-        charge: Told how many seconds it took, whatever came of it; nothing where it was known.
+        charge: Receives the seconds of a compilation, valid or not; not called for a known
+            grammar.
 
     """
 
@@ -39,7 +40,7 @@ class Owner:
 
 class GrammarCompiler:
     """
-    Says whether a grammar compiles, and within bounds.
+    Checks that a grammar compiles within bounds.
 
     Compilers of grammars are fast, but not on every input: an ``allOf`` of twenty patterns of
     twenty characters each runs for minutes in llguidance 1.9, taking memory all the while, and
@@ -50,10 +51,10 @@ class GrammarCompiler:
     Children start when they are first needed and end with this process. They are given nothing but
     the grammar and the tokenizer's path: no environment, no sockets.
 
-    What came of a grammar is remembered, good or bad, and whoever asks while it is compiled for the
-    same account waits for that. The next to be compiled is of the account that had the least of it,
-    and one process is kept for those that had little of late; so who sends one slow schema after
-    the other waits behind its own.
+    Verdicts are remembered, good or bad, and further requests of the same account wait for the
+    running compilation of the same grammar. The next grammar belongs to the account with the least
+    compile time, and one process is reserved for accounts with little recent use; so an account
+    that sends many slow schemas waits behind its own.
     """
 
     def __init__(self, limits: GrammarsConfig | None = None, clock: Clock | None = None) -> None:
@@ -116,7 +117,7 @@ class GrammarCompiler:
     async def _check_once(
         self, digest: bytes, grammar: str, owner: Owner, tokenizer_json: Path | None
     ) -> str | None:
-        """Join the check of the same grammar for the same account, or begin it."""
+        """Join the running check of the same grammar for the same account, or start it."""
         key = (owner.account_id, digest)
         check = self._checks.get(key)
         if check is None:
@@ -138,7 +139,7 @@ class GrammarCompiler:
         if self._checks.get(key) is check:
             del self._checks[key]
         if check.task.done() and not check.task.cancelled():
-            check.task.exception()  # whoever waited has been told; perhaps nobody did any more
+            check.task.exception()  # retrieved here, as there may be no waiter left
 
     async def _find_out(
         self, digest: bytes, grammar: str, owner: Owner, tokenizer_json: Path | None
@@ -174,7 +175,7 @@ class GrammarCompiler:
     async def _compile(
         self, grammar: str, tokenizer_json: Path | None, *, is_nice: bool
     ) -> str | None:
-        """What is wrong with the grammar. A child that was killed from outside has a successor."""
+        """Return the grammar's fault; retries with a new child if one was killed from outside."""
         with contextlib.suppress(KilledError):
             return await self._try(grammar, tokenizer_json, is_nice=is_nice)
         try:
@@ -195,7 +196,7 @@ class GrammarCompiler:
 
 @dataclass(slots=True)
 class _Check:
-    """A grammar that is being compiled, and how many wait for what comes of it."""
+    """A running compilation, and the number of requests that wait for it."""
 
     task: asyncio.Task[str | None]
     num_waiting: int = 0

@@ -14,7 +14,7 @@ class CompileRequest(msgspec.Struct, frozen=True):
     Args:
         grammar: As llguidance reads it.
         tokenizer: The path of a ``tokenizer.json``; None takes one token for each byte.
-        memory_bytes: What compiling may take beyond what the process has by then.
+        memory_bytes: Memory that compiling may take beyond what the process has by then.
 
     """
 
@@ -24,15 +24,15 @@ class CompileRequest(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """The tokenizer is loaded, and compiling begins."""
+    """Reports that the tokenizer is loaded and compiling begins."""
 
 
 class Compiled(msgspec.Struct, frozen=True, tag="compiled"):
     """
-    The grammar has been tried.
+    Reports the result of compiling.
 
     Args:
-        reason: Why it cannot be used; None where it can.
+        reason: The reason why the grammar cannot be used; None where it can.
 
     """
 

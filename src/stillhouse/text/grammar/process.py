@@ -1,4 +1,4 @@
-"""A child process that compiles one grammar at a time, and how it can end."""
+"""Runs a child process that compiles one grammar at a time."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _NICENESS = 10
 
 
 class KilledError(Exception):
-    """Somebody else has killed the process; the grammar may be good."""
+    """The process was killed from outside; the grammar may be valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """
-    What came of a grammar.
+    The verdict on a grammar.
 
     Args:
-        fault: Why it is no good, to be read after its name; None where it is good.
+        fault: The reason why it is invalid, to follow its name; None where it is valid.
         ends_process: The process is dead, or has to be ended.
 
     """
@@ -84,7 +84,7 @@ class GrammarProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the worker can be given a grammar, as far as is known."""
+        """Whether the worker can accept a grammar, as far as is known."""
         return self._worker.is_alive
 
     def kill(self) -> None:

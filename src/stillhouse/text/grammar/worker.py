@@ -1,4 +1,4 @@
-"""The process where grammars are tried: `python -m stillhouse.text.grammar.worker PARENT`."""
+"""Compiles grammars in a child process: `python -m stillhouse.text.grammar.worker PARENT`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _reason_against(grammar: str, tokenizer: LLTokenizer) -> str | None:
-    """Do what an engine does at a sequence's start and in the middle of some answers."""
+    """Repeat an engine's work at a sequence's start and in the middle of some answers."""
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=GRAMMAR_LIMITS)
     if not matcher.is_error():
         matcher.compute_bitmask()
@@ -46,7 +46,7 @@ def _reason_against(grammar: str, tokenizer: LLTokenizer) -> str | None:
 
 
 def _sentence(error: str) -> str:
-    """The message without the drawing of its place, which is in a text that no client wrote."""
+    """Return the message without its source excerpt, which quotes a text that no client wrote."""
     if error.startswith("NoExtension"):
         return "no answer fits it"
     _, found, at_heart = error.partition("\nerror: ")

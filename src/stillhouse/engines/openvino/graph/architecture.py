@@ -1,4 +1,4 @@
-"""The shape of a Llama- or Qwen2-family decoder, read from its config.json."""
+"""Reads the shape of a Llama- or Qwen2-family decoder from its config.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODEL_TYPES = ("llama", "qwen2")
 
 
 class TensorRole(StrEnum):
-    """What a tensor is for, which decides how it may be quantised."""
+    """The role of a tensor, which decides how it may be quantised."""
 
     EMBEDDING = "embedding"
     MATRIX = "matrix"
@@ -36,7 +36,7 @@ class TensorSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """
-    Everything about a decoder but its weights.
+    Describes a decoder without its weights.
 
     Args:
         context_length: Most positions that the model was made for, rotary scaling included.
@@ -153,7 +153,7 @@ def _read_num_kv_heads(config: ConfigJson, *, num_heads: int) -> int:
 
 
 def _read_sliding_windows(config: ConfigJson, *, num_layers: int) -> tuple[int, ...]:
-    """Qwen2 slides the window from layer `max_window_layers` on, and only where told to."""
+    """Return Qwen2's windows: from layer `max_window_layers` on, and only if configured."""
     if not config.flag("use_sliding_window", default=False):
         return (0,) * num_layers
     window = config.integer("sliding_window")

@@ -1,4 +1,4 @@
-"""The compiled graph and its KV cache: a batch in, logits out."""
+"""Runs the compiled graph over its KV cache: a batch in, logits out."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ F32_PROPERTIES: dict[str, Any] = {
 
 class Decoder:
     """
-    The graph of `graph.build_graph`, compiled for this machine's processor.
+    Runs the graph of `graph.build_graph`, compiled for this machine's processor.
 
     Attributes:
         block_size: Tokens per block of the KV cache, the plugin's choice.
         block_bytes: Bytes of a block over all layers, keys and values together.
         block_format: What these bytes mean, to this version of OpenVINO on this processor.
         num_blocks: Blocks of the KV cache; 0 until `allocate_cache`.
-        step_times: What its runs have taken lately, from `warm_up` on.
+        step_times: Recent durations of its runs, from `warm_up` on.
 
     """
 
@@ -83,7 +83,7 @@ class Decoder:
 
     def allocate_cache(self, num_blocks: int) -> None:
         """
-        Make room for *num_blocks* blocks; the machine gives memory only to those that are used.
+        Allocate *num_blocks* blocks; the machine gives memory only to those that are used.
 
         Raises:
             ConfigError: There is not so much memory.
@@ -105,18 +105,18 @@ class Decoder:
         self.num_blocks = num_blocks
 
     def read_block(self, block: int) -> NDArray[np.uint8]:
-        """Return a copy of what *block* holds over all layers: uint8, shape (block_bytes,)."""
+        """Return a copy of *block* over all layers: uint8, shape (block_bytes,)."""
         return np.concatenate([memory[block] for memory in self._memory])
 
     def write_block(self, block: int, content: NDArray[np.uint8]) -> None:
-        """Let *block* hold what `read_block` returned."""
+        """Write bytes that `read_block` returned into *block*."""
         begin = 0
         for memory in self._memory:
             memory[block] = content[begin : begin + memory.shape[1]]
             begin += memory.shape[1]
 
     def copy_block(self, source: int, target: int) -> None:
-        """Let *target* hold what *source* does, over all layers."""
+        """Copy *source* to *target*, over all layers."""
         for memory in self._memory:
             memory[target] = memory[source]
 
@@ -211,7 +211,7 @@ def batch_inputs(batch: list[Slice]) -> dict[str, NDArray[Any]]:
 @dataclass(frozen=True, slots=True)
 class _Cache:
     """
-    Keys or values of one layer, as the plugin wants them.
+    Describes the plugin's layout of one layer's keys or values.
 
     Args:
         kind: float32, or uint8 with scales beside the values.
@@ -225,7 +225,7 @@ class _Cache:
 
     @classmethod
     def at(cls, port: Any) -> Self:
-        """Read what the compiled model says of an input."""
+        """Read the layout of a cache input from the compiled model."""
         shape = port.get_partial_shape()
         heads, tokens, features = (shape[axis].get_length() for axis in (1, 2, 3))
         return cls(port.get_any_name(), port.get_element_type(), (heads, tokens, features))

@@ -1,4 +1,4 @@
-"""The decoder as an OpenVINO graph with paged attention, built straight from packed weights."""
+"""Builds the decoder's OpenVINO graph with paged attention straight from packed weights."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def build_graph(architecture: Architecture, weights: PackedWeights) -> ov.Model:
 
 class GraphBuilder:
     """
-    The walk through the decoder, from ids to logits.
+    Builds the decoder's graph layer by layer, from ids to logits.
+
+    Its methods are the nodes of one graph over the same inputs and weights; a split would pass
+    those around.
 
     Shapes below are (tokens, 1, features) unless said: a batch is many sequences of one token,
     which the attention alone knows to be neighbours.

@@ -1,4 +1,4 @@
-"""Matrices made smaller: symmetric integers with float16 scales, as OpenVINO takes them."""
+"""Quantises matrices to symmetric integers with float16 scales, in OpenVINO's layout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMALLEST_SCALE = np.float32(2.0**-24)  # the smallest float16 above 0
 
 
 def int4_group_size(num_columns: int) -> int | None:
-    """Return how many neighbours in a row share a scale, None where the row cannot be divided."""
+    """Return the number of neighbours that share a scale; None if the row is not divisible."""
     return next((size for size in (64, 32) if num_columns % size == 0), None)
 
 

@@ -1,4 +1,4 @@
-"""Rotary position embeddings and the ways in which checkpoints stretch them to longer contexts."""
+"""Computes rotary position embeddings, and their scaling to longer contexts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_THETA = 10_000.0
 @dataclass(frozen=True, slots=True)
 class Rotary:
     """
-    How positions turn queries and keys.
+    Describes how positions rotate queries and keys.
 
     Args:
         inverse_frequencies: float32, shape (head_dim / 2), radians per position.

@@ -1,4 +1,4 @@
-"""A checkpoint's weights as the graph takes them: quantised, in one piece of memory."""
+"""Packs a checkpoint's weights for the graph: quantised, in one block of memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BITS = {"f32": 32, "f16": 16, "i8": 8, "i4": 4}
 @dataclass(frozen=True, slots=True)
 class PackedTensor:
     """
-    Where a packed tensor lies.
+    Locates a packed tensor.
 
     Args:
         kind: f32, f16, i8 or i4, in OpenVINO's spelling.
@@ -68,7 +68,7 @@ class PackedWeights:
 def lay_out(
     architecture: Architecture, weight_format: WeightFormat, *, start: int
 ) -> tuple[dict[str, PackedTensor], int]:
-    """Return where each tensor goes when the first goes to *start*, and where the last one ends."""
+    """Return the position of each tensor, the first at *start*, and the end of the last one."""
     index: dict[str, PackedTensor] = {}
     end = start
     for spec in architecture.tensors():
@@ -82,7 +82,7 @@ def lay_out(
 def _packed_parts(
     spec: TensorSpec, weight_format: WeightFormat
 ) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Yield name, kind and shape of what *spec* becomes: itself, or integers and scales."""
+    """Yield name, kind and shape of the packed form of *spec*: itself, or integers and scales."""
     if spec.role is TensorRole.VECTOR:
         yield spec.name, "f32", spec.shape
         return
@@ -105,7 +105,7 @@ def check_tensors(
     checkpoint_dir: Path, architecture: Architecture, stored: Mapping[str, StoredTensor]
 ) -> None:
     """
-    Compare what config.json promises with what the files hold.
+    Compare the tensors that config.json implies with those in the files.
 
     Raises:
         CheckpointError: A tensor is missing or has another shape.

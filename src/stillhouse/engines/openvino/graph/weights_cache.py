@@ -1,4 +1,4 @@
-"""Packed weights on disk, so that only the first start quantises and later ones map a file."""
+"""Caches packed weights on disk, so that only the first start quantises them."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def load_weights(
     on_progress: Callable[[Loading], None],
 ) -> PackedWeights:
     """
-    Map the packed weights of a checkpoint; quantise and pack them first where that is not done.
+    Map the packed weights of a checkpoint; quantise and pack them first if they are not cached.
 
-    A cache that was cut short or made by another version is made anew. Bytes that rot later are
-    not noticed: reading all of a large file would take longer than the rest of a start.
+    A cache that is truncated or of another version is rebuilt. Later corruption of bytes is not
+    detected: reading all of a large file would take longer than the rest of a start.
 
     Raises:
         CheckpointError: The checkpoint lacks a tensor, or one has another shape.
@@ -70,14 +70,14 @@ def load_weights(
 
 
 def checkpoint_family(settings: EngineSettings) -> str:
-    """Return a file name for what is made of a checkpoint in one format, however it changes."""
+    """Return the file name prefix of all cached versions of a checkpoint in one format."""
     place = settings.checkpoint_dir.resolve()
     return f"{place.name}-{settings.weights}-{_digest(str(place)).hex()[:8]}"
 
 
 def checkpoint_fingerprint(settings: EngineSettings) -> str:
     """
-    Return what changes when the checkpoint or the format does, without reading its gigabytes.
+    Return a fingerprint of the checkpoint and the format, without reading the weights.
 
     Raises:
         CheckpointError: The checkpoint's files are not there.
@@ -101,9 +101,9 @@ class _CacheFile:
     The packed weights of one checkpoint in one format.
 
     Args:
-        family: How the names of all its versions begin, however the checkpoint changed.
-        header: What a sound file begins with.
-        num_bytes: How long a sound file is.
+        family: Common file name prefix of all versions of the checkpoint.
+        header: First bytes of a valid file.
+        num_bytes: Length of a valid file.
 
     """
 
@@ -115,7 +115,7 @@ class _CacheFile:
     @classmethod
     def of(cls, settings: EngineSettings, *, layout: str, num_bytes: int) -> Self:
         """
-        Return where the weights are, or would be.
+        Return the path of the packed weights, which may not exist yet.
 
         Raises:
             CheckpointError: The checkpoint's files are not there.
@@ -128,7 +128,7 @@ class _CacheFile:
         return cls(path, family, header.ljust(HEADER_BYTES), num_bytes)
 
     def is_sound(self) -> bool:
-        """Return whether the file is there and whole."""
+        """Return whether the file exists and is complete."""
         try:
             with self.path.open("rb") as file:
                 is_ours = file.read(HEADER_BYTES) == self.header
@@ -137,7 +137,7 @@ class _CacheFile:
             return False
 
     def make(self, fill: Callable[[NDArray[np.uint8]], None]) -> None:
-        """Let *fill* write the file under another name, which it loses when it is durable."""
+        """Write the file with *fill* under a temporary name, and rename it when it is durable."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
         with part.open("a+b") as file:
@@ -160,7 +160,7 @@ class _CacheFile:
             os.close(directory)
 
     def forget_older(self) -> None:
-        """Remove what the same checkpoint was packed to before it changed."""
+        """Remove the packed files of earlier versions of the same checkpoint."""
         for older in self.path.parent.glob(f"{glob.escape(self.family)}-*.weights"):
             if older != self.path:
                 structlog.get_logger().info("weights_cache_removed", path=str(older))

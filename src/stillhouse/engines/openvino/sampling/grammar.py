@@ -1,4 +1,4 @@
-"""Grammars by llguidance: which tokens may come next."""
+"""Constrains sampled tokens to a grammar, with llguidance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_GRAMMARS = (
 
 class Grammars:
     """
-    The grammars of requests: compiled aside, each once for all requests of its cache salt.
+    Compiles the grammars of requests in the background, each once per cache salt.
 
     `want` may be called on any thread, all else on the engine loop's.
 
@@ -44,18 +44,18 @@ class Grammars:
         self.thread = GrammarThread(self._compile, clock)
 
     def want(self, sequence_id: int, request: GenerateRequest) -> None:
-        """Have the grammar of *request* compiled, which holds up nobody; nothing without one."""
+        """Queue the grammar of *request*, if any, for compiling; never waits."""
         if request.grammar is not None and self._vocabulary is not None:
             self.thread.want(sequence_id, request.cache_salt, request.grammar.text)
 
     def want_again(self, sequence_id: int, request: GenerateRequest, begun: Sequence[int]) -> None:
-        """Have it compiled for this sequence alone, and matched with the tokens *begun*."""
+        """Queue a grammar for this sequence alone that has matched the tokens *begun*."""
         assert request.grammar is not None
         self.thread.want(sequence_id, request.cache_salt, request.grammar.text, begun)
 
     def take(self, sequence_id: int, request: GenerateRequest) -> GrammarMatcher | None:
         """
-        Return where *request* is in the grammar that it wants; None until that is compiled.
+        Return the grammar state of *request*; None until its grammar is compiled.
 
         Raises:
             InvalidRequestError: The grammar cannot be compiled, or takes too much work.
@@ -78,23 +78,22 @@ class Grammars:
         matcher = LLMatcher(self._vocabulary, text, log_level=0, limits=GRAMMAR_LIMITS)
         if begun:
             matcher.consume_tokens(list(begun))
-        _computed_mask(matcher)  # what comes to light at the first token is better told before it
+        _computed_mask(matcher)  # reports a fault of the first mask before the sequence starts
         return matcher
 
 
 class GrammarMatcher:
     """
-    Where in its grammar one sequence is.
+    Tracks the position of one sequence in its grammar.
 
-    A function of the tokens that it was told, so that a preempted sequence goes on as it would
-    have.
+    The state is a function of the consumed tokens, so that preemption does not change the output.
 
     Args:
         compiled: The grammar, with a vocabulary of one token more than the model's.
         request: Its stop tokens end the sequence, exactly where the grammar is complete.
 
     Attributes:
-        num_matched: How many of the sequence's last tokens the grammar was told.
+        num_matched: Number of the sequence's last tokens that the grammar has consumed.
 
     """
 
@@ -106,17 +105,17 @@ class GrammarMatcher:
         self._compiled = compiled
         self.num_matched = len(compiled.begun or ())
         self._begins_after = request.grammar.after_token_id if compiled.begun is None else None
-        # Copies share a lexer, and what one finds out about it is of use to all.
+        # Copies share a lexer and its cache.
         self._matcher = compiled.matcher.deep_copy()
 
     @property
     def is_shared(self) -> bool:
-        """Whether other sequences' texts may have failed it: it is better tried again, alone."""
+        """Whether other sequences' texts may have failed it, so that a retry alone can succeed."""
         return self._compiled.num_given > 1
 
     def apply(self, logits: NDArray[np.float32]) -> None:
         """
-        Make what is not allowed impossible: minus infinity in *logits*, in place.
+        Set the logits of disallowed tokens to minus infinity, in place.
 
         Raises:
             InvalidRequestError: The grammar takes too much work from here on, or allows nothing.
@@ -133,23 +132,23 @@ class GrammarMatcher:
         np.copyto(logits, -np.inf, where=~is_allowed)
 
     def advance(self, token_id: int) -> None:
-        """Go on by a token that was drawn."""
+        """Consume a sampled token."""
         if self._begins_after is not None:
             if token_id == self._begins_after:
                 self._begins_after = None
         elif token_id not in self._stop_token_ids:
-            self._matcher.consume_token(token_id)  # what fails is told by the next mask
+            self._matcher.consume_token(token_id)  # the next mask reports a failure
             self.num_matched += 1
 
     def _compute_mask(self) -> NDArray[np.bool_]:
-        """Return what is allowed, shape (vocabulary + 1,); the last one is the end."""
+        """Return the allowed tokens, shape (vocabulary + 1,); the last one is the end."""
         mask = np.frombuffer(_computed_mask(self._matcher), np.uint8)
         bits = np.unpackbits(mask, count=self._vocab_size + 1, bitorder="little")
         return bits.view(np.bool_)
 
 
 def _computed_mask(matcher: LLMatcher) -> bytes:
-    """Return one bit for each token; a matcher that has failed allows the end, so ask it first."""
+    """Return one bit per token; a failed matcher allows the end, so check for failure first."""
     mask = matcher.compute_bitmask()
     if matcher.is_error():
         raise _failure(matcher.get_error())

@@ -1,4 +1,4 @@
-"""The thread that compiles grammars: each once for its account, with accounts in turn."""
+"""Compiles grammars on a thread: each once per account, fairly between accounts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stillhouse.clock import Clock
 
-STACK_BYTES = 64 * 1024 * 1024  # address space; what is nested is compiled by recursion
+STACK_BYTES = 64 * 1024 * 1024  # address space; nested grammars are compiled by recursion
 #: A grammar was compiled within 2 s before an engine sees it; a busy machine is slower.
 TIMEOUT_S = 20.0
 #: Threads that never came back; nothing ends a thread, so their number is bounded.
@@ -42,17 +42,17 @@ _STUCK = (
 @dataclass(eq=False, slots=True)
 class Compiled:
     """
-    A grammar on its way, or there.
+    A grammar that is being compiled, or has been.
 
     Args:
-        salt: Whose it is: what is compiled is shared by the requests of one cache salt alone, as
+        salt: The cache salt that owns it. Only requests of one salt share a compiled grammar, as
             its copies share a lexer and its limits, so that one text can fail another.
-        begun: Tokens that it is to have matched already; such a one is shared with nobody.
+        begun: Tokens that the matcher has to match already; such a grammar is not shared.
 
     Attributes:
-        matcher: At its beginning; to be copied where it is shared.
-        fault: Why there is none.
-        num_given: How many sequences were given it.
+        matcher: The matcher in its initial state; copied where it is shared.
+        fault: The reason why compiling failed.
+        num_given: Number of sequences that received it.
 
     """
 
@@ -67,26 +67,27 @@ class Compiled:
 
     @property
     def is_there(self) -> bool:
-        """Whether nobody has to wait for it any more."""
+        """Whether compiling has ended, with a matcher or a fault."""
         return self.matcher is not None or self.fault is not None
 
 
 class GrammarThread:
     """
-    Compiles on one thread what sequences want, and keeps what was used last.
+    Compiles the grammars of sequences on one thread, and keeps the most recently used ones.
 
-    Of those that want something, the next is who has had the least of the thread since it last
-    had nothing to do; so whoever wants a hundred slow grammars holds up another's first one by the
-    one that is being compiled. A thread that does not come back is replaced.
+    The next grammar belongs to the waiting cache salt that has used the thread least since the
+    thread was last idle. A hundred slow grammars of one salt therefore delay another salt's first
+    one only by the grammar that is being compiled. A thread that does not return is replaced.
 
-    `want` may be called on any thread and never waits; all else belongs to the engine loop.
+    `want` may be called on any thread and never waits; all else belongs to the engine loop. Its
+    methods share one lock and the state behind it; a split would pass both around.
 
     Args:
         compile_: Makes a matcher that has matched some tokens; raises InvalidRequestError.
-        clock: Says how long something takes.
+        clock: Measures compile times.
 
     Attributes:
-        wake: Called on the thread when something is there.
+        wake: Called on the thread when a grammar is done.
 
     """
 
@@ -114,17 +115,17 @@ class GrammarThread:
 
     @property
     def num_kept(self) -> int:
-        """How many compiled grammars are kept for requests to come."""
+        """Number of compiled grammars kept for later requests."""
         return len(self._kept)
 
     def want(
         self, sequence_id: int, salt: str, text: str, begun: Sequence[int] | None = None
     ) -> None:
         """
-        Have a grammar compiled for a sequence, unless it is wanted for it already.
+        Queue a grammar for a sequence, unless it is queued already.
 
         Args:
-            begun: Compile one for this sequence alone, that has matched these tokens.
+            begun: Compile one for this sequence alone that has matched these tokens.
 
         """
         with self._lock:
@@ -133,7 +134,7 @@ class GrammarThread:
             key = (salt, text)
             if begun is not None:
                 compiled = Compiled(salt, text, tuple(begun))
-                self._kept.pop(key, None)  # what has failed one text is near to failing others
+                self._kept.pop(key, None)  # a grammar that failed one text is likely to fail others
                 self._enqueue(compiled)
             elif key in self._kept:
                 compiled = self._kept[key]
@@ -148,7 +149,7 @@ class GrammarThread:
 
     def take(self, sequence_id: int) -> Compiled | None:
         """
-        Return what a sequence wants; None as long as it is not there.
+        Return the grammar of a sequence; None until it is compiled.
 
         Raises:
             InvalidRequestError: It cannot be compiled, or takes too long.
@@ -168,7 +169,7 @@ class GrammarThread:
             return compiled
 
     def forget(self, sequence_id: int) -> None:
-        """Let a sequence go without; what nobody else wants is not compiled."""
+        """Remove a sequence's request; a grammar without requests is not compiled."""
         with self._lock:
             compiled = self._wanted.pop(sequence_id, None)
             if compiled is None:
@@ -181,7 +182,7 @@ class GrammarThread:
                     del self._queues[compiled.salt]
 
     def take_times(self) -> list[tuple[str, float]]:
-        """Return by salt how many seconds were spent since the last time."""
+        """Return the seconds spent since the last call, by cache salt."""
         if not self._times:
             return []
         with self._lock:
@@ -240,7 +241,7 @@ class GrammarThread:
         self._spent_s[compiled.salt] += seconds
 
     def _keep(self, compiled: Compiled) -> None:
-        """Keep it in the place of what its owner, or whoever keeps the most, used longest ago."""
+        """Keep a grammar; evict the oldest ones of the cache salt that keeps the most."""
         self._kept[compiled.salt, compiled.text] = compiled
         num_chars = Counter[str]()
         for salt, text in self._kept:
@@ -286,7 +287,7 @@ class GrammarThread:
             return compiled
 
     def _finish(self, compiled: Compiled, matcher: LLMatcher | str) -> bool:
-        """Hand it over; return whether this thread goes on."""
+        """Publish a compiled grammar; return whether this thread continues."""
         with self._lock:
             if not self._is_this():  # it was given up, and so were those that waited for it
                 self._num_lost -= 1
@@ -309,4 +310,4 @@ class GrammarThread:
 
 
 def _nobody_sleeps() -> None:
-    """Until there is a loop to be woken."""
+    """Do nothing; the default until a loop sets `wake`."""

@@ -1,4 +1,4 @@
-"""What a request asks of its logits before a token is drawn: bias, penalties, grammar."""
+"""Applies a request's logit bias, penalties and grammar before a token is sampled."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LARGEST_BIAS = 1e30  # beyond any logit, and far from the end of float32
 
 class LogitRules:
     """
-    All rules of one sequence, in vLLM's order: bias, penalties, then what the grammar allows.
+    Applies all rules of one sequence, in vLLM's order: bias, penalties, grammar.
 
     Args:
-        grammar: Of `request.grammar`.
+        grammar: The matcher of `request.grammar`.
 
     Attributes:
-        grammar: The same; may be set to one that stands at the same place.
+        grammar: The same; may be replaced by a matcher in the same state.
 
     """
 
@@ -41,7 +41,7 @@ class LogitRules:
 
     def apply(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """
-        Return the logits to draw from.
+        Return the logits to sample from.
 
         Args:
             logits: float32, shape (vocabulary,); not changed.
@@ -59,7 +59,7 @@ class LogitRules:
         return ruled
 
     def advance(self, token_id: int) -> None:
-        """Take note of a token that was drawn."""
+        """Record a sampled token."""
         if self._penalties is not None:
             self._penalties.count(token_id)
         if self.grammar is not None:

@@ -1,4 +1,4 @@
-"""How likely tokens are by the model alone, without sorting the vocabulary."""
+"""Computes log probabilities of the model's own logits, without sorting the vocabulary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Penalties on tokens that have occurred, each at the cost of the distinct ones alone."""
+"""Applies penalties to tokens that have occurred, in time linear in the distinct tokens."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FIRST_CAPACITY = 64
 
 class Penalties:
     """
-    What one sequence's own tokens take from its logits.
+    Penalises the tokens that one sequence already contains.
 
-    A function of the tokens alone, so that a preempted sequence goes on as it would have.
+    The result depends on the tokens alone, so that preemption does not change the output.
 
     Args:
         prompt: Its tokens count for the repetition penalty, and for no other.
@@ -62,7 +62,7 @@ class Penalties:
         logits[token_ids] = values
 
     def count(self, token_id: int) -> None:
-        """Note a token that was generated."""
+        """Record a generated token."""
         place = self._places.setdefault(token_id, len(self._places))
         if place == len(self._token_ids):
             self._token_ids = np.concatenate([self._token_ids, np.zeros_like(self._token_ids)])

@@ -1,5 +1,5 @@
 """
-Drawing the next token, exactly and without sorting the vocabulary.
+Samples the next token, exactly and without sorting the vocabulary.
 
 The order is vLLM's: temperature, then min-p, then top-k, then top-p of what is left. Tokens as
 likely as the last one kept are kept as well.
@@ -21,7 +21,7 @@ TILE = 256  # of the vocabulary; two levels of sums and maxima of about equal si
 
 
 def make_generator(sampling: SamplingParams) -> np.random.Generator | None:
-    """Return the source of a request's draws, or None where it takes the likeliest token."""
+    """Return a request's random generator, or None where it takes the likeliest token."""
     if sampling.temperature < GREEDY_BELOW:
         return None
     seed = None if sampling.seed is None else sampling.seed % 2**64
@@ -34,7 +34,7 @@ def sample(
     generator: np.random.Generator | None,
 ) -> int:
     """
-    Draw a token.
+    Sample a token.
 
     Args:
         logits: float32, shape (vocabulary,); not changed.

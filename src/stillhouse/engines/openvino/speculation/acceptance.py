@@ -1,5 +1,5 @@
 """
-Samples the tokens of a step; accepts draft tokens exactly where they are what is sampled.
+Samples the tokens of a step, and accepts draft tokens that equal the sampled ones.
 
 Source:
     The acceptance rule of speculative decoding, arXiv 2211.17192, for a draft that is certain of
@@ -42,7 +42,7 @@ class SamplerOutput:
 
     @property
     def num_accepted(self) -> int:
-        """How many of the draft's tokens are among them and were computed upon."""
+        """Number of draft tokens that were accepted and followed by another token."""
         return max(0, len(self.token_ids) - 1)
 
 

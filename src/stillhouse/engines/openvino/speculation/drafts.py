@@ -1,4 +1,4 @@
-"""Proposes draft tokens by prompt lookup: a sequence may repeat what stands in it already."""
+"""Proposes draft tokens by prompt lookup: a sequence may repeat earlier tokens of its own."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MAX_MATCH = 8
 @dataclass(frozen=True, slots=True)
 class Draft:
     """
-    Tokens that may come next.
+    Draft tokens that may come next.
 
     Args:
-        num_matched: So many tokens before them were the same at the place they are copied from,
-            `MIN_MATCH` to `MAX_MATCH`; 0 where there is no draft.
+        num_matched: Length of the match before the copied tokens, `MIN_MATCH` to `MAX_MATCH`;
+            0 where there is no draft.
 
     """
 
@@ -35,7 +35,7 @@ NO_DRAFT = Draft((), 0)
 
 def find_draft(token_ids: array[int], num_tokens: int) -> Draft:
     """
-    Return what followed where the longest part of the end of *token_ids* stood before.
+    Return the tokens that followed the longest earlier match of the end of *token_ids*.
 
     Of equally long ones the latest is taken, as text tends to go on as it did last. Where it
     reaches into the end itself, as in a loop, it is repeated as often as is needed.

@@ -1,11 +1,11 @@
 """
-Chooses how many draft tokens a step verifies: as many as pay.
+Chooses the number of draft tokens that a step verifies, to maximise throughput.
 
-What pays follows from the acceptance rate of each sequence lately, and from the time of steps of so
-many tokens on this machine. Each sequence also keeps a balance in tokens, those that drafts gave it
-less those that their time would have given, and drafts only while some is left. So the cost of
-drafts is bounded by what they gained, whatever the estimates say: where no draft token is accepted,
-a sequence loses a small sum at the start, and 2 % from then on, half of it by probes.
+The choice follows from the recent acceptance rate of each sequence, and from the measured time of
+steps of each size on this machine. Each sequence also keeps a balance in tokens, those that drafts
+gave it less those that their time would have given, and drafts only while the balance is positive.
+So the gain of drafts bounds their cost, even if the estimates are wrong: where no draft token is
+accepted, a sequence loses a small amount at the start, and 2 % from then on, half of it by probes.
 
 Source:
     Speculative decoding: arXiv 2211.17192. The choice by throughput: SmartSpec, arXiv 2406.14066.
@@ -47,9 +47,9 @@ class DraftRecord:
     Records how many draft tokens of one sequence were accepted.
 
     Attributes:
-        rates: The share that came true lately, as in `FIRST_RATES`.
-        credit: What is left of what they gained, in tokens.
-        price: Tokens that each draft token of the last step has cost.
+        rates: Recent acceptance rates, as in `FIRST_RATES`.
+        credit: The balance of their gains and costs, in tokens.
+        price: Cost of each draft token of the last step, in tokens.
 
     """
 
@@ -71,7 +71,7 @@ class _Candidate:
     num_chosen: int = 0
 
     def odds(self) -> list[float]:
-        """Return how likely each draft token comes true, with all before it."""
+        """Return the probability that each draft token is accepted, with all before it."""
         first = min(HIGHEST_RATE, self.record.rates[_kind(self.draft)])
         later = min(HIGHEST_RATE, self.record.rates[LATER])
         return [first * later**place for place in range(len(self.draft.token_ids))]
@@ -79,10 +79,10 @@ class _Candidate:
 
 class Speculation:
     """
-    Chooses the drafts of every step, and learns what became of them.
+    Chooses the drafts of every step, and learns from their acceptance.
 
     Args:
-        step_times: What steps take, by their tokens; observed by whoever runs them.
+        step_times: Durations of steps by their tokens; the decoder records them.
         max_draft_tokens: Most draft tokens for one sequence in a step; 0 for none at all.
 
     """
@@ -99,11 +99,11 @@ class Speculation:
 
     def draft(self, sequences: list[Sequence], *, num_tokens: int, most: int) -> dict[int, Draft]:
         """
-        Return the drafts that are worth to be verified in the next step, by sequence id.
+        Return the drafts to verify in the next step, by sequence id.
 
         Args:
-            sequences: All that decode in it, each with a record.
-            num_tokens: What the step computes without drafts.
+            sequences: All sequences that decode in it, each with a record.
+            num_tokens: Tokens of the step without drafts.
             most: Most tokens of all drafts together.
 
         """
@@ -131,7 +131,7 @@ class Speculation:
 
         Args:
             draft: The draft; may be empty.
-            num_accepted: How many of its tokens came true, the first ones.
+            num_accepted: Number of its first tokens that were accepted.
 
         """
         record = sequence.draft_record
@@ -227,5 +227,5 @@ class Speculation:
 
 
 def _kind(draft: Draft) -> int:
-    """Return which rate speaks of *draft*: the longer the match, the surer the draft token."""
+    """Return the index of the rate for *draft*; rates differ by the length of the match."""
     return min(draft.num_matched - MIN_MATCH, LATER - 1)
