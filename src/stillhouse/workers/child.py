@@ -39,13 +39,13 @@ def forbid_core_dumps() -> None:
 
 
 def limit_memory(num_bytes: int) -> None:
-    """Bound the memory that this process maps from now on, permanently, by `RLIMIT_AS`."""
+    """Bound the memory mapped beyond the present amount, permanently, by `RLIMIT_AS`."""
     most = _mapped_bytes() + num_bytes
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 class MemoryLimit:
-    """Bounds the memory that this process maps while the context is entered."""
+    """Bounds, inside the context, the memory mapped beyond the amount at entry."""
 
     def __init__(self, num_bytes: int) -> None:
         self._num_bytes = num_bytes

@@ -23,8 +23,8 @@ class SupervisionConfig(Section):
         stable_after_s: A worker that has served for so long restarts with the first delay again.
         cancel_timeout_s: An engine that still generates so long after a cancel is abandoned, and
             the request settled.
-        quarantine_s: How long a request is refused that was part of two crashes, and the only
-            suspect of the second; 0 never refuses one.
+        quarantine_s: Time for which a request is refused that was part of two crashes, and the
+            only suspect of the second; 0 never refuses one.
 
     """
 

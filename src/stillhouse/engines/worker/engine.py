@@ -86,7 +86,7 @@ class WorkerEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the worker declares; known once the engine has started."""
+        """The features that the worker declares; known once the engine has started."""
         return self._supervisor.ready.capabilities
 
     @property

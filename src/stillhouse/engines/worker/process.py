@@ -39,7 +39,7 @@ class FrameReader(asyncio.Protocol):
         self.is_closed = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
-        """Read the socket's bytes, to the end of the last whole frame."""
+        """Split the received bytes, to the end of the last whole frame."""
         if self._error is not None:
             return
         self._bytes += data
@@ -101,7 +101,7 @@ class WorkerProcess:
         """
         Run *command* with the number of its socket as last argument.
 
-        What it prints goes to this process's standard error.
+        Its output goes to this process's standard error.
 
         Raises:
             OSError: It cannot be run.

@@ -39,7 +39,7 @@ class Decoder:
     Attributes:
         block_size: Tokens per block of the KV cache, the plugin's choice.
         block_bytes: Bytes of a block over all layers, keys and values together.
-        block_format: What these bytes mean, to this version of OpenVINO on this processor.
+        block_format: Layout of these bytes, by this version of OpenVINO on this processor.
         num_blocks: Blocks of the KV cache; 0 until `allocate_cache`.
         step_times: Recent durations of its runs, from `warm_up` on.
 

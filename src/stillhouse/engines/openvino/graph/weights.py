@@ -48,7 +48,7 @@ class PackedTensor:
 
     @property
     def num_bytes(self) -> int:
-        """How many bytes it takes."""
+        """Size of the tensor in bytes."""
         return math.prod(self.shape) * _BITS[self.kind] // 8
 
 

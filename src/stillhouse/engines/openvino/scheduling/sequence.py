@@ -129,7 +129,7 @@ class Sequence:
 
     @cached_property
     def partial_hash(self) -> bytes | None:
-        """The name of the prompt's partial block: the tokens behind its last whole block."""
+        """The name of the prompt's partial block, less the last token; None if empty."""
         last = self.num_prompt_tokens - 1
         index = last // self._block_size
         tokens = self.token_ids[index * self._block_size : last]

@@ -143,7 +143,7 @@ class Speculation:
         self._probe_credit = min(MAX_PROBE_CREDIT, self._probe_credit + EARNED_PER_TOKEN)
         if not draft.token_ids:
             return
-        # What follows the first miss was never put to the test.
+        # Draft tokens after the first miss were not tested.
         for place, came_true in enumerate([1.0] * num_accepted + [0.0] * min(1, num_missed)):
             kind = LATER if place else _kind(draft)
             record.rates[kind] += OWN_STEP * (came_true - record.rates[kind])
