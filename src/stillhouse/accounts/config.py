@@ -1,4 +1,4 @@
-"""Section ``[accounts]`` of the configuration."""
+"""Defines section ``[accounts]`` of the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The idempotency key of a request."""
+"""Describes the idempotency key of a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section ``[store]`` of the configuration."""
+"""Defines section ``[store]`` of the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger's database: serialised write transactions, and concurrent snapshot reads."""
+"""Opens the ledger's database: serialised write transactions, concurrent snapshot reads."""
 
 from __future__ import annotations
 

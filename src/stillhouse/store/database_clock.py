@@ -1,4 +1,4 @@
-"""The database's clock, which all gateways of a database share."""
+"""Reads the database's clock, which all gateways of a database share."""
 
 from __future__ import annotations
 

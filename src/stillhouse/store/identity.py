@@ -1,4 +1,4 @@
-"""A ledger's identity: a random id, created once."""
+"""Stores a ledger's identity: a random id, created once."""
 
 from __future__ import annotations
 

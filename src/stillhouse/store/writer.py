@@ -1,4 +1,4 @@
-"""Group commit: one thread runs the write transactions, and commits waiting ones together."""
+"""Commits in groups: one thread runs the write transactions, and commits waiting ones together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Expired holds: voided by a sweep while their gateway, which was cut off, still serves them."""
+"""Reacquires or resolves expired holds, which a sweep voided while their gateway was cut off."""
 
 from __future__ import annotations
 

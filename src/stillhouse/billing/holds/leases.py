@@ -1,4 +1,4 @@
-"""Leases: a gateway renews those of its own holds, and voids holds whose gateway is gone."""
+"""Renews the leases of a gateway's holds, and voids the holds of dead gateways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rate limits over all gateways of a database, enforced in the transaction of each hold."""
+"""Enforces rate limits over all gateways of a database, in the transaction of each hold."""
 
 from __future__ import annotations
 

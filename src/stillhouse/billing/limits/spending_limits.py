@@ -1,4 +1,4 @@
-"""Spending limits of accounts, keys and scopes: sets them, and reserves amounts under them."""
+"""Sets spending limits of accounts, keys and scopes, and reserves amounts under them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calendar months in UTC."""
+"""Computes calendar months in UTC."""
 
 from __future__ import annotations
 

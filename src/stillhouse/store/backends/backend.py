@@ -1,4 +1,4 @@
-"""The interface that SQLite and PostgreSQL implement for the store."""
+"""Defines the interface that SQLite and PostgreSQL implement for the store."""
 
 from __future__ import annotations
 

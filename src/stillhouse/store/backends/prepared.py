@@ -1,4 +1,4 @@
-"""Prepared statements: compiled once by SQLAlchemy, then executed by the driver itself."""
+"""Prepares statements: SQLAlchemy compiles them once, then the driver executes them."""
 
 from __future__ import annotations
 

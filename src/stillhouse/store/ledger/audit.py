@@ -1,4 +1,4 @@
-"""Audit queries: each returns the rows that contradict others."""
+"""Runs audit queries; each returns the rows that contradict others."""
 
 from __future__ import annotations
 

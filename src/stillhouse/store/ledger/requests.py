@@ -1,5 +1,5 @@
 """
-The request rows: HELD before the engine starts, SETTLED or VOIDED once and for good.
+Writes request rows: HELD before the engine starts, then SETTLED or VOIDED once.
 
 The one exception is a request whose hold has *expired*: a sweep voided it because its lease had
 ended, on the assumption that its gateway is dead. A gateway that is alive may resolve it, once.

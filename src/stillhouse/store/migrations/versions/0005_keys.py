@@ -1,5 +1,5 @@
 """
-API keys sealed with AES-GCM instead of as states of our own SHA-256, and scopes that can be purged.
+Seals API keys with AES-GCM instead of as states of SHA-256, and lets scopes be purged.
 
 The states cannot be turned into keys: a key is sealed when it is next used. Scopes that no request
 was made with go at once, as their tokens need no row any more.
