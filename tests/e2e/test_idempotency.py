@@ -12,7 +12,7 @@ import pytest
 
 from stillhouse.app.services import open_services
 from stillhouse.catalogue.demo_models import DEMO_MODEL
-from stillhouse.failpoint import EXIT_CODE
+from stillhouse.testing.failpoints import EXIT_CODE
 from tests.faults.bare_client import LEAVE, BareClient
 from tests.faults.fault_server import (
     CHAT,

@@ -20,7 +20,7 @@ import httpx
 
 from stillhouse.app.services import open_services
 from stillhouse.catalogue.demo_models import DEMO_MODEL
-from stillhouse.failpoint import VARIABLE as FAILPOINT_VARIABLE
+from stillhouse.testing.failpoints import VARIABLE as FAILPOINT_VARIABLE
 from stillhouse.testing.fake_engine.witness import Witnessed, read_witness_log
 from tests.e2e.running_server import environment
 from tests.faults.preloaded import ForkedProcess, Preloaded

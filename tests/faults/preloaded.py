@@ -9,7 +9,6 @@ that process's program; `Preloaded` is its client in the test.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import select
@@ -21,7 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from stillhouse import failpoint
 from stillhouse.cli.main import main as stillhouse
 
 
@@ -37,7 +35,6 @@ class Life:
         """Run the program in the forked process."""
         os.environ.clear()
         os.environ.update(self.environment)
-        importlib.reload(failpoint)  # which has read the old environment
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(os.open(self.log, os.O_WRONLY | os.O_APPEND), 1)
         os.dup2(1, 2)

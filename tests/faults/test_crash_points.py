@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from stillhouse.failpoint import EXIT_CODE
+from stillhouse.testing.failpoints import EXIT_CODE
 from tests.faults.bare_client import BareClient
 from tests.faults.fault_server import (
     WAIT_S,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -21,6 +22,8 @@ from stillhouse.cli import (
     usage,
 )
 from stillhouse.errors import StillhouseError
+from stillhouse.testing import failpoints
+from stillhouse.testing.failpoints import VARIABLE as FAILPOINT_VARIABLE
 
 app = typer.Typer(
     name="stillhouse",
@@ -43,6 +46,8 @@ app.command()(doctor.doctor)
 
 def main() -> None:
     """Run the command line; an error made for people is one line on standard error and exit 1."""
+    if setting := os.environ.get(FAILPOINT_VARIABLE):
+        failpoints.arm(setting)
     try:
         app()
     except StillhouseError as error:

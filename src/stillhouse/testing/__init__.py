@@ -1,1 +1,1 @@
-"""Test machinery: the fake engine."""
+"""Holds test machinery: the fake engine, and failpoints."""
