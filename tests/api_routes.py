@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from stillhouse.api.account.account_routes import account_routes
-from stillhouse.api.completions.routes import completion_routes
+from stillhouse.api.completion_routes import completion_routes
 from stillhouse.api.http.openapi import openapi_route
 from stillhouse.api.http.operation import Operation
 from stillhouse.api.http.routing import ApiRoute

@@ -13,7 +13,7 @@ from stillhouse.accounts.first_key import FirstKey, ensure_first_key
 from stillhouse.accounts.keys.admin_key import AdminKey
 from stillhouse.api.account.account_routes import account_routes
 from stillhouse.api.bodies.body_reader import BodyReader
-from stillhouse.api.completions.routes import completion_routes
+from stillhouse.api.completion_routes import completion_routes
 from stillhouse.api.http.drain import Drain
 from stillhouse.api.models.model_list import ModelList
 from stillhouse.api.models.model_routes import model_routes

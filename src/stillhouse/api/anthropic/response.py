@@ -9,6 +9,12 @@ import msgspec
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
+from stillhouse.api.http.usage import (
+    AnthropicFinalUsageOut,
+    AnthropicUsageOut,
+    anthropic_final_usage_out,
+    anthropic_usage_out,
+)
 from stillhouse.types.events import ChoiceAnswer, Finish, FinishReason
 from stillhouse.types.messages import ToolCall
 from stillhouse.types.response_meta import ResponseMeta
@@ -17,29 +23,6 @@ from stillhouse.types.usage import TokenUsage
 ID_PREFIX = "msg_"
 
 # Fields in the order in which they are written.
-
-
-class AnthropicUsageOut(TypedDict):
-    """Usage in Anthropic's count: cached tokens are not among the input tokens."""
-
-    input_tokens: int
-    cache_creation_input_tokens: int
-    cache_read_input_tokens: int
-    output_tokens: int
-    service_tier: Literal["standard"]
-
-
-class ThinkingTokensOut(TypedDict):
-    """A part of the output tokens."""
-
-    thinking_tokens: int
-
-
-class AnthropicFinalUsageOut(AnthropicUsageOut):
-    """Usage at the end; `estimated_cost` is in USD."""
-
-    output_tokens_details: ThinkingTokensOut
-    estimated_cost: float | None
 
 
 class ThinkingBlockOut(TypedDict):
@@ -95,26 +78,6 @@ _STOP_REASONS: dict[FinishReason, StopReasonOut] = {
 }
 
 
-def usage_out(usage: TokenUsage) -> AnthropicUsageOut:
-    """Returns the usage so far."""
-    return {
-        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": usage.cached_tokens,
-        "output_tokens": usage.completion_tokens,
-        "service_tier": "standard",
-    }
-
-
-def final_usage_out(finish: Finish) -> AnthropicFinalUsageOut:
-    """Returns the final usage; the cost is the float nearest to the exact amount."""
-    return {
-        **usage_out(finish.usage),
-        "output_tokens_details": {"thinking_tokens": finish.reasoning_tokens},
-        "estimated_cost": None if finish.cost_picousd is None else finish.cost_picousd / 10**12,
-    }
-
-
 def stop_out(end: ChoiceAnswer | Finish) -> StopOut:
     """Returns why a choice ended."""
     is_stopped = end.reason is FinishReason.STOP and end.stop_string is not None
@@ -135,7 +98,7 @@ def message_out(
         "model": meta.model_id,
         "content": _content_out(choice, shows_thinking=shows_thinking),
         **stop_out(choice),
-        "usage": final_usage_out(finish),
+        "usage": anthropic_final_usage_out(finish),
     }
 
 
@@ -149,7 +112,7 @@ def message_start_out(meta: ResponseMeta, usage: TokenUsage) -> AnthropicMessage
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": usage_out(usage),
+        "usage": anthropic_usage_out(usage),
     }
 
 

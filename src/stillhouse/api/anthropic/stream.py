@@ -8,16 +8,15 @@ from typing_extensions import TypedDict
 
 from stillhouse.api.anthropic.response import (
     ID_PREFIX,
-    AnthropicFinalUsageOut,
     AnthropicMessageOut,
     BlockOut,
     StopOut,
-    final_usage_out,
     message_start_out,
     stop_out,
 )
 from stillhouse.api.http import errors as http_errors
 from stillhouse.api.http.sse import escape_line_ends, typed_event
+from stillhouse.api.http.usage import AnthropicFinalUsageOut, anthropic_final_usage_out
 from stillhouse.errors import StillhouseError
 from stillhouse.types.events import ChatEvent, ChoiceEnd, Finish, TextDelta, ToolCallDelta
 from stillhouse.types.response_meta import ResponseMeta, ResponseProgress
@@ -180,5 +179,5 @@ class MessageEncoder:
 
 
 def _end(finish: Finish) -> bytes:
-    usage = final_usage_out(finish)
+    usage = anthropic_final_usage_out(finish)
     return _encode({"type": "message_delta", "delta": stop_out(finish), "usage": usage}) + _STOP

@@ -10,8 +10,12 @@ import msgspec
 from typing_extensions import TypedDict
 
 from stillhouse import errors
-from stillhouse.api.anthropic.response import AnthropicFinalUsageOut, final_usage_out
-from stillhouse.api.openai.chat_response import UsageOut, usage_out
+from stillhouse.api.http.usage import (
+    AnthropicFinalUsageOut,
+    UsageOut,
+    anthropic_final_usage_out,
+    usage_out,
+)
 from stillhouse.types.events import Finish
 
 
@@ -177,7 +181,7 @@ def _anthropic_envelope(
         "request_id": request_id,
     }
     if charged is not None:
-        body["error"]["usage"] = final_usage_out(charged)
+        body["error"]["usage"] = anthropic_final_usage_out(charged)
     return msgspec.json.encode(body)
 
 

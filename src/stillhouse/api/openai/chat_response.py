@@ -6,36 +6,13 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from stillhouse.api.http.usage import UsageOut, usage_out
 from stillhouse.types.events import ChoiceAnswer, Finish, FinishReason, ToolCallDelta
 from stillhouse.types.logprobs import Logprob, TokenLogprobs
 from stillhouse.types.messages import ToolCall
 from stillhouse.types.response_meta import ResponseMeta
-from stillhouse.types.usage import TokenUsage
 
 # Fields in the order in which they are written.
-
-
-class CachedTokensOut(TypedDict):
-    """A part of the prompt's tokens."""
-
-    cached_tokens: int
-
-
-class ReasoningTokensOut(TypedDict):
-    """A part of the completion's tokens."""
-
-    reasoning_tokens: int
-
-
-class UsageOut(TypedDict):
-    """Usage in DeepInfra's order of keys; `estimated_cost` is in USD."""
-
-    prompt_tokens: int
-    total_tokens: int
-    completion_tokens: int
-    estimated_cost: float | None
-    prompt_tokens_details: CachedTokensOut
-    completion_tokens_details: ReasoningTokensOut
 
 
 class FunctionCallOut(TypedDict):
@@ -149,18 +126,6 @@ class ChatCompletionChunkOut(TypedDict):
     service_tier: NotRequired[str]
     choices: list[ChoiceDeltaOut]
     usage: UsageOut | None
-
-
-def usage_out(usage: TokenUsage, cost_picousd: int | None, reasoning_tokens: int) -> UsageOut:
-    """Returns usage; the cost is the float nearest to the exact amount."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "total_tokens": usage.total_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "estimated_cost": None if cost_picousd is None else cost_picousd / 10**12,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": reasoning_tokens},
-    }
 
 
 def completion_out(

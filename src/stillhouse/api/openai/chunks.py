@@ -11,11 +11,10 @@ from abc import ABC, abstractmethod
 
 from stillhouse.api.http import errors as http_errors
 from stillhouse.api.http.sse import COMMENT, data_event, escape_line_ends
+from stillhouse.api.http.usage import UsageOut, usage_out
 from stillhouse.api.openai.chat_response import (
-    UsageOut,
     logprobs_out,
     tool_call_delta_out,
-    usage_out,
 )
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.errors import StillhouseError

@@ -8,7 +8,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from stillhouse.api.openai.chat_response import UsageOut, usage_out
+from stillhouse.api.http.usage import UsageOut, usage_out
 from stillhouse.api.openai.chunks import OpenAIEncoder
 from stillhouse.api.openai.generation_request import StreamOptions
 from stillhouse.api.openai.text_logprobs import TextLogprobs, TextLogprobsOut

@@ -14,10 +14,10 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stillhouse.api import completion_routes as endpoints
 from stillhouse.api.bodies.frames import Done, Work, read_result, write_result
 from stillhouse.api.bodies.pool import BodyPool, PoolRules
 from stillhouse.api.bodies.request_head import RequestHead
-from stillhouse.api.completions import routes as endpoints
 from stillhouse.api.completions.parsed_request import parse_request
 from stillhouse.clock import SystemClock
 from stillhouse.errors import (

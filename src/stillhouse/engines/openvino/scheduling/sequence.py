@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from stillhouse.engines.base import GenerateRequest
     from stillhouse.engines.openvino.sampling.logit_rules import LogitRules
-    from stillhouse.engines.openvino.speculation.speculation import DraftRecord
+    from stillhouse.engines.openvino.speculation.draft_record import DraftRecord
 
 
 class SequenceState(Enum):

@@ -16,6 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stillhouse.engines.openvino.speculation.draft_record import (
+    FIRST_RATES,
+    PRICES,
+    DraftRecord,
+)
 from stillhouse.engines.openvino.speculation.drafts import MIN_MATCH, Draft, find_draft
 
 if TYPE_CHECKING:
@@ -26,39 +31,15 @@ if TYPE_CHECKING:
 SHORTEST_STEP_S = 0.002
 MIN_GAIN = 1.05  # in tokens per second; less is lost again where odds are taken too high
 MAX_DRAFT_ROWS = 128  # in a step: each row of logits is half a megabyte at Llama's vocabulary
-#: Acceptance rates: of first draft tokens after 2, 3, or more matched ones, and of later ones.
-FIRST_RATES = (0.3, 0.5, 0.7, 0.8)
 LATER = 3
 HIGHEST_RATE = 0.98
 OWN_STEP = 0.2  # by which a sequence's own rate moves towards what came of a draft token
 COMMON_STEP = 0.1  # by which that of all sequences does
-FIRST_CREDIT = 1.5  # tokens
 MAX_CREDIT = 4.0
 EARNED_PER_TOKEN = 0.01
 DRAFT_TOKENS_PER_CREDIT = 2.0
-#: Tokens for a draft token, however little or much longer a step seems to take for it.
-PRICES = (0.25, 1.0)
 MAX_PROBE_CREDIT = 2.0  # for draft tokens against all odds, to find out when odds have changed
 SMALLEST_SPAN = 8  # of tokens over which the price of one is measured: kernels work in tiles
-
-
-class DraftRecord:
-    """
-    Records how many draft tokens of one sequence were accepted.
-
-    Attributes:
-        rates: Recent acceptance rates, as in `FIRST_RATES`.
-        credit: The balance of their gains and costs, in tokens.
-        price: Cost of each draft token of the last step, in tokens.
-
-    """
-
-    __slots__ = ("credit", "price", "rates")
-
-    def __init__(self, rates: list[float]) -> None:
-        self.rates = list(rates)
-        self.credit = FIRST_CREDIT
-        self.price = PRICES[0]
 
 
 @dataclass(slots=True)
