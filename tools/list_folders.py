@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 from tests.unit.test_docs import ARCHITECTURE, SOURCES, folders, sentence_of  # noqa: E402  (found on the path set above)
 
 HEADING = "## A line per folder\n"
-#: The rooms of the package, from the top of the layers down.
+#: The folders of the package, from the top of the layers down.
 ROOMS = (
     "cli", "app", "api", "serving", "billing", "accounts", "testing", "catalogue", "text",
     "engines", "store", "checkpoints", "types", "config", "telemetry", "fairness",
@@ -19,7 +19,7 @@ ROOMS = (
 
 
 def main() -> None:
-    """Write the chapter, the rooms from the top of the layers down."""
+    """Write the chapter, the folders from the top of the layers down."""
     lines = [HEADING, "| folder | what it does |", "|---|---|"]
     named = {str(path.relative_to(SOURCES)): path for path in folders()}
     for name, path in sorted(named.items(), key=lambda item: (_room(item[0]), item[0])):

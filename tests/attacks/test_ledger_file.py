@@ -53,7 +53,7 @@ def test_deleted_ledger_is_noticed_and_nothing_is_served(start_server: StartServ
         assert "stillhouse.db was deleted" in refusal.text
         server.wait_until(lambda: is_store_down(server, "stillhouse.db was deleted"))
         server.wait_until(lambda: metric(server, "stillhouse_ledger_lost") == 1)
-        assert "Put the same file back" in server.log_text()
+        assert "put the same file back" in server.log_text()
         assert not ledger.exists()
         away.rename(ledger)
         *_, finish, done = stream.events()
@@ -87,7 +87,7 @@ def test_missing_ledger_is_not_made_anew(start_server: StartServer, preloaded: P
         raise command(server.home, "ledger", "verify").exception or AssertionError
     assert 0 == command(server.home, "ledger", "adopt").exit_code
     verified = command(server.home, "ledger", "verify")
-    assert (0, True) == (verified.exit_code, ": 1 requests" in verified.stderr)
+    assert (0, True) == (verified.exit_code, ": 1 request" in verified.stderr)
 
 
 @contextmanager

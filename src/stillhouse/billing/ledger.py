@@ -30,21 +30,22 @@ __all__ = ["Hold", "Ledger"]
 
 log = structlog.get_logger()
 
-#: A short outage delays a settlement by little; a long one is retried once a second.
+#: Retries back off from 50 ms to one second.
 _FIRST_RETRY_DELAY_S, _MAX_RETRY_DELAY_S = 0.05, 1.0
 
-#: How long the hold of a cancelled caller is retried before the next sweep has to find it.
+#: Time for voiding the hold of a cancelled caller; after that the next sweep voids it.
 _VOID_CANCELLED_TIMEOUT_S = 60
 
 
 class Ledger:
     """
-    Every request's money: held before the engine starts, charged once when the request has ended.
+    Holds each request's highest cost before the engine starts, and charges it once at its end.
 
-    What a method returns is durable: no crash of the process or the machine takes it back.
+    When a method returns, its change is durable: no crash takes it back.
 
     Args:
-        shared_rate_limiter: Counts requests over all gateways; unused if the database has one.
+        shared_rate_limiter: Counts requests over all gateways; unused where one gateway alone uses
+            the database.
 
     Attributes:
         leases: Renews this gateway's holds, and voids those of gateways that are gone.
@@ -91,7 +92,7 @@ class Ledger:
             request_id: Unique for ever; made by this server, never by a client.
             prompt_tokens: The exact length of the prompt.
             max_tokens: The most that will be generated, over all choices.
-            scope: Of a scoped token, whose own limit counts beside its key's and account's.
+            scope: The scoped token's; its limit applies besides those of its key and account.
             idempotency_key: The client's own name for the request, under which it runs only once.
 
         Raises:
@@ -99,9 +100,9 @@ class Ledger:
                 and held under it.
             ConflictError: The request id exists.
             IdempotencyConflictError: Another request of the account has this idempotency key.
-            IdempotencyMismatchError: In addition, that request asked for something else.
+            IdempotencyMismatchError: It has, and that request has another body.
             RateLimitError: Over all gateways, the account or its key has too many requests in
-                flight at the model, or has used up its minute.
+                flight at the model, or has used up its rate per minute.
             StoreUnavailableError: The ledger cannot be written; nothing is reserved.
 
         Source:
@@ -149,16 +150,16 @@ class Ledger:
         """
         Charge what was used and release the rest of the hold.
 
-        What was generated must be charged, so while the ledger cannot be written this tries again
-        until it can; a caller that must not wait for that cancels it.
+        While the ledger cannot be written, this retries until it can; cancel the call to stop
+        waiting.
 
         Args:
             answer: What the client is sent, kept for repetitions under its idempotency key. None
                 frees the key, so that a repetition runs again.
 
         Returns:
-            The cost in pico-dollars, which may be shown from now on; the first cost, if the hold
-            was resolved before.
+            The cost in pico-dollars, which may be shown from now on. If the hold was resolved
+            before, the cost of that time.
 
         Raises:
             ValueError: *usage* is impossible, such as a negative count; the hold stays.

@@ -26,7 +26,7 @@ from stillhouse.types.usage import TokenUsage
 
 log = structlog.get_logger()
 
-#: Outcomes of a client that no longer reads its response.
+#: Outcomes that mean that the client no longer reads.
 _CLIENT_GONE = frozenset({Outcome.CLIENT_DISCONNECT, Outcome.SLOW_CLIENT})
 
 
@@ -35,8 +35,8 @@ class Completion:
     Runs one admitted request, in a task of its own that outlives the response.
 
     The API reads `batches` or `events`, and calls `stop` when the client is gone. Either way `run`
-    goes on until the engine has reported its last count and the hold is settled: an await in a
-    response's own ``finally`` would be cancelled with it, and the row lost.
+    goes on until the engine has reported its last count and the hold is settled. If the response
+    settled in its own ``finally``, a disconnect would cancel that, and lose the ledger's row.
 
     Args:
         generation: Produces the events.
@@ -96,7 +96,7 @@ class Completion:
 
     @property
     def charged(self) -> Finish | None:
-        """Usage and cost of a response that ended in an error; None if nothing was charged."""
+        """Usage and cost of a response that ended in an error and was charged; otherwise None."""
         return self._charged
 
     @property
@@ -122,8 +122,8 @@ class Completion:
         idempotency key goes on when its client disconnects, because it will be repeated.
 
         Args:
-            error: Ends the response, behind its text, if a choice was cut off by this; None ends
-                it as if the choice had reached its limit.
+            error: Sent after the text, if the stop cut off a choice; None ends a choice as its
+                token limit does.
 
         """
         if outcome in _CLIENT_GONE and self._events.is_recorded:

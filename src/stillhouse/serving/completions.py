@@ -1,4 +1,4 @@
-"""Opens completions: from an authenticated request to a task that generates and settles it."""
+"""Admits a request, holds its cost, and starts the task that generates and settles it."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ from stillhouse.types.response_meta import ResponseMeta
 
 T = TypeVar("T")
 
-#: A client learns within a second, authentication included, that the ledger is down.
+#: The rest of a second is for authentication: a client learns within one that the ledger is down.
 _LEDGER_TIMEOUT_S = 0.8
-#: How long a process that ends waits for a ledger that is down.
+#: Time of a shutdown for settlements, beyond the cancel timeout.
 _LAST_CHANCE_S = 10
 
 
@@ -84,7 +84,7 @@ class Completions:
         self._clock = clock
         self._metrics = metrics
         self._cancel_timeout_s = cancel_timeout_s
-        # The only owner of the running tasks: the event loop keeps weak references alone.
+        # Strong references to the running tasks; asyncio keeps weak ones alone.
         self._running: dict[asyncio.Task[None], Completion] = {}
 
     async def open(
@@ -103,18 +103,18 @@ class Completions:
         Raises:
             ModelNotFoundError: No configured model answers to its name.
             ModelUnavailableError: The model is loading, draining or failed.
-            PermissionDeniedError: The key is for other models.
-            IdempotencyConflictError: The first request under its key is still running.
+            PermissionDeniedError: The API key is for other models.
+            IdempotencyConflictError: The first request under its idempotency key still runs.
             UnsupportedFeatureError: The model's engine cannot honour a field of it.
             InvalidRequestError: Its messages cannot be rendered, or exceed the context, or its
-                schema cannot be compiled, or its key belongs to a request with another body.
+                schema cannot be compiled, or its idempotency key belongs to another body.
             QuarantinedRequestError: An engine has crashed on the same request twice.
             InsufficientFundsError: The account does not cover its highest possible cost.
             OverloadedError: Too many requests wait for the model or to be tokenised, or a
                 fail-fast request would have to wait.
             EngineUnavailableError: A fail-fast request would have to wait for an engine's restart.
-            RateLimitError: The account or its key has too many requests in flight, or the account
-                has used up its minute.
+            RateLimitError: The account or its API key has too many requests in flight, or the
+                account has used up its rate per minute.
             StoreUnavailableError: The ledger cannot be used; nothing runs without a hold.
 
         """

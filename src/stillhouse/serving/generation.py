@@ -1,4 +1,4 @@
-"""A request's generation: queue, engine, and again where the engine was lost before it began."""
+"""Queues and runs a request; queues it again if the engine is lost before the first token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stillhouse.text.parsing.output_parser import OutputParser
 from stillhouse.types.events import ChoiceEnd, FinishReason
 from stillhouse.types.usage import TokenUsage
 
-#: Of several choices that end differently, the first of these is the request's outcome.
+#: In this order: the first reason that any choice has is the request's outcome.
 _OUTCOMES = {
     FinishReason.LENGTH: Outcome.LENGTH,
     FinishReason.TOOL_CALLS: Outcome.TOOL_CALLS,
@@ -60,11 +60,12 @@ class Generation:
 
     Args:
         sequences: For each choice, what the engine generates and what parses it.
-        leases: Refreshed before the engine starts, so that nothing runs whose hold is lost.
+        leases: Refreshed before the engine starts, so that no request runs whose hold was
+            voided.
 
     Attributes:
         stopped_by: Why `stop` was called first; None if it was not.
-        stop_error: What the client sees of that; None if the choices just end at their limit.
+        stop_error: The error that `stop` was given; None if the choices end as at their limit.
         fault: The first error of the request itself, met while it ran.
 
     """
@@ -99,7 +100,7 @@ class Generation:
 
     @property
     def usage_source(self) -> UsageSource:
-        """Whose count `usage` is; the gateway's if it had to correct a single choice."""
+        """Whose count `usage` is; the gateway's if it corrected any choice."""
         sources = {choice.usage_source for choice in self._choices}
         return UsageSource.ENGINE if sources == {UsageSource.ENGINE} else UsageSource.GATEWAY_COUNT
 
@@ -122,7 +123,7 @@ class Generation:
     def outcome(self) -> Outcome:
         """How the request ended, for its ledger row; known once all choices have ended."""
         if self.stopped_by is Outcome.SLOW_CLIENT:
-            return Outcome.SLOW_CLIENT  # also where the engine was faster than its reader
+            return Outcome.SLOW_CLIENT  # even if the engine had finished already
         if _any_cancelled(self._choices):
             return self.stopped_by or Outcome.CANCELLED
         reasons = {choice.reason for choice in self._choices}

@@ -1,4 +1,4 @@
-"""Settles or voids the hold of each request, however long the ledger cannot be written."""
+"""Settles or voids the hold of each request, and retries until the ledger can be written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 class PendingSettlements:
     """
-    Bounds how long clients, and a process that ends, wait for the ledger's writes.
+    Bounds how long clients, and a shutdown, wait for the ledger's writes.
 
     The ledger itself retries a write until it succeeds. The number of pending settlements is
     bounded: a request keeps its slot until it is settled.
@@ -43,7 +43,7 @@ class PendingSettlements:
         self, write: Callable[[], Awaitable[T]], *, on_timeout: Callable[[], None]
     ) -> T:
         """
-        Return what *write* returns, however long the ledger cannot be written.
+        Await *write*; release the client after `cost_timeout_s`, and go on waiting.
 
         Args:
             write: Retries until it succeeds, as `Ledger.settle` and `Ledger.void` do.
@@ -85,10 +85,10 @@ class PendingSettlements:
 
 class Settlement:
     """
-    Settles or voids one request's hold, once, and records what it came to.
+    Settles or voids one request's hold, once, and records its cost in the metrics.
 
     Args:
-        pending: Of all requests of the process.
+        pending: The settlements of all requests of the process.
 
     """
 

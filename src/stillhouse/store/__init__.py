@@ -1,1 +1,1 @@
-"""Stores everything in SQL; no other room knows SQL."""
+"""Stores everything in SQL; no other folder knows SQL."""

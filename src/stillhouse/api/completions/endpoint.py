@@ -1,4 +1,4 @@
-"""The endpoint of every dialect's completions: parses the body, and encodes the response."""
+"""Parses the body of a request, opens its completion, and writes the response."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ MAX_WRITE_BYTES = 32 << 10
 @dataclass(frozen=True, slots=True)
 class CompletionEndpoint:
     """
-    An ASGI application, as it needs `receive` to notice that the client disconnects.
+    Serves the completions of one dialect.
+
+    It is an ASGI application, because it must call `receive` to see a disconnect.
 
     Args:
         id_prefix: Starts the request ids of the dialect, in responses and in the ledger.
-        read: Parses a body in the dialect, with its head; raises InvalidRequestError. A function of
-        a module, as it may run in another process.
+        read: Parses a body in the dialect, with its head; raises InvalidRequestError. A function
+            of a module: it is pickled for another process.
         keep_alive_s: Longest silence in a stream.
 
     """
@@ -60,10 +62,8 @@ class CompletionEndpoint:
                 f"{self.id_prefix}{scope['request_id']}", principal, parsed.request, idempotency_key
             )
         writer = parsed.writer
-        del (
-            parsed,
-            idempotency_key,
-        )  # the request may have megabytes, and the response takes long
+        # The parsed request may have megabytes, and the response takes long.
+        del parsed, idempotency_key
         with DisconnectWatcher(scope, receive, completion):
             try:
                 if writer.is_stream:
@@ -124,7 +124,7 @@ async def _stream(
 
 class Chunks:
     """
-    Joins the chunks that are ready into one write, which costs more than to encode them.
+    Joins ready chunks into one write, because a write costs more than encoding a chunk.
 
     Args:
         first: Bytes in front of the first chunk.
@@ -160,7 +160,7 @@ class DisconnectWatcher:
     """
     Watches for the client to disconnect, and stops the completion then.
 
-    A server accepts what is sent to a disconnected client; only `receive` reports it.
+    `send` succeeds after a disconnect; only `receive` reports it.
     """
 
     def __init__(self, scope: Scope, receive: Receive, completion: CompletionResponse) -> None:
@@ -176,8 +176,9 @@ class DisconnectWatcher:
         self, kind: type[BaseException] | None, _error: object, _traceback: object
     ) -> None:
         self._watcher.cancel()
-        is_ended = kind is not None and issubclass(kind, asyncio.CancelledError)
-        self._completion.stop(Outcome.DRAINED if is_ended else Outcome.CLIENT_DISCONNECT)
+        is_cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+        # After a normal end this has no effect.
+        self._completion.stop(Outcome.DRAINED if is_cancelled else Outcome.CLIENT_DISCONNECT)
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -1,5 +1,5 @@
 """
-Counts the uses of the KV cache's blocks, and finds blocks by the prefix they hold.
+Allocates and evicts the KV cache's blocks, and finds blocks by the prefix that they hold.
 
 Source:
     Paged KV cache: arXiv 2309.06180. Prefix caching by chained block hashes: vLLM,
