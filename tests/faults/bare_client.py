@@ -38,7 +38,7 @@ class BareClient:
         **fields: Any,
     ) -> None:
         text = json.dumps(HELLO | {"stream": True} | fields if body is None else body)
-        self.meta = b""  # of a whole response, once it is read
+        self.head = b""  # of a whole response, once it is read
         all_headers = server.headers | dict(headers or {})
         head = (
             f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -82,7 +82,7 @@ class BareClient:
 
     def body(self) -> Any:
         """Return the JSON of a whole response."""
-        self.meta, _, body = self._file.read().partition(b"\r\n\r\n")
+        self.head, _, body = self._file.read().partition(b"\r\n\r\n")
         return json.loads(body)
 
     def read(self, num_events: int) -> list[dict[str, Any] | None]:
