@@ -17,6 +17,8 @@ from stillhouse.app import background_loops
 from stillhouse.app.services import Services
 from stillhouse.clock import FrozenClock
 from stillhouse.errors import StoreUnavailableError
+from stillhouse.serving.registry.registry import ModelStatus
+from stillhouse.serving.registry.states import ModelState
 from stillhouse.telemetry.background import FIRST_DELAY_S, MAX_DELAY_S, BackgroundLoops, Loop
 from stillhouse.telemetry.metrics import Metrics
 
@@ -146,6 +148,16 @@ def test_failures_are_tried_again_soon_and_then_ever_later():
     assert 10 == Loop("leases", Work(), interval_s=10).delay_s(9)
 
 
+class OneModel:
+    """A registry with a model that serves."""
+
+    statuses = (ModelStatus("a/b", ModelState.SERVING),)
+
+    def __iter__(self):
+        replicas = SimpleNamespace(check_health=partial(asyncio.sleep, 0))
+        yield SimpleNamespace(spec=SimpleNamespace(id="a/b"), replicas=replicas)
+
+
 @pytest.mark.parametrize(("is_vital", "status"), [(True, 503), (False, 200)])
 async def test_a_failing_loop_shows_in_readyz(is_vital, status, monkeypatch):
     """Monitors are told which loop fails; the server is not ready where requests need it."""
@@ -157,13 +169,14 @@ async def test_a_failing_loop_shows_in_readyz(is_vital, status, monkeypatch):
         await stuck.wait()
 
     async with BackgroundLoops(FrozenClock()) as background:
-        probes = Probes((), Metrics(), partial(asyncio.sleep, 0), Drain(), background)
+        probes = Probes(OneModel(), Metrics(), partial(asyncio.sleep, 0), Drain(), background)
         background.start(Loop("leases", fail_then_wait, interval_s=0, is_vital=is_vital))
         await work.rounds(2)  # the first has failed, and the second never ends
         ready = await probes.readyz(Request({"type": "http"}))
 
     assert status == ready.status_code
     assert msgspec.json.decode(ready.body) == {
+        "a/b": "ok",
         "store": "ok",
         "background leases": "fails, 1 times in a row: RuntimeError; the log says more",
     }

@@ -104,7 +104,8 @@ async def test_request_counts_in_the_month_of_its_admission(verified: Books) -> 
     await settle(verified)
     await verified.ledger.settle(hold, usage=USAGE, outcome=Outcome.STOP)
     assert [(202506, COST_PICOUSD, 0), (202601, COST_PICOUSD, 0)] == await verified.rows(
-        "SELECT period, spent_picousd, held_picousd FROM balance WHERE holder = 'key'"
+        "SELECT period, spent_picousd, held_picousd FROM balance WHERE holder = 'key' "
+        "ORDER BY period"
     )
 
 
