@@ -127,7 +127,7 @@ def test_what_is_not_served(client, name):
     refused = client.post(f"/v1/inference/{name}", json=ASK)
 
     assert (404, "model_not_found") == (refused.status_code, error_of(refused)["code"])
-    assert f"Loaded: {DEMO_MODEL}, " in error_of(refused)["message"]
+    assert f"Models here: {DEMO_MODEL}, " in error_of(refused)["message"]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_model_that_is_not_there(anybody, base):
     refused = anybody.get(f"{base}/a/b/c")
 
     assert (404, "model_not_found") == (refused.status_code, error_of(refused)["code"])
-    assert f"Loaded: {DEMO_MODEL}, {DEMO_TOOLS_MODEL}." in error_of(refused)["message"]
+    assert f"Models here: {DEMO_MODEL}, {DEMO_TOOLS_MODEL}." in error_of(refused)["message"]
 
 
 @pytest.mark.parametrize("path", ["/models/list", "/models/featured"])

@@ -59,9 +59,8 @@ def make_engine(
 
 
 def _fake_engine(config: EngineConfig, chat: ChatModel, home: Path) -> WorkerEngine:
-    # Only a configuration that asks for it loads the test machinery.
-    from stillhouse.testing.fake_engine.engine import fake_engine  # noqa: PLC0415
-    from stillhouse.testing.fake_engine.settings import (  # noqa: PLC0415
+    from stillhouse.testing.fake_engine.engine import fake_engine  # noqa: PLC0415  (for tests alone)
+    from stillhouse.testing.fake_engine.settings import (  # noqa: PLC0415  (as above)
         FakeSettings,
         Fault,
         FaultKind,

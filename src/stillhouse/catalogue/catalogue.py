@@ -107,7 +107,7 @@ class Catalogue:
         if colon and version != spec.version:
             raise _not_found(_unknown_version(spec, version), loaded)
         if model_id not in loaded:
-            raise _not_found(f"{model_id} is in the catalogue, but not loaded here.", loaded)
+            raise _not_found(f"{model_id} is in the catalogue, but not served here.", loaded)
         return spec
 
 
@@ -131,7 +131,7 @@ def _unknown_version(spec: ModelSpec, version: str) -> str:
 
 def _not_found(what: str, loaded: Collection[str]) -> ModelNotFoundError:
     served = ", ".join(sorted(loaded)) or "nothing"
-    return ModelNotFoundError(f"{what} Loaded: {served}.")
+    return ModelNotFoundError(f"{what} Models here: {served}.")
 
 
 def _read_models(path: Path) -> dict[str, Table]:

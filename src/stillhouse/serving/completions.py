@@ -194,7 +194,8 @@ class Completions:
         Return how many tokens the prompt of *request* has; nothing is generated or charged.
 
         Raises:
-            ModelNotFoundError: No loaded model answers to its name.
+            ModelNotFoundError: No configured model answers to its name.
+            ModelUnavailableError: The model is loading, draining or failed.
             PermissionDeniedError: The key is for other models.
             InvalidRequestError: Its messages cannot be rendered, or exceed the context.
             OverloadedError: Too many prompts wait to be tokenised.

@@ -75,8 +75,8 @@ def fetch_version(connection: Connection) -> str | None:
 
 def _upgrade(connection: Connection, revision: str = "head") -> None:
     # Loading Alembic takes as long as opening fifty ledgers that need no migration.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command  # noqa: PLC0415  (as said above)
+    from alembic.config import Config  # noqa: PLC0415  (as said above)
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))

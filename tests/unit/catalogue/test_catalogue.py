@@ -84,15 +84,15 @@ def test_id_alias_and_version_lead_to_the_same_model(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("gpt-5", f"There is no model 'gpt-5'. Loaded: {DEMO}."),
-        ("", f"There is no model ''. Loaded: {DEMO}."),
-        (V31, f"{V31} is in the catalogue, but not loaded here. Loaded: {DEMO}."),
-        (f"{DEMO}:2", f"{DEMO} has version '1' here, not '2'. Loaded: {DEMO}."),
-        (f"{DEMO}:", f"{DEMO} has version '1' here, not ''. Loaded: {DEMO}."),
-        (f"{V31}:x", f"{V31} has no versions here, not 'x'. Loaded: {DEMO}."),
+        ("gpt-5", f"There is no model 'gpt-5'. Models here: {DEMO}."),
+        ("", f"There is no model ''. Models here: {DEMO}."),
+        (V31, f"{V31} is in the catalogue, but not served here. Models here: {DEMO}."),
+        (f"{DEMO}:2", f"{DEMO} has version '1' here, not '2'. Models here: {DEMO}."),
+        (f"{DEMO}:", f"{DEMO} has version '1' here, not ''. Models here: {DEMO}."),
+        (f"{V31}:x", f"{V31} has no versions here, not 'x'. Models here: {DEMO}."),
         (
             "deploy_id:abc",
-            f"Dedicated deployments (deploy_id) are not offered here. Loaded: {DEMO}.",
+            f"Dedicated deployments (deploy_id) are not offered here. Models here: {DEMO}.",
         ),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_long_unknown_name_is_not_echoed_whole():
     with pytest.raises(ModelNotFoundError) as caught:
         Catalogue.load().resolve("x" * 1_000_000, loaded=())
 
-    assert "There is no model '" + "x" * 100 + "'. Loaded: nothing." == caught.value.message
+    assert "There is no model '" + "x" * 100 + "'. Models here: nothing." == caught.value.message
 
 
 def test_fallback_answers_for_a_model_that_is_not_loaded():

@@ -12,6 +12,8 @@ from stillhouse.workers.framing import MAX_FRAME_BYTES, FrameError
 from stillhouse.workers.process import PipedWorker
 
 _WORKER = "stillhouse.api.bodies.worker"
+#: Behind engine and gateway: they serve all requests, and this process serves one.
+_NICENESS = 10
 #: A result is never more than this many times as long as its body.
 _MAX_RESULT_PER_BODY = 16
 _MAX_START_BYTES = 1 << 20
@@ -44,7 +46,7 @@ class BodyProcess:
 
         """
         try:
-            worker = await PipedWorker.spawn(_WORKER, str(memory_mib))
+            worker = await PipedWorker.spawn(_WORKER, str(memory_mib), niceness=_NICENESS)
         except OSError as error:
             raise EngineUnavailableError(
                 f"No large request body can be parsed now: {error}."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import time
 import traceback
@@ -20,8 +18,6 @@ from stillhouse.settings import MIB
 from stillhouse.workers.child import die_with_parent, forbid_core_dumps, limit_memory
 from stillhouse.workers.framing import read_frame, write_frame
 
-#: Lower priority than engine and gateway: they serve all requests, and this process serves one.
-NICENESS = 10
 #: Imported before the memory is bounded, and before the first job.
 READERS = (chat_completions, text_completions, inference, messages, responses)
 
@@ -34,8 +30,6 @@ def main() -> None:
     ends.
     """
     die_with_parent(int(sys.argv[1]))
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
     forbid_core_dumps()
     max_mib = int(sys.argv[2])
     limit_memory(max_mib * MIB)

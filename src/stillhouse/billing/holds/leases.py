@@ -187,7 +187,8 @@ class Leases:
         try:
             is_held_again = await self._database.write(reacquire)
         except RequestError as error:
-            log.error("hold_lost", number=number, reason=error.message)  # noqa: TRY400  (an alarm)
+            # The refusal is foreseen: its trace adds nothing.
+            log.error("hold_lost", number=number, reason=error.message)  # noqa: TRY400  (as above)
             on_lost, lease.on_lost = lease.on_lost, None
             if on_lost is not None:
                 on_lost(error)

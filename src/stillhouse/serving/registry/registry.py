@@ -130,7 +130,8 @@ class ModelRegistry:
             await _abandon(life, ModelState.FAILED, error.message)
         except Exception as error:
             log.exception("model_load_failed", model=model_id)
-            await _abandon(life, ModelState.FAILED, f"{type(error).__name__}: {error}")
+            # Its text may hold anything, and monitors need no key.
+            await _abandon(life, ModelState.FAILED, f"{type(error).__name__}; the log says more")
         except BaseException:
             await _abandon(life, ModelState.STOPPED)
             raise

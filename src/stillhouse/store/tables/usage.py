@@ -16,22 +16,27 @@ from sqlalchemy import (
 
 from stillhouse.store.tables.metadata import RowNumber, metadata
 
-#: Sums over a key's resolved requests of a day (counted from 1970 in UTC) at a price.
-usage_day = Table(
-    "usage_day",
-    metadata,
-    Column("day", Integer, nullable=False),
-    Column("key_id", BigInteger, ForeignKey("api_key.id"), nullable=False),
-    Column("price_version", BigInteger, ForeignKey("price_version.version"), nullable=False),
-    Column("num_settled", BigInteger, nullable=False),
-    Column("num_voided", BigInteger, nullable=False),
-    Column("prompt_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("completion_tokens", BigInteger, nullable=False),
-    Column("cost_picousd", BigInteger, nullable=False),
-    PrimaryKeyConstraint("day", "key_id", "price_version"),
-    sqlite_with_rowid=False,
-)
+
+def _sums_by_day(name: str) -> Table:
+    """Declare sums over a key's resolved requests of a day (from 1970, UTC) at a price."""
+    return Table(
+        name,
+        metadata,
+        Column("day", Integer, nullable=False),
+        Column("key_id", BigInteger, ForeignKey("api_key.id"), nullable=False),
+        Column("price_version", BigInteger, ForeignKey("price_version.version"), nullable=False),
+        Column("num_settled", BigInteger, nullable=False),
+        Column("num_voided", BigInteger, nullable=False),
+        Column("prompt_tokens", BigInteger, nullable=False),
+        Column("cached_tokens", BigInteger, nullable=False),
+        Column("completion_tokens", BigInteger, nullable=False),
+        Column("cost_picousd", BigInteger, nullable=False),
+        PrimaryKeyConstraint("day", "key_id", "price_version"),
+        sqlite_with_rowid=False,
+    )
+
+
+usage_day = _sums_by_day("usage_day")
 
 #: A file that requests were moved into. While a transaction moves some, and only within it, the row
 #: says so, and requests may be deleted.
@@ -48,22 +53,8 @@ archive = Table(
     Column("finished_at_ms", BigInteger),
 )
 
-#: The sums of archived requests as in `usage_day`; no other row holds them.
-archived_day = Table(
-    "archived_day",
-    metadata,
-    Column("day", Integer, nullable=False),
-    Column("key_id", BigInteger, ForeignKey("api_key.id"), nullable=False),
-    Column("price_version", BigInteger, ForeignKey("price_version.version"), nullable=False),
-    Column("num_settled", BigInteger, nullable=False),
-    Column("num_voided", BigInteger, nullable=False),
-    Column("prompt_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("completion_tokens", BigInteger, nullable=False),
-    Column("cost_picousd", BigInteger, nullable=False),
-    PrimaryKeyConstraint("day", "key_id", "price_version"),
-    sqlite_with_rowid=False,
-)
+#: The sums of archived requests; no other row holds them.
+archived_day = _sums_by_day("archived_day")
 
 #: Sums of the entries of an archive's requests, by account: each account's opening balance.
 #: A scope with a limit has what its requests cost carried forward as well.

@@ -100,11 +100,11 @@ async def test_a_model_that_fails_to_load_leaves_the_others(registry, metrics, c
 
 
 async def test_a_bug_in_a_load_is_a_reason_too(registry, chat):
-    """Whatever is raised, the others are served."""
+    """Monitors see its type alone, as its text may hold anything; the others are served."""
     await registry.load_all(Loader(chat, demo_r1=ValueError("odd")))
 
     assert [ModelState.FAILED, ModelState.SERVING] == states(registry)
-    assert "ValueError: odd" == registry.statuses[0].reason
+    assert "ValueError; the log says more" == registry.statuses[0].reason
 
 
 async def test_strict_ends_at_the_first_failure(registry, chat):
@@ -170,7 +170,7 @@ async def test_a_busy_model_drains_before_it_is_unloaded(serving):
     assert [ModelState.DRAINING] == was_draining
     assert [ModelState.STOPPED] == states(serving.registry)
     assert [ModelState.STOPPED] == shown_states(serving.metrics)
-    with pytest.raises(ModelNotFoundError, match="not loaded"):
+    with pytest.raises(ModelNotFoundError, match="not served here"):
         await serving.open()
 
 
