@@ -89,12 +89,12 @@ def test_unknown_model(server):
 
 
 def test_known_model_that_is_not_loaded(server):
-    """A model of the catalogue that is not loaded is a 404 that says just that."""
+    """A model of the catalogue that is not served is a 404 that says just that."""
     with server.client() as client:
         response = client.post(CHAT, json=HELLO | {"model": "deepseek-ai/DeepSeek-V3.1"})
 
     assert 404 == response.status_code
-    assert "not loaded" in error_of(response)["message"]
+    assert "not served here" in error_of(response)["message"]
     assert DEMO_MODEL in error_of(response)["message"]
 
 
