@@ -10,11 +10,11 @@ class Clock(Protocol):
     """Tells the time: `now_ms` for stored or shown times, `monotonic_s` for durations."""
 
     def now_ms(self) -> int:
-        """Return milliseconds since 1970-01-01 UTC."""
+        """Returns milliseconds since 1970-01-01 UTC."""
         ...
 
     def monotonic_s(self) -> float:
-        """Return seconds from an arbitrary start; they never decrease."""
+        """Returns seconds from an arbitrary start; they never decrease."""
         ...
 
 
@@ -22,11 +22,11 @@ class SystemClock:
     """Reads the machine's clock."""
 
     def now_ms(self) -> int:
-        """Return milliseconds since 1970-01-01 UTC."""
+        """Returns milliseconds since 1970-01-01 UTC."""
         return time.time_ns() // 1_000_000
 
     def monotonic_s(self) -> float:
-        """Return seconds from an arbitrary start; they never decrease."""
+        """Returns seconds from an arbitrary start; they never decrease."""
         return time.monotonic()
 
 
@@ -37,13 +37,13 @@ class FrozenClock:
         self._now_ms = now_ms
 
     def now_ms(self) -> int:
-        """Return milliseconds since 1970-01-01 UTC."""
+        """Returns milliseconds since 1970-01-01 UTC."""
         return self._now_ms
 
     def monotonic_s(self) -> float:
-        """Return seconds from an arbitrary start; they never decrease."""
+        """Returns seconds from an arbitrary start; they never decrease."""
         return self._now_ms / 1000
 
     def advance(self, seconds: float) -> None:
-        """Move time forward by *seconds* (backward when negative, as a system's clock can jump)."""
+        """Moves time forward by *seconds* (back when negative, as a system's clock can jump)."""
         self._now_ms += round(seconds * 1000)

@@ -8,12 +8,12 @@ _handler: Callable[[str], None] | None = None
 
 
 def failpoint(name: str) -> None:
-    """Pass the point *name*; see `stillhouse.testing.failpoints`."""
+    """Passes the point *name*; see `stillhouse.testing.failpoints`."""
     if _handler is not None:
         _handler(name)
 
 
 def on_failpoint(handler: Callable[[str], None]) -> None:
-    """Call *handler* with the name of every point that is passed."""
+    """Calls *handler* with the name of every point that is passed."""
     global _handler  # noqa: PLW0603  (the points are the process's own)
     _handler = handler

@@ -47,7 +47,7 @@ def price_picousd_per_token(usd_per_million_tokens: str | Decimal) -> int:
 
 def picousd(usd: str | Decimal) -> int:
     """
-    Parse an amount in dollars to integer pico-dollars.
+    Parses an amount in dollars to integer pico-dollars.
 
     Args:
         usd: For example ``"12.50"``; a string or Decimal, as a float has already lost what was

@@ -60,7 +60,7 @@ class Arguments:
 
     def plan(self) -> Plan:
         """
-        Return the plan.
+        Returns the plan.
 
         Raises:
             ArgumentError: A value is wrong, or two options exclude each other.
@@ -153,7 +153,7 @@ def _closed_loads(text: str) -> tuple[LoadShape, ...]:
 
 
 def _levels(text: str, option: str) -> list[float]:
-    """Return the numbers between commas: one, or a sweep."""
+    """Returns the numbers between commas: one, or a sweep."""
     try:
         levels = [float(part) for part in text.split(",")]
     except ValueError:

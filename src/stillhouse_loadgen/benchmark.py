@@ -84,7 +84,7 @@ class Benchmark:
 
     async def run(self) -> None:
         """
-        Run every load.
+        Runs every load.
 
         Raises:
             TargetError: The server does not answer the requests that measure its tokenizer.
@@ -98,7 +98,7 @@ class Benchmark:
                     self.runs.append(await self._run(client, number, shape))
 
     def stop(self) -> None:
-        """End the current run as it stands, and start no other."""
+        """Ends the current run as it stands, and starts no other."""
         self._is_stopped = True
         if self._load is not None:
             self._load.stop()

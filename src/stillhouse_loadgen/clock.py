@@ -9,9 +9,9 @@ class Clock(Protocol):
     """Returns the time: `now_ms` for dates in reports, `monotonic_s` for durations."""
 
     def now_ms(self) -> int:
-        """Return milliseconds since 1970-01-01 UTC."""
+        """Returns milliseconds since 1970-01-01 UTC."""
         ...
 
     def monotonic_s(self) -> float:
-        """Return seconds from an arbitrary start that never jump back."""
+        """Returns seconds from an arbitrary start that never jump back."""
         ...

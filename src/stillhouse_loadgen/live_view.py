@@ -23,7 +23,7 @@ _RECENT_S = 10.0
 def live_view(
     console: Console,
 ) -> Callable[[LoadShape, Load, Stopwatch], AbstractAsyncContextManager[None]]:
-    """Return the display of a run on *console*."""
+    """Returns the display of a run on *console*."""
 
     @asynccontextmanager
     async def shown(shape: LoadShape, load: Load, watch: Stopwatch) -> AsyncIterator[None]:
@@ -47,7 +47,7 @@ async def _draw(live: Live, shape: LoadShape, load: Load, watch: Stopwatch) -> N
 
 
 def state_table(shape: LoadShape, load: Load, now_s: float) -> Table:
-    """Return the state of a run; rates and latencies are those of the last ten seconds."""
+    """Returns the state of a run; rates and latencies are those of the last ten seconds."""
     progress = load.progress
     window_s = max(1e-9, min(_RECENT_S, now_s))
     ended = [r for r in progress.recent if r.end_s is not None and r.end_s > now_s - window_s]

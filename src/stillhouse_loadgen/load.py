@@ -86,7 +86,7 @@ class Load:
         self.progress = Progress()
 
     async def run(self) -> None:
-        """Send every request, and return when the last one has been answered or has failed."""
+        """Sends every request, and returns when the last one has been answered or has failed."""
         async with asyncio.TaskGroup() as group:
             if self._bounds.concurrency is None:
                 self._spawn(group, self._offer(group))
@@ -95,7 +95,7 @@ class Load:
                     self._spawn(group, self._visit())
 
     def stop(self) -> None:
-        """Start no further request, and cancel those in flight; `run` returns."""
+        """Starts no further request, and cancels those in flight; `run` returns."""
         self._is_stopped = True
         for task in self._tasks:
             task.cancel()

@@ -119,12 +119,12 @@ class RequestRecord(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc
 
 
 def encode_json(document: msgspec.Struct) -> bytes:
-    """Return a struct as JSON; times have six decimals, which are microseconds."""
+    """Returns a struct as JSON; times have six decimals, which are microseconds."""
     return msgspec.json.encode(document, enc_hook=_plain)
 
 
 def decode_json(text: bytes, kind: type[T]) -> T:
-    """Return the struct that `encode_json` wrote."""
+    """Returns the struct that `encode_json` wrote."""
     return msgspec.json.decode(text, type=kind, dec_hook=_gaps)
 
 

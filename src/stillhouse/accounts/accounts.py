@@ -77,7 +77,7 @@ class Accounts:
         cls, database: Database, clock: Clock, home: Path, config: AccountsConfig | None = None
     ) -> Accounts:
         """
-        Read the pepper in *home*, or create it if the ledger has none yet.
+        Reads the pepper in *home*, or creates it if the ledger has none yet.
 
         Raises:
             ConfigError: The pepper is missing, differs from the one that the ledger's keys were
@@ -108,7 +108,7 @@ class Accounts:
 
     async def authenticate(self, secret: str | None, address: str = "") -> Principal:
         """
-        Return the principal that a key, or a token signed with a key, speaks for.
+        Returns the principal that a key, or a token signed with a key, speaks for.
 
         Args:
             address: The client's.
@@ -124,7 +124,7 @@ class Accounts:
 
     async def create_account(self, name: str, *, is_prepaid: bool = False) -> Account:
         """
-        Open an account.
+        Opens an account.
 
         Args:
             is_prepaid: The account spends what is topped up; otherwise it is invoiced afterwards,
@@ -152,7 +152,7 @@ class Accounts:
 
     async def ensure_first_account(self, name: str, *, key_name: str, secret: str) -> bool:
         """
-        Open an account with a key whose secret exists already, unless there is any account.
+        Opens an account with a key whose secret exists already, unless there is any account.
 
         Args:
             secret: From `api_key.mint`.
@@ -174,12 +174,12 @@ class Accounts:
         return await self._database.write(open_first)
 
     async def list_accounts(self) -> list[Account]:
-        """List every account, oldest first."""
+        """Lists every account, oldest first."""
         return await self._database.read(account_rows.fetch_customers)
 
     async def find_account(self, name_or_id: str | int) -> Account:
         """
-        Find an account by its name, or by its number.
+        Finds an account by its name, or by its number.
 
         Raises:
             InvalidRequestError: No account matches; the message names the accounts there are.
@@ -195,5 +195,5 @@ class Accounts:
         return found[0]
 
     async def close(self) -> None:
-        """Wait for pending writes about keys; call before the database closes."""
+        """Waits for pending writes about keys; call before the database closes."""
         await self._authenticator.close()

@@ -31,7 +31,7 @@ class FirstKey:
 
 async def ensure_first_key(accounts: Accounts, home: Path) -> FirstKey | None:
     """
-    Create an account and a key if there is no account yet, and store the secret in `<home>/key`.
+    Creates an account and a key if there is no account yet, and stores the secret in `<home>/key`.
 
     The file is written first: a start that is killed between the two is completed by the next one,
     which finds the secret and no account.

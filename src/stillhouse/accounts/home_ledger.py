@@ -13,7 +13,7 @@ FILE = "ledger-id"
 
 def load_ledger_id(home: Path) -> str | None:
     """
-    Return the id of the home's ledger; None for a home that has had none yet.
+    Returns the id of the home's ledger; None for a home that has had none yet.
 
     Raises:
         ConfigError: The file cannot be read, or holds something else.
@@ -31,7 +31,7 @@ def load_ledger_id(home: Path) -> str | None:
 
 def remember_ledger_id(home: Path, ledger_id: str) -> None:
     """
-    Store *ledger_id* as that of the home's ledger, if none is stored.
+    Stores *ledger_id* as that of the home's ledger, if none is stored.
 
     Raises:
         ConfigError: The folder cannot be written, or another process has stored another id.
@@ -45,7 +45,7 @@ def remember_ledger_id(home: Path, ledger_id: str) -> None:
 
 def forget_ledger_id(home: Path) -> None:
     """
-    Delete the id of the home's ledger.
+    Deletes the id of the home's ledger.
 
     Raises:
         ConfigError: The file cannot be removed.

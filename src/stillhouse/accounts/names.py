@@ -9,7 +9,7 @@ MAX_NAME_LENGTH = 100
 
 def check_name(name: str) -> None:
     """
-    Refuse a name that cannot be shown in a table or signed in a token.
+    Refuses a name that cannot be shown in a table or signed in a token.
 
     Raises:
         InvalidRequestError: The name is empty, too long or more than a line.

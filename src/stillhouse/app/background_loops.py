@@ -28,7 +28,7 @@ _ARCHIVE_TIMEOUT_S = 86_400
 
 
 async def start_leases(services: Services, background: BackgroundLoops) -> None:
-    """Void the holds that a killed server left, and renew this server's leases."""
+    """Voids the holds that a killed server left, and renews this server's leases."""
 
     async def keep() -> None:
         await services.clock.synchronise()
@@ -40,7 +40,7 @@ async def start_leases(services: Services, background: BackgroundLoops) -> None:
 
 
 def ledger_watch(database: Database, metrics: Metrics) -> Loop:
-    """Return the loop that checks the ledger's files also while nothing is written."""
+    """Returns the loop that checks the ledger's files also while nothing is written."""
 
     async def watch() -> None:
         try:
@@ -54,7 +54,7 @@ def ledger_watch(database: Database, metrics: Metrics) -> Loop:
 
 
 def archive_loop(services: Services, home: Path, *, num_months: int) -> Loop:
-    """Return the loop that moves the requests of older months into files."""
+    """Returns the loop that moves the requests of older months into files."""
 
     async def move() -> None:
         now_ms = services.clock.now_ms()
@@ -80,12 +80,12 @@ def archive_loop(services: Services, home: Path, *, num_months: int) -> Loop:
 
 
 def purge_loop(name: str, purge: Callable[[], Awaitable[object]]) -> Loop:
-    """Return a loop that deletes expired rows; requests do not need it."""
+    """Returns a loop that deletes expired rows; requests do not need it."""
     return Loop(name, purge, interval_s=_PURGE_INTERVAL_S, is_vital=False)
 
 
 def revocation_loop(check: RevocationCheck, interval_s: float) -> Loop:
-    """Return the loop that stops requests whose key was revoked."""
+    """Returns the loop that stops requests whose key was revoked."""
     return Loop(
         "revocation",
         check.run,

@@ -75,7 +75,7 @@ class Config(Section):
 
     def engine_of(self, model_id: str) -> EngineConfig:
         """
-        Return ``[engine]`` with the settings of the model's own ``engine`` table laid over it.
+        Returns ``[engine]`` with the settings of the model's own ``engine`` table laid over it.
 
         Raises:
             ValidationError: A key or value of the model's table is wrong.
@@ -90,7 +90,7 @@ class Config(Section):
 
 
 def _laid_over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Merge two tables key by key; lists are replaced whole."""
+    """Merges two tables key by key; lists are replaced whole."""
     merged = defaults | own
     for key, value in own.items():
         default = defaults.get(key)
@@ -100,7 +100,7 @@ def _laid_over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def home_directory(chosen: Path | None) -> Path:
-    """Return the home folder: *chosen*, else ``stillhouse`` under the XDG data home."""
+    """Returns the home folder: *chosen*, else ``stillhouse`` under the XDG data home."""
     if chosen:
         return chosen.expanduser().absolute()
     data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -109,7 +109,7 @@ def home_directory(chosen: Path | None) -> Path:
 
 def load_config(path: Path | None) -> Config:
     """
-    Read the configuration from the file at *path*; without one, serve the demo models.
+    Reads the configuration from the file at *path*; without one, serves the demo models.
 
     Raises:
         ConfigError: The file cannot be read, or a key or value in it is wrong.

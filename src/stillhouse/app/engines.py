@@ -28,7 +28,7 @@ def make_engine(
     on_progress: Progress | None,
 ) -> WorkerEngine:
     """
-    Return the engine of a model, not started.
+    Returns the engine of a model, not started.
 
     Args:
         home: Holds packed weights and the disk tier of prefixes.

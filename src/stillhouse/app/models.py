@@ -22,7 +22,7 @@ from stillhouse.types.service_tier import ServiceTier
 
 
 def load_catalogue(config: Config, source: Path | None) -> Catalogue:
-    """Return the built-in catalogue with the entries of *config* laid over it."""
+    """Returns the built-in catalogue with the entries of *config* laid over it."""
     entries = {
         model_id: {key: value for key, value in table.items() if key != ENGINE_KEY}
         for model_id, table in config.models.items()
@@ -69,7 +69,7 @@ class ModelLoader:
 
     async def __call__(self, spec: ModelSpec, replicas: ReplicaSet) -> ServedModel:
         """
-        Load a model, and start its engine in *replicas*.
+        Loads a model, and starts its engine in *replicas*.
 
         Raises:
             OperatorError: Its files or its settings are wrong; the message says what is right.
@@ -91,7 +91,7 @@ class ModelLoader:
 
 
 def _public_systems(config: Config, source: Path | None) -> dict[str, list[str]]:
-    """Read the system messages that are declared public, by model."""
+    """Reads the system messages that are declared public, by model."""
     systems: dict[str, list[str]] = {model_id: [] for model_id in config.models}
     for declared in config.public_prefixes:
         if declared.model not in systems:

@@ -81,7 +81,7 @@ async def open_service(  # noqa: PLR0913  (one argument per choice)
     is_strict: bool = False,
 ) -> AsyncIterator[Service]:
     """
-    Start the configured service; on exit, drain requests and stop engines.
+    Starts the configured service; on exit, drains requests and stops engines.
 
     Args:
         source: The file of *config*; relative paths start at its folder.
@@ -151,7 +151,7 @@ async def open_service(  # noqa: PLR0913  (one argument per choice)
 
 @asynccontextmanager
 async def _open_ledger(config: Config, home: Path, clock: Clock | None) -> AsyncIterator[Services]:
-    """Open accounts and ledger for the one server that may run on them."""
+    """Opens accounts and ledger for the one server that may run on them."""
     opening = open_services(
         home,
         url=config.store.url,

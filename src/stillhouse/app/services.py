@@ -43,7 +43,7 @@ async def open_services(  # noqa: PLR0913 - one argument per choice
     must_exist: bool = False,
 ) -> AsyncIterator[Services]:
     """
-    Open the state under *home*; commands may do so while a server runs on it.
+    Opens the state under *home*; commands may do so while a server runs on it.
 
     Args:
         url: Of the ledger's database; None for the file under *home*.
@@ -78,7 +78,7 @@ async def open_services(  # noqa: PLR0913 - one argument per choice
 
 def adopt_ledger(home: Path, *, url: str | None = None, is_new: bool = False) -> str:
     """
-    Adopt the present ledger as that of *home*, and return its id.
+    Adopts the present ledger as that of *home*, and returns its id.
 
     Args:
         is_new: Create an empty ledger if there is none.

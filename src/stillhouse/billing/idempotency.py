@@ -41,7 +41,7 @@ class Answer:
     reasoning_tokens: int
 
     def encode(self) -> bytes:
-        """Return the stored form; empty if the response is too large."""
+        """Returns the stored form; empty if the response is too large."""
         if _num_logprobs(self.choices) > MAX_ANSWER_BYTES // _LEAST_LOGPROB_BYTES:
             return b""  # encoding it first would block the ledger for a second
         data = msgspec.json.encode(self)
@@ -74,7 +74,7 @@ class PastRequests:
 
     async def find(self, account_id: int, idempotency_key: IdempotencyKey) -> PastRequest | None:
         """
-        Return an account's earlier request under this key; None if there is none.
+        Returns an account's earlier request under this key; None if there is none.
 
         Raises:
             IdempotencyConflictError: The first one is still running.
@@ -113,7 +113,7 @@ class PastRequests:
         )
 
     async def purge(self) -> int:
-        """Delete expired keys, in short transactions, and return their number."""
+        """Deletes expired keys, in short transactions, and returns their number."""
         num_purged = 0
         while True:
             now_ms = self._clock.now_ms()
@@ -133,7 +133,7 @@ def register_key(
     now_ms: int,
 ) -> None:
     """
-    Register a request's idempotency key, in the transaction that holds its cost.
+    Registers a request's idempotency key, in the transaction that holds its cost.
 
     Raises:
         IdempotencyConflictError: Another request has registered the key before.

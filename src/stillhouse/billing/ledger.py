@@ -83,7 +83,7 @@ class Ledger:
         idempotency_key: IdempotencyKey | None = None,
     ) -> Hold:
         """
-        Reserve the highest possible cost before the engine starts.
+        Reserves the highest possible cost before the engine starts.
 
         Holds are serialised, so two requests cannot reserve the same balance. A caller that is
         cancelled while it waits leaves no hold: the reservation is voided.
@@ -148,7 +148,7 @@ class Ledger:
         answer: Answer | None = None,
     ) -> int:
         """
-        Charge what was used and release the rest of the hold.
+        Charges what was used and releases the rest of the hold.
 
         While the ledger cannot be written, this retries until it can; cancel the call to stop
         waiting.
@@ -195,7 +195,7 @@ class Ledger:
         usage_source: UsageSource = UsageSource.ENGINE,
     ) -> None:
         """
-        Release the whole hold, for requests that failed through our fault and are not charged.
+        Releases the whole hold, for requests that failed through our fault and are not charged.
 
         Args:
             usage: What was generated all the same, for the record; None if it is unknown.
@@ -215,13 +215,13 @@ class Ledger:
         await self._resolve(hold, resolution)
 
     async def close(self) -> None:
-        """Wait for the holds that are being voided; call before the database closes."""
+        """Waits for the holds that are being voided; call before the database closes."""
         await asyncio.gather(*self._background)
 
     async def _resolve(
         self, hold: Hold, resolution: Resolution, answer: Answer | None = None
     ) -> int:
-        """Resolve a hold, retrying while that fails; a repetition is harmless."""
+        """Resolves a hold, retrying while that fails; a repetition is harmless."""
         resolve = partial(
             transactions.resolve,
             held=hold.held,
@@ -237,7 +237,7 @@ class Ledger:
     async def _write_until_done(
         self, resolve: Callable[[Connection], int], held: HeldRequest
     ) -> int:
-        """Retry a write until it succeeds, the caller is cancelled or the database is closed."""
+        """Retries a write until it succeeds, the caller is cancelled or the database is closed."""
         delay_s = _FIRST_RETRY_DELAY_S
         while True:
             try:
@@ -257,7 +257,7 @@ class Ledger:
     async def _void_admission(
         self, admission: asyncio.Future[HeldRequest], to_hold: Callable[[HeldRequest], Hold]
     ) -> None:
-        """Void the hold of a caller that was cancelled before it received the hold."""
+        """Voids the hold of a caller that was cancelled before it received the hold."""
         try:
             async with asyncio.timeout(_VOID_CANCELLED_TIMEOUT_S):
                 await self.void(
@@ -271,6 +271,6 @@ class Ledger:
             log.info("cancelled_hold_not_voided", reason=str(error))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
-        """Keep a reference to a task until it is done, as the event loop itself has none."""
+        """Keeps a reference to a task until it is done, as the event loop itself has none."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)

@@ -24,7 +24,7 @@ class Price(Tariff):
 
     @classmethod
     def of(cls, row: PriceRow) -> Self:
-        """Return the price in a row of the store."""
+        """Returns the price in a row of the store."""
         return cls(
             version=row.version,
             model=row.model,

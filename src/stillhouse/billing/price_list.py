@@ -21,7 +21,7 @@ class PriceList:
 
     async def publish(self, tariffs: Mapping[str, Tariff]) -> dict[str, dict[ServiceTier, Price]]:
         """
-        Publish the prices of every tier, which hold from now on.
+        Publishes the prices of every tier, which hold from now on.
 
         Args:
             tariffs: The default tier's tariffs by model id; each tier's factor is applied to them.
@@ -50,7 +50,7 @@ class PriceList:
 def _publish(
     connection: Connection, model: str, tier: ServiceTier, tariff: Tariff, *, now_ms: int
 ) -> Price:
-    """Insert a price version unless the newest one has this tariff."""
+    """Inserts a price version unless the newest one has this tariff."""
     newest = prices.fetch_newest(connection, model, tier)
     if newest is None or newest.tariff != tariff:
         newest = prices.insert_version(

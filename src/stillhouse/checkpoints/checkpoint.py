@@ -106,7 +106,7 @@ def _adds_bos(tokenizer_config: ConfigJson) -> bool | None:
 
 
 def _chat_template(path: Path, tokenizer_config: ConfigJson) -> tuple[str | None, str]:
-    """Return the template, or None, and the file with its key."""
+    """Returns the template, or None, and the file with its key."""
     own_file = path / "chat_template.jinja"
     if own_file.is_file():
         return read_text_file(own_file), str(own_file)

@@ -138,12 +138,12 @@ class TokenEngine(Protocol):
         ...
 
     def on_serving(self, listener: Callable[[], None]) -> None:
-        """Call *listener* whenever requests are served again, after a crash for one."""
+        """Calls *listener* whenever requests are served again, after a crash for one."""
         ...
 
     async def start(self) -> None:
         """
-        Load the model and return when requests are served.
+        Loads the model and returns when requests are served.
 
         Raises:
             CheckpointError: The model's files are missing or not what they should be.
@@ -152,12 +152,12 @@ class TokenEngine(Protocol):
         ...
 
     async def stop(self) -> None:
-        """End the engine; sequences still running fail with EngineUnavailableError."""
+        """Ends the engine; sequences still running fail with EngineUnavailableError."""
         ...
 
     def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateStep]:
         """
-        Yield the sequence's tokens as they are made; the last step carries `finish`.
+        Yields the sequence's tokens as they are made; the last step carries `finish`.
 
         Closing the iterator early cancels the sequence as well.
 
@@ -173,7 +173,7 @@ class TokenEngine(Protocol):
 
     def cancel(self, request_id: str) -> None:
         """
-        Stop a sequence within one engine step.
+        Stops a sequence within one engine step.
 
         Its iterator ends with `EngineFinish.CANCELLED` and the exact count of what was generated.
         An unknown or finished request is left alone.

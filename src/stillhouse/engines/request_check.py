@@ -30,7 +30,7 @@ def check_request(
     request: GenerateRequest, capabilities: Capabilities, *, vocab_size: int, context_length: int
 ) -> None:
     """
-    Check that an engine can honour every value of *request*.
+    Checks that an engine can honour every value of *request*.
 
     Raises:
         UnsupportedFeatureError: The request uses a feature that the engine does not declare.
@@ -142,7 +142,7 @@ def _are_tokens(token_ids: Sequence[int], vocab_size: int) -> bool:
 
 def check_capabilities(request: GenerateRequest, capabilities: Capabilities) -> None:
     """
-    Check that the engine supports every feature of *request*.
+    Checks that the engine supports every feature of *request*.
 
     Raises:
         UnsupportedFeatureError: The request uses a feature that the engine does not declare.

@@ -40,11 +40,11 @@ class VirtualTokenCounter:
         self._left_at = 0  # what that one was served, where it is forgotten itself
 
     def of(self, owner_id: int) -> int:
-        """Return how much the owner was served; 0 if it has no counter."""
+        """Returns how much the owner was served; 0 if it has no counter."""
         return self.served.get(owner_id, 0)
 
     def __len__(self) -> int:
-        """Return how many owners have a counter."""
+        """Returns how many owners have a counter."""
         return len(self.served)
 
     @property
@@ -53,7 +53,7 @@ class VirtualTokenCounter:
         return not self._num_requests
 
     def enter(self, owner_id: int) -> None:
-        """Add a waiting request of the owner."""
+        """Adds a waiting request of the owner."""
         self._resting.pop(owner_id, None)
         if owner_id not in self._num_waiting:
             self.served[owner_id] = max(self.of(owner_id), self._lift())
@@ -61,12 +61,12 @@ class VirtualTokenCounter:
         self._num_requests[owner_id] = self._num_requests.get(owner_id, 0) + 1
 
     def stop_waiting(self, owner_id: int) -> None:
-        """Count one waiting request less: it was dispatched, or has left."""
+        """Counts one waiting request less: it was dispatched, or has left."""
         if not _decrease(self._num_waiting, owner_id):
             self._last_to_leave, self._left_at = owner_id, 0
 
     def end(self, owner_id: int) -> None:
-        """Count one request less."""
+        """Counts one request less."""
         num_left = _decrease(self._num_requests, owner_id)
         if not self._num_requests:
             self.served.clear()
@@ -78,7 +78,7 @@ class VirtualTokenCounter:
 
     def charge(self, owner_id: int, amount: int) -> None:
         """
-        Count service; a negative amount takes back what was not needed.
+        Counts service; a negative amount takes back what was not needed.
 
         An owner without a request is charged as well, as if it had just come. While no owner has
         a request, nothing is counted.
@@ -91,7 +91,7 @@ class VirtualTokenCounter:
             self._forget_resting()
 
     def _lift(self) -> int:
-        """Return the value that an owner which begins to wait is lifted to."""
+        """Returns the value that an owner which begins to wait is lifted to."""
         return self._least() - self._credit
 
     def _least(self) -> int:
@@ -114,7 +114,7 @@ class VirtualTokenCounter:
 
 
 def _decrease(counts: dict[int, int], owner_id: int) -> int:
-    """Count one less, and return how many are left; a count of 0 is dropped."""
+    """Counts one less, and returns how many are left; a count of 0 is dropped."""
     num_left = counts[owner_id] - 1
     if num_left:
         counts[owner_id] = num_left

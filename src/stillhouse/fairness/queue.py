@@ -51,16 +51,16 @@ class FairQueue(Generic[T]):
         self._num_waiting = 0
 
     def __len__(self) -> int:
-        """Return how many items wait."""
+        """Returns how many items wait."""
         return self._num_waiting
 
     def num_waiting(self, account_id: int) -> int:
-        """Return how many items of an account wait."""
+        """Returns how many items of an account wait."""
         account = self._waiting.get(account_id)
         return account.num_waiting if account else 0
 
     def push(self, item: T, *, at_front: bool = False) -> None:
-        """Append an item behind those of its key, or before them."""
+        """Appends an item behind those of its key, or before them."""
         account = self._present.get(item.account_id)
         if account is None:
             account = self._present[item.account_id] = _Account(credit=self._credit)
@@ -71,7 +71,7 @@ class FairQueue(Generic[T]):
 
     def first(self, may_go: Callable[[int], bool] | None = None) -> T | None:
         """
-        Return the next item without taking it.
+        Returns the next item without taking it.
 
         Args:
             may_go: Selects the accounts to look at; None selects all.
@@ -83,7 +83,7 @@ class FairQueue(Generic[T]):
         return None if account_id is None else self._waiting[account_id].first()
 
     def take(self, item: T) -> None:
-        """Dispatch an item that waits: it is in flight until `end`."""
+        """Dispatches an item that waits: it is in flight until `end`."""
         account = self._waiting[item.account_id]
         account.take(item)
         if not account.num_waiting:
@@ -92,12 +92,12 @@ class FairQueue(Generic[T]):
         self._counter.stop_waiting(item.account_id)
 
     def remove(self, item: T) -> None:
-        """Remove a waiting item, which was not served."""
+        """Removes a waiting item, which was not served."""
         self.take(item)
         self.end(item)
 
     def end(self, item: T) -> None:
-        """End an item that was dispatched."""
+        """Ends an item that was dispatched."""
         account = self._present[item.account_id]
         account.keys.end(item.key_id)
         if account.keys.is_idle:
@@ -105,24 +105,24 @@ class FairQueue(Generic[T]):
         self._counter.end(item.account_id)
 
     def charge_item(self, item: T, amount: int) -> None:
-        """Count service of an item in flight."""
+        """Counts service of an item in flight."""
         account_id = item.account_id
         self._counter.served[account_id] += amount
         self._present[account_id].keys.served[item.key_id] += amount
 
     def charge(self, account_id: int, key_id: int, amount: int) -> None:
-        """Count service of an account, even without an item; a negative amount takes it back."""
+        """Counts service of an account, even without an item; a negative amount takes it back."""
         self._counter.charge(account_id, amount)
         account = self._present.get(account_id)
         if account is not None:
             account.keys.charge(key_id, amount)
 
     def served(self, account_id: int) -> int:
-        """Return how much an account was served while the queue has been busy."""
+        """Returns how much an account was served while the queue has been busy."""
         return self._counter.of(account_id)
 
     def served_key(self, account_id: int, key_id: int) -> int:
-        """Return how much a key was served while its account has been busy."""
+        """Returns how much a key was served while its account has been busy."""
         account = self._present.get(account_id)
         return account.keys.of(key_id) if account else 0
 

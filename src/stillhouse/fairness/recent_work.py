@@ -22,17 +22,17 @@ class RecentWork:
         self._noted: dict[int, tuple[float, float]] = {}  # seconds, and when they were so many
 
     def __len__(self) -> int:
-        """Return how many accounts have a sum."""
+        """Returns how many accounts have a sum."""
         return len(self._noted)
 
     def of(self, account_id: int) -> float:
-        """Return the account's recent work, in seconds."""
+        """Returns the account's recent work, in seconds."""
         seconds, noted_s = self._noted.get(account_id, (0.0, 0.0))
         age_s = self._clock.monotonic_s() - noted_s
         return float(seconds * 0.5 ** (age_s / self._half_life_s))
 
     def add(self, account_id: int, seconds: float) -> None:
-        """Add work that was done for the account."""
+        """Adds work that was done for the account."""
         seconds += self.of(account_id)
         self._noted.pop(account_id, None)
         self._noted[account_id] = (seconds, self._clock.monotonic_s())

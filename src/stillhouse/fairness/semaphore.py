@@ -35,7 +35,7 @@ class Permit:
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def grant(self, charged_us: int) -> None:
-        """Wake the task that waits for the permit."""
+        """Wakes the task that waits for the permit."""
         self.is_running = True
         self.charged_us = charged_us
         if not self.granted.done():  # a cancelled waiter is about to release it
@@ -106,7 +106,7 @@ class FairSemaphore:
     @asynccontextmanager
     async def acquire(self, account_id: int, key_id: int = 0) -> AsyncIterator[Permit]:
         """
-        Hold a permit, granted in the fair order of accounts.
+        Holds a permit, granted in the fair order of accounts.
 
         Raises:
             OverloadedError: Too many wait already, of this account or in all.

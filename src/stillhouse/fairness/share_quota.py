@@ -28,13 +28,13 @@ class ShareQuota:
         self._num_taken = 0
 
     def acquire(self, account_id: int, key_id: int) -> None:
-        """Take a slot; the caller has checked `is_full` and `has_share`."""
+        """Takes a slot; the caller has checked `is_full` and `has_share`."""
         self._num_taken += 1
         self._accounts[account_id] += 1
         self._keys.setdefault(account_id, Counter())[key_id] += 1
 
     def release(self, account_id: int, key_id: int) -> None:
-        """Free a slot."""
+        """Frees a slot."""
         self._num_taken -= 1
         _decrease(self._accounts, account_id)
         _decrease(self._keys[account_id], key_id)
@@ -60,7 +60,7 @@ class ShareQuota:
 
 def _most(num_slots: int, num_taken: int, num_taken_by_all: int, num_holders: int) -> int:
     """
-    Return how many of *num_slots* a holder may have, given what the others have.
+    Returns how many of *num_slots* a holder may have, given what the others have.
 
     That is all but the last eighth, less what the others have; or its share, if that is more.
     """

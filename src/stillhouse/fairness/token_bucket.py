@@ -33,20 +33,20 @@ class TokenBucket:
 
     @classmethod
     def per_minute(cls, amount: int) -> Self:
-        """Make a bucket that holds a minute's worth."""
+        """Makes a bucket that holds a minute's worth."""
         return cls(amount / _MINUTE_S, amount)
 
     def wait_s(self, now_s: float, amount: float = 1) -> float:
-        """Return how long it takes until *amount* is available; 0 if it is."""
+        """Returns how long it takes until *amount* is available; 0 if it is."""
         wait_s = max(self._full_at_s, now_s) - now_s - (self.burst - amount) / self.per_s
         return wait_s if wait_s > _TOLERANCE_S else 0
 
     def take(self, amount: float, now_s: float) -> None:
-        """Take *amount*, even more than is available: later callers wait until it has refilled."""
+        """Takes *amount*, even more than is available: later callers wait until it has refilled."""
         self._full_at_s = max(self._full_at_s, now_s) + amount / self.per_s
 
     def refund(self, amount: float) -> None:
-        """Return an amount that was taken and not used."""
+        """Returns an amount that was taken and not used."""
         self._full_at_s -= amount / self.per_s
 
     def is_full(self, now_s: float) -> bool:

@@ -110,7 +110,7 @@ class Choice:
         return self._is_stopped or self._parser.stopped
 
     def stop(self) -> None:
-        """Cancel the sequence within one engine step."""
+        """Cancels the sequence within one engine step."""
         if self._is_stopped or self._finish is not None:
             return
         self._is_stopped = True
@@ -122,7 +122,7 @@ class Choice:
 
     async def run(self) -> None:
         """
-        Read the sequence to its last step.
+        Reads the sequence to its last step.
 
         Called once, and again if the engine was gone before it generated anything.
 
@@ -160,7 +160,7 @@ class Choice:
             raise fault
 
     def _abandon_engine(self) -> None:
-        """Stop reading from an engine that ignores a cancel; its later tokens are not charged."""
+        """Stops reading from an engine that ignores a cancel; its later tokens are not charged."""
         log.error(
             "engine_ignores_cancel",
             request_id=self._request.request_id,
@@ -173,7 +173,7 @@ class Choice:
         self._finish = EngineFinish.CANCELLED
 
     async def _read_steps(self) -> EngineFinish:
-        """Read the engine's steps as they come: a slow reader must not keep the engine busy."""
+        """Reads the engine's steps as they come: a slow reader must not keep the engine busy."""
         finish: EngineFinish | None = None
         entry, metrics, events = self._context.entry, self._context.metrics, self._context.events
         async for step in self._context.entry.engine.generate(self._request):

@@ -65,14 +65,14 @@ class Completion:
         settlement.notify_if_lost(partial(self.stop, Outcome.LAPSED))
 
     async def events(self) -> AsyncIterator[ChatEvent]:
-        """Yield the events of `batches` one by one."""
+        """Yields the events of `batches` one by one."""
         async for batch in self._events.batches():
             for event in batch:
                 yield event
 
     def batches(self) -> AsyncIterator[list[ChatEvent]]:
         """
-        Yield the response's events as they come, then `Finish`, whose cost is durable by then.
+        Yields the response's events as they come, then `Finish`, whose cost is durable by then.
 
         A batch holds what has come since the one before. Decoding pauses while the client does not
         read; the engine goes on. If the ledger cannot be written for longer than a client waits,
@@ -116,7 +116,7 @@ class Completion:
 
     def stop(self, outcome: Outcome, error: StillhouseError | None = None) -> None:
         """
-        Cancel the generation within one engine step; what was generated is charged.
+        Cancels the generation within one engine step; what was generated is charged.
 
         A request that still waits leaves the queue, and is charged nothing. A request with an
         idempotency key goes on when its client disconnects, because it will be repeated.
@@ -132,7 +132,7 @@ class Completion:
         self._generation.stop(outcome, error)
 
     async def run(self) -> None:
-        """Generate and settle; called once, by `Completions`."""
+        """Generates and settle; called once, by `Completions`."""
         generation = self._generation
         try:
             last = await generation.run()
@@ -173,7 +173,7 @@ class Completion:
         self._finish(last, cost_picousd)
 
     def _finish(self, last: ChoiceEnd, cost_picousd: int | None) -> None:
-        """End the client's response; the first call counts."""
+        """Ends the client's response; the first call counts."""
         finish = Finish(
             last.reason,
             self.usage,
@@ -191,7 +191,7 @@ class Completion:
         self._events.close(error)
 
     async def _void_stopped(self) -> None:
-        """Void a request that was stopped in the queue: nothing was generated for it."""
+        """Voids a request that was stopped in the queue: nothing was generated for it."""
         stopped_by, error = self._generation.stopped_by, self._generation.stop_error
         assert stopped_by is not None, "only `stop` takes a request off its queue. This is a bug."
         if error is None or stopped_by is Outcome.DRAINED:
@@ -205,7 +205,7 @@ class Completion:
         *,
         was_served: bool = True,
     ) -> None:
-        """Release the hold, and end the response with *error*."""
+        """Releases the hold, and ends the response with *error*."""
         end_response = partial(self._events.close, error)
         source = self._generation.usage_source if was_served else UsageSource.GATEWAY_COUNT
         try:
@@ -221,6 +221,6 @@ class Completion:
             end_response()
 
     def _leave_to_sweep(self, error: StillhouseError) -> None:
-        """End the response of a process that ends before the ledger is back."""
+        """Ends the response of a process that ends before the ledger is back."""
         log.error("hold_left_to_sweep", request_id=self.meta.request_id, reason=error.message)
         self._events.close(error)

@@ -95,7 +95,7 @@ class Completions:
         idempotency_key: IdempotencyKey | None = None,
     ) -> CompletionResponse:
         """
-        Admit *request*, hold its highest cost and start it; it may still wait in the queue.
+        Admits *request*, holds its highest cost and starts it; it may still wait in the queue.
 
         Args:
             idempotency_key: A repetition under the same key gets the first request's response.
@@ -182,16 +182,16 @@ class Completions:
         return completion
 
     def charge_compilation(self, model_id: str, cache_salt: str, seconds: float) -> None:
-        """Charge the time in which an engine has compiled a grammar to the account it is for."""
+        """Charges the time in which an engine has compiled a grammar to the account it is for."""
         self._preparer.charge_compilation(model_id, cache_salt, seconds)
 
     async def run_in_thread(self, principal: Principal, work: Callable[[], bytes]) -> bytes:
-        """Return what *work* returns, run in a thread of the account's share."""
+        """Returns what *work* returns, run in a thread of the account's share."""
         return await self._preparer.run_in_thread(principal, work)
 
     async def count_prompt_tokens(self, principal: Principal, request: ChatRequest) -> int:
         """
-        Return how many tokens the prompt of *request* has; nothing is generated or charged.
+        Returns how many tokens the prompt of *request* has; nothing is generated or charged.
 
         Raises:
             ModelNotFoundError: No configured model answers to its name.
@@ -207,12 +207,12 @@ class Completions:
         return len(prompt.token_ids)
 
     def running_key_ids(self) -> set[int]:
-        """Return the API keys that have requests waiting or running."""
+        """Returns the API keys that have requests waiting or running."""
         return {completion.key_id for completion in self._running.values()}
 
     def stop_key(self, key_id: int, error: StillhouseError) -> int:
         """
-        Stop every request of a key within one engine step; what was generated is charged.
+        Stops every request of a key within one engine step; what was generated is charged.
 
         Args:
             error: Ends their responses.
@@ -228,7 +228,7 @@ class Completions:
 
     async def drain(self, grace_s: float, *, hurry: asyncio.Event | None = None) -> None:
         """
-        Wait for the running requests, then stop the rest; every hold is settled on return.
+        Waits for the running requests, then stops the rest; every hold is settled on return.
 
         Args:
             grace_s: How long to wait before stopping them.
@@ -248,7 +248,7 @@ class Completions:
         await asyncio.wait(running)
 
     async def _wait(self, grace_s: float, hurry: asyncio.Event) -> None:
-        """Return when nothing runs, the grace period is over, or *hurry* is set."""
+        """Returns when nothing runs, the grace period is over, or *hurry* is set."""
         hurried: asyncio.Future[object] = asyncio.ensure_future(hurry.wait())
         try:
             async with asyncio.timeout(grace_s):
@@ -348,7 +348,7 @@ def _refuse_other_models(
 
 
 async def _in_time(answer: Awaitable[T]) -> T:
-    """Return what the ledger answers, or raise once a client should be refused."""
+    """Returns what the ledger answers, or raises once a client should be refused."""
     try:
         async with asyncio.timeout(_LEDGER_TIMEOUT_S):
             return await answer

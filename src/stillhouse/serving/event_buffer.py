@@ -28,7 +28,7 @@ class LeaseGuard(Protocol):
         ...
 
     async def refresh(self) -> None:
-        """Take voided holds back, or stop their requests."""
+        """Takes voided holds back, or stops their requests."""
         ...
 
 
@@ -82,13 +82,13 @@ class EventBuffer:
         return self._recorder is not None
 
     def recorded(self, last: ChoiceEnd) -> tuple[ChoiceAnswer, ...]:
-        """Return the recorded response, once *last* has ended its last choice."""
+        """Returns the recorded response, once *last* has ended its last choice."""
         assert self._recorder is not None, "the events are not recorded. This is a bug."
         self._recorder.add(last)
         return self._recorder.close()
 
     def emit(self, event: ChatEvent) -> None:
-        """Append *event*; it is dropped after the end, or if no client reads any more."""
+        """Appends *event*; it is dropped after the end, or if no client reads any more."""
         if self._recorder is not None:
             self._recorder.add(event)
         if self._is_over or not self._has_reader:
@@ -98,33 +98,33 @@ class EventBuffer:
         self._has_more.set()
 
     def close(self, error: StillhouseError | None = None) -> None:
-        """End the events, with *error* if given; the first end counts."""
+        """Ends the events, with *error* if given; the first end counts."""
         if not self._is_over:
             self._is_over = True
             self._error = error
             self._has_more.set()
 
     def lift_limit(self) -> None:
-        """Accept any number of bytes from now on."""
+        """Accepts any number of bytes from now on."""
         self._is_bounded = False
         self._has_space.set()
 
     def drop_reader(self) -> None:
-        """Drop what waits and what comes: the client does not read any more."""
+        """Drops what waits and what comes: the client does not read any more."""
         self.lift_limit()
         self._has_reader = False
         self._events.clear()
         self._num_waiting = 0
 
     async def wait_for_space(self) -> None:
-        """Return when the buffer is not full, or its limit was lifted."""
+        """Returns when the buffer is not full, or its limit was lifted."""
         while self.is_full:
             self._has_space.clear()
             await self._has_space.wait()
 
     async def batches(self) -> AsyncIterator[list[ChatEvent]]:
         """
-        Yield all events that wait, again and again, until the end.
+        Yields all events that wait, again and again, until the end.
 
         A batch counts as sent when the next one is requested.
 

@@ -44,11 +44,11 @@ class CrashGuard:
         return self.quarantine.is_suspect(self.fingerprint)
 
     def record_crash(self, error: EngineCrashedError) -> None:
-        """Count a crash of the engine while it ran the request."""
+        """Counts a crash of the engine while it ran the request."""
         self.quarantine.record_crash(self.fingerprint, error.crash)
 
     def clear(self) -> None:
-        """Forget the crashes of a request that was answered."""
+        """Forgets the crashes of a request that was answered."""
         self.quarantine.clear(self.fingerprint)
 
 
@@ -130,7 +130,7 @@ class Generation:
         return next(outcome for reason, outcome in _OUTCOMES.items() if reason in reasons)
 
     def stop(self, outcome: Outcome, error: StillhouseError | None = None) -> None:
-        """Leave the queue, or cancel all sequences; only the first call counts."""
+        """Leaves the queue, or cancels all sequences; only the first call counts."""
         self._events.lift_limit()
         if self.stopped_by is not None:
             return
@@ -143,12 +143,12 @@ class Generation:
             choice.stop()
 
     def clear_crashes(self) -> None:
-        """Forget the crashes of a request that has been answered."""
+        """Forgets the crashes of a request that has been answered."""
         self._crash_guard.clear()
 
     async def run(self) -> ChoiceEnd | None:
         """
-        Return the end of the last choice to end; None if the request was stopped in the queue.
+        Returns the end of the last choice to end; None if the request was stopped in the queue.
 
         Raises:
             OverloadedError: The request waited in the queue for as long as its tier may.
@@ -182,7 +182,7 @@ class Generation:
         return is_dispatched
 
     def _requeue_after(self, error: EngineCrashedError | EngineUnavailableError) -> bool:
-        """Put the request back into the queue if it may run again; return whether it was."""
+        """Puts the request back into the queue if it may run again; returns whether it was."""
         has_crashed = isinstance(error, EngineCrashedError)
         if isinstance(error, EngineCrashedError):
             self._crash_guard.record_crash(error)
@@ -192,7 +192,7 @@ class Generation:
         return True
 
     async def _run_choices(self) -> ChoiceEnd:
-        """Run all choices side by side, and return the end of the last one to end."""
+        """Runs all choices side by side, and returns the end of the last one to end."""
         if len(self._choices) == 1:  # most requests, and a task less
             return await self._run_choice(self._choices[0])
         try:

@@ -53,14 +53,14 @@ class RequestPreparer:
         self._grammar_charges = GrammarCharges(admission, metrics)
 
     def charge_compilation(self, model_id: str, cache_salt: str, seconds: float) -> None:
-        """Charge the time in which an engine has compiled a grammar to the account it is for."""
+        """Charges the time in which an engine has compiled a grammar to the account it is for."""
         self._grammar_charges.compiled(model_id, cache_salt, seconds)
 
     async def encode_prompt(
         self, principal: Principal, model: ServedModel, request: ChatRequest | TextRequest
     ) -> Prompt:
         """
-        Return the request's prompt as token ids.
+        Returns the request's prompt as token ids.
 
         Raises:
             InvalidRequestError: Its messages cannot be rendered.
@@ -86,7 +86,7 @@ class RequestPreparer:
         prompt: Prompt,
     ) -> list[tuple[GenerateRequest, OutputParser]]:
         """
-        Return what the engine generates for each choice, and what parses it.
+        Returns what the engine generates for each choice, and what parses it.
 
         Raises:
             InvalidRequestError: Its schema cannot be compiled.
@@ -104,7 +104,7 @@ class RequestPreparer:
         )
 
     async def run_in_thread(self, principal: Principal, work: Callable[[], bytes]) -> bytes:
-        """Return what *work* returns, run in a thread of the account's share."""
+        """Returns what *work* returns, run in a thread of the account's share."""
         try:
             return await self._threads.run(
                 work, account_id=principal.account_id, key_id=principal.key_id
@@ -119,7 +119,7 @@ class RequestPreparer:
         request: ChatRequest | TextRequest,
         work: Callable[[], T],
     ) -> T:
-        """Return what *work* returns, and charge its time to the account's share of the engine."""
+        """Returns what *work* returns, and charges its time to the account's engine share."""
         return await self._threads.run(
             work,
             account_id=principal.account_id,
@@ -166,7 +166,7 @@ def _sequences(  # noqa: PLR0913  (all that makes up an engine's request)
     constraint: Constraint | None,
     cache_salt: str,
 ) -> list[tuple[GenerateRequest, OutputParser]]:
-    """Return the engine's request for each choice, and its parser."""
+    """Returns the engine's request for each choice, and its parser."""
     sampling = request.sampling.over(model.spec.recommended)
     first = GenerateRequest(
         request_id=request_id,
@@ -204,7 +204,7 @@ def _seed_of(seed: int | None, choice: int) -> int | None:
 
 
 def _check_fits(model: ServedModel, prompt: Prompt, *, param: str) -> None:
-    """Refuse a prompt that the model's context, or its engine's memory, cannot hold."""
+    """Refuses a prompt that the model's context, or its engine's memory, cannot hold."""
     if len(prompt.token_ids) >= model.context_length:
         raise ContextLengthError(
             prompt_tokens=len(prompt.token_ids),
@@ -221,7 +221,7 @@ def _is_short(request: ChatRequest | TextRequest) -> bool:
 
 
 def _num_chars(message: Message) -> int:
-    """Return about how many characters a chat template writes for a message."""
+    """Returns about how many characters a chat template writes for a message."""
     calls = sum(
         _TEMPLATE_CHARS + len(call.name) + len(call.arguments) for call in message.tool_calls
     )

@@ -38,7 +38,7 @@ class Replay:
         self.reasoning_tokens: int = past.answer.reasoning_tokens
 
     async def events(self) -> AsyncIterator[ChatEvent]:
-        """Yield each choice's text, reasoning first, and then the cost that was charged."""
+        """Yields each choice's text, reasoning first, and then the cost that was charged."""
         for choice, answer in enumerate(self._choices):
             for delta in _deltas(answer, choice):
                 yield delta
@@ -55,12 +55,12 @@ class Replay:
                 )
 
     async def batches(self) -> AsyncIterator[list[ChatEvent]]:
-        """Yield the events in batches of one, as each can be long."""
+        """Yields the events in batches of one, as each can be long."""
         async for event in self.events():
             yield [event]
 
     def stop(self, outcome: Outcome) -> None:
-        """Do nothing: a replay runs nothing."""
+        """Does nothing: a replay runs nothing."""
 
 
 def _deltas(answer: ChoiceAnswer, choice: int) -> Iterator[TextDelta]:

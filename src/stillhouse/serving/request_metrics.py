@@ -32,7 +32,7 @@ class RequestMetrics:
         self.metrics.last_minute.record_request()
 
     def record_step(self, step: GenerateStep) -> None:
-        """Record an engine's step: its tokens, and the time to the first one."""
+        """Records an engine's step: its tokens, and the time to the first one."""
         if not step.token_ids:
             return
         self.metrics.last_minute.record_tokens(self.model_id, len(step.token_ids))
@@ -43,11 +43,11 @@ class RequestMetrics:
             self.metrics.last_minute.record_first_token(waited_s)
 
     def elapsed_ms(self) -> int:
-        """Return how long ago the request was admitted."""
+        """Returns how long ago the request was admitted."""
         return round(1000 * (self.clock.monotonic_s() - self._started_s))
 
     def record_end(self, outcome: Outcome, usage: TokenUsage, cost_picousd: int) -> None:
-        """Record outcome, usage and cost, once the ledger row is durable."""
+        """Records outcome, usage and cost, once the ledger row is durable."""
         _labelled(self.metrics.requests, self.model_id, outcome).inc()
         _labelled(self.metrics.cost_picousd, self.model_id).inc(cost_picousd)
         for kind, count in (
@@ -60,5 +60,5 @@ class RequestMetrics:
 
 @lru_cache(maxsize=1024)
 def _labelled(metric: Metric, *labels: str) -> Metric:
-    """Return a labelled metric; the library's own look-up takes longer than counting."""
+    """Returns a labelled metric; the library's own look-up takes longer than counting."""
     return metric.labels(*labels)

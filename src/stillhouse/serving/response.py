@@ -29,13 +29,13 @@ class CompletionResponse(ResponseProgress, Protocol):
         ...
 
     def events(self) -> AsyncIterator[ChatEvent]:
-        """Yield the events of `batches` one by one."""
+        """Yields the events of `batches` one by one."""
         ...
 
     def batches(self) -> AsyncIterator[list[ChatEvent]]:
-        """Yield the events in order, as many at once as are ready; the last is `Finish`."""
+        """Yields the events in order, as many at once as are ready; the last is `Finish`."""
         ...
 
     def stop(self, outcome: Outcome) -> None:
-        """Cancel what still runs for the response; repeating it changes nothing."""
+        """Cancels what still runs for the response; repeating it changes nothing."""
         ...

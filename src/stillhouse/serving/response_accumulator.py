@@ -45,7 +45,7 @@ class ResponseAccumulator:
         self._choices = [_OpenChoice() for _ in range(n)]
 
     def add(self, event: ChatEvent) -> None:
-        """Add the next event."""
+        """Adds the next event."""
         choice = self._choices[event.choice]
         if not isinstance(event, TextDelta):
             choice.end = event
@@ -57,7 +57,7 @@ class ResponseAccumulator:
             _add_call(choice.tool_calls, delta)
 
     def close(self) -> tuple[ChoiceAnswer, ...]:
-        """Return the whole choices, once each has had its end."""
+        """Returns the whole choices, once each has had its end."""
         return tuple(_close(choice) for choice in self._choices)
 
 

@@ -29,7 +29,7 @@ class RevocationCheck:
     find_revoked: Callable[[Collection[int]], Awaitable[Collection[int]]]
 
     async def run(self) -> None:
-        """Stop the requests of revoked keys; if the ledger is down, the next run does."""
+        """Stops the requests of revoked keys; if the ledger is down, the next run does."""
         key_ids = self.completions.running_key_ids()
         if not key_ids:
             return

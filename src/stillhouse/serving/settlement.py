@@ -43,7 +43,7 @@ class PendingSettlements:
         self, write: Callable[[], Awaitable[T]], *, on_timeout: Callable[[], None]
     ) -> T:
         """
-        Await *write*; release the client after `cost_timeout_s`, and go on waiting.
+        Awaits *write*; releases the client after `cost_timeout_s`, and goes on waiting.
 
         Args:
             write: Retries until it succeeds, as `Ledger.settle` and `Ledger.void` do.
@@ -73,7 +73,7 @@ class PendingSettlements:
             self._given_up.discard(task)
 
     def give_up(self) -> None:
-        """Cancel the writes that still wait; the next start's sweep voids their holds."""
+        """Cancels the writes that still wait; the next start's sweep voids their holds."""
         for task in self._pending - self._given_up:
             self._given_up.add(task)
             task.cancel()
@@ -103,11 +103,11 @@ class Settlement:
         self._metrics = metrics
 
     def cost_picousd(self, usage: TokenUsage) -> int:
-        """Return what *usage* costs at the price of the hold."""
+        """Returns what *usage* costs at the price of the hold."""
         return self._hold.price.cost_picousd(usage)
 
     def notify_if_lost(self, on_lost: Callable[[StillhouseError], None]) -> None:
-        """Call *on_lost* with the reason if another gateway voids the hold for good."""
+        """Calls *on_lost* with the reason if another gateway voids the hold for good."""
         self._ledger.leases.notify_if_lost(self._hold.held.number, on_lost)
 
     async def settle(
@@ -120,7 +120,7 @@ class Settlement:
         on_timeout: Callable[[], None],
     ) -> int:
         """
-        Charge *usage*, and return its cost once the ledger has written it.
+        Charges *usage*, and returns its cost once the ledger has written it.
 
         Args:
             answer: Stored for repetitions under the request's idempotency key.
@@ -161,7 +161,7 @@ class Settlement:
         on_timeout: Callable[[], None],
     ) -> None:
         """
-        Release the hold without a charge, and return once the ledger has written that.
+        Releases the hold without a charge, and returns once the ledger has written that.
 
         Args:
             usage: What was generated all the same, for the record.

@@ -32,7 +32,7 @@ class UsageMeter:
         self.source = UsageSource.ENGINE
 
     def record_step(self, step: GenerateStep) -> None:
-        """Count the tokens of an engine's step."""
+        """Counts the tokens of an engine's step."""
         num_tokens = self.usage.completion_tokens + len(step.token_ids)
         # Only the engine knows how much was cached: the last step that agreed has reported it.
         counted = replace(self.usage, completion_tokens=num_tokens)
@@ -50,7 +50,7 @@ class UsageMeter:
         self.usage = counted
 
     def roll_back_to(self, usage: TokenUsage) -> None:
-        """Go back to *usage*, an earlier state, and drop the tokens since."""
+        """Goes back to *usage*, an earlier state, and drops the tokens since."""
         self.usage = usage
         self.source = UsageSource.GATEWAY_COUNT
 

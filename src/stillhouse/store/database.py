@@ -69,7 +69,7 @@ class Database:
         must_exist: bool = False,
     ) -> Database:
         """
-        Open the ledger; create it, or migrate its schema, if needed.
+        Opens the ledger; creates it, or migrates its schema, if needed.
 
         Args:
             place: The URL of a PostgreSQL database, which exists; or SQLite's file, made with mode
@@ -110,17 +110,17 @@ class Database:
 
     @property
     def is_shared(self) -> bool:
-        """Return whether other servers may use the ledger at the same time."""
+        """Returns whether other servers may use the ledger at the same time."""
         return self._backend.is_shared
 
     @property
     def num_commits(self) -> int:
-        """Return the number of commits; each commits a group of transactions."""
+        """Returns the number of commits; each commits a group of transactions."""
         return self._writer.num_commits
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """
-        Run *work* in a transaction, and return its result when the transaction is durable.
+        Runs *work* in a transaction, and returns its result when the transaction is durable.
 
         Transactions run one at a time, so *work* must be short. If it raises, its changes are
         rolled back and the error is raised here. Cancelling the caller does not undo the work.
@@ -135,7 +135,7 @@ class Database:
 
     def submit(self, work: Callable[[Connection], T]) -> asyncio.Future[T]:
         """
-        Run *work* as `write` does, and return its future, for callers that wait without a task.
+        Runs *work* as `write` does, and returns its future, for callers that wait without a task.
 
         Cancelling the future does not undo the work.
 
@@ -147,7 +147,7 @@ class Database:
 
     async def probe(self, *, now_ms: int) -> None:
         """
-        Write a row, to prove that requests can be written.
+        Writes a row, to prove that requests can be written.
 
         Raises:
             StoreUnavailableError: The ledger cannot be written.
@@ -157,7 +157,7 @@ class Database:
 
     async def check(self) -> None:
         """
-        Check that the ledger's files are the ones that are open; PostgreSQL has none to check.
+        Checks that the ledger's files are the ones that are open; PostgreSQL has none to check.
 
         Raises:
             StoreUnavailableError: A file was deleted, replaced or cut short; all writes fail now.
@@ -169,7 +169,7 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """
-        Run *work* on a snapshot of the ledger, and return its result.
+        Runs *work* on a snapshot of the ledger, and returns its result.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
@@ -181,7 +181,7 @@ class Database:
         return await loop.run_in_executor(self._read_threads, self._read, work, time.monotonic())
 
     def close(self) -> None:
-        """Finish pending transactions, then close the connections; closing again does nothing."""
+        """Finishes pending transactions, then closes the connections; may be repeated."""
         self.is_closed = True
         self._resources.close()
 
@@ -215,7 +215,7 @@ class Database:
 
 
 def _check_identity(backend: Backend, place: Path | str, expected_id: str | None) -> None:
-    """Check, before any change, that the database holds a ledger, and which one."""
+    """Checks, before any change, that the database holds a ledger, and which one."""
     with backend.reader.connect() as connection:
         version = schema.fetch_version(connection)
         found_id = identity.find_id(connection)
@@ -249,12 +249,12 @@ def _missing(place: Path | str, expected_id: str | None) -> ConfigError:
 
 
 def _describe(place: Path | str) -> str:
-    """Return the file's path; of a database only the setting, as its URL may hold a password."""
+    """Returns the file's path; of a database only the setting, as its URL may hold a password."""
     return str(place) if isinstance(place, Path) else "The database of store.url"
 
 
 def _identify(backend: Backend) -> str:
-    """Return the ledger's id; the first opening creates it."""
+    """Returns the ledger's id; the first opening creates it."""
     with backend.reader.connect() as connection:
         known = identity.find_id(connection)
     if known is None:

@@ -29,18 +29,18 @@ class DatabaseClock:
         self._start_ms: float | None = None
 
     def now_ms(self) -> int:
-        """Return the milliseconds since 1970-01-01 UTC."""
+        """Returns the milliseconds since 1970-01-01 UTC."""
         if self._start_ms is None:
             return self._machine.now_ms()
         return round(self._start_ms + self._machine.monotonic_s() * 1000)
 
     def monotonic_s(self) -> float:
-        """Return seconds from an arbitrary start, which never decrease."""
+        """Returns seconds from an arbitrary start, which never decrease."""
         return self._machine.monotonic_s()
 
     async def synchronise(self) -> None:
         """
-        Fetch the database's time; call this before the clock is used, and again now and then.
+        Fetches the database's time; call this before the clock is used, and again now and then.
 
         Raises:
             StoreUnavailableError: The database cannot be read; the clock keeps running.

@@ -21,7 +21,7 @@ _PROBE = Prepared(
 
 
 def find_id(connection: Connection) -> str | None:
-    """Return the ledger's id; None if there is no ledger, or if an older stillhouse made it."""
+    """Returns the ledger's id; None if there is no ledger, or if an older stillhouse made it."""
     try:
         return connection.scalars(select(ledger.c.id)).one_or_none()
     except (OperationalError, ProgrammingError) as error:
@@ -32,7 +32,7 @@ def find_id(connection: Connection) -> str | None:
 
 
 def ensure_id(connection: Connection) -> str:
-    """Return the ledger's id; create it if there is none."""
+    """Returns the ledger's id; creates it if there is none."""
     known = connection.scalars(select(ledger.c.id)).one_or_none()
     if known is None:
         known = secrets.token_hex(_NUM_BYTES)
@@ -42,7 +42,7 @@ def ensure_id(connection: Connection) -> str:
 
 def check_id(connection: Connection, expected: str) -> None:
     """
-    Check that the database still holds the ledger that was opened.
+    Checks that the database still holds the ledger that was opened.
 
     Raises:
         StoreUnavailableError: The database holds another ledger, or none.
@@ -55,7 +55,7 @@ def check_id(connection: Connection, expected: str) -> None:
 
 def probe(connection: Connection, ledger_id: str, *, now_ms: int) -> None:
     """
-    Update a row as a request would; a commit then proves that requests can be written.
+    Updates a row as a request would; a commit then proves that requests can be written.
 
     Raises:
         StoreUnavailableError: The database holds another ledger now.
@@ -72,6 +72,6 @@ def _replaced(found: str | None) -> StoreUnavailableError:
 
 
 def _is_missing_table(error: OperationalError | ProgrammingError) -> bool:
-    """Return whether the database exists and only the table is missing."""
+    """Returns whether the database exists and only the table is missing."""
     missing = "42P01"  # undefined_table of PostgreSQL
     return getattr(error.orig, "sqlstate", None) == missing or "no such table" in str(error.orig)

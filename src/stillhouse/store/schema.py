@@ -26,7 +26,7 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 
 def ensure_current(backend: Backend) -> None:
     """
-    Run the missing migrations, all in one transaction.
+    Runs the missing migrations, all in one transaction.
 
     Raises:
         ConfigError: A newer stillhouse has changed the schema.
@@ -60,7 +60,7 @@ def _is_current(backend: Backend) -> bool:
 
 
 def fetch_version(connection: Connection) -> str | None:
-    """Return the ledger's newest migration, or None for an empty database."""
+    """Returns the ledger's newest migration, or None for an empty database."""
     try:
         version: str = connection.execute(
             text("SELECT version_num FROM alembic_version")

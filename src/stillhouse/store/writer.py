@@ -45,7 +45,7 @@ class _Job:
 
     def run(self, connection: Connection) -> None:
         """
-        Run the work in a savepoint, so that a failure rolls back this work alone.
+        Runs the work in a savepoint, so that a failure rolls back this work alone.
 
         Raises:
             DBAPIError: The connection is lost, and with it the whole transaction.
@@ -68,7 +68,7 @@ class _Job:
             return
 
     def resolve(self) -> None:
-        """Resolve the future; called on its own loop."""
+        """Resolves the future; called on its own loop."""
         if self.future.done():  # the caller was cancelled; what was written stays written
             return
         if self.error is None:
@@ -103,7 +103,7 @@ class GroupWriter:
 
     def submit(self, work: Work) -> asyncio.Future[Any]:
         """
-        Run *work* in a transaction; the future is done when the transaction is durable.
+        Runs *work* in a transaction; the future is done when the transaction is durable.
 
         Cancelling the future does not undo the work.
 
@@ -121,11 +121,11 @@ class GroupWriter:
         return job.future
 
     def expect(self, ledger_id: str) -> None:
-        """Refuse to write to any other ledger, should a new connection lead to one."""
+        """Refuses to write to any other ledger, should a new connection lead to one."""
         self._ledger_id = ledger_id
 
     def close(self) -> None:
-        """Finish pending transactions, then end the thread and close the connection."""
+        """Finishes pending transactions, then ends the thread and closes the connection."""
         with self._closing:
             if not self._is_closed:
                 self._is_closed = True
@@ -150,7 +150,7 @@ class GroupWriter:
                 self._backend.on_commit(self._connect())
 
     def _next_group(self) -> list[_Job]:
-        """Wait for a job, and return it with those behind it; empty when the writer closes."""
+        """Waits for a job, and returns it with those behind it; empty when the writer closes."""
         group = self._left_over
         while len(group) < MAX_GROUP and (not group or not self._queue.empty()):
             job = self._queue.get()
@@ -173,7 +173,7 @@ class GroupWriter:
 
     def _write(self, group: Sequence[_Job]) -> int:
         """
-        Commit the first jobs of *group*, until `max_lock_s` is over, and return their number.
+        Commits the first jobs of *group*, until `max_lock_s` is over, and returns their number.
 
         If the connection is lost, this is retried on a new one.
 
@@ -228,7 +228,7 @@ class GroupWriter:
         return self._connection is not None and not self._connection.invalidated
 
     def _connect(self) -> Connection:
-        """Return the connection; replace it if it was lost."""
+        """Returns the connection; replaces it if it was lost."""
         if self._connection is not None and self._connection.invalidated:
             self._connection.close()
             self._connection = None
@@ -239,7 +239,7 @@ class GroupWriter:
 
 
 def _resolve(group: Sequence[_Job]) -> None:
-    """Resolve the futures of *group*; wake each event loop once, as that costs a system call."""
+    """Resolves the futures of *group*; wakes each event loop once, as that costs a system call."""
     jobs_by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
     for job in group:
         jobs_by_loop.setdefault(job.future.get_loop(), []).append(job)

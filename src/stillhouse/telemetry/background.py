@@ -45,7 +45,7 @@ class Loop:
     is_vital: bool = True
 
     def delay_s(self, num_failures: int) -> float:
-        """Return the pause before the next round, after *num_failures* in a row."""
+        """Returns the pause before the next round, after *num_failures* in a row."""
         if not num_failures:
             return self.interval_s
         # A failed round repeats at least as often as a successful one.
@@ -72,7 +72,7 @@ class BackgroundLoops:
 
     def start(self, loop: Loop) -> None:
         """
-        Run *loop* from now on; its first round begins after its interval.
+        Runs *loop* from now on; its first round begins after its interval.
 
         Raises:
             ValueError: A loop of this name runs.
@@ -84,7 +84,7 @@ class BackgroundLoops:
         self._spawn(self._runs[loop.name])
 
     def faults(self, *, only_vital: bool = False) -> dict[str, str]:
-        """Return the faults of loops that fail or are overdue, by name."""
+        """Returns the faults of loops that fail or are overdue, by name."""
         return {
             name: fault
             for name, run in self._runs.items()
@@ -92,7 +92,7 @@ class BackgroundLoops:
         }
 
     async def close(self) -> None:
-        """Stop all loops, and wait for their end."""
+        """Stops all loops, and waits for their end."""
         self._is_closing = True
         tasks = [run.task for run in self._runs.values() if run.task is not None]
         for task in tasks:
@@ -152,7 +152,7 @@ class _Run:
                 self._succeeded()
 
     def failed(self, error: BaseException) -> None:
-        """Record a failed round, or the end of the task."""
+        """Records a failed round, or the end of the task."""
         self._num_failures += 1
         self._last_end_s = self._clock.monotonic_s()
         if isinstance(error, StillhouseError):  # foreseen, so a trace adds nothing

@@ -21,7 +21,7 @@ _EVERY_LINE: tuple[Processor, ...] = (
 
 def log_to_stderr() -> None:
     """
-    Log to standard error: JSON lines, or colours where it is a terminal.
+    Logs to standard error: JSON lines, or colours where it is a terminal.
 
     Records of the standard library's loggers and Python's warnings get the same fields.
     """
@@ -53,5 +53,5 @@ def _renderer() -> Processor:
 
 
 def _as_json(fields: Mapping[str, Any], default: Callable[[Any], Any]) -> str:
-    """Encode one line; with `json`, this line is a tenth of a short request's cost."""
+    """Encodes one line; with `json`, this line is a tenth of a short request's cost."""
     return msgspec.json.encode(fields, enc_hook=default).decode()

@@ -118,7 +118,7 @@ class Metrics:
         )
 
     def exposition(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
@@ -159,21 +159,21 @@ class LastMinute:
         self._ring = [_Second() for _ in range(self._SECONDS + 1)]
 
     def record_request(self) -> None:
-        """Count a request that was admitted."""
+        """Counts a request that was admitted."""
         self._now().num_requests += 1
 
     def record_first_token(self, waited_s: float) -> None:
-        """Count a first token and its wait."""
+        """Counts a first token and its wait."""
         now = self._now()
         now.num_waits += 1
         now.waits_s += waited_s
 
     def record_tokens(self, model_id: str, count: int) -> None:
-        """Count generated tokens."""
+        """Counts generated tokens."""
         self._now().num_tokens[model_id] += count
 
     def rates(self) -> MinuteRates:
-        """Return the rates of the sixty seconds before this one."""
+        """Returns the rates of the sixty seconds before this one."""
         now = self._second_number()
         past = [second for second in self._ring if now - self._SECONDS <= second.number < now]
         num_waits = sum(second.num_waits for second in past)

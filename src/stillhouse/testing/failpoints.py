@@ -17,7 +17,7 @@ EXIT_CODE = 137  # the status that a shell reports for SIGKILL
 
 
 def arm(setting: str) -> None:
-    """Arm the point that *setting* names: ``NAME`` or ``NAME:PASS``, the first pass being 1."""
+    """Arms the point that *setting* names: ``NAME`` or ``NAME:PASS``, the first pass being 1."""
     armed_name, _, armed_pass = setting.partition(":")
     passes = itertools.count(1)
 

@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def die_with_parent(parent_pid: int | None = None) -> None:
     """
-    Tie this process to the one that spawned it.
+    Ties this process to the one that spawned it.
 
     A terminal's Ctrl-C and a service manager's SIGTERM reach the whole group, so both are ignored:
     the parent alone decides when its workers end, after it has drained their requests.
@@ -34,12 +34,12 @@ def die_with_parent(parent_pid: int | None = None) -> None:
 
 
 def forbid_core_dumps() -> None:
-    """Disable core dumps of this process, as they would hold customers' prompts."""
+    """Disables core dumps of this process, as they would hold customers' prompts."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def limit_memory(num_bytes: int) -> None:
-    """Bound the memory mapped beyond the present amount, permanently, by `RLIMIT_AS`."""
+    """Bounds the memory mapped beyond the present amount, permanently, by `RLIMIT_AS`."""
     most = _mapped_bytes() + num_bytes
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
@@ -61,6 +61,6 @@ class MemoryLimit:
 
 
 def _mapped_bytes() -> int:
-    """Return the mapped memory that RLIMIT_AS counts (proc(5))."""
+    """Returns the mapped memory that RLIMIT_AS counts (proc(5))."""
     num_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     return num_pages * resource.getpagesize()

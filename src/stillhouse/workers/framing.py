@@ -14,7 +14,7 @@ class FrameError(Exception):
 
 def frame_length(num_bytes: int, *, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
     """
-    Return the bytes that precede a frame's body.
+    Returns the bytes that precede a frame's body.
 
     Raises:
         FrameError: The body has more than *max_bytes*.
@@ -27,7 +27,7 @@ def frame_length(num_bytes: int, *, max_bytes: int = MAX_FRAME_BYTES) -> bytes:
 
 def body_length(prefix: bytes | bytearray, *, max_bytes: int = MAX_FRAME_BYTES) -> int:
     """
-    Return the length of a frame's body, of which *prefix* are the first four bytes.
+    Returns the length of a frame's body, of which *prefix* are the first four bytes.
 
     Raises:
         FrameError: The body would have more than *max_bytes*.
@@ -40,7 +40,7 @@ def body_length(prefix: bytes | bytearray, *, max_bytes: int = MAX_FRAME_BYTES) 
 
 
 def read_frame(stream: IO[bytes]) -> bytes | None:
-    """Read the next frame's body, blocking; returns None where the stream ends before its end."""
+    """Reads the next frame's body, blocking; returns None where the stream ends before its end."""
     prefix = stream.read(LENGTH_BYTES)
     if len(prefix) < LENGTH_BYTES:
         return None
@@ -50,7 +50,7 @@ def read_frame(stream: IO[bytes]) -> bytes | None:
 
 def write_frame(stream: IO[bytes], body: bytes) -> None:
     """
-    Write *body* as one frame and flush the stream.
+    Writes *body* as one frame and flushes the stream.
 
     Raises:
         FrameError: The body exceeds `MAX_FRAME_BYTES`.

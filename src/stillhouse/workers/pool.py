@@ -24,11 +24,11 @@ class Worker(Protocol):
         ...
 
     def kill(self) -> None:
-        """Kill the process at once; `wait` follows."""
+        """Kills the process at once; `wait` follows."""
         ...
 
     async def wait(self) -> int:
-        """Return the exit code once the process has ended."""
+        """Returns the exit code once the process has ended."""
         ...
 
 
@@ -67,7 +67,7 @@ class WorkerPool(Generic[W]):
         self, spawn: Callable[[], Awaitable[W]], *, fits: Callable[[W], bool] = lambda _: True
     ) -> AsyncIterator[W]:
         """
-        Lend a worker; the pool keeps it afterwards, unless the body raised or has ended it.
+        Lends a worker; the pool keeps it afterwards, unless the body raised or has ended it.
 
         A request that is cancelled ends its worker too, as nothing bounds how long it would go on.
 
@@ -91,7 +91,7 @@ class WorkerPool(Generic[W]):
             self._idle.append(worker)
 
     def end(self, worker: W) -> None:
-        """Kill *worker*, which is replaced when it is next needed."""
+        """Kills *worker*, which is replaced when it is next needed."""
         if worker not in self._alive:
             return
         self._alive.discard(worker)
@@ -103,7 +103,7 @@ class WorkerPool(Generic[W]):
         task.add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
-        """End all workers; requests that run fail."""
+        """Ends all workers; requests that run fail."""
         self._is_closed = True
         for worker in list(self._alive):
             self.end(worker)

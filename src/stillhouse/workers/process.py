@@ -26,7 +26,7 @@ class PipedWorker:
     @classmethod
     async def spawn(cls, module: str, *arguments: str, niceness: int = 0) -> Self:
         """
-        Run ``python -I -m module PARENT arguments``, PARENT being this process's id.
+        Runs ``python -I -m module PARENT arguments``, PARENT being this process's id.
 
         The worker has an empty environment, no sockets, and no standard error, which would
         quote customers' prompts.
@@ -63,7 +63,7 @@ class PipedWorker:
 
     async def send(self, *bodies: bytes) -> None:
         """
-        Send each of *bodies* as one frame.
+        Sends each of *bodies* as one frame.
 
         Raises:
             OSError: The worker is gone.
@@ -77,7 +77,7 @@ class PipedWorker:
 
     async def receive(self, *, max_bytes: int) -> bytes | None:
         """
-        Return the body of the next frame; None where the worker has ended.
+        Returns the body of the next frame; None where the worker has ended.
 
         Raises:
             FrameError: The body would have more than *max_bytes*.
@@ -90,11 +90,11 @@ class PipedWorker:
             return None
 
     def kill(self) -> None:
-        """Kill the worker at once; `wait` has to follow."""
+        """Kills the worker at once; `wait` has to follow."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
     async def wait(self) -> int:
-        """Return the exit code once the worker has ended; negative is the signal that killed it."""
+        """Returns the exit code once the worker has ended; a signal that killed it is negative."""
         self._stdin.close()
         return await self._process.wait()

@@ -35,7 +35,7 @@ class Stopwatch:
         self._start_s = clock.monotonic_s()
 
     def now_s(self) -> float:
-        """Return the seconds since the start."""
+        """Returns the seconds since the start."""
         return self._clock.monotonic_s() - self._start_s
 
 
@@ -45,7 +45,7 @@ class ChatClient(Protocol):
     async def complete(
         self, record: RequestRecord, messages: list[Message], key: LoadKey, watch: Stopwatch
     ) -> str:
-        """Send the messages, write the outcome into *record*, and return the answer's content."""
+        """Sends the messages, write the outcome into *record*, and returns the answer's content."""
         ...
 
 
@@ -102,7 +102,7 @@ class HttpChatClient:
     async def complete(
         self, record: RequestRecord, messages: list[Message], key: LoadKey, watch: Stopwatch
     ) -> str:
-        """Send the messages, write the outcome into *record*, and return the answer's content."""
+        """Sends the messages, write the outcome into *record*, and returns the answer's content."""
         answer = ResponseStream(record)
         body = self._body(messages, record.max_tokens)
         record.sent_s = watch.now_s()
@@ -158,7 +158,7 @@ class HttpChatClient:
 
 @asynccontextmanager
 async def open_client(target: Target) -> AsyncIterator[HttpChatClient]:
-    """Open a client with as many connections as requests in flight."""
+    """Opens a client with as many connections as requests in flight."""
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
     async with aiohttp.ClientSession(
         connector=connector,

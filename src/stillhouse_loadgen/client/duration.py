@@ -13,7 +13,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 def parse_duration(text: str, *, option: str) -> float:
     """
-    Return the duration in seconds.
+    Returns the duration in seconds.
 
     Raises:
         ArgumentError: *text* is not a duration above zero; the message names *option*.

@@ -38,13 +38,13 @@ class KeyRing:
         self._bounds = np.cumsum(shares) / shares.sum()
 
     def draw(self, rng: np.random.Generator) -> LoadKey:
-        """Return the next request's key."""
+        """Returns the next request's key."""
         return self.keys[int(np.searchsorted(self._bounds, rng.random(), side="right"))]
 
 
 def parse_keys(texts: Sequence[str]) -> list[LoadKey]:
     """
-    Parse keys as options spell them: ``SECRET`` or ``SECRET:SHARE``.
+    Parses keys as options spell them: ``SECRET`` or ``SECRET:SHARE``.
 
     Raises:
         ArgumentError: A secret is empty, or a share is not above zero.
@@ -55,7 +55,7 @@ def parse_keys(texts: Sequence[str]) -> list[LoadKey]:
 
 def read_keys(path: Path) -> list[LoadKey]:
     """
-    Read keys from a TOML file with a table for each: ``[name]``, ``key = "…"``, ``share = 2``.
+    Reads keys from a TOML file with a table for each: ``[name]``, ``key = "…"``, ``share = 2``.
 
     Raises:
         ArgumentError: The file cannot be read, or an entry is wrong.

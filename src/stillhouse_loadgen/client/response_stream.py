@@ -33,7 +33,7 @@ class EventReader:
 
     def feed(self, received: bytes) -> Iterator[bytes]:
         """
-        Yield the data of every event that is now complete.
+        Yields the data of every event that is now complete.
 
         Raises:
             EventTooLongError: A line has more bytes than any answer needs.
@@ -109,7 +109,7 @@ class ResponseStream:
         return "".join(self._text)
 
     def feed(self, received: bytes, now_s: float) -> None:
-        """Parse bytes that were received *now_s* seconds after the start of the run."""
+        """Parses bytes that were received *now_s* seconds after the start of the run."""
         try:
             for data in self._events.feed(received):
                 self._take_event(data, now_s)
@@ -117,7 +117,7 @@ class ResponseStream:
             self._fail(Failure.BAD_ANSWER, str(error) or "an event is longer than 16 MiB")
 
     def end(self, now_s: float) -> None:
-        """Record the end of the connection, and whether the stream was complete."""
+        """Records the end of the connection, and whether the stream was complete."""
         record = self._record
         record.end_s = now_s
         if record.failure is None and record.finish_reason is None and not self._is_done:
@@ -165,14 +165,14 @@ class ResponseStream:
 
 
 def error_message(error: Any) -> str:
-    """Return the message of an error in OpenAI's envelope, or the error as text."""
+    """Returns the message of an error in OpenAI's envelope, or the error as text."""
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return str(error["message"])[:_MAX_MESSAGE]
     return str(error)[:_MAX_MESSAGE]
 
 
 def refusal_message(body: bytes) -> str:
-    """Return the message in the body of an error response."""
+    """Returns the message in the body of an error response."""
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):

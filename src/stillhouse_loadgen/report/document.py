@@ -38,7 +38,7 @@ class LoadShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     speed: float | None = None
 
     def __str__(self) -> str:
-        """Return a title for reports."""
+        """Returns a title for reports."""
         if self.rate is not None:
             return f"open loop, {self.arrivals}, {self.rate:g} arrivals/s"
         if self.concurrency is not None:
@@ -102,7 +102,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def this_environment() -> Environment:
-    """Return the environment of this process."""
+    """Returns the environment of this process."""
     return Environment(
         stillhouse=version("stillhouse"),
         python=platform.python_version(),
@@ -114,7 +114,7 @@ def this_environment() -> Environment:
 
 
 def command_without(secrets: Iterable[str], arguments: Sequence[str] | None = None) -> list[str]:
-    """Return the command line with every secret redacted."""
+    """Returns the command line with every secret redacted."""
     command = ["stillhouse", *(sys.argv[1:] if arguments is None else arguments)]
     for secret in filter(None, secrets):
         command = [part.replace(secret, _HIDDEN) for part in command]
@@ -122,7 +122,7 @@ def command_without(secrets: Iterable[str], arguments: Sequence[str] | None = No
 
 
 def iso_time(now_ms: int) -> str:
-    """Return a moment as ISO 8601, in UTC."""
+    """Returns a moment as ISO 8601, in UTC."""
     return datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="seconds")
 
 

@@ -29,7 +29,7 @@ class GoodputTarget(msgspec.Struct, frozen=True):
 
 def parse_targets(texts: Sequence[str]) -> tuple[GoodputTarget, ...]:
     """
-    Parse targets such as ``ttft:2s`` or ``ttft:2s,itl:100ms``.
+    Parses targets such as ``ttft:2s`` or ``ttft:2s,itl:100ms``.
 
     Raises:
         ArgumentError: A target has another form, or names an unknown latency.
@@ -40,7 +40,7 @@ def parse_targets(texts: Sequence[str]) -> tuple[GoodputTarget, ...]:
 
 def is_good(record: RequestRecord, targets: Sequence[GoodputTarget]) -> bool:
     """
-    Return whether the answer is complete and within every target.
+    Returns whether the answer is complete and within every target.
 
     A latency that an answer does not have, such as the gaps of a single token, misses no target.
     """

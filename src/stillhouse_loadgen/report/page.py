@@ -15,7 +15,7 @@ _TEMPLATE = "page.html.jinja"
 
 
 def html_page(document: Document) -> str:
-    """Return the page; text from a server or a user is escaped."""
+    """Returns the page; text from a server or a user is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("stillhouse_loadgen.report", ""),
         autoescape=True,

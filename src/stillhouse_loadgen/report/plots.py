@@ -33,7 +33,7 @@ _LEAST_S = 1e-4
 
 
 def cdf_plot(document: Document) -> str:
-    """Plot the distributions of TTFT, ITL and end-to-end latency, with a line per run."""
+    """Plots the distributions of TTFT, ITL and end-to-end latency, with a line per run."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 3), layout="constrained")
         axes = figure.subplots(1, 3, sharey=True)
@@ -54,7 +54,7 @@ def cdf_plot(document: Document) -> str:
 
 
 def latency_plot(run: Run) -> str:
-    """Plot each request's latency over the time it was due; failures are red."""
+    """Plots each request's latency over the time it was due; failures are red."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 3), layout="constrained")
         axis = figure.subplots()
@@ -73,7 +73,7 @@ def latency_plot(run: Run) -> str:
 
 
 def throughput_plot(run: Run) -> str:
-    """Plot requests due and answered, tokens, and requests in flight, over time."""
+    """Plots requests due and answered, tokens, and requests in flight, over time."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 4.5), layout="constrained")
         requests, tokens, flight = figure.subplots(3, 1, sharex=True)
@@ -96,7 +96,7 @@ def throughput_plot(run: Run) -> str:
 
 
 def sweep_plot(document: Document) -> str:
-    """Plot throughput and time to first token over the levels of a sweep."""
+    """Plots throughput and time to first token over the levels of a sweep."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 3), layout="constrained")
         throughput, latency = figure.subplots(1, 2)

@@ -28,7 +28,7 @@ class Latencies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, values_s: Iterable[float | None]) -> Latencies:
-        """Return the distribution of the values that are not None; percentiles are interpolated."""
+        """Returns the distribution of all values but None; percentiles are interpolated."""
         values = np.array([value for value in values_s if value is not None], dtype=np.float64)
         if not values.size:
             return cls(0)
@@ -113,7 +113,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def summarize(records: Iterable[RequestRecord], targets: Sequence[GoodputTarget] = ()) -> Summary:
-    """Return the summary of *records*."""
+    """Returns the summary of *records*."""
     counted = [record for record in records if not record.is_warmup]
     keys = sorted({record.key for record in counted})
     span = _Span.of(counted)

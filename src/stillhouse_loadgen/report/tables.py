@@ -21,13 +21,13 @@ class Grid:
 
 
 def grids(document: Document) -> list[Grid]:
-    """Return every table of a benchmark, the sweep last."""
+    """Returns every table of a benchmark, the sweep last."""
     found = [grid for run in document.runs for grid in run_grids(run)]
     return [*found, sweep_grid(document)] if len(document.runs) > 1 else found
 
 
 def run_grids(run: Run) -> list[Grid]:
-    """Return the tables of one run."""
+    """Returns the tables of one run."""
     title = f"{run.load}{', interrupted' if run.is_interrupted else ''}"
     found = [_facts(title, run), _latencies(run.summary)]
     if run.summary.failures:
@@ -38,7 +38,7 @@ def run_grids(run: Run) -> list[Grid]:
 
 
 def sweep_grid(document: Document) -> Grid:
-    """Return a table with one row per run."""
+    """Returns a table with one row per run."""
     header = (
         level_name(document.runs[0].load),
         "done/s",
@@ -53,7 +53,7 @@ def sweep_grid(document: Document) -> Grid:
 
 
 def level_name(load: LoadShape) -> str:
-    """Return the name of the value that a sweep varies."""
+    """Returns the name of the value that a sweep varies."""
     if load.rate is not None:
         return "arrivals/s"
     return "speed" if load.concurrency is None else "at once"
@@ -171,5 +171,5 @@ def _share_of(summary: Summary) -> str:
 
 
 def milliseconds(value_s: float | None) -> str:
-    """Return seconds as milliseconds; a dash for None."""
+    """Returns seconds as milliseconds; a dash for None."""
     return _NONE if value_s is None else f"{value_s * 1000:.1f}"

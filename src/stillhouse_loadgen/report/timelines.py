@@ -13,7 +13,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def in_flight(records: Sequence[RequestRecord]) -> tuple[Numbers, Numbers]:
-    """Return the times (s) at which the number of requests in flight changed, and its values."""
+    """Returns the times (s) at which the number of requests in flight changed, and its values."""
     sent = [r for r in records if r.sent_s is not None and r.end_s is not None]
     moments_s = np.array([r.sent_s for r in sent] + [r.end_s for r in sent], dtype=np.float64)
     changes = np.concatenate([np.ones(len(sent)), -np.ones(len(sent))])
@@ -22,7 +22,7 @@ def in_flight(records: Sequence[RequestRecord]) -> tuple[Numbers, Numbers]:
 
 
 def per_second(moments_s: Sequence[float], weights: Sequence[float], end_s: float) -> Numbers:
-    """Return the sum of *weights* in each second from 0 to *end_s*."""
+    """Returns the sum of *weights* in each second from 0 to *end_s*."""
     num_seconds = max(1, int(np.ceil(end_s)))
     found, _ = np.histogram(moments_s, bins=num_seconds, range=(0, num_seconds), weights=weights)
     return np.asarray(found, dtype=np.float64)
@@ -30,7 +30,7 @@ def per_second(moments_s: Sequence[float], weights: Sequence[float], end_s: floa
 
 def token_moments(records: Sequence[RequestRecord]) -> tuple[list[float], list[float]]:
     """
-    Return the times (s) at which tokens arrived, and their numbers.
+    Returns the times (s) at which tokens arrived, and their numbers.
 
     The number is the server's count, spread evenly over the chunks with text.
     """

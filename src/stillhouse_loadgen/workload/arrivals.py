@@ -19,7 +19,7 @@ class Arrivals(StrEnum):
 
 def arrival_times(arrivals: Arrivals, rate: float, rng: np.random.Generator) -> Iterator[float]:
     """
-    Yield seconds from the start of the run, endless and never decreasing.
+    Yields seconds from the start of the run, endless and never decreasing.
 
     Args:
         rate: Requests per second, on average.

@@ -23,7 +23,7 @@ class Distribution(Protocol):
     """A distribution of amounts; none is below zero."""
 
     def draw(self, rng: np.random.Generator) -> float:
-        """Return a random amount."""
+        """Returns a random amount."""
         ...
 
 
@@ -34,7 +34,7 @@ class Constant:
     amount: float
 
     def draw(self, rng: np.random.Generator) -> float:  # noqa: ARG002  (the protocol's)
-        """Return the amount."""
+        """Returns the amount."""
         return self.amount
 
 
@@ -46,7 +46,7 @@ class Uniform:
     high: float
 
     def draw(self, rng: np.random.Generator) -> float:
-        """Return an amount from *low* to *high*."""
+        """Returns an amount from *low* to *high*."""
         return float(rng.uniform(self.low, self.high))
 
 
@@ -58,7 +58,7 @@ class Lognormal:
     deviation: float
 
     def draw(self, rng: np.random.Generator) -> float:
-        """Return an amount; mean and standard deviation are those given."""
+        """Returns an amount; mean and standard deviation are those given."""
         variance = math.log1p((self.deviation / self.mean) ** 2)
         return float(rng.lognormal(math.log(self.mean) - variance / 2, math.sqrt(variance)))
 
@@ -70,13 +70,13 @@ class Exponential:
     mean: float
 
     def draw(self, rng: np.random.Generator) -> float:
-        """Return an amount; the mean is the one given."""
+        """Returns an amount; the mean is the one given."""
         return float(rng.exponential(self.mean))
 
 
 def parse_distribution(text: str, *, option: str) -> Distribution:
     """
-    Return the distribution that *text* describes.
+    Returns the distribution that *text* describes.
 
     Raises:
         ArgumentError: The text has another form; the message names *option*.

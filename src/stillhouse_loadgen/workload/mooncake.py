@@ -46,7 +46,7 @@ class TraceRequest(msgspec.Struct, frozen=True):
 
 def read_trace(path: Path) -> list[TraceRequest]:
     """
-    Read the requests of a trace, in the order of their times.
+    Reads the requests of a trace, in the order of their times.
 
     Raises:
         ArgumentError: The file cannot be read, or a line is wrong; the message names the line.
@@ -95,7 +95,7 @@ class TraceReplay:
     seed: tuple[int, ...]
 
     def conversations(self) -> Iterator[Conversation]:
-        """Yield every request of the trace; the first one is due at once."""
+        """Yields every request of the trace; the first one is due at once."""
         first_ms = self.trace[0].timestamp
         block = lru_cache(_NUM_CACHED_BLOCKS)(self._block)
         for number, request in enumerate(self.trace):
@@ -115,7 +115,7 @@ class TraceReplay:
         return words_from(rng_of(*self.seed, _BLOCK, hash_id), self._num_words(BLOCK_TOKENS))
 
     def _num_words(self, num_tokens: int) -> int:
-        """Return how many words make *num_tokens*; equal blocks always get the same number."""
+        """Returns how many words make *num_tokens*; equal blocks always get the same number."""
         num_blocks, num_rest = divmod(num_tokens, BLOCK_TOKENS)
         per_word = self.scale.tokens_per_word
         return max(1, num_blocks * round(BLOCK_TOKENS / per_word) + round(num_rest / per_word))

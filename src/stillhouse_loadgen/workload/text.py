@@ -43,15 +43,15 @@ WORDS = tuple(_TEXT.split())
 
 
 def words_from(rng: np.random.Generator, count: int) -> list[str]:
-    """Return *count* random words."""
+    """Returns *count* random words."""
     return [WORDS[place] for place in rng.integers(len(WORDS), size=count).tolist()]
 
 
 def rng_of(*seed: int) -> np.random.Generator:
-    """Return the random generator of one purpose, independent of all others."""
+    """Returns the random generator of one purpose, independent of all others."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
 
 
 def text_of(words: Sequence[str]) -> str:
-    """Join words to text."""
+    """Joins words to text."""
     return " ".join(words)

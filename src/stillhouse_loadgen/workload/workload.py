@@ -63,7 +63,7 @@ class TextScale:
     overhead_tokens: float = 0.0
 
     def num_words(self, num_tokens: float) -> int:
-        """Return the number of words of a message of *num_tokens*; at least one."""
+        """Returns the number of words of a message of *num_tokens*; at least one."""
         return max(1, round((num_tokens - self.overhead_tokens) / self.tokens_per_word))
 
 
@@ -128,7 +128,7 @@ class SyntheticWorkload:
         ]
 
     def conversations(self, starts_s: Iterator[float | None]) -> Iterator[Conversation]:
-        """Yield a conversation for each start time."""
+        """Yields a conversation for each start time."""
         for number, start_s in enumerate(starts_s):
             rng = rng_of(*self._seed, _CONVERSATION, number)
             yield self._conversation(rng, number, start_s)
@@ -162,7 +162,7 @@ class SyntheticWorkload:
 
 
 def within(extent: Extent, conversations: Iterator[Conversation]) -> Iterator[Conversation]:
-    """Yield the conversations that start within *extent*; the last one may be shortened."""
+    """Yields the conversations that start within *extent*; the last one may be shortened."""
     num_left = extent.num_requests
     for conversation in conversations:
         if is_over(extent, conversation.start_s) or num_left == 0:
@@ -175,5 +175,5 @@ def within(extent: Extent, conversations: Iterator[Conversation]) -> Iterator[Co
 
 
 def is_over(extent: Extent, at_s: float | None) -> bool:
-    """Return whether the run ends before a request that is due at *at_s*."""
+    """Returns whether the run ends before a request that is due at *at_s*."""
     return at_s is not None and extent.duration_s is not None and at_s >= extent.duration_s

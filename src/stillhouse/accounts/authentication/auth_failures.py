@@ -41,11 +41,11 @@ class AuthFailures:
         self._by_key = _Buckets(per_minute)
 
     def is_over(self, address: str) -> bool:
-        """Return whether an address has used up its failures."""
+        """Returns whether an address has used up its failures."""
         return self._by_address.wait_s(_network(address), self._clock.monotonic_s()) > 0
 
     def refusal(self, address: str) -> RateLimitError:
-        """Return the error for an address that is over its bound."""
+        """Returns the error for an address that is over its bound."""
         wait_s = self._by_address.wait_s(_network(address), self._clock.monotonic_s())
         return self._too_many("from this address", wait_s)
 
@@ -53,7 +53,7 @@ class AuthFailures:
         self, error: AuthenticationError, address: str, *, key_id: int | None = None
     ) -> AuthenticationError | RateLimitError:
         """
-        Count one failure, and return the error to answer with.
+        Counts one failure, and returns the error to answer with.
 
         Args:
             key_id: The key that a forged token names.
@@ -88,12 +88,12 @@ class _Buckets:
         self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
     def wait_s(self, holder: Hashable, now_s: float) -> float:
-        """Return the seconds until the holder's bucket has one more; 0 if it has one."""
+        """Returns the seconds until the holder's bucket has one more; 0 if it has one."""
         bucket = self._buckets.get(holder)
         return bucket.wait_s(now_s) if bucket else 0.0
 
     def take(self, holder: Hashable, now_s: float) -> float:
-        """Take one from the bucket if it has one; return what `wait_s` returned before."""
+        """Takes one from the bucket if it has one; returns what `wait_s` returned before."""
         wait_s = self.wait_s(holder, now_s)
         if wait_s == 0:
             if holder not in self._buckets:
@@ -106,7 +106,7 @@ class _Buckets:
 
 
 def _network(address: str) -> Hashable:
-    """Return the network that one client has to itself: an IPv4 address, or an IPv6 /64."""
+    """Returns the network that one client has to itself: an IPv4 address, or an IPv6 /64."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

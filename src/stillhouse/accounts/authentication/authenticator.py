@@ -65,7 +65,7 @@ class Authenticator:
 
     async def authenticate(self, secret: str | None, address: str = "") -> Principal:
         """
-        Return the principal of a key, or of a token signed with a key.
+        Returns the principal of a key, or of a token signed with a key.
 
         This queries the ledger once a second per key; a revoked key is refused within that second.
 
@@ -98,19 +98,19 @@ class Authenticator:
         return principal
 
     def add_key(self, secret: str, account_id: int, name: str) -> None:
-        """Index a key that was just minted, so that it works at once, from any address."""
+        """Indexes a key that was just minted, so that it works at once, from any address."""
         self._index.add(self._pepper.key_hmac(secret), account_id, name)
 
     def forget_key(self, key_id: int) -> None:
-        """Drop a key from the cache, so that its next request reads the ledger."""
+        """Drops a key from the cache, so that its next request reads the ledger."""
         self._cache.forget_key(key_id)
 
     async def close(self) -> None:
-        """Wait for pending writes about keys; call before the database closes."""
+        """Waits for pending writes about keys; call before the database closes."""
         await asyncio.gather(*self._background)
 
     async def _scope_of_key(self, secret: str, secret_hmac: bytes, address: str) -> Scope:
-        """Return the scope of the key itself, which is the widest of its scopes."""
+        """Returns the scope of the key itself, which is the widest of its scopes."""
         if not api_key.is_well_formed(secret):
             raise _wrong_key()
         if self._failures.is_over(address) and not await self._index.has_secret(secret_hmac):
@@ -171,7 +171,7 @@ class Authenticator:
     def _note_use_of(
         self, key: KeyRow, *, stored: StoredKey | None = None, secret: str | None = None
     ) -> None:
-        """Store a key's last use, and seal the secret of a key that has none."""
+        """Stores a key's last use, and seals the secret of a key that has none."""
         now_ms = self._clock.now_ms()
         sealed = None
         if stored is not None and secret is not None and stored.sealed_secret is None:
@@ -203,6 +203,6 @@ def _is_token(secret: str) -> bool:
 
 
 def _wrong_key() -> AuthenticationError:
-    """Return the same error for every fault; a difference would tell which keys once existed."""
+    """Returns the same error for every fault; a difference would tell which keys once existed."""
     # OpenAI's own words, by which litellm tells this from other refusals.
     return AuthenticationError("Incorrect API key provided")

@@ -35,11 +35,11 @@ class Principal:
 
     @property
     def token_id(self) -> str | None:
-        """Return the id of its scoped token; None for the key itself."""
+        """Returns the id of its scoped token; None for the key itself."""
         return None if self.scope is None else self.scope.fingerprint.hex()
 
     def may_use(self, model_id: str) -> bool:
-        """Return whether the key may use a model."""
+        """Returns whether the key may use a model."""
         return self.allowed_models is None or model_id in self.allowed_models
 
 
@@ -57,7 +57,7 @@ class PrincipalCache:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
     def find(self, key_hmac: bytes, *, now_s: float, now_ms: int) -> Principal | None:
-        """Return a key's principal, unless the entry is too old or the key has expired."""
+        """Returns a key's principal, unless the entry is too old or the key has expired."""
         entry = self._entries.get(key_hmac)
         if entry is None or now_s >= entry.fresh_until_s:
             return None
@@ -69,14 +69,14 @@ class PrincipalCache:
     def store(
         self, key_hmac: bytes, principal: Principal, *, expires_at_ms: int | None, as_of_s: float
     ) -> None:
-        """Store a principal that was read from the ledger at *as_of_s*."""
+        """Stores a principal that was read from the ledger at *as_of_s*."""
         self._entries[key_hmac] = _Entry(principal, expires_at_ms, as_of_s + LIFETIME_S)
         self._entries.move_to_end(key_hmac)
         while len(self._entries) > MAX_ENTRIES:
             self._entries.popitem(last=False)
 
     def forget_key(self, key_id: int) -> None:
-        """Drop a key's entries, so that its next request reads the ledger."""
+        """Drops a key's entries, so that its next request reads the ledger."""
         for key_hmac, entry in list(self._entries.items()):
             if entry.principal.key_id == key_id:
                 del self._entries[key_hmac]

@@ -72,14 +72,14 @@ class TokenClaims(msgspec.Struct, omit_defaults=True):
 
     @property
     def allowed_models(self) -> frozenset[str] | None:
-        """Return the models that the token names; None if it names none."""
+        """Returns the models that the token names; None if it names none."""
         if self.model is None and self.models is None:
             return None
         return frozenset([*(self.models or ()), *([] if self.model is None else [self.model])])
 
     @property
     def limit_picousd(self) -> int | None:
-        """Return the token's spending limit; raise ValueError if it is no amount."""
+        """Returns the token's spending limit; raises ValueError if it is no amount."""
         return None if self.spending_limit is None else picousd(self.spending_limit)
 
 
@@ -102,7 +102,7 @@ class UnverifiedToken:
     @property
     def fingerprint(self) -> bytes:
         """
-        Return the fingerprint of the token's scope.
+        Returns the fingerprint of the token's scope.
 
         It covers the signed part alone: another spelling of the signature must not make a new
         token, with the whole spending limit.
@@ -110,13 +110,13 @@ class UnverifiedToken:
         return hashlib.sha256(self.signed_part).digest()
 
     def is_signed_by(self, secret: bytes) -> bool:
-        """Return whether the API key *secret* made the signature."""
+        """Returns whether the API key *secret* made the signature."""
         return hmac.compare_digest(_signature(self.signed_part, secret), self.signature)
 
 
 def parse(secret: str, *, now_ms: int) -> UnverifiedToken:
     """
-    Parse and check a token without its key; the cheapest checks come first.
+    Parses and checks a token without its key; the cheapest checks come first.
 
     Raises:
         AuthenticationError: It is no token, too long, or not valid now.
@@ -143,7 +143,7 @@ def parse(secret: str, *, now_ms: int) -> UnverifiedToken:
 
 
 def sign(claims: TokenClaims, *, account_id: int, key_name: str, secret: bytes) -> str:
-    """Return a token, signed with the API key *secret*."""
+    """Returns a token, signed with the API key *secret*."""
     kid = f"{account_uid(account_id)}:{base64.b64encode(key_name.encode()).decode()}"
     header = msgspec.json.encode(_Header(alg=_ALGORITHM, kid=kid, typ="JWT"))
     payload = msgspec.json.Encoder(decimal_format="number").encode(claims)
@@ -152,7 +152,7 @@ def sign(claims: TokenClaims, *, account_id: int, key_name: str, secret: bytes) 
 
 
 def account_uid(account_id: int) -> str:
-    """Return the account's id as clients see it."""
+    """Returns the account's id as clients see it."""
     return f"{_UID}{account_id}"
 
 
@@ -169,7 +169,7 @@ class UnsealedKeyError(AuthenticationError):
 
 
 def wrong_token() -> AuthenticationError:
-    """Return the same error for every fault."""
+    """Returns the same error for every fault."""
     return AuthenticationError("Invalid or expired scoped token")
 
 
@@ -182,7 +182,7 @@ def _encode(part: bytes) -> bytes:
 
 
 def _decode(part: bytes) -> bytes:
-    """Decode a JWT's base64; raise ValueError unless *part* is the canonical encoding."""
+    """Decodes a JWT's base64; raises ValueError unless *part* is the canonical encoding."""
     padded = part.translate(_TO_PLAIN_BASE64) + b"=" * (-len(part) % 4)
     decoded = binascii.a2b_base64(padded, strict_mode=True)
     if _encode(decoded) != part:
@@ -191,7 +191,7 @@ def _decode(part: bytes) -> bytes:
 
 
 def _check(claims: TokenClaims, account_id: int, *, now_s: float) -> None:
-    """Raise ValueError unless the claims are of this account, and valid now."""
+    """Raises ValueError unless the claims are of this account, and valid now."""
     if claims.sub != account_uid(account_id):
         raise ValueError("sub is another account than kid's")
     if not now_s < claims.exp < END_OF_TIME_S:

@@ -48,7 +48,7 @@ class Bounds:
     limit_picousd: int | None = None
 
     def within(self, key: KeyRow) -> Bounds:
-        """Return the narrower of these bounds and the key's, for each bound."""
+        """Returns the narrower of these bounds and the key's, for each bound."""
         models = [m for m in (self.allowed_models, key.allowed_models) if m is not None]
         ends = [end for end in (self.expires_at_ms, key.expires_at_ms) if end is not None]
         return Bounds(
@@ -101,7 +101,7 @@ class Scopes:
 
     async def mint(self, account_id: int, key_name: str, requested: Bounds) -> str:
         """
-        Sign a token with one of an account's keys; what *requested* leaves open is the key's own.
+        Signs a token with one of an account's keys; what *requested* leaves open is the key's own.
 
         Nothing is written: a token is a row from the first request that it pays for.
 
@@ -136,7 +136,7 @@ class Scopes:
 
     async def find(self, token: UnverifiedToken) -> Scope:
         """
-        Return the scope of a token that is signed by a live key and is valid now.
+        Returns the scope of a token that is signed by a live key and is valid now.
 
         Raises:
             AuthenticationError: The token is wrong, or its key has ended.
@@ -147,7 +147,7 @@ class Scopes:
 
     async def verify(self, token: UnverifiedToken) -> VerifiedToken:
         """
-        Check the signature of a token.
+        Checks the signature of a token.
 
         Raises:
             ForgedTokenError: The named key has not signed it.
@@ -175,7 +175,7 @@ class Scopes:
 
     async def scope_of(self, token: VerifiedToken) -> Scope:
         """
-        Return the present rights of a token.
+        Returns the present rights of a token.
 
         Raises:
             AuthenticationError: It has expired, or its key has ended.
@@ -190,7 +190,7 @@ class Scopes:
         return Scope(token.scope, found.key, token.requested.within(found.key))
 
     async def purge(self) -> int:
-        """Delete scopes whose tokens ended a day ago, a few at a time, and return how many."""
+        """Deletes scopes whose tokens ended a day ago, a few at a time, and returns how many."""
         num_purged = 0
         while True:
             before_ms = self._clock.now_ms() - GRACE_MS

@@ -22,7 +22,7 @@ class AdminKey:
     @classmethod
     def load_or_create(cls, path: Path) -> AdminKey:
         """
-        Read the admin key; create it if its file is missing.
+        Reads the admin key; creates it if its file is missing.
 
         Raises:
             ConfigError: The file is no admin key or cannot be written, or others can read it.
@@ -36,5 +36,5 @@ class AdminKey:
         return cls(secret)
 
     def is_equal(self, secret: str | None) -> bool:
-        """Return whether *secret* is the admin key; takes constant time."""
+        """Returns whether *secret* is the admin key; takes constant time."""
         return secret is not None and hmac.compare_digest(secret.encode(), self._secret)

@@ -27,19 +27,19 @@ _SHOWN_LENGTH = len(PREFIX) + 5
 
 
 def mint() -> str:
-    """Return a new secret from the operating system's random numbers."""
+    """Returns a new secret from the operating system's random numbers."""
     random = _base62(secrets.randbits(_RANDOM_BITS), _RANDOM_LENGTH)
     return f"{PREFIX}{random}{_checksum(random)}"
 
 
 def is_well_formed(secret: str) -> bool:
-    """Return whether *secret* could have been minted: its shape and checksum are right."""
+    """Returns whether *secret* could have been minted: its shape and checksum are right."""
     match = _PATTERN.fullmatch(secret)
     return match is not None and hmac.compare_digest(_checksum(match[1]), match[2])
 
 
 def shown_part(secret: str) -> str:
-    """Return the beginning of *secret*, which identifies it in a list."""
+    """Returns the beginning of *secret*, which identifies it in a list."""
     return secret[:_SHOWN_LENGTH]
 
 

@@ -78,7 +78,7 @@ class ApiKeys:
         is_by_customer: bool = False,
     ) -> MintedKey:
         """
-        Mint a key for an account.
+        Mints a key for an account.
 
         Args:
             expires_at_ms: The first moment at which the key is refused; None if it never expires.
@@ -129,7 +129,7 @@ class ApiKeys:
         allowed_models: frozenset[str] | None = None,
     ) -> ApiKey:
         """
-        Insert a key whose secret exists already, within a caller's transaction.
+        Inserts a key whose secret exists already, within a caller's transaction.
 
         Args:
             secret: From `api_key.mint`.
@@ -148,16 +148,16 @@ class ApiKeys:
         )
 
     async def list_all(self, account_id: int | None = None) -> list[ApiKey]:
-        """List every key of one account or of all, including revoked ones, oldest first."""
+        """Lists every key of one account or of all, including revoked ones, oldest first."""
         return await self._database.read(partial(key_rows.fetch_keys, account_id=account_id))
 
     async def list_live(self, account_id: int) -> list[ApiKey]:
-        """List an account's keys that are not revoked, oldest first."""
+        """Lists an account's keys that are not revoked, oldest first."""
         return await self._database.read(partial(key_rows.fetch_live_keys, account_id=account_id))
 
     async def find(self, account_id: int, key_id: int) -> ApiKey:
         """
-        Find one of an account's keys, revoked or not.
+        Finds one of an account's keys, revoked or not.
 
         Raises:
             KeyNotFoundError: The account has no such key.
@@ -171,7 +171,7 @@ class ApiKeys:
 
     async def find_live(self, name_or_id: str, *, account_id: int | None = None) -> ApiKey:
         """
-        Find the one live key of an account, or of all, that has this name, or else this id.
+        Finds the one live key of an account, or of all, that has this name, or else this id.
 
         Raises:
             KeyNotFoundError: No live key matches, or several do; the message names the candidates.
@@ -191,7 +191,7 @@ class ApiKeys:
 
     async def find_revoked(self, key_ids: Collection[int]) -> list[int]:
         """
-        Find which of some keys are revoked, by this process or another.
+        Finds which of some keys are revoked, by this process or another.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
@@ -201,7 +201,7 @@ class ApiKeys:
 
     async def revoke(self, key: ApiKey) -> None:
         """
-        Revoke a key: here at once, in other processes within a second.
+        Revokes a key: here at once, in other processes within a second.
 
         Raises:
             StoreUnavailableError: The ledger cannot be written.
@@ -214,7 +214,7 @@ class ApiKeys:
 
     async def revoke_named(self, name_or_id: str, *, account_id: int | None = None) -> ApiKey:
         """
-        Revoke the live key of this name or id, and return it.
+        Revokes the live key of this name or id, and returns it.
 
         Raises:
             KeyNotFoundError: No live key has this name or id, or several have.
@@ -228,7 +228,7 @@ class ApiKeys:
     def _check_bounds(
         self, connection: Connection, account_id: int, *, is_by_customer: bool
     ) -> None:
-        """Raise if the account has as many keys as it may, or has just minted too many."""
+        """Raises if the account has as many keys as it may, or has just minted too many."""
         now_ms, config = self._clock.now_ms(), self._config
         num_live = key_rows.count_live_keys(connection, account_id, now_ms=now_ms)
         if num_live >= config.max_keys:

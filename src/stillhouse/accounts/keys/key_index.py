@@ -34,26 +34,26 @@ class KeyIndex:
         self._reading = asyncio.Lock()
 
     async def has_secret(self, secret_hmac: bytes) -> bool:
-        """Return whether a key with this HMAC may exist."""
+        """Returns whether a key with this HMAC may exist."""
         entry = _of_secret(secret_hmac)
         if entry not in self._secrets:
             await self._read_new()
         return entry in self._secrets
 
     async def has_name(self, account_id: int, name: str) -> bool:
-        """Return whether an account may have a key of this name."""
+        """Returns whether an account may have a key of this name."""
         entry = hash((account_id, name))
         if entry not in self._names:
             await self._read_new()
         return entry in self._names
 
     def add(self, secret_hmac: bytes, account_id: int, name: str) -> None:
-        """Add a key that was just minted, before the next query."""
+        """Adds a key that was just minted, before the next query."""
         self._secrets.add(_of_secret(secret_hmac))
         self._names.add(hash((account_id, name)))
 
     def forget_secret(self, secret_hmac: bytes) -> None:
-        """Remove a key that was revoked or has expired."""
+        """Removes a key that was revoked or has expired."""
         self._secrets.discard(_of_secret(secret_hmac))
 
     async def _read_new(self) -> None:

@@ -25,13 +25,13 @@ class KeySealer:
         self._cipher = AESGCM(pepper.sealing_key())
 
     def seal(self, secret: str) -> bytes:
-        """Encrypt a key; each call gives a different result."""
+        """Encrypts a key; each call gives a different result."""
         nonce = os.urandom(_NONCE_BYTES)
         key_hmac = self._pepper.key_hmac(secret)
         return nonce + self._cipher.encrypt(nonce, secret.encode(), key_hmac)
 
     def open(self, sealed: bytes, *, key_hmac: bytes) -> bytes | None:
-        """Decrypt the key of this HMAC; return None if it was sealed for another one or altered."""
+        """Decrypts the key of this HMAC; returns None if it was altered or is another's."""
         nonce, encrypted = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         try:
             return self._cipher.decrypt(nonce, encrypted, key_hmac)

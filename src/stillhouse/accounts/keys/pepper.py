@@ -28,7 +28,7 @@ class Pepper:
     @classmethod
     def load(cls, path: Path) -> Pepper | None:
         """
-        Read the pepper; return None if the file does not exist.
+        Reads the pepper; returns None if the file does not exist.
 
         Raises:
             ConfigError: The file is not a pepper, or others can read it.
@@ -48,7 +48,7 @@ class Pepper:
     @classmethod
     def load_or_create(cls, path: Path) -> Pepper:
         """
-        Read the pepper; create it at the first start.
+        Reads the pepper; creates it at the first start.
 
         Raises:
             ConfigError: As `load`, or the file cannot be written.
@@ -60,20 +60,20 @@ class Pepper:
         return pepper
 
     def key_hmac(self, secret: str) -> bytes:
-        """Return the code that is stored for an API key: 32 bytes."""
+        """Returns the code that is stored for an API key: 32 bytes."""
         return self._code(b"api-key:", secret)
 
     def fingerprint(self) -> bytes:
-        """Return a code that identifies the pepper without revealing it: 32 bytes."""
+        """Returns a code that identifies the pepper without revealing it: 32 bytes."""
         return self._code(b"fingerprint:", "")
 
     def cache_salt(self, account_id: int) -> str:
-        """Return the salt of an account's cached prompts, which no other account can find."""
+        """Returns the salt of an account's cached prompts, which no other account can find."""
         return self._code(b"cache-salt:", str(account_id)).hex()
 
     def sealing_key(self) -> bytes:
         """
-        Derive the key that API keys are encrypted under: 32 bytes.
+        Derives the key that API keys are encrypted under: 32 bytes.
 
         Source:
             RFC 5869; the pepper is random and as long as the hash, so no salt is needed.

@@ -11,7 +11,7 @@ from stillhouse.errors import ConfigError
 
 def create_secret_file(path: Path, secret: str) -> bool:
     """
-    Write *secret* to *path* with mode 0600, unless the file exists.
+    Writes *secret* to *path* with mode 0600, unless the file exists.
 
     Returns:
         Whether this call made the file; of two processes at once, one does, and the other then
@@ -42,7 +42,7 @@ def create_secret_file(path: Path, secret: str) -> bool:
 
 def read_secret_file(path: Path) -> str | None:
     """
-    Return the secret in *path*, or None if there is no such file.
+    Returns the secret in *path*, or None if there is no such file.
 
     Raises:
         ConfigError: It cannot be read, or others than its owner can read it.

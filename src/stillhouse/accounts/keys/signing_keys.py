@@ -44,7 +44,7 @@ class SigningKeys:
 
     async def find(self, account_id: int, name: str) -> SigningKey | None:
         """
-        Return the account's live key of this name; None if there is none, or it has expired.
+        Returns the account's live key of this name; None if there is none, or it has expired.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
@@ -61,7 +61,7 @@ class SigningKeys:
         return None if found is None or self._has_expired(found.key) else found
 
     def forget(self, account_id: int, name: str) -> None:
-        """Drop a key, so that its next look-up queries the ledger."""
+        """Drops a key, so that its next look-up queries the ledger."""
         self._found.pop((account_id, name), None)
 
     async def _fetch(self, account_id: int, name: str) -> SigningKey | None:
@@ -77,7 +77,7 @@ class SigningKeys:
         return key.expires_at_ms is not None and self._clock.now_ms() >= key.expires_at_ms
 
     def _forget_before(self, oldest_s: float) -> None:
-        """Drop old entries; the oldest come first, as entries are added in order of look-up."""
+        """Drops old entries; the oldest come first, as entries are added in order of look-up."""
         while self._found:
             fetched_s, _ = next(iter(self._found.values()))
             if fetched_s > oldest_s and len(self._found) < MAX_ENTRIES:

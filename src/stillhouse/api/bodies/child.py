@@ -39,7 +39,7 @@ class BodyProcess:
     @classmethod
     async def spawn(cls, *, memory_mib: int, start_timeout_s: float) -> Self:
         """
-        Start the worker and wait until it is ready.
+        Starts the worker and waits until it is ready.
 
         Raises:
             EngineUnavailableError: It cannot be run, or is not ready in time.
@@ -94,11 +94,11 @@ class BodyProcess:
             raise ChildDiedError from error
 
     def kill(self) -> None:
-        """Kill the worker at once; `wait` has to follow."""
+        """Kills the worker at once; `wait` has to follow."""
         self._worker.kill()
 
     async def wait(self) -> int:
-        """Return the exit code once the worker has ended."""
+        """Returns the exit code once the worker has ended."""
         return await self._worker.wait()
 
     async def _result(self, max_bytes: int) -> Done:
@@ -112,7 +112,7 @@ class BodyProcess:
         return read_result(frame)
 
     async def _raise_if_out_of_memory(self, cause: Exception) -> None:
-        """Blame the body if the process aborted, as allocators do that are refused memory."""
+        """Blames the body if the process aborted, as allocators do that are refused memory."""
         if await self._worker.wait() in {-signal.SIGABRT, -signal.SIGSEGV}:
             raise BodyTooLargeError(
                 f"The request body takes more than {self._memory_mib} MiB to parse; right would be "

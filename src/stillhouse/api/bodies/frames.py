@@ -77,24 +77,24 @@ class Done:
 
 
 def write_work(work: Work) -> bytes:
-    """Return *work* as the child reads it; the body follows in a frame of its own."""
+    """Returns *work* as the child reads it; the body follows in a frame of its own."""
     return pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
 
 
 def read_work(frame: bytes) -> Work:
-    """Return what `write_work` wrote, in the child, which trusts its parent."""
+    """Returns what `write_work` wrote, in the child, which trusts its parent."""
     work: Work = pickle.loads(frame)  # noqa: S301  (what the gateway itself wrote)
     return work
 
 
 def write_result(done: Done) -> bytes:
-    """Return *done* as the parent reads it."""
+    """Returns *done* as the parent reads it."""
     return pickle.dumps(done, pickle.HIGHEST_PROTOCOL)
 
 
 def read_result(frame: bytes) -> Done:
     """
-    Return what `write_result` wrote, in the parent, which does not trust its child.
+    Returns what `write_result` wrote, in the parent, which does not trust its child.
 
     Raises:
         pickle.UnpicklingError: It holds a class that no request has.

@@ -84,7 +84,7 @@ class BodyPool:
         return done.result()
 
     async def close(self) -> None:
-        """End all children; bodies that are being parsed fail."""
+        """Ends all children; bodies that are being parsed fail."""
         await self._workers.close()
 
     async def _do(self, work: Work, body: bytes) -> Done:

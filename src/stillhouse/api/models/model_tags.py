@@ -14,7 +14,7 @@ _OF_MODELS = frozenset({"reasoning", "non-reasoning", "can-disable-reasoning", "
 
 def tags_of(spec: ModelSpec) -> list[str]:
     """
-    Return DeepInfra's tags of the model, with its task among them.
+    Returns DeepInfra's tags of the model, with its task among them.
 
     The catalogue adds tags of its own; those about reasoning, tools and tasks are left out.
     """

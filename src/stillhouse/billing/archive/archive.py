@@ -44,7 +44,7 @@ class ArchiveResult:
 
 
 def archive_path(home: Path, before: Month, now_ms: int) -> Path:
-    """Return a new file's name in the home folder."""
+    """Returns a new file's name in the home folder."""
     return home / FOLDER / f"requests-before-{before}-{now_ms}.jsonl.gz"
 
 
@@ -52,7 +52,7 @@ async def archive_requests(
     database: Database, clock: Clock, *, before: Month, path: Path
 ) -> ArchiveResult:
     """
-    Move the resolved requests that were admitted before a month, with their entries, into a file.
+    Moves the resolved requests that were admitted before a month, with their entries, into a file.
 
     First the whole file is written and flushed to disk. Then it is read back; a transaction per
     slice compares the requests with the file, adds them to the archived sums and deletes them. If
@@ -100,7 +100,7 @@ async def archive_requests(
 
 
 async def _next_page(database: Database, fetch: partial[Page], *, after: int) -> Page | None:
-    """Return the next page that is not empty; None if there is none."""
+    """Returns the next page that is not empty; None if there is none."""
     last_number: int | None = after
     while last_number is not None:
         page = await database.read(partial(fetch, after=last_number))
@@ -126,7 +126,7 @@ async def _write_file(database: Database, fetch: partial[Page], first: Page, pat
 
 
 async def _move(database: Database, number: int, path: Path, sha256: str) -> int:
-    """Delete the requests that the file contains, as read back from disk."""
+    """Deletes the requests that the file contains, as read back from disk."""
     if await asyncio.to_thread(sha256_of, path) != sha256:
         raise ConfigError(f"{path}: is not what was written. The disk may be failing; all is kept.")
     num_moved = 0

@@ -40,7 +40,7 @@ class ArchiveWriter:
 
     def append(self, requests: Iterable[ArchivedRequest]) -> None:
         """
-        Append requests.
+        Appends requests.
 
         Raises:
             ConfigError: The requests cannot be written.
@@ -57,7 +57,7 @@ class ArchiveWriter:
 
     def finish(self) -> str:
         """
-        Flush the file to disk under its name, and return its SHA-256.
+        Flushes the file to disk under its name, and returns its SHA-256.
 
         Raises:
             ConfigError: It cannot be written.
@@ -76,13 +76,13 @@ class ArchiveWriter:
         return sha256_of(self._path)
 
     def give_up(self) -> None:
-        """Delete the temporary file."""
+        """Deletes the temporary file."""
         self._file.close()
         self._draft.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as it is on disk, in hexadecimal."""
+    """Returns the SHA-256 of a file as it is on disk, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):
@@ -91,7 +91,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_archive(path: Path, *, at_once: int) -> Iterator[list[ArchivedRequest]]:
-    """Yield the requests in a file in batches."""
+    """Yields the requests in a file in batches."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         while lines := list(islice(file, at_once)):
             read = (json.loads(line) for line in lines)

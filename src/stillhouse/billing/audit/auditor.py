@@ -19,7 +19,7 @@ class Auditor:
 
     async def audit(self) -> Audit:
         """
-        Recompute everything that is derived; return the differences and what was covered.
+        Recomputes everything that is derived; returns the differences and what was covered.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
@@ -29,7 +29,7 @@ class Auditor:
 
     async def rebuild(self) -> RebuildResult:
         """
-        Sum every balance and day again from requests and entries, and correct the differences.
+        Sums every balance and day again from requests and entries, and corrects the differences.
 
         Requests are served meanwhile: the reads block no writes, and the writes are short.
 

@@ -14,7 +14,7 @@ async def compare_with_engine_logs(
     database: Database, num_generated: Mapping[str, int]
 ) -> list[Difference]:
     """
-    Return the differences between the ledger's token counts and the engines' logs.
+    Returns the differences between the ledger's token counts and the engines' logs.
 
     Args:
         num_generated: Tokens by request id, from the logs of every engine that ran on the ledger.

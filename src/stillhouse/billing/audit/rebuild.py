@@ -41,7 +41,7 @@ class RebuildResult:
 
 async def rebuild(database: Database) -> RebuildResult:
     """
-    Correct every day's sums and balance that differ from requests and entries.
+    Corrects every day's sums and balance that differ from requests and entries.
 
     A pass reads a snapshot, and computes by how much each sum is wrong. Requests that are resolved
     meanwhile change a sum and its due value alike, so the difference stays valid, and is added to
@@ -65,7 +65,7 @@ async def rebuild(database: Database) -> RebuildResult:
 
 
 def _corrections(wrong: WrongSums) -> list[Correction]:
-    """Return the corrections, those of days first, as keys' balances are computed from them."""
+    """Returns the corrections, those of days first, as keys' balances are computed from them."""
     corrections: list[Correction] = []
     for day, kept_sums, due_sums in wrong.days:
         pairs = zip(due_sums or _NOTHING, kept_sums or _NOTHING, strict=True)
@@ -80,7 +80,7 @@ def _corrections(wrong: WrongSums) -> list[Correction]:
 
 
 def _correct_some(connection: Connection, corrections: Sequence[Correction]) -> int:
-    """Run as many corrections as fit into one transaction, and return their number."""
+    """Runs as many corrections as fit into one transaction, and returns their number."""
     end_s = time.monotonic() + _SLICE_S
     for number, correct in enumerate(corrections, start=1):
         correct(connection)

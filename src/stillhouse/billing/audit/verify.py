@@ -51,13 +51,13 @@ class Audit:
 
 
 def audit_ledger(connection: Connection, *, now_ms: int) -> Audit:
-    """Check every request, posting and balance, and count them."""
+    """Checks every request, posting and balance, and counts them."""
     extend_timeout(connection)
     return Audit(fetch_coverage(connection), find_differences(connection, now_ms=now_ms))
 
 
 def find_differences(connection: Connection, *, now_ms: int) -> list[Difference]:
-    """Return the contradictions of every request, posting and balance; empty if there are none."""
+    """Returns the contradictions of every request, posting and balance; empty if there are none."""
     extend_timeout(connection)
     return [
         *_differing_rows(connection),
@@ -110,7 +110,7 @@ class WrongSums:
 
 
 def find_wrong_sums(connection: Connection) -> WrongSums:
-    """Recompute all derived sums."""
+    """Recomputes all derived sums."""
     extend_timeout(connection)
     days = audit.recompute_days(connection)
     kept = balances.fetch_all(connection)

@@ -27,7 +27,7 @@ def reacquire(
     lease_until_ms: int,
 ) -> bool:
     """
-    Reacquire a hold that a sweep has voided; one transaction.
+    Reacquires a hold that a sweep has voided; one transaction.
 
     Returns:
         Whether the hold was expired, and is held again; False if it has been resolved.
@@ -66,7 +66,7 @@ def resolve(
     idempotency_key: IdempotencyKey | None,
 ) -> bool:
     """
-    Resolve a request whose hold has expired, once; the caller writes its day, entry and response.
+    Resolves a request whose hold has expired, once; the caller writes its day, entry and response.
 
     A cost that the balances no longer cover is not charged, so no limit is exceeded. Nor is a
     second generation under one idempotency key. The tokens are recorded, and the request stays

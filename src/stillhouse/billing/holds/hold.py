@@ -29,5 +29,5 @@ class Hold:
 
     @property
     def ceiling_picousd(self) -> int:
-        """Return the reserved amount, which is the most that will be charged."""
+        """Returns the reserved amount, which is the most that will be charged."""
         return self.held.hold_picousd

@@ -67,21 +67,21 @@ class Leases:
 
     @property
     def is_shared(self) -> bool:
-        """Return whether other gateways may void the holds of this one."""
+        """Returns whether other gateways may void the holds of this one."""
         return self._database.is_shared
 
     @property
     def are_fresh(self) -> bool:
-        """Return whether all leases are unexpired, so that no hold can have been voided; cheap."""
+        """Returns whether all leases are unexpired, so that no hold can have been voided; cheap."""
         return self._clock.monotonic_s() < self._fresh_until_s
 
     def begin(self, held: HeldRequest, idempotency_key: IdempotencyKey | None = None) -> None:
-        """Start renewing the lease of a request's hold."""
+        """Starts renewing the lease of a request's hold."""
         self._leases[held.number] = _Lease(held, idempotency_key)
 
     def notify_if_lost(self, number: int, on_lost: Callable[[StillhouseError], None]) -> None:
         """
-        Call *on_lost* with the reason, once, if a hold is voided and cannot be reacquired.
+        Calls *on_lost* with the reason, once, if a hold is voided and cannot be reacquired.
 
         The request should end then; its usage is settled as far as its account covers it.
         """
@@ -89,12 +89,12 @@ class Leases:
             lease.on_lost = on_lost
 
     def end(self, number: int) -> None:
-        """Stop renewing the lease of a request that is resolved."""
+        """Stops renewing the lease of a request that is resolved."""
         self._leases.pop(number, None)
 
     async def refresh(self) -> None:
         """
-        Renew overdue leases now, and reacquire the holds that were voided meanwhile.
+        Renews overdue leases now, and reacquires the holds that were voided meanwhile.
 
         Returns without an error if the ledger is down: requests continue, and are settled when it
         is back. Concurrent callers share one renewal.
@@ -105,7 +105,7 @@ class Leases:
 
     async def keep(self) -> int:
         """
-        Renew this gateway's leases and sweep those of others; call this every `INTERVAL_MS`.
+        Renews this gateway's leases and sweeps those of others; call this every `INTERVAL_MS`.
 
         Returns:
             The number of holds that were voided.
@@ -123,7 +123,7 @@ class Leases:
 
     async def sweep(self) -> int:
         """
-        Void the holds that a killed server left; call this once, before the first hold.
+        Voids the holds that a killed server left; call this once, before the first hold.
 
         In a database with one server those are all holds; in a shared database, those whose leases
         have expired. The usage of those requests is unknown, and no client received a cost:
@@ -141,7 +141,7 @@ class Leases:
 
     async def renew(self) -> None:
         """
-        Renew this gateway's leases; reacquire the holds that a sweep has voided, or report them.
+        Renews this gateway's leases; reacquires the holds that a sweep has voided, or reports them.
 
         Raises:
             StoreUnavailableError: The ledger cannot be written; the next time may do.
@@ -162,7 +162,7 @@ class Leases:
             self._fresh_until_s = begin_s + LEASE_MS / 1000
 
     async def _sweep(self, *, until_ms: int) -> int:
-        """Void the holds whose lease ends no later than *until_ms*, and return their number."""
+        """Voids the holds whose lease ends no later than *until_ms*, and returns their number."""
         sweep = partial(
             transactions.sweep,
             now_ms=self._clock.now_ms(),
@@ -210,5 +210,5 @@ class Leases:
             self._renewal = None
 
     def _postpone_refresh(self) -> None:
-        """Treat the leases as fresh for a while; else each batch of every stream renews them."""
+        """Treats the leases as fresh for a while; else each batch of every stream renews them."""
         self._fresh_until_s = self._clock.monotonic_s() + INTERVAL_MS / 1000

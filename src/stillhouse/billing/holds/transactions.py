@@ -36,7 +36,7 @@ def admit(  # noqa: PLR0913 - what a request row needs
     scope: TokenScope | None = None,
     idempotency_key: IdempotencyKey | None = None,
 ) -> HeldRequest:
-    """Reserve *hold_picousd* on the account and on a limited key and scope; insert the request."""
+    """Reserves *hold_picousd* on account, limited key and scope; inserts the request."""
     of_account = BalanceKey(balances.ACCOUNT, account_id, balances.ALL_TIME)
     if not balances.reserve(connection, of_account, hold_picousd):
         raise limits.not_covered("What is left on this account", hold_picousd)
@@ -78,7 +78,7 @@ def resolve(  # noqa: PLR0913 - how a request ended, and what depends on it
     shared_rate_limiter: SharedRateLimiter | None = None,
 ) -> int:
     """
-    Settle or void a request unless its gateway has done so; return its cost.
+    Settles or voids a request unless its gateway has done so; returns its cost.
 
     Args:
         idempotency_key: The client's own name for the request.
@@ -116,7 +116,7 @@ def resolve(  # noqa: PLR0913 - how a request ended, and what depends on it
 def _resolved_cost_picousd(
     connection: Connection, held: HeldRequest, resolution: Resolution
 ) -> int:
-    """Return the cost of a resolved request; if it has been archived, return 0 and log an alarm."""
+    """Returns the cost of a resolved request; once archived, returns 0 and logs an alarm."""
     cost_picousd = requests.fetch_cost_picousd(connection, held.number)
     if cost_picousd is None:
         log.error(
@@ -131,12 +131,12 @@ def _resolved_cost_picousd(
 
 
 def renew(connection: Connection, *, numbers: Sequence[int], lease_until_ms: int) -> list[int]:
-    """Renew the leases of requests, and return which of them a sweep has voided."""
+    """Renews the leases of requests, and returns which of them a sweep has voided."""
     return requests.renew(connection, numbers, lease_until_ms=lease_until_ms)
 
 
 def sweep(connection: Connection, *, now_ms: int, lease_until_ms: int, at_most: int) -> int:
-    """Void holds whose lease ends no later than *lease_until_ms*, and return their number."""
+    """Voids holds whose lease ends no later than *lease_until_ms*, and returns their number."""
     lost = Resolution(
         state=requests.VOIDED,
         outcome=Outcome.GATEWAY_LOST,

@@ -58,7 +58,7 @@ class SharedRateLimiter:
         price_version: int,
         prompt_tokens: int,
     ) -> Callable[[Connection], T]:
-        """Return a transaction that counts a request as `admit` does, and then runs *work*."""
+        """Returns a transaction that counts a request as `admit` does, and then runs *work*."""
 
         def admit(connection: Connection) -> T:
             self.admit(
@@ -82,7 +82,7 @@ class SharedRateLimiter:
         prompt_tokens: int,
     ) -> None:
         """
-        Count a request that is about to be held.
+        Counts a request that is about to be held.
 
         Raises:
             RateLimitError: Its account or key has too many requests in flight, or has used up its
@@ -122,7 +122,7 @@ class SharedRateLimiter:
         price_version: int,
         completion_tokens: int,
     ) -> None:
-        """Count the completion tokens of a request that was admitted."""
+        """Counts the completion tokens of a request that was admitted."""
         if self.tokens_per_minute is not None and completion_tokens:
             rates.take(
                 connection,

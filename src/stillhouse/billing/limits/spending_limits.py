@@ -39,7 +39,7 @@ class SpendingLimits:
         self, key_id: int, limit_picousd: int | None, *, period: LimitPeriod = LimitPeriod.TOTAL
     ) -> None:
         """
-        Set a key's spending limit; None leaves only its account's limit.
+        Sets a key's spending limit; None leaves only its account's limit.
 
         The amount that the key has already spent in the period
         counts. A request is admitted only if its
@@ -58,7 +58,7 @@ class SpendingLimits:
 
     async def top_up(self, account_id: int, amount_picousd: int, *, note: str = "") -> None:
         """
-        Add a customer's payment to a prepaid account.
+        Adds a customer's payment to a prepaid account.
 
         Raises:
             InvalidRequestError: The account is not prepaid, or the amount is not positive.
@@ -82,7 +82,7 @@ def reserve_on_key(
     connection: Connection, key_id: int, amount_picousd: int, *, now_ms: int
 ) -> None:
     """
-    Hold an amount on a key that has a limit of its own; others are limited by their account.
+    Holds an amount on a key that has a limit of its own; others are limited by their account.
 
     Raises:
         InsufficientFundsError: The limit, less what is spent and held, is below the amount.
@@ -103,7 +103,7 @@ def reserve_on_scope(
     connection: Connection, token: TokenScope, *, key_id: int, amount_picousd: int, now_ms: int
 ) -> int:
     """
-    Hold an amount on a scope that has a limit of its own; others are limited by their key.
+    Holds an amount on a scope that has a limit of its own; others are limited by their key.
 
     A token's first request makes its scope, which is undone with the rest if it is refused.
 
@@ -124,7 +124,7 @@ def reserve_on_scope(
 
 
 def not_covered(whose: str, amount_picousd: int) -> InsufficientFundsError:
-    """Return the error for a request that a balance or limit does not cover."""
+    """Returns the error for a request that a balance or limit does not cover."""
     return InsufficientFundsError(
         f"{NO_FUNDS}. {whose} does not cover the request's highest possible cost, "
         f"{format_usd(amount_picousd)}."
@@ -159,7 +159,7 @@ def _top_up(
 
 def begin_anew(connection: Connection, of_key: BalanceKey) -> None:
     """
-    Rebuild a key's balance from its days' sums and its holds.
+    Rebuilds a key's balance from its days' sums and its holds.
 
     If that is above the key's limit, no balance is inserted, and no request of the key is admitted.
     """
@@ -171,7 +171,7 @@ def begin_anew(connection: Connection, of_key: BalanceKey) -> None:
 
 
 def _sum(connection: Connection, of_key: BalanceKey, limit_picousd: int | None) -> Balance:
-    """Return the amounts that a key's requests of a period cost and hold."""
+    """Returns the amounts that a key's requests of a period cost and hold."""
     from_day, to_day = balances.days_of(of_key.period)
     return Balance(
         usage_days.sum_cost_of_key(connection, of_key.holder_id, from_day=from_day, to_day=to_day),
@@ -181,7 +181,7 @@ def _sum(connection: Connection, of_key: BalanceKey, limit_picousd: int | None) 
 
 
 def _begin(connection: Connection, of_key: BalanceKey, limit: KeyLimit) -> None:
-    """Insert a key's balance, with the amounts that its requests of the period cost and hold."""
+    """Inserts a key's balance, with the amounts that its requests of the period cost and hold."""
     begin = _sum(connection, of_key, limit.amount_picousd)
     if begin.spent_picousd + begin.held_picousd > limit.amount_picousd:
         raise InsufficientFundsError(

@@ -20,14 +20,14 @@ class Month(NamedTuple):
 
     @classmethod
     def of(cls, at_ms: int) -> Self:
-        """Return the month of a moment."""
+        """Returns the month of a moment."""
         moment = datetime.fromtimestamp(at_ms / 1000, UTC)
         return cls(moment.year, moment.month)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """
-        Parse a month such as 2026-11.
+        Parses a month such as 2026-11.
 
         Raises:
             InvalidRequestError: The text is not a month.
@@ -44,16 +44,16 @@ class Month(NamedTuple):
         return f"{self.year:04}-{self.month:02}"
 
     def later(self, num_months: int) -> Month:
-        """Return the month that is a number of months later, or earlier if that is negative."""
+        """Returns the month that is a number of months later, or earlier if that is negative."""
         year, month = divmod(self.year * 12 + self.month - 1 + num_months, 12)
         return Month(year, month + 1)
 
     @property
     def begin_ms(self) -> int:
-        """Return its first moment."""
+        """Returns its first moment."""
         return (date(self.year, self.month, 1) - date(1970, 1, 1)).days * DAY_MS
 
     @property
     def end_ms(self) -> int:
-        """Return the first moment after it."""
+        """Returns the first moment after it."""
         return self.later(1).begin_ms

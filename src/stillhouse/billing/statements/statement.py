@@ -28,7 +28,7 @@ class TokenItem(NamedTuple):
 
     @property
     def amount_picousd(self) -> int:
-        """Return the exact cost: one integer product."""
+        """Returns the exact cost: one integer product."""
         return self.num_tokens * self.rate_picousd
 
 
@@ -40,7 +40,7 @@ class Line:
 
     @property
     def items(self) -> tuple[TokenItem, TokenItem, TokenItem]:
-        """Return the tokens of each kind; a prompt's are cached or computed."""
+        """Returns the tokens of each kind; a prompt's are cached or computed."""
         sums, price = self.usage.sums, self.usage.tariff
         return (
             TokenItem("input", sums.prompt_tokens - sums.cached_tokens, price.input_picousd),
@@ -50,12 +50,12 @@ class Line:
 
     @property
     def cost_picousd(self) -> int:
-        """Return the charged amount."""
+        """Returns the charged amount."""
         return self.usage.sums.cost_picousd
 
     @property
     def waived_picousd(self) -> int:
-        """Return the uncharged cost: the excess over the highest cost that was held."""
+        """Returns the uncharged cost: the excess over the highest cost that was held."""
         return sum(item.amount_picousd for item in self.items) - self.cost_picousd
 
 
@@ -68,7 +68,7 @@ class Statement:
 
     @property
     def cost_picousd(self) -> int:
-        """Return the exact sum of the lines."""
+        """Returns the exact sum of the lines."""
         return sum(line.cost_picousd for line in self.lines)
 
 
@@ -82,7 +82,7 @@ class Statements:
         self, month: Month, *, account_id: int | None = None, key_id: int | None = None
     ) -> Statement:
         """
-        Return the invoice of a month's requests: of an account, of a key, or of all.
+        Returns the invoice of a month's requests: of an account, of a key, or of all.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
@@ -102,7 +102,7 @@ class Statements:
         account_id: int | None = None,
     ) -> list[UsageLine]:
         """
-        Sum the charges of requests that were admitted in a span of days (UTC).
+        Sums the charges of requests that were admitted in a span of days (UTC).
 
         Adjoining spans count every request once, whatever their times of day.
 
@@ -122,7 +122,7 @@ class Statements:
 
     async def balances(self) -> dict[int, Balance]:
         """
-        Return the amounts that each account has spent, holds and may spend, by its id.
+        Returns the amounts that each account has spent, holds and may spend, by its id.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.
@@ -133,7 +133,7 @@ class Statements:
 
     async def costs_picousd(self, account_id: int, request_ids: Collection[str]) -> dict[str, int]:
         """
-        Return the costs of an account's resolved requests, by request id.
+        Returns the costs of an account's resolved requests, by request id.
 
         Raises:
             StoreUnavailableError: The ledger cannot be read.

@@ -30,6 +30,6 @@ _FETCH = {
 def fetch_usage(
     connection: Connection, by: UsageGrouping, span: Span, account_id: int | None
 ) -> list[UsageLine]:
-    """Sum the requests of one account, or of all, that were admitted within *span*."""
+    """Sums the requests of one account, or of all, that were admitted within *span*."""
     extend_timeout(connection)
     return _FETCH[by](connection, span, account_id)

@@ -25,7 +25,7 @@ def openvino_engine(
     timeouts: SupervisionConfig | None = None,
 ) -> WorkerEngine:
     """
-    Return the embedded engine, not started, for the checkpoint that *settings* name.
+    Returns the embedded engine, not started, for the checkpoint that *settings* name.
 
     Args:
         model: What the log calls it.

@@ -32,7 +32,7 @@ KV_CACHE_SHARE_OF_ALL = 0.5
 
 def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]) -> Runner:
     """
-    Read, quantise, compile and warm up the model that *settings* name.
+    Reads, quantise, compiles and warm up the model that *settings* name.
 
     Raises:
         CheckpointError: The model's files are missing or not what they should be.
@@ -78,7 +78,7 @@ def load_runner(settings: EngineSettings, on_progress: Callable[[Loading], None]
 
 def default_kv_cache_bytes(free_bytes: int, num_models: int) -> int:
     """
-    Return the default KV cache size of one of several models.
+    Returns the default KV cache size of one of several models.
 
     Engines load one after the other and a cache takes memory only as it fills, so each engine sees
     memory as free that other caches will fill. All caches together get at most half of it.
@@ -107,7 +107,7 @@ def _open_disk_tier(settings: EngineSettings, decoder: Decoder) -> DiskTier | No
 
 
 def _first_that_runs(make_decoder: Callable[[Precision], Decoder], precision: Precision) -> Decoder:
-    """Fall back to float32 where the processor lacks the kernels that OpenVINO chose by itself."""
+    """Falls back to float32 where the processor lacks the kernels that OpenVINO chose by itself."""
     try:
         return make_decoder(precision)
     except RuntimeError as error:  # the only kind that OpenVINO raises

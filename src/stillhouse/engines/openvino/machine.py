@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def num_physical_cores() -> int:
-    """Return how many cores this process may run on, hyper-threads counted once."""
+    """Returns how many cores this process may run on, hyper-threads counted once."""
     allowed = os.sched_getaffinity(0)
     cores = set()
     for processor in allowed:
@@ -20,7 +20,7 @@ def num_physical_cores() -> int:
 
 
 def available_memory_bytes() -> int:
-    """Return how much memory can be had without swapping, a container's limit respected."""
+    """Returns how much memory can be had without swapping, a container's limit respected."""
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in _read("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
@@ -32,7 +32,7 @@ def available_memory_bytes() -> int:
 
 
 def _cpu_quota() -> int:
-    """Return how many cores' worth of time a container may use, rounded up."""
+    """Returns how many cores' worth of time a container may use, rounded up."""
     quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
     if not quota.isdigit():
         return len(os.sched_getaffinity(0))

@@ -138,7 +138,7 @@ class Runner:
         )
 
     def close(self) -> None:
-        """Write pending blocks to disk; may be called on another thread."""
+        """Writes pending blocks to disk; may be called on another thread."""
         if self._disk_tier is not None:
             self._disk_tier.close(CLOSE_TIMEOUT_S)
 
@@ -152,16 +152,16 @@ class Runner:
         self._grammars.thread.wake = wake
 
     def take_compile_times(self) -> list[tuple[str, float]]:
-        """Return the seconds spent on grammars since the last time, by cache salt."""
+        """Returns the seconds spent on grammars since the last time, by cache salt."""
         return self._grammars.thread.take_times()
 
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
-        """Have a request's grammar compiled ahead of `add`; may be called on another thread."""
+        """Has a request's grammar compiled ahead of `add`; may be called on another thread."""
         self._grammars.want(sequence_id, request)
 
     def add(self, sequence_id: int, request: GenerateRequest) -> None:
         """
-        Take a request; its steps come under *sequence_id*, which must be higher than all before.
+        Takes a request; its steps come under *sequence_id*, which must be higher than all before.
 
         It runs once its grammar is compiled, and blocks no other sequence until then.
 
@@ -197,7 +197,7 @@ class Runner:
         return self._grammars.take(sequence_id, request)
 
     def cancel(self, sequence_id: int) -> SequenceSteps:
-        """End a sequence and return its last step, or nothing if it has ended before."""
+        """Ends a sequence and returns its last step, or nothing if it has ended before."""
         sequence = self._sequences.get(sequence_id)
         if sequence is None:
             return []
@@ -206,7 +206,7 @@ class Runner:
 
     def step(self, receive: Callable[[], None]) -> SequenceSteps:
         """
-        Compute the next batch and return its steps; none if there is no sequence.
+        Computes the next batch and returns its steps; none if there is no sequence.
 
         Args:
             receive: Called after the batch is computed and before its steps are returned: a
@@ -225,7 +225,7 @@ class Runner:
         return refused + self._publish(batch, logits)
 
     def _start_compiled(self) -> SequenceSteps:
-        """Start sequences whose grammars are compiled; return those whose grammars failed."""
+        """Starts sequences whose grammars are compiled; returns those whose grammars failed."""
         refused: SequenceSteps = []
         for sequence in list(self._awaiting_grammar.values()):
             try:
@@ -277,7 +277,7 @@ class Runner:
 
     def _has_another_try(self, sequence: Sequence) -> bool:
         """
-        Postpone a sequence whose shared grammar failed until it has a grammar of its own.
+        Postpones a sequence whose shared grammar failed until it has a grammar of its own.
 
         The output is unchanged: no token was sampled at the position where the grammar failed.
         """
@@ -293,7 +293,7 @@ class Runner:
         return True
 
     def _report(self, sequence: Sequence, output: SamplerOutput) -> tuple[int, GenerateStep]:
-        """Return the step to be sent, and remove the sequence if the step is its last."""
+        """Returns the step to be sent, and removes the sequence if the step is its last."""
         if sequence.finish is not None:
             self._forget(sequence)
         step = GenerateStep(

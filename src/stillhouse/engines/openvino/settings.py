@@ -112,12 +112,12 @@ class EngineSettings:
             )
 
     def to_json(self) -> str:
-        """Return the settings as a worker's command line carries them."""
+        """Returns the settings as a worker's command line carries them."""
         return msgspec.json.encode(self, enc_hook=str).decode()
 
     @classmethod
     def from_json(cls, text: str) -> EngineSettings:
-        """Read what `to_json` wrote."""
+        """Reads what `to_json` wrote."""
         return msgspec.json.decode(text, type=cls, dec_hook=_path)
 
 

@@ -10,7 +10,7 @@ from stillhouse.engines.worker.loop import run_worker
 
 
 def main(settings_json: str, socket_number: str) -> None:
-    """Serve what the settings name."""
+    """Serves what the settings name."""
     settings = EngineSettings.from_json(settings_json)
     run_worker(lambda on_progress: load_runner(settings, on_progress), socket_number)
 

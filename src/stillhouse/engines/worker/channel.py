@@ -51,7 +51,7 @@ class WorkerChannel:
 
     def receive(self, timeout_s: float | None) -> list[ToWorker]:
         """
-        Take all messages that have arrived, in order.
+        Takes all messages that have arrived, in order.
 
         Args:
             timeout_s: Longest wait for the first one or for `wake`; 0 does not wait, None has no
@@ -66,13 +66,13 @@ class WorkerChannel:
             return arrived
 
     def wake(self) -> None:
-        """Make the current or next `receive` return at once; there is work to do."""
+        """Makes the current or next `receive` return at once; there is work to do."""
         with self._has_arrived:
             self._is_woken = True
             self._has_arrived.notify()
 
     def send(self, message: ToGateway) -> None:
-        """Send *message*; blocks while the gateway does not read."""
+        """Sends *message*; blocks while the gateway does not read."""
         try:
             self._connection.sendall(encode(message))
         except OSError:

@@ -101,16 +101,16 @@ class WorkerEngine:
         return self._supervisor.worker is not None
 
     def on_serving(self, listener: Callable[[], None]) -> None:
-        """Call *listener* whenever requests are served again, such as after a crash."""
+        """Calls *listener* whenever requests are served again, such as after a crash."""
         self._supervisor.listeners.append(listener)
 
     async def wait_until_serving(self) -> None:
-        """Return when requests are served, which after a crash takes a restart."""
+        """Returns when requests are served, which after a crash takes a restart."""
         await self._supervisor.is_serving.wait()
 
     async def start(self) -> None:
         """
-        Launch the worker and return when it serves requests.
+        Launches the worker and returns when it serves requests.
 
         Raises:
             CheckpointError: The model's files are missing or not what they should be.
@@ -121,12 +121,12 @@ class WorkerEngine:
         await self._supervisor.start()
 
     async def stop(self) -> None:
-        """End the worker; sequences still running fail with EngineUnavailableError."""
+        """Ends the worker; sequences still running fail with EngineUnavailableError."""
         await self._supervisor.stop()
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateStep]:
         """
-        Yield the sequence's tokens as they are made; the last step carries `finish`.
+        Yields the sequence's tokens as they are made; the last step carries `finish`.
 
         Closing the iterator early cancels the sequence as well.
 
@@ -155,7 +155,7 @@ class WorkerEngine:
 
     def cancel(self, request_id: str) -> None:
         """
-        Stop a sequence within one engine step.
+        Stops a sequence within one engine step.
 
         Its iterator ends with `EngineFinish.CANCELLED` and the exact count of what was generated.
         An unknown or finished request is left alone.
@@ -210,7 +210,7 @@ class WorkerEngine:
 
 
 def _for_worker(request: GenerateRequest) -> GenerateRequest:
-    """Leave out the portable constraint: a worker takes the compiled grammar."""
+    """Leaves out the portable constraint: a worker takes the compiled grammar."""
     return request if request.constraint is None else replace(request, constraint=None)
 
 

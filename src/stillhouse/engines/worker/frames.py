@@ -146,7 +146,7 @@ ToGateway = Loading | Ready | LoadFailed | Steps | Refused | Compiled | Pong
 
 def encode(message: ToWorker | ToGateway) -> bytes:
     """
-    Return the whole frame of *message*, length included.
+    Returns the whole frame of *message*, length included.
 
     Raises:
         FrameError: The message is too large, or holds an integer beyond 64 bits.
@@ -164,7 +164,7 @@ def encode(message: ToWorker | ToGateway) -> bytes:
 
 def decode_to_worker(body: bytes) -> ToWorker:
     """
-    Read a message that the gateway sent.
+    Reads a message that the gateway sent.
 
     Raises:
         FrameError: It is not one.
@@ -175,7 +175,7 @@ def decode_to_worker(body: bytes) -> ToWorker:
 
 def decode_to_gateway(body: bytes | bytearray) -> ToGateway:
     """
-    Read a message that the worker sent.
+    Reads a message that the worker sent.
 
     Raises:
         FrameError: It is not one.

@@ -81,12 +81,12 @@ class Runner(Protocol):
         ...
 
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
-        """Start a request's preparations on the receiving thread; never waits."""
+        """Starts a request's preparations on the receiving thread; never waits."""
         ...
 
     def add(self, sequence_id: int, request: GenerateRequest) -> None:
         """
-        Take a request; its steps come under *sequence_id*, which must be higher than all before.
+        Takes a request; its steps come under *sequence_id*, which must be higher than all before.
 
         Raises:
             InvalidRequestError: A value cannot be honoured.
@@ -96,12 +96,12 @@ class Runner(Protocol):
         ...
 
     def cancel(self, sequence_id: int) -> SequenceSteps:
-        """End a sequence and return its last step, or nothing if it has ended before."""
+        """Ends a sequence and returns its last step, or nothing if it has ended before."""
         ...
 
     def step(self, receive: Callable[[], None]) -> SequenceSteps:
         """
-        Compute one engine step, and return its results.
+        Computes one engine step, and returns its results.
 
         Args:
             receive: May be called once in the middle, before any token is sampled: a sequence
@@ -111,11 +111,11 @@ class Runner(Protocol):
         ...
 
     def take_compile_times(self) -> list[tuple[str, float]]:
-        """Return the seconds spent on grammars since the last call, by cache salt."""
+        """Returns the seconds spent on grammars since the last call, by cache salt."""
         ...
 
     def close(self) -> None:
-        """Finish pending work within seconds, before the process ends."""
+        """Finishes pending work within seconds, before the process ends."""
         ...
 
 
@@ -128,7 +128,7 @@ class EngineLoop:
         self._steps: SequenceSteps = []
 
     def run_forever(self) -> None:
-        """Serve until the process ends with its gateway."""
+        """Serves until the process ends with its gateway."""
         while True:
             self._receive(self._runner.idle_s)
             self._steps += self._runner.step(self._receive)
@@ -167,7 +167,7 @@ class EngineLoop:
 
 
 def refusal(sequence_id: int, error: InvalidRequestError) -> Refused:
-    """Return the message that carries *error* to the gateway."""
+    """Returns the message that carries *error* to the gateway."""
     code = RefusalCode.INVALID
     if isinstance(error, RequestTooLargeForEngineError):
         code = RefusalCode.TOO_LARGE
@@ -178,7 +178,7 @@ def refusal(sequence_id: int, error: InvalidRequestError) -> Refused:
 
 def run_worker(load: Callable[[Callable[[Loading], None]], Runner], socket_number: str) -> None:
     """
-    Run a worker until the process ends with its gateway.
+    Runs a worker until the process ends with its gateway.
 
     Args:
         load: Loads the engine and reports its progress; raises CheckpointError or ConfigError.

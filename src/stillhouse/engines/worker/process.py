@@ -39,7 +39,7 @@ class FrameReader(asyncio.Protocol):
         self.is_closed = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
-        """Split the received bytes, to the end of the last whole frame."""
+        """Splits the received bytes, to the end of the last whole frame."""
         if self._error is not None:
             return
         self._bytes += data
@@ -50,13 +50,13 @@ class FrameReader(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Mark the end of the connection."""
+        """Marks the end of the connection."""
         self.is_closed.set()
         self._wake()
 
     async def arrived(self) -> deque[ToGateway]:
         """
-        Return all unread messages, at least one; empty after the last.
+        Returns all unread messages, at least one; empty after the last.
 
         Raises:
             FrameError: The bytes after the last message are not a message.
@@ -99,7 +99,7 @@ class WorkerProcess:
     @classmethod
     async def spawn(cls, command: Sequence[str]) -> Self:
         """
-        Run *command* with the number of its socket as last argument.
+        Runs *command* with the number of its socket as last argument.
 
         Its output goes to this process's standard error.
 
@@ -135,7 +135,7 @@ class WorkerProcess:
 
     def send(self, message: ToWorker) -> None:
         """
-        Write *message* to the socket; does nothing if the worker has ended.
+        Writes *message* to the socket; does nothing if the worker has ended.
 
         Raises:
             FrameError: The message cannot be framed.
@@ -147,7 +147,7 @@ class WorkerProcess:
 
     async def receive(self) -> ToGateway | None:
         """
-        Return the next message, or None when the worker is gone.
+        Returns the next message, or None when the worker is gone.
 
         Raises:
             FrameError: It sent what is no message.
@@ -158,7 +158,7 @@ class WorkerProcess:
 
     async def receive_all(self) -> list[ToGateway]:
         """
-        Return all messages that are there, at least one; none when the worker is gone.
+        Returns all messages that are there, at least one; none when the worker is gone.
 
         Raises:
             FrameError: It sent what is no message; what came before is returned first.
@@ -170,14 +170,14 @@ class WorkerProcess:
         return messages
 
     async def stop(self, *, timeout_s: float) -> None:
-        """Hang up, which ends a sound worker at once, and kill it after *timeout_s*."""
+        """Hangs up, which ends a sound worker at once, and kills it after *timeout_s*."""
         self._transport.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), timeout_s)
         await self.kill()
 
     async def kill(self) -> None:
-        """Kill the worker; return when its process has ended."""
+        """Kills the worker; returns when its process has ended."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()

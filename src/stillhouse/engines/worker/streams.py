@@ -32,13 +32,13 @@ class Stream:
         self._has_arrived: asyncio.Future[None] | None = None  # set while the reader waits
 
     def put(self, arrived: GenerateStep | StillhouseError) -> None:
-        """Hand the next step to the reader, or the error that the sequence ends with."""
+        """Hands the next step to the reader, or the error that the sequence ends with."""
         self._arrived.append(arrived)
         if self._has_arrived is not None and not self._has_arrived.done():
             self._has_arrived.set_result(None)
 
     async def get(self) -> GenerateStep | StillhouseError:
-        """Return the next step that was put; wait for it if there is none."""
+        """Returns the next step that was put; waits for it if there is none."""
         if not self._arrived:
             self._has_arrived = asyncio.get_running_loop().create_future()
             await self._has_arrived
@@ -64,7 +64,7 @@ class Streams:
 
     def open(self, request_id: str) -> Stream:
         """
-        Return a new stream.
+        Returns a new stream.
 
         Raises:
             InvalidRequestError: The request is open already.
@@ -79,28 +79,28 @@ class Streams:
         return stream
 
     def close(self, stream: Stream) -> bool:
-        """Forget *stream*; return whether it was still open."""
+        """Forgets *stream*; returns whether it was still open."""
         if self._streams.pop(stream.sequence_id, None) is None:
             return False
         del self._sequence_ids[stream.request_id]
         return True
 
     def find(self, sequence_id: int) -> Stream | None:
-        """Return the open stream of a sequence."""
+        """Returns the open stream of a sequence."""
         return self._streams.get(sequence_id)
 
     def sequence_id(self, request_id: str) -> int | None:
-        """Return the sequence id of an open request."""
+        """Returns the sequence id of an open request."""
         return self._sequence_ids.get(request_id)
 
     def fail_all(self, make_error: Callable[[], StillhouseError]) -> None:
-        """End every open stream with an error of its own."""
+        """Ends every open stream with an error of its own."""
         for stream in list(self._streams.values()):
             stream.put(make_error())
             self.close(stream)
 
     def crash_all(self) -> None:
-        """End every open stream with an error that names the crash."""
+        """Ends every open stream with an error that names the crash."""
         self._num_crashes += 1
         number = self._num_crashes
         self.fail_all(

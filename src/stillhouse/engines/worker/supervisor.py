@@ -82,7 +82,7 @@ class Supervisor:
 
     def serving_worker(self) -> WorkerProcess:
         """
-        Return the worker.
+        Returns the worker.
 
         Raises:
             EngineUnavailableError: There is none now.
@@ -96,7 +96,7 @@ class Supervisor:
 
     async def start(self) -> None:
         """
-        Launch the worker and return when it serves requests.
+        Launches the worker and returns when it serves requests.
 
         Raises:
             CheckpointError: The model's files are missing or not what they should be.
@@ -111,7 +111,7 @@ class Supervisor:
         self._task = asyncio.create_task(self._supervise(worker), name="engine-supervisor")
 
     async def stop(self) -> None:
-        """End the worker and every sequence; sequences fail with EngineUnavailableError."""
+        """Ends the worker and every sequence; sequences fail with EngineUnavailableError."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -126,7 +126,7 @@ class Supervisor:
 
     async def ping(self, *, timeout_s: float) -> EngineHealth:
         """
-        Return what the engine's own loop answers.
+        Returns what the engine's own loop answers.
 
         Raises:
             EngineUnavailableError: There is no worker, or it dies.
@@ -168,7 +168,7 @@ class Supervisor:
             await worker.stop(timeout_s=self._timeouts.stop_timeout_s)
 
     async def _serve(self, worker: WorkerProcess) -> None:
-        """Hand the worker's messages on until it dies."""
+        """Hands the worker's messages on until it dies."""
         watchdog = asyncio.create_task(self._watch(worker), name="engine-watchdog")
         try:
             while messages := await worker.receive_all():
@@ -184,7 +184,7 @@ class Supervisor:
             watchdog.cancel()
 
     async def _watch(self, worker: WorkerProcess) -> None:
-        """Kill a worker whose loop has stopped turning; `_serve` then sees it die."""
+        """Kills a worker whose loop has stopped turning; `_serve` then sees it die."""
         while True:
             await asyncio.sleep(self._timeouts.ping_interval_s)
             try:
@@ -216,7 +216,7 @@ class Supervisor:
             answer.set_result(pong.health)
 
     async def _relaunch(self, delay_s: float) -> tuple[WorkerProcess, float]:
-        """Try until a worker serves; return it and the delay to use if it dies too soon."""
+        """Tries until a worker serves; returns it and the delay to use if it dies too soon."""
         while True:
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, self._timeouts.max_restart_delay_s)
@@ -226,7 +226,7 @@ class Supervisor:
                 self._log.error("engine_restart_failed", reason=str(error), next_in_s=delay_s)
 
     async def _launch(self) -> WorkerProcess:
-        """Spawn a worker and return it when it is ready."""
+        """Spawns a worker and returns it when it is ready."""
         try:
             worker = await WorkerProcess.spawn(self._command)
         except OSError as error:
@@ -245,7 +245,7 @@ async def _load(
     timeouts: SupervisionConfig,
     on_progress: Callable[[Loading], None] | None,
 ) -> Ready:
-    """Wait until the worker is ready, and report its progress."""
+    """Waits until the worker is ready, and reports its progress."""
     timeout_s = timeouts.load_silence_timeout_s
     while True:
         try:
@@ -276,7 +276,7 @@ async def _load(
 
 
 def _capacity(ready: Ready) -> dict[str, int | float]:
-    """Return how much a worker can hold, in the operator's units."""
+    """Returns how much a worker can hold, in the operator's units."""
     num_tokens = ready.num_blocks * ready.block_size
     return {
         "context_length": ready.context_length,

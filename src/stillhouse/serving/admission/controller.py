@@ -49,7 +49,7 @@ class AdmissionController:
         self, model_id: str, account_id: int, key_id: int, tier: ServiceTier
     ) -> None:
         """
-        Refuse a request before any work is done for it; `admit` checks again.
+        Refuses a request before any work is done for it; `admit` checks again.
 
         Raises:
             OverloadedError: All slots are taken; or the rest are reserved, and the account or its
@@ -66,7 +66,7 @@ class AdmissionController:
 
     def refuse_early(self, model_id: str, account_id: int, key_id: int, tier: ServiceTier) -> None:
         """
-        Refuse a request before any work is done for it, by its account's limits too.
+        Refuses a request before any work is done for it, by its account's limits too.
 
         Raises:
             OverloadedError: As `refuse_if_full` does.
@@ -92,7 +92,7 @@ class AdmissionController:
         tier: ServiceTier = ServiceTier.DEFAULT,
     ) -> None:
         """
-        Charge work on the host, such as compiling a schema, to an account's fairness at a model.
+        Charges work on the host, such as compiling a schema, to an account's fairness at a model.
 
         The account is dispatched later for it, by `WORK_TOKENS_PER_S` weighted tokens a second.
         While no request is in the model's queue, nothing is counted.
@@ -109,7 +109,7 @@ class AdmissionController:
         is_fail_fast: bool = False,
     ) -> Slot:
         """
-        Take a slot, which must be released.
+        Takes a slot, which must be released.
 
         Args:
             replicas: The model's.
@@ -142,7 +142,7 @@ class AdmissionController:
         return Slot(self, model_id, entry)
 
     def release(self, slot: Slot, *, completion_tokens: int) -> None:
-        """Free a slot, and count what was generated in it."""
+        """Frees a slot, and counts what was generated in it."""
         slot.entry.end()  # also where the completion's task has failed
         ticket = slot.entry.ticket
         self._limits.leave(
@@ -172,5 +172,5 @@ class Slot:
     entry: QueueEntry
 
     def release(self, *, completion_tokens: int = 0) -> None:
-        """Free the slot; called once."""
+        """Frees the slot; called once."""
         self._controller.release(self, completion_tokens=completion_tokens)

@@ -27,7 +27,7 @@ class GrammarCharges:
         self._owners: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def owner(self, principal: Principal, model_id: str, tier: ServiceTier) -> Owner:
-        """Return the owner that the compiler charges for a grammar."""
+        """Returns the owner that the compiler charges for a grammar."""
         account_id, key_id = principal.account_id, principal.key_id
         self._owners[principal.cache_salt] = (account_id, key_id)
         self._owners.move_to_end(principal.cache_salt)
@@ -41,7 +41,7 @@ class GrammarCharges:
         return Owner(account_id, key_id, charge)
 
     def compiled(self, model_id: str, cache_salt: str, seconds: float) -> None:
-        """Charge the time that a model's engine spent compiling."""
+        """Charges the time that a model's engine spent compiling."""
         self._metrics.grammar_s.labels(model_id, "engine").observe(seconds)
         if owner := self._owners.get(cache_salt):
             account_id, key_id = owner

@@ -76,12 +76,12 @@ class Quarantine:
         self._slots: dict[str, FairSemaphore] = {}  # by model, for its suspects
 
     def __len__(self) -> int:
-        """Return how many requests are on record; bounded."""
+        """Returns how many requests are on record; bounded."""
         return len(self._records)
 
     def refuse(self, fingerprint: Fingerprint) -> None:
         """
-        Refuse a request that is known to crash its engine.
+        Refuses a request that is known to crash its engine.
 
         Raises:
             QuarantinedRequestError: It was the only suspect of a recent crash.
@@ -103,7 +103,7 @@ class Quarantine:
         )
 
     def is_suspect(self, fingerprint: Fingerprint) -> bool:
-        """Return whether the request must run in `isolation`."""
+        """Returns whether the request must run in `isolation`."""
         record = self._record_of(fingerprint)
         return record is not None and record.is_suspect
 
@@ -112,7 +112,7 @@ class Quarantine:
         self, fingerprint: Fingerprint, *, max_wait_s: float
     ) -> AsyncIterator[None]:
         """
-        Run a suspect while no other suspect runs at its engine.
+        Runs a suspect while no other suspect runs at its engine.
 
         Raises:
             OverloadedError: The suspects before it took too long.
@@ -129,7 +129,7 @@ class Quarantine:
 
     def record_crash(self, fingerprint: Fingerprint, crash: int) -> None:
         """
-        Record that the engine crashed while it ran the request.
+        Records that the engine crashed while it ran the request.
 
         Args:
             crash: The number of the crash, counted by the engine.
@@ -152,7 +152,7 @@ class Quarantine:
             self._records.popitem(last=False)
 
     def clear(self, fingerprint: Fingerprint) -> None:
-        """Forget the crashes of a request that was answered."""
+        """Forgets the crashes of a request that was answered."""
         if self._records:
             self._records.pop(fingerprint.digest, None)
 

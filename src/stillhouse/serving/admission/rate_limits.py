@@ -38,7 +38,7 @@ class RateLimiter:
 
     def check(self, account_id: int, key_id: int, model: str) -> None:
         """
-        Raise what `enter` would, before any work is done for the request.
+        Raises what `enter` would, before any work is done for the request.
 
         Raises:
             RateLimitError: As `enter` does.
@@ -50,7 +50,7 @@ class RateLimiter:
 
     def enter(self, account_id: int, key_id: int, model: str, *, prompt_tokens: int) -> None:
         """
-        Count a request as in flight; `leave` must follow when it has ended.
+        Counts a request as in flight; `leave` must follow when it has ended.
 
         Raises:
             RateLimitError: The account or its key has too many in flight, or the account has used
@@ -68,7 +68,7 @@ class RateLimiter:
         self._drop_idle_accounts(now_s)
 
     def leave(self, account_id: int, key_id: int, model: str, *, completion_tokens: int) -> None:
-        """Count a request as ended."""
+        """Counts a request as ended."""
         self._keys[key_id, model] -= 1
         if not self._keys[key_id, model]:
             del self._keys[key_id, model]
@@ -77,7 +77,7 @@ class RateLimiter:
         account.take(self._clock.monotonic_s(), num_requests=0, num_tokens=completion_tokens)
 
     def __len__(self) -> int:
-        """Return how many accounts have state, each once per model."""
+        """Returns how many accounts have state, each once per model."""
         return len(self._accounts)
 
     def _refuse_too_much(self, account: _Account, model: str, now_s: float) -> None:

@@ -17,7 +17,7 @@ _MAX_WAITING_PER_ACCOUNT = 1000
 
 
 def _for_nothing(_seconds: float) -> None:
-    """Charge no account."""
+    """Charges no account."""
 
 
 class FairThreadPool:
@@ -49,7 +49,7 @@ class FairThreadPool:
         charge: Callable[[float], None] = _for_nothing,
     ) -> T:
         """
-        Run *work* in a thread, and return what it returns.
+        Runs *work* in a thread, and returns what it returns.
 
         Args:
             charge: Called with the seconds that the work took, also if it failed.

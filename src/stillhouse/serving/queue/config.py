@@ -27,5 +27,5 @@ class QueueConfig(Section):
     prompt_window_tokens: int = Field(default=4096, ge=1)
 
     def max_wait_of(self, tier: ServiceTier) -> float:
-        """Return how long a request of *tier* waits at most, in seconds."""
+        """Returns how long a request of *tier* waits at most, in seconds."""
         return self.flex_max_wait_s if tier is ServiceTier.FLEX else self.max_wait_s

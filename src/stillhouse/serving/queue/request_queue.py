@@ -62,14 +62,14 @@ class RequestQueue:
         self._waiting: dict[Ticket, QueueEntry] = {}
 
     def would_wait(self, ticket: Ticket) -> bool:
-        """Return whether a new request could not be dispatched at once."""
+        """Returns whether a new request could not be dispatched at once."""
         self._read_capacity()
         return self._scheduler.would_wait(ticket, self._fits)
 
     def refusal(
         self, reason: Refusal, tier: ServiceTier
     ) -> OverloadedError | EngineUnavailableError:
-        """Count a refusal, and return the error, with the time after which to retry."""
+        """Counts a refusal, and returns the error, with the time after which to retry."""
         self.count_refusal(reason)
         retry_after_s = self._retry_after.estimate_s(self._scheduler.num_waiting(tier))
         if not self._replicas.is_serving:
@@ -79,52 +79,52 @@ class RequestQueue:
         return OverloadedError("Model busy, retry later", retry_after_s=retry_after_s)
 
     def count_refusal(self, reason: Refusal) -> None:
-        """Count a refusal for the metrics."""
+        """Counts a refusal for the metrics."""
         self._metrics.queue_refused.labels(self.model_id, reason).inc()
 
     def charge(self, account_id: int, key_id: int, tier: ServiceTier, weighted_tokens: int) -> None:
-        """Charge an account for work on the host; a negative amount takes it back."""
+        """Charges an account for work on the host; a negative amount takes it back."""
         self._scheduler.charge(account_id, key_id, tier, weighted_tokens)
 
     # The methods below are called by the queue's entries alone.
 
     def join(self, entry: QueueEntry) -> None:
-        """Append a request, and dispatch what can be."""
+        """Appends a request, and dispatches what can be."""
         self._waiting[entry.ticket] = entry
         self._scheduler.join(entry.ticket)
         self._metrics.waiting.labels(self.model_id, entry.ticket.tier).inc()
         self._dispatch()
 
     def leave(self, entry: QueueEntry) -> None:
-        """Remove a waiting request."""
+        """Removes a waiting request."""
         del self._waiting[entry.ticket]
         self._scheduler.leave(entry.ticket)
         self._metrics.waiting.labels(self.model_id, entry.ticket.tier).dec()
         self._dispatch()
 
     def requeue(self, entry: QueueEntry) -> None:
-        """Put a request for which nothing was generated before the others of its key."""
+        """Puts a request for which nothing was generated before the others of its key."""
         self._waiting[entry.ticket] = entry
         self._scheduler.requeue(entry.ticket)
         self._metrics.waiting.labels(self.model_id, entry.ticket.tier).inc()
         self._dispatch()
 
     def record_tokens(self, ticket: Ticket, count: int) -> None:
-        """Charge generated tokens to a request."""
+        """Charges generated tokens to a request."""
         self._scheduler.charge_completion(ticket, count)
 
     def record_prompt_done(self, ticket: Ticket, *, cached_tokens: int) -> None:
-        """Free the part of the prompt window that a request held."""
+        """Frees the part of the prompt window that a request held."""
         self._scheduler.end_prompt(ticket, cached_tokens=cached_tokens)
         self._dispatch()
 
     def end_sequence(self, ticket: Ticket) -> None:
-        """Free the engine's slot of one of a request's sequences."""
+        """Frees the engine's slot of one of a request's sequences."""
         self._scheduler.end_sequence(ticket)
         self._dispatch()
 
     def end(self, ticket: Ticket) -> None:
-        """Free all that a request held of the engine."""
+        """Frees all that a request held of the engine."""
         self._scheduler.end(ticket)
         self._dispatch()
         self._retry_after.record_end(is_idle=self._scheduler.is_idle)
@@ -143,7 +143,7 @@ class RequestQueue:
             self._metrics.queue_s.labels(self.model_id, ticket.tier).observe(waited_s)
 
     def _read_capacity(self) -> None:
-        """Read the capacity of the replicas that serve now: one may come or go at any time."""
+        """Reads the capacity of the replicas that serve now: one may come or go at any time."""
         self._scheduler.resize(
             max_sequences=self._replicas.max_sequences, num_replicas=self._replicas.num_serving
         )
@@ -193,7 +193,7 @@ class QueueEntry:
 
     async def wait(self) -> bool:
         """
-        Wait until the request is dispatched; `end` or `requeue` must follow.
+        Waits until the request is dispatched; `end` or `requeue` must follow.
 
         Returns:
             False if `leave` was called first.
@@ -216,7 +216,7 @@ class QueueEntry:
         return self._state is _State.AT_ENGINE
 
     def dispatch(self, replica: Replica) -> float:
-        """Go to the engine of *replica*; returns how long it has waited, in seconds."""
+        """Goes to the engine of *replica*; returns how long it has waited, in seconds."""
         self._state = _State.AT_ENGINE
         self._replica = replica
         self._num_running = self.ticket.num_sequences
@@ -225,14 +225,14 @@ class QueueEntry:
         return self._queue.clock.monotonic_s() - self._joined_s
 
     def leave(self) -> None:
-        """Leave the queue; a request at an engine stays there."""
+        """Leaves the queue; a request at an engine stays there."""
         if self._state is not _State.AT_ENGINE:
             self.end()
             self._wake()
 
     def may_requeue(self, *, has_crashed: bool) -> bool:
         """
-        Return whether a request whose engine is gone may wait for the next one.
+        Returns whether a request whose engine is gone may wait for the next one.
 
         It may if the engine generated nothing for it: once after a crash of the engine that ran it,
         and always if the engine was gone before it was given the request.
@@ -245,7 +245,7 @@ class QueueEntry:
         )
 
     def requeue(self, *, has_crashed: bool) -> None:
-        """Wait again, at the front of the queue and for as long as its tier may."""
+        """Waits again, at the front of the queue and for as long as its tier may."""
         self._has_survived_crash |= has_crashed
         self._state = _State.WAITING
         self._joined_s = self._queue.clock.monotonic_s()
@@ -254,7 +254,7 @@ class QueueEntry:
         self._queue.requeue(self)
 
     def record_step(self, num_tokens: int, *, cached_tokens: int) -> None:
-        """Charge the tokens of one engine step to the request."""
+        """Charges the tokens of one engine step to the request."""
         self._queue.record_tokens(self.ticket, num_tokens)
         if not self._is_prompt_done:
             self._is_prompt_done = True
@@ -268,7 +268,7 @@ class QueueEntry:
             self._queue.end_sequence(self.ticket)
 
     def end(self) -> None:
-        """Leave the queue and the engine; may be repeated."""
+        """Leaves the queue and the engine; may be repeated."""
         before, self._state = self._state, _State.OVER
         if before is _State.WAITING:
             self._queue.leave(self)

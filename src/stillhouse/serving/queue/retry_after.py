@@ -21,19 +21,19 @@ class RetryAfter:
         self._times_s: deque[float] = deque(maxlen=_NUM_ENDINGS + 1)
 
     def record_start(self) -> None:
-        """Record that a request was dispatched."""
+        """Records that a request was dispatched."""
         if not self._times_s:
             self._times_s.append(self._clock.monotonic_s())
 
     def record_end(self, *, is_idle: bool) -> None:
-        """Record that a request has ended; *is_idle* if it was the last one."""
+        """Records that a request has ended; *is_idle* if it was the last one."""
         if is_idle:
             self._times_s.clear()
         else:
             self._times_s.append(self._clock.monotonic_s())
 
     def estimate_s(self, num_ahead: int) -> float:
-        """Return when a new request behind *num_ahead* others might start; 1 to 60 seconds."""
+        """Returns when a new request behind *num_ahead* others might start; 1 to 60 seconds."""
         if not self._times_s:
             return _SHORTEST_S
         observed_s = self._clock.monotonic_s() - self._times_s[0]

@@ -96,24 +96,24 @@ class FairScheduler:
         return not self._in_flight and not any(self._queues.values())
 
     def num_waiting(self, tier: ServiceTier) -> int:
-        """Return how many requests wait in *tier* and the tiers above it."""
+        """Returns how many requests wait in *tier* and the tiers above it."""
         return sum(len(self._queues[other]) for other in _up_to(tier))
 
     def resize(self, *, max_sequences: int, num_replicas: int) -> None:
-        """Set the capacity: the slots of all replicas that serve, and a prompt window for each."""
+        """Sets the capacity: the slots of all replicas that serve, and a prompt window for each."""
         self._max_sequences = max_sequences
         self._num_replicas = num_replicas
 
     def would_wait(self, ticket: Ticket, fits: Fits = _fits_always) -> bool:
-        """Return whether *ticket*, not in the queue yet, could not be dispatched at once."""
+        """Returns whether *ticket*, not in the queue yet, could not be dispatched at once."""
         return self.num_waiting(ticket.tier) > 0 or not self._has_capacity(ticket, fits)
 
     def join(self, ticket: Ticket) -> None:
-        """Append a request."""
+        """Appends a request."""
         self._queues[ticket.tier].push(ticket)
 
     def leave(self, ticket: Ticket) -> None:
-        """Remove a waiting request, which was not served."""
+        """Removes a waiting request, which was not served."""
         queue = self._queues[ticket.tier]
         queue.remove(ticket)
         if not queue:
@@ -121,7 +121,7 @@ class FairScheduler:
 
     def dispatch_next(self, fits: Fits = _fits_always) -> Ticket | None:
         """
-        Dispatch the next request, and charge its prompt; None if it has to wait.
+        Dispatches the next request, and charges its prompt; None if it has to wait.
 
         Args:
             fits: Whether one replica has slots for a number of sequences.
@@ -144,49 +144,49 @@ class FairScheduler:
         return ticket
 
     def end_prompt(self, ticket: Ticket, *, cached_tokens: int) -> None:
-        """Free a request's part of the prompt window; *cached_tokens* of its prompt are free."""
+        """Frees a request's part of the prompt window; *cached_tokens* of its prompt are free."""
         in_flight = self._in_flight[ticket]
         self._prompt_ahead -= in_flight.prompt_ahead
         in_flight.prompt_ahead = 0
         self._queues[ticket.tier].charge_item(ticket, -cached_tokens)
 
     def charge_completion(self, ticket: Ticket, num_tokens: int) -> None:
-        """Charge tokens of a completion."""
+        """Charges tokens of a completion."""
         self._queues[ticket.tier].charge_item(ticket, COMPLETION_WEIGHT * num_tokens)
 
     def charge(self, account_id: int, key_id: int, tier: ServiceTier, amount: int) -> None:
-        """Charge other work to an account, in weighted tokens, as if the engine had done it."""
+        """Charges other work to an account, in weighted tokens, as if the engine had done it."""
         self._queues[tier].charge(account_id, key_id, amount)
 
     def end_sequence(self, ticket: Ticket) -> None:
-        """Count one of a request's sequences as ended."""
+        """Counts one of a request's sequences as ended."""
         self._in_flight[ticket].num_sequences -= 1
         self._num_sequences -= 1
 
     def requeue(self, ticket: Ticket) -> None:
-        """Put a request for which nothing was computed before the others of its key."""
+        """Puts a request for which nothing was computed before the others of its key."""
         queue = self._queues[ticket.tier]
         queue.charge_item(ticket, -ticket.prompt_tokens)
         queue.push(ticket, at_front=True)
         self.end(ticket)
 
     def end(self, ticket: Ticket) -> None:
-        """Count a request as ended: the engine no longer runs any sequence of it."""
+        """Counts a request as ended: the engine no longer runs any sequence of it."""
         in_flight = self._in_flight.pop(ticket)
         self._num_sequences -= in_flight.num_sequences
         self._prompt_ahead -= in_flight.prompt_ahead
         self._queues[ticket.tier].end(ticket)
 
     def served(self, account_id: int, tier: ServiceTier) -> int:
-        """Return how much an account was served in a tier while the tier has been busy."""
+        """Returns how much an account was served in a tier while the tier has been busy."""
         return self._queues[tier].served(account_id)
 
     def served_key(self, account_id: int, key_id: int, tier: ServiceTier) -> int:
-        """Return how much a key was served in a tier while its account has been busy there."""
+        """Returns how much a key was served in a tier while its account has been busy there."""
         return self._queues[tier].served_key(account_id, key_id)
 
     def _due(self) -> FairQueue[Ticket] | None:
-        """Return the highest waiting tier, unless a lower one has been passed often enough."""
+        """Returns the highest waiting tier, unless a lower one has been passed often enough."""
         waiting = [tier for tier, queue in self._queues.items() if queue]
         if not waiting:
             return None

@@ -49,7 +49,7 @@ class ModelLifecycle:
 
     def move_to(self, state: ModelState, reason: str = "") -> None:
         """
-        Change the state.
+        Changes the state.
 
         Raises:
             IllegalTransitionError: The present state does not lead there.
@@ -63,7 +63,7 @@ class ModelLifecycle:
 
     def serving(self) -> ServedModel:
         """
-        Return the model.
+        Returns the model.
 
         Raises:
             ModelUnavailableError: It does not serve; the message has its state and reason.
@@ -79,7 +79,7 @@ class ModelLifecycle:
 
     def lease(self) -> Lease:
         """
-        Hold the model for a request, so that it is not unloaded before the request has ended.
+        Holds the model for a request, so that it is not unloaded before the request has ended.
 
         Raises:
             ModelUnavailableError: It does not serve.
@@ -91,13 +91,13 @@ class ModelLifecycle:
         return lease
 
     def release_lease(self) -> None:
-        """Count a lease that has ended; called by `Lease.release` alone."""
+        """Counts a lease that has ended; called by `Lease.release` alone."""
         self._num_leases -= 1
         if not self._num_leases:
             self._is_idle.set()
 
     async def wait_until_idle(self) -> None:
-        """Return when no request holds the model."""
+        """Returns when no request holds the model."""
         await self._is_idle.wait()
 
     def _show_state(self) -> None:
@@ -115,7 +115,7 @@ class Lease:
         self._life: ModelLifecycle | None = life
 
     def release(self) -> None:
-        """End the lease; may be repeated."""
+        """Ends the lease; may be repeated."""
         if self._life is not None:
             self._life.release_lease()
             self._life = None

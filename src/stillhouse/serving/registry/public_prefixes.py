@@ -44,7 +44,7 @@ class PublicPrefixes:
         return cls(tuple(sorted(prefixes, key=len, reverse=True)))
 
     def num_tokens_of(self, prompt_token_ids: Sequence[int]) -> int:
-        """Return how many of a prompt's tokens are public: those of its longest public prefix."""
+        """Returns how many of a prompt's tokens are public: those of its longest public prefix."""
         for prefix in self.prefixes:
             if tuple(prompt_token_ids[: len(prefix)]) == prefix:
                 return len(prefix)

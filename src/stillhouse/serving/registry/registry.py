@@ -75,7 +75,7 @@ class ModelRegistry:
 
     def resolve_model(self, name: str) -> ServedModel:
         """
-        Return the model that answers to *name*.
+        Returns the model that answers to *name*.
 
         Raises:
             ModelNotFoundError: No configured model answers to it; the message says which do.
@@ -86,7 +86,7 @@ class ModelRegistry:
 
     def lease(self, name: str) -> Lease:
         """
-        Hold the model that answers to *name* until the lease is released.
+        Holds the model that answers to *name* until the lease is released.
 
         Raises:
             ModelNotFoundError: No configured model answers to it; the message says which do.
@@ -97,7 +97,7 @@ class ModelRegistry:
 
     async def load_all(self, load: LoadModel, *, is_strict: bool = False) -> None:
         """
-        Load every configured model, one after the other; one that fails leaves the others.
+        Loads every configured model, one after the other; one that fails leaves the others.
 
         Args:
             is_strict: Stop at the first one that fails.
@@ -116,7 +116,7 @@ class ModelRegistry:
 
     async def load(self, model_id: str, load: LoadModel) -> None:
         """
-        Load a model; it serves on return, or has failed with a reason.
+        Loads a model; it serves on return, or has failed with a reason.
 
         Raises:
             IllegalTransitionError: It is neither stopped nor failed.
@@ -140,7 +140,7 @@ class ModelRegistry:
 
     async def unload(self, model_id: str, *, grace_s: float) -> None:
         """
-        Drain a model and stop its engines: new requests are refused, admitted ones end first.
+        Drains a model and stops its engines: new requests are refused, admitted ones end first.
 
         Args:
             grace_s: Requests that have not ended by then lose their engine.
@@ -160,7 +160,7 @@ class ModelRegistry:
         await _abandon(life, ModelState.STOPPED)
 
     async def close(self) -> None:
-        """Stop every engine; requests that still run fail."""
+        """Stops every engine; requests that still run fail."""
         for life in self._lives.values():
             if life.state is ModelState.SERVING:
                 life.move_to(ModelState.DRAINING)
@@ -173,7 +173,7 @@ class ModelRegistry:
 
 
 async def _abandon(life: ModelLifecycle, state: ModelState, reason: str = "") -> None:
-    """Stop the engines of a model that serves no more, whatever stopping them says."""
+    """Stops the engines of a model that serves no more, whatever stopping them says."""
     life.model = None
     try:
         await life.replicas.stop()

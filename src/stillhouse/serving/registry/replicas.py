@@ -31,11 +31,11 @@ class Replica:
         return self.engine.max_sequences
 
     def assign(self, num_sequences: int) -> None:
-        """Count sequences that are dispatched to it."""
+        """Counts sequences that are dispatched to it."""
         self.num_sequences += num_sequences
 
     def release(self, num_sequences: int) -> None:
-        """Count sequences that have ended, or were never begun."""
+        """Counts sequences that have ended, or were never begun."""
         self.num_sequences -= num_sequences
 
 
@@ -96,16 +96,16 @@ class ReplicaSet:
         return self._replicas[0].engine.capabilities
 
     def pick(self, num_sequences: int) -> Replica | None:
-        """Pick the replica that runs a request of *num_sequences* answers; None: it must wait."""
+        """Picks the replica that runs a request of *num_sequences* answers; None: it must wait."""
         return pick_replica(self._replicas, num_sequences)
 
     def on_serving(self, listener: Callable[[], None]) -> None:
-        """Call *listener* whenever a replica begins to serve, after a crash for one."""
+        """Calls *listener* whenever a replica begins to serve, after a crash for one."""
         self._listeners.append(listener)
 
     async def start(self, engine: TokenEngine) -> None:
         """
-        Start *engine* and add it as a replica.
+        Starts *engine* and adds it as a replica.
 
         Raises:
             StillhouseError: As `TokenEngine.start`; the set is unchanged then.
@@ -115,19 +115,19 @@ class ReplicaSet:
         self.add(engine)
 
     def add(self, engine: TokenEngine) -> None:
-        """Add an engine that was started."""
+        """Adds an engine that was started."""
         self._replicas.append(Replica(engine))
         engine.on_serving(self._notify)
         self._notify()
 
     async def stop(self) -> None:
-        """Remove all replicas and stop their engines; sequences on them fail."""
+        """Removes all replicas and stops their engines; sequences on them fail."""
         replicas, self._replicas = self._replicas, []
         await asyncio.gather(*(replica.engine.stop() for replica in replicas))
 
     async def check_health(self) -> None:
         """
-        Make a round trip through the engines' own loops; one that answers is enough.
+        Makes a round trip through the engines' own loops; one that answers is enough.
 
         Raises:
             EngineUnavailableError: None of them did in time.

@@ -30,7 +30,7 @@ L = TypeVar("L", bound=ReplicaLoad)
 
 def pick_replica(replicas: Iterable[L], num_sequences: int) -> L | None:
     """
-    Pick the serving replica with the most free slots; of equals, the first.
+    Picks the serving replica with the most free slots; of equals, the first.
 
     All answers of a request run on one replica, so one replica must have room for all of them. A
     request of more answers than a replica has slots goes to an idle one.

@@ -46,7 +46,7 @@ class ServedModel:
         return min(self.chat.context_length, self.replicas.context_length)
 
     def max_new_tokens(self, request: GenerationRequest, prompt: Prompt) -> int:
-        """Return how many tokens the request may generate within the context."""
+        """Returns how many tokens the request may generate within the context."""
         room = self.context_length - len(prompt.token_ids)
         requested = request.max_tokens
         return min(room, self.spec.max_output_tokens if requested is None else requested)

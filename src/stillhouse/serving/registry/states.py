@@ -32,7 +32,7 @@ TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
 
 def check_transition(model_id: str, before: ModelState, after: ModelState) -> None:
     """
-    Refuse a transition that is not in `TRANSITIONS`.
+    Refuses a transition that is not in `TRANSITIONS`.
 
     Raises:
         IllegalTransitionError: Names the model, both states and what would be right.

@@ -34,7 +34,7 @@ def insert_customer(
     connection: Connection, *, name: str, created_at_ms: int, is_prepaid: bool = False
 ) -> AccountRow:
     """
-    Insert an account with an empty balance.
+    Inserts an account with an empty balance.
 
     Args:
         is_prepaid: It can spend what it has paid in; otherwise it pays afterwards, without limit.
@@ -56,5 +56,5 @@ def insert_customer(
 
 
 def fetch_customers(connection: Connection) -> list[AccountRow]:
-    """Return every customer's account, oldest first."""
+    """Returns every customer's account, oldest first."""
     return [AccountRow(*row) for row in connection.execute(_SELECT)]

@@ -51,7 +51,7 @@ class KeyRow:
 
     @property
     def is_restricted(self) -> bool:
-        """Return whether the key may do less than its account."""
+        """Returns whether the key may do less than its account."""
         return (self.expires_at_ms, self.allowed_models, self.limit) != (None, None, None)
 
 
@@ -145,7 +145,7 @@ def insert_key(  # noqa: PLR0913 - one argument per column
     sealed_secret: bytes | None = None,
 ) -> KeyRow:
     """
-    Insert a key.
+    Inserts a key.
 
     Raises:
         IntegrityError: A live key of the account has this name.
@@ -177,58 +177,58 @@ def insert_key(  # noqa: PLR0913 - one argument per column
 
 
 def fetch_by_hmac(connection: Connection, secret_hmac: bytes) -> StoredKey | None:
-    """Return the key whose secret has this HMAC, revoked or not."""
+    """Returns the key whose secret has this HMAC, revoked or not."""
     row = connection.execute(_SELECT_BY_HMAC, {"of_hmac": secret_hmac}).mappings().one_or_none()
     return _stored(row) if row else None
 
 
 def fetch_by_name(connection: Connection, account_id: int, name: str) -> StoredKey | None:
-    """Return the account's live key of this name; there is at most one."""
+    """Returns the account's live key of this name; there is at most one."""
     parameters = {"of_account": account_id, "of_name": name}
     row = connection.execute(_SELECT_BY_NAME, parameters).mappings().one_or_none()
     return _stored(row) if row else None
 
 
 def fetch_key(connection: Connection, account_id: int, key_id: int) -> KeyRow | None:
-    """Return one of an account's keys, revoked or not."""
+    """Returns one of an account's keys, revoked or not."""
     parameters = {"of_account": account_id, "of_id": key_id}
     row = connection.execute(_SELECT_ONE, parameters).mappings().one_or_none()
     return _key(row) if row else None
 
 
 def fetch_live_keys(connection: Connection, account_id: int) -> list[KeyRow]:
-    """Return an account's keys that are not revoked, oldest first."""
+    """Returns an account's keys that are not revoked, oldest first."""
     rows = connection.execute(_SELECT_LIVE, {"of_account": account_id})
     return [_key(row) for row in rows.mappings()]
 
 
 def count_live_keys(connection: Connection, account_id: int, *, now_ms: int) -> int:
-    """Return the number of an account's working keys."""
+    """Returns the number of an account's working keys."""
     parameters = {"of_account": account_id, "now_ms": now_ms}
     return connection.execute(_COUNT_LIVE, parameters).scalar_one()
 
 
 def fetch_creation_times(connection: Connection, account_id: int, *, since_ms: int) -> list[int]:
-    """Return the creation times after *since_ms* of an account's keys, revoked or not, in order."""
+    """Returns when an account's keys were made, after *since_ms*, revoked or not, in order."""
     parameters = {"of_account": account_id, "since_ms": since_ms}
     return [*connection.scalars(_SELECT_TIMES_SINCE, parameters)]
 
 
 def fetch_keys(connection: Connection, account_id: int | None = None) -> list[KeyRow]:
-    """Return every key of one account or of all, revoked ones included, oldest first."""
+    """Returns every key of one account or of all, revoked ones included, oldest first."""
     query = _SELECT_ALL if account_id is None else _SELECT_OF_ACCOUNT
     rows = connection.execute(query, {"of_account": account_id})
     return [_key(row) for row in rows.mappings()]
 
 
 def fetch_live_after(connection: Connection, key_id: int) -> list[tuple[int, int, str, bytes]]:
-    """Return id, account, name and HMAC of every live key that was made after a key."""
+    """Returns id, account, name and HMAC of every live key that was made after a key."""
     rows = connection.execute(_SELECT_LIVE_AFTER, {"of_id": key_id})
     return [(id_, account_id, name, code) for id_, account_id, name, code in rows]
 
 
 def fetch_revoked(connection: Connection, key_ids: Sequence[int]) -> list[int]:
-    """Return which of the given keys are revoked."""
+    """Returns which of the given keys are revoked."""
     return [
         revoked
         for start in range(0, len(key_ids), _MAX_VALUES)
@@ -239,13 +239,13 @@ def fetch_revoked(connection: Connection, key_ids: Sequence[int]) -> list[int]:
 
 
 def fetch_limit(connection: Connection, key_id: int) -> KeyLimit | None:
-    """Return a key's spending limit; None if only its account limits it."""
+    """Returns a key's spending limit; None if only its account limits it."""
     row = _SELECT_LIMIT.run(connection, {"of_id": key_id}).fetchone()
     return KeyLimit(*row) if row else None
 
 
 def set_limit(connection: Connection, key_id: int, limit: KeyLimit | None) -> None:
-    """Store a key's spending limit."""
+    """Stores a key's spending limit."""
     row = {
         "of_id": key_id,
         "limit_picousd": limit.amount_picousd if limit else None,
@@ -255,17 +255,17 @@ def set_limit(connection: Connection, key_id: int, limit: KeyLimit | None) -> No
 
 
 def note_use(connection: Connection, key_id: int, *, used_at_ms: int) -> None:
-    """Store the time of a key's last use."""
+    """Stores the time of a key's last use."""
     connection.execute(_SET, {"of_id": key_id, "last_used_at_ms": used_at_ms})
 
 
 def keep_sealed(connection: Connection, key_id: int, *, sealed_secret: bytes) -> None:
-    """Store the encrypted secret of a key that has none."""
+    """Stores the encrypted secret of a key that has none."""
     connection.execute(_SET, {"of_id": key_id, "sealed_secret": sealed_secret})
 
 
 def revoke(connection: Connection, key_id: int, *, revoked_at_ms: int) -> None:
-    """Revoke a key; a revoked key keeps its time of revocation."""
+    """Revokes a key; a revoked key keeps its time of revocation."""
     connection.execute(_REVOKE, {"of_id": key_id, "revoked_at_ms": revoked_at_ms})
 
 

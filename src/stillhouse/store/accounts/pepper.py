@@ -8,12 +8,12 @@ from stillhouse.store.tables import pepper
 
 
 def fetch_fingerprint(connection: Connection) -> bytes | None:
-    """Return the stored fingerprint of the pepper; None if there is none yet."""
+    """Returns the stored fingerprint of the pepper; None if there is none yet."""
     return connection.scalars(select(pepper.c.fingerprint)).one_or_none()
 
 
 def ensure_fingerprint(connection: Connection, fingerprint: bytes) -> bytes:
-    """Return the stored fingerprint; store *fingerprint* if there is none."""
+    """Returns the stored fingerprint; stores *fingerprint* if there is none."""
     known = fetch_fingerprint(connection)
     if known is None:
         connection.execute(insert(pepper), {"fingerprint": fingerprint})

@@ -75,7 +75,7 @@ _SELECT_EXPIRED = (
 def ensure(
     connection: Connection, token: TokenScope, *, key_id: int, created_at_ms: int
 ) -> ScopeRow:
-    """Return the scope of a token; insert it with an empty balance unless it exists."""
+    """Returns the scope of a token; inserts it with an empty balance unless it exists."""
     found = _SELECT_BY_FINGERPRINT.run(connection, {"of_fingerprint": token.fingerprint}).fetchone()
     if found is None:
         return _insert(connection, token, key_id=key_id, created_at_ms=created_at_ms)
@@ -86,13 +86,13 @@ def ensure(
 
 
 def fetch_all(connection: Connection) -> list[ScopeRow]:
-    """Return every scope, oldest first."""
+    """Returns every scope, oldest first."""
     return [ScopeRow(*row) for row in connection.execute(_SELECT.order_by(scope.c.id))]
 
 
 def delete_expired(connection: Connection, *, before_ms: int, at_most: int) -> int:
     """
-    Delete scopes, with their balances, that have expired before a time, and return how many.
+    Deletes scopes, with their balances, that have expired before a time, and returns how many.
 
     Their requests stay, with their numbers, and so does all that was spent.
     """

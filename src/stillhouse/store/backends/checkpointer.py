@@ -57,7 +57,7 @@ class Checkpointer:
         self._thread.start()
 
     def on_commit(self, writer: sqlite3.Connection) -> None:
-        """Check the log's length; the writing thread calls this after each commit."""
+        """Checks the log's length; the writing thread calls this after each commit."""
         if not self._is_idle.is_set():
             return
         if self._first_changes is None:
@@ -72,7 +72,7 @@ class Checkpointer:
             self._wanted.put(True)
 
     def close(self) -> None:
-        """Finish the running pass, and end the thread; call this after the last write."""
+        """Finishes the running pass, and ends the thread; call this after the last write."""
         self._wanted.put(False)
         self._thread.join()
 

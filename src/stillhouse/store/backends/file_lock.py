@@ -27,7 +27,7 @@ class FileLock:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def try_acquire(self) -> bool:
-        """Acquire the lock until `close`, unless another process has it."""
+        """Acquires the lock until `close`, unless another process has it."""
         if not self._try_flock():
             return False
         os.ftruncate(self._descriptor, 0)
@@ -35,13 +35,13 @@ class FileLock:
         return True
 
     def holder(self) -> str:
-        """Return the id of the process that holds the lock until its end, or ``unknown``."""
+        """Returns the id of the process that holds the lock until its end, or ``unknown``."""
         return os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
 
     @contextmanager
     def locked(self, *, timeout_s: float) -> Iterator[None]:
         """
-        Hold the lock for the length of the block.
+        Holds the lock for the length of the block.
 
         Raises:
             StoreUnavailableError: Another process kept it for *timeout_s*.
@@ -60,7 +60,7 @@ class FileLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Release the lock, and close the file; removing the file would race with others."""
+        """Releases the lock, and closes the file; removing the file would race with others."""
         os.close(self._descriptor)
 
     def _try_flock(self) -> bool:

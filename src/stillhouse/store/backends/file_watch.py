@@ -64,7 +64,7 @@ class FileWatch:
 
     def check(self) -> None:
         """
-        Check the files; this takes some microseconds.
+        Checks the files; this takes some microseconds.
 
         Raises:
             StoreUnavailableError: The next start would not find what is written now.
@@ -79,7 +79,7 @@ class FileWatch:
             raise StoreUnavailableError(f"The ledger's file {fault}.")
 
     def close(self) -> None:
-        """Close the descriptors; SQLite's own are closed already."""
+        """Closes the descriptors; SQLite's own are closed already."""
         os.close(self._descriptor)
         os.close(self._index_descriptor)
 
@@ -114,7 +114,7 @@ class FileWatch:
         return self._find_cut(*sizes[:2])
 
     def _find_cut(self, num_bytes: int, num_log_bytes: int) -> str | None:
-        """Return a message if the database or the log was cut short; None if neither was."""
+        """Returns a message if the database or the log was cut short; None if neither was."""
         is_file_cut = num_bytes < self._num_bytes and self._is_file_cut()
         self._num_bytes = num_bytes
         is_log_cut = num_log_bytes < self._due_log_bytes() and self._is_log_cut()
@@ -124,21 +124,21 @@ class FileWatch:
         return None
 
     def _is_file_cut(self) -> bool:
-        """Return whether the file is shorter than its header says; after VACUUM it is not."""
+        """Returns whether the file is shorter than its header says; after VACUUM it is not."""
         head = os.pread(self._descriptor, _HEAD_BYTES, 0)
         num_pages = int.from_bytes(head[28:32], "big")
         due_bytes = num_pages * _page_bytes(int.from_bytes(head[16:18], "big"))
         return len(head) < _HEAD_BYTES or os.fstat(self._descriptor).st_size < due_bytes
 
     def _is_log_cut(self) -> bool:
-        """Return whether the log has fewer pages than its index says, on every attempt."""
+        """Returns whether the log has fewer pages than its index says, on every attempt."""
         return all(
             self._log.exists() and self._log.stat().st_size < self._due_log_bytes()
             for _ in range(_NUM_LOOKS)
         )
 
     def _due_log_bytes(self) -> int:
-        """Return the length that the log must have by its index."""
+        """Returns the length that the log must have by its index."""
         head = os.pread(self._index_descriptor, _PAGES.size, _PAGES_OFFSET)
         if len(head) < _PAGES.size:
             return sys.maxsize
@@ -152,7 +152,7 @@ class FileWatch:
 
 
 def _look(file: str) -> tuple[int, int, int]:
-    """Return the device, the inode and the length of the file at a path."""
+    """Returns the device, the inode and the length of the file at a path."""
     found = os.stat(file)  # noqa: PTH116 - with each commit; Path.stat takes twice as long
     return found.st_dev, found.st_ino, found.st_size
 

@@ -16,7 +16,7 @@ class ConflictError(StillhouseError):
 
 
 def translated(error: Exception) -> Exception:
-    """Return *error* itself; if a library raised it, our error in its place, caused by it."""
+    """Returns *error* itself; if a library raised it, our error in its place, caused by it."""
     if not isinstance(error, SQLAlchemyError | sqlite3.Error):
         return error
     # The library's text quotes the statement with its parameters, and PostgreSQL's further lines
@@ -32,17 +32,17 @@ def translated(error: Exception) -> Exception:
 
 
 def is_deadlock(error: Exception) -> bool:
-    """Return whether a retry may succeed, after a deadlock or serialisation failure."""
+    """Returns whether a retry may succeed, after a deadlock or serialisation failure."""
     return _sqlstate(error) in {"40001", "40P01"}
 
 
 def is_busy(error: Exception) -> bool:
-    """Return whether another process held the write lock for longer than a request can wait."""
+    """Returns whether another process held the write lock for longer than a request can wait."""
     return isinstance(error, StoreUnavailableError) or _sqlstate(error) == "55P03"
 
 
 def _of_driver(error: Exception) -> object:
-    """Return the driver's error that SQLAlchemy wraps, if there is one."""
+    """Returns the driver's error that SQLAlchemy wraps, if there is one."""
     return error if isinstance(error, sqlite3.Error) else getattr(error, "orig", None)
 
 

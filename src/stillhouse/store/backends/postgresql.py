@@ -37,7 +37,7 @@ _WAS_COMMITTED = text("SELECT pg_xact_status(CAST(:transaction_id AS xid8))")
 
 def open_backend(url: str, resources: ExitStack) -> Backend:
     """
-    Prepare connections to the database at *url*, in libpq's format; none is made yet.
+    Prepares connections to the database at *url*, in libpq's format; none is made yet.
 
     Raises:
         ConfigError: The URL is malformed.
@@ -83,7 +83,7 @@ def _create(factory: ConnectionFactory, num_connections: int) -> Engine:
 
 def _begin_writing(connection: Connection) -> None:
     """
-    Begin a transaction, and acquire the ledger's write lock.
+    Begins a transaction, and acquires the ledger's write lock.
 
     One lock for all gateways, instead of a lock per row, so that no two can deadlock, and
     transactions of many processes behave as those of one. Each statement sees what was committed
@@ -115,7 +115,7 @@ def _driver(connection: Connection) -> TimeoutConnection:
 
 def _was_committed(connection: Connection, transaction_id: str) -> bool:
     """
-    Return whether a transaction took effect; called under the write lock that it held before.
+    Returns whether a transaction took effect; called under the write lock that it held before.
 
     The free lock proves that the transaction has ended. The call must come soon: a server
     that crashes forgets the numbers of transactions that it has not written, and reuses them.

@@ -26,11 +26,11 @@ class TimeoutConnection(psycopg.Connection[Any]):
     answer_timeout_s = ANSWER_TIMEOUT_S
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
-        """Wait for one exchange with the server, as psycopg does, but not longer than that."""
+        """Waits for one exchange with the server, as psycopg does, but not longer than that."""
         return super().wait(self._answered(gen), *args, **kwargs)
 
     def _answered(self, exchange: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """Run psycopg's *exchange*, which is resumed every 0.1 s even if nothing has arrived."""
+        """Runs psycopg's *exchange*, which is resumed every 0.1 s even if nothing has arrived."""
         deadline_s = time.monotonic() + self.answer_timeout_s
         try:
             wanted = next(exchange)
@@ -59,7 +59,7 @@ class ConnectionFactory:
 
     def __call__(self) -> TimeoutConnection:
         """
-        Return a new connection.
+        Returns a new connection.
 
         Raises:
             psycopg.OperationalError: The server refused, or did not answer in time.
@@ -76,7 +76,7 @@ class ConnectionFactory:
             ) from None
 
     def close(self) -> None:
-        """Stop making connections."""
+        """Stops making connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _connect(self) -> TimeoutConnection:
@@ -85,6 +85,6 @@ class ConnectionFactory:
 
 
 def _close_late(attempt: Future[TimeoutConnection]) -> None:
-    """Close a connection that was made after its caller had timed out."""
+    """Closes a connection that was made after its caller had timed out."""
     if attempt.exception() is None:
         attempt.result().close()

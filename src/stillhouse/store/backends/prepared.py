@@ -16,11 +16,11 @@ class Rows(Protocol):
 
     @property
     def rowcount(self) -> int:
-        """Return the number of rows that an update changed."""
+        """Returns the number of rows that an update changed."""
         ...
 
     def fetchone(self) -> Any:
-        """Return the next row in the order of its columns; None behind the last one."""
+        """Returns the next row in the order of its columns; None behind the last one."""
         ...
 
 
@@ -53,7 +53,7 @@ class Prepared:
 
     def run(self, connection: Connection, row: Mapping[str, Any]) -> Rows:
         """
-        Run the statement with the values in *row*.
+        Runs the statement with the values in *row*.
 
         Raises:
             InvalidRequestError: SQLAlchemy's: the first row lacks a parameter. This is a bug.
@@ -65,7 +65,7 @@ class Prepared:
         return run_sql(connection, compiled.sql, {**constants, **row} if constants else row)
 
     def _compile(self, dialect: Dialect, row: Mapping[str, Any]) -> _Compiled:
-        """Compile the statement with named parameters; the engines of both backends use these."""
+        """Compiles the statement with named parameters; the engines of both backends use these."""
         statement = self._statement.compile(dialect=dialect, column_keys=list(self._parameters))
         parameters = statement.construct_params(dict(row)) or {}  # raises if one is missing
         constants = {name: value for name, value in parameters.items() if name not in row}
@@ -75,7 +75,7 @@ class Prepared:
 
 def run_sql(connection: Connection, sql: str, values: Mapping[str, Any] = NO_VALUES) -> Rows:
     """
-    Execute SQL of the driver's own parameter style, without SQLAlchemy where it need not know.
+    Executes SQL of the driver's own parameter style, without SQLAlchemy where it need not know.
 
     Errors of SQLite's driver are raised as they are, and `library_error.translated` knows them.
     PostgreSQL's pass through SQLAlchemy, which tells a lost connection from a refused statement.
@@ -87,5 +87,5 @@ def run_sql(connection: Connection, sql: str, values: Mapping[str, Any] = NO_VAL
 
 
 def driver_of(connection: Connection) -> Any:
-    """Return the driver's connection within SQLAlchemy's."""
+    """Returns the driver's connection within SQLAlchemy's."""
     return connection.connection.driver_connection

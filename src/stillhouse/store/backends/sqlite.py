@@ -45,7 +45,7 @@ _READER_PRAGMAS = (*_PRAGMAS, "PRAGMA query_only = ON")
 
 def open_backend(path: Path, resources: ExitStack, *, is_server: bool) -> Backend:
     """
-    Prepare connections to the file at *path*, which is made where it is missing.
+    Prepares connections to the file at *path*, which is made where it is missing.
 
     Raises:
         ConfigError: Another process serves it already.
@@ -85,7 +85,7 @@ def open_backend(path: Path, resources: ExitStack, *, is_server: bool) -> Backen
 
 
 def is_file(path: Path) -> bool:
-    """Return whether the file at *path* exists and is not empty."""
+    """Returns whether the file at *path* exists and is not empty."""
     try:
         return path.stat().st_size > 0
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def is_file(path: Path) -> bool:
 
 @contextmanager
 def _transaction(connection: Connection) -> Iterator[None]:
-    """Begin a transaction as `Connection.begin` does, in a tenth of its time."""
+    """Begins a transaction as `Connection.begin` does, in a tenth of its time."""
     driver = driver_of(connection)
     driver.execute("BEGIN IMMEDIATE")
     try:
@@ -109,13 +109,13 @@ def _transaction(connection: Connection) -> Iterator[None]:
 
 
 def _create_private_file(path: Path) -> None:
-    """Make *path* and its folder readable by their owner alone; SQLite's own files follow it."""
+    """Makes *path* and its folder readable by their owner alone; SQLite's own files follow it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
 def _become_server(path: Path, resources: ExitStack) -> None:
-    """Keep the lock of the one process that serves *path* until *resources* close."""
+    """Keeps the lock of the one process that serves *path* until *resources* close."""
     lock = FileLock(path.with_name(f"{path.name}.lock"))
     resources.callback(lock.close)
     if not lock.try_acquire():
@@ -126,7 +126,7 @@ def _become_server(path: Path, resources: ExitStack) -> None:
 
 
 def _connect(path: Path) -> SqliteConnection:
-    """Return a connection without SQLAlchemy."""
+    """Returns a connection without SQLAlchemy."""
     connection = connect(path, isolation_level=None, check_same_thread=False)
     _prepare(connection, _PRAGMAS)
     return connection

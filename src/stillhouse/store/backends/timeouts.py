@@ -12,7 +12,7 @@ LONG_ANSWER_TIMEOUT_S = 600.0
 
 
 def extend_timeout(connection: Connection) -> None:
-    """Raise the timeout of this transaction's statements, for those that read a whole ledger."""
+    """Raises the timeout of this transaction's statements, for those that read a whole ledger."""
     driver = connection.connection.driver_connection
     if driver is not None and hasattr(driver, "answer_timeout_s"):
         driver.answer_timeout_s = LONG_ANSWER_TIMEOUT_S

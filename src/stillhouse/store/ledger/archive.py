@@ -42,12 +42,12 @@ class ArchivedRequest:
 
     @property
     def number(self) -> int:
-        """Return the row's number."""
+        """Returns the row's number."""
         return int(self.row["number"])
 
 
 def _adding(table: Table) -> Prepared:
-    """Return a statement that adds to a row of sums, or inserts a missing row."""
+    """Returns a statement that adds to a row of sums, or inserts a missing row."""
     names = [column.name for column in table.columns]
     key = [column.name for column in table.primary_key]
     more = ", ".join(
@@ -84,7 +84,7 @@ def fetch_page(
     connection: Connection, *, after: int, before_ms: int, resolved_before_ms: int, at_most: int
 ) -> Page:
     """
-    Return the next requests that were admitted before a moment and resolved before another.
+    Returns the next requests that were admitted before a moment and resolved before another.
 
     Numbers follow time: behind a page of later requests there are no earlier ones to look for. The
     newest request of all stays where it is, as SQLite gives the number after the highest one;
@@ -113,7 +113,7 @@ def fetch_page(
 
 def begin(connection: Connection, *, before_ms: int, file: str, now_ms: int, free_ms: int) -> int:
     """
-    Begin an archive and return its number.
+    Begins an archive and returns its number.
 
     Args:
         free_ms: An unfinished archive that was begun after this belongs to a running process.
@@ -139,7 +139,7 @@ def begin(connection: Connection, *, before_ms: int, file: str, now_ms: int, fre
 
 
 def finish(connection: Connection, number: int, *, sha256: str | None, now_ms: int) -> None:
-    """Mark an archive as finished: its file is whole, and its requests are moved."""
+    """Marks an archive as finished: its file is whole, and its requests are moved."""
     connection.execute(
         update(archive)
         .where(archive.c.number == number)
@@ -149,7 +149,7 @@ def finish(connection: Connection, number: int, *, sha256: str | None, now_ms: i
 
 def move(connection: Connection, number: int, moved: Sequence[ArchivedRequest]) -> int:
     """
-    Delete requests that an archive's file contains, and add them to its sums.
+    Deletes requests that an archive's file contains, and adds them to its sums.
 
     Returns:
         The number of deleted requests; those that were deleted before are not counted again.
@@ -178,13 +178,13 @@ def move(connection: Connection, number: int, moved: Sequence[ArchivedRequest]) 
 
 
 def fetch_days(connection: Connection) -> dict[DayKey, DaySums]:
-    """Return the sums of each day's archived requests."""
+    """Returns the sums of each day's archived requests."""
     columns = [archived_day.c[name] for name in (*DayKey._fields, *DaySums._fields)]
     return {DayKey(*row[:3]): DaySums(*row[3:]) for row in connection.execute(select(*columns))}
 
 
 def fetch_spent(connection: Connection, holder: str) -> dict[int, int]:
-    """Return the cost of archived requests by account or scope; the house's side is negative."""
+    """Returns the cost of archived requests by account or scope; the house's side is negative."""
     query = (
         select(carried.c.holder_id, func.sum(carried.c.amount_picousd))
         .where(carried.c.holder == holder)
@@ -194,7 +194,7 @@ def fetch_spent(connection: Connection, holder: str) -> dict[int, int]:
 
 
 def fetch_unbalanced(connection: Connection) -> list[tuple[int, int]]:
-    """Return the archives whose accounts' amounts do not sum to zero, with those sums."""
+    """Returns the archives whose accounts' amounts do not sum to zero, with those sums."""
     total = func.sum(carried.c.amount_picousd)
     query = (
         select(carried.c.archive, total)

@@ -39,7 +39,7 @@ _due_cost = case(
 
 
 def fetch_wrong_costs(connection: Connection) -> list[Wrong]:
-    """Return settled requests whose cost is not their tokens at their price version."""
+    """Returns settled requests whose cost is not their tokens at their price version."""
     query = (
         select(request.c.request_id, request.c.cost_picousd, _due_cost)
         .join_from(request, price_version, request.c.price_version == price_version.c.version)
@@ -49,7 +49,7 @@ def fetch_wrong_costs(connection: Connection) -> list[Wrong]:
 
 
 def fetch_wrong_charges(connection: Connection) -> list[Wrong]:
-    """Return requests whose account's entry is not their cost; a missing entry counts as 0."""
+    """Returns requests whose account's entry is not their cost; a missing entry counts as 0."""
     of_request = and_(
         entry.c.kind == CHARGE,
         entry.c.reference == request.c.number,
@@ -66,7 +66,7 @@ def fetch_wrong_charges(connection: Connection) -> list[Wrong]:
 
 
 def fetch_wrong_top_ups(connection: Connection) -> list[Wrong]:
-    """Return top-ups whose account's entry is not the amount that was paid in."""
+    """Returns top-ups whose account's entry is not the amount that was paid in."""
     of_top_up = and_(
         entry.c.kind == TOP_UP,
         entry.c.reference == top_up.c.number,
@@ -82,7 +82,7 @@ def fetch_wrong_top_ups(connection: Connection) -> list[Wrong]:
 
 
 def fetch_unbalanced_postings(connection: Connection) -> list[Wrong]:
-    """Return postings whose entries do not sum to zero."""
+    """Returns postings whose entries do not sum to zero."""
     total = func.sum(entry.c.amount_picousd)
     query = (
         select(entry.c.kind, entry.c.reference, total)
@@ -94,7 +94,7 @@ def fetch_unbalanced_postings(connection: Connection) -> list[Wrong]:
 
 
 def fetch_stray_entries(connection: Connection) -> list[Wrong]:
-    """Return entries that belong to no request or top-up, or to an account outside it."""
+    """Returns entries that belong to no request or top-up, or to an account outside it."""
     query = (
         select(entry.c.kind, entry.c.reference, entry.c.account_id, entry.c.amount_picousd)
         .join_from(
@@ -123,7 +123,7 @@ def fetch_stray_entries(connection: Connection) -> list[Wrong]:
 
 
 def fetch_foreign_scopes(connection: Connection) -> list[str]:
-    """Return the ids of requests whose scope belongs to another key."""
+    """Returns the ids of requests whose scope belongs to another key."""
     query = (
         select(request.c.request_id)
         .join_from(request, scope, request.c.scope_id == scope.c.id)
@@ -133,13 +133,13 @@ def fetch_foreign_scopes(connection: Connection) -> list[str]:
 
 
 def fetch_overdue_holds(connection: Connection, *, now_ms: int) -> list[str]:
-    """Return the ids of requests that hold money after their leases have expired."""
+    """Returns the ids of requests that hold money after their leases have expired."""
     query = select(request.c.request_id).where(IS_HELD, request.c.lease_until_ms <= now_ms)
     return list(connection.scalars(query))
 
 
 def recompute_days(connection: Connection) -> dict[DayKey, DaySums]:
-    """Return every day's sums, of present and of archived requests."""
+    """Returns every day's sums, of present and of archived requests."""
     days = usage_days.recompute(connection)
     for key, moved in archive.fetch_days(connection).items():
         kept = days.get(key)
@@ -150,7 +150,7 @@ def recompute_days(connection: Connection) -> dict[DayKey, DaySums]:
 
 def fetch_wrong_archives(connection: Connection) -> list[Wrong]:
     """
-    Return archives that do not sum to zero, and accounts whose amounts differ from their days'.
+    Returns archives that do not sum to zero, and accounts whose amounts differ from their days'.
 
     The sums of an account's archived requests are stored twice, in independent tables.
     """
@@ -175,7 +175,7 @@ def recompute_balances(
     connection: Connection, kept: Iterable[BalanceKey], days: Mapping[DayKey, DaySums]
 ) -> dict[BalanceKey, Balance]:
     """
-    Compute the balances of accounts and limited scopes, and of the keys in *kept*, from scratch.
+    Computes the balances of accounts and limited scopes, and of the keys in *kept*, from scratch.
 
     An account has spent what its entries say; a key or scope what its requests cost. They hold what
     their unresolved requests hold.
@@ -213,7 +213,7 @@ def recompute_balances(
 
 
 def sum_held_of_key(connection: Connection, key: BalanceKey) -> int:
-    """Return the amount that a key's unresolved requests of a period hold."""
+    """Returns the amount that a key's unresolved requests of a period hold."""
     first_day, end_day = balances.days_of(key.period)
     query = select(func.coalesce(func.sum(request.c.hold_picousd), 0)).where(
         IS_HELD,

@@ -95,13 +95,13 @@ _RELEASE = Prepared(
 
 
 def month_of(at_ms: int) -> int:
-    """Return the calendar month (UTC) as a balance's period: 202611 is November 2026."""
+    """Returns the calendar month (UTC) as a balance's period: 202611 is November 2026."""
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)
     return moment.year * 100 + moment.month
 
 
 def days_of(period: int) -> tuple[int, int]:
-    """Return the first day of a period, counted from 1970, and the first day after it."""
+    """Returns the first day of a period, counted from 1970, and the first day after it."""
     if period == ALL_TIME:
         return 0, _END_OF_TIME_DAY
     year, month = divmod(period, 100)
@@ -110,7 +110,7 @@ def days_of(period: int) -> tuple[int, int]:
 
 def reserve(connection: Connection, key: BalanceKey, amount_picousd: int) -> bool:
     """
-    Hold an amount if the limit covers it, in one atomic statement.
+    Holds an amount if the limit covers it, in one atomic statement.
 
     Returns False as well if there is no such balance.
     """
@@ -119,29 +119,29 @@ def reserve(connection: Connection, key: BalanceKey, amount_picousd: int) -> boo
 
 
 def release(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> None:
-    """Release a request's hold and count its cost as spent, on each balance it touches."""
+    """Releases a request's hold and counts its cost as spent, on each balance it touches."""
     _change(connection, held, hold_picousd=held.hold_picousd, cost_picousd=cost_picousd)
 
 
 def cover(connection: Connection, held: HeldRequest, amount_picousd: int) -> bool:
-    """Return whether each balance that a request touches covers an amount more, until COMMIT."""
+    """Returns whether each balance that a request touches covers an amount more, until COMMIT."""
     row = {**_touched_by(held), "amount": amount_picousd}
     return connection.execute(_SELECT_TOO_SMALL, row).first() is None
 
 
 def hold_again(connection: Connection, held: HeldRequest) -> None:
-    """Hold a voided request's amount again, on each balance it touches."""
+    """Holds a voided request's amount again, on each balance it touches."""
     _change(connection, held, hold_picousd=-held.hold_picousd, cost_picousd=0)
 
 
 def charge_late(connection: Connection, held: HeldRequest, *, cost_picousd: int) -> None:
-    """Count the cost of a request without a hold, on each balance it touches."""
+    """Counts the cost of a request without a hold, on each balance it touches."""
     _change(connection, held, hold_picousd=0, cost_picousd=cost_picousd)
 
 
 def insert_row(connection: Connection, key: BalanceKey, begin: Balance) -> None:
     """
-    Insert a balance with the amounts that are already spent and held.
+    Inserts a balance with the amounts that are already spent and held.
 
     Raises:
         IntegrityError: The amounts are above the limit.
@@ -151,13 +151,13 @@ def insert_row(connection: Connection, key: BalanceKey, begin: Balance) -> None:
 
 
 def has_row(connection: Connection, key: BalanceKey) -> bool:
-    """Return whether the balance exists."""
+    """Returns whether the balance exists."""
     query = select(balance.c.period).where(_THIS_ROW)
     return connection.execute(query, _named(key)).one_or_none() is not None
 
 
 def raise_limit(connection: Connection, key: BalanceKey, amount_picousd: int) -> None:
-    """Raise a holder's limit."""
+    """Raises a holder's limit."""
     query = (
         update(balance)
         .where(_THIS_ROW)
@@ -167,21 +167,21 @@ def raise_limit(connection: Connection, key: BalanceKey, amount_picousd: int) ->
 
 
 def delete_rows(connection: Connection, holder: str, holder_id: int) -> None:
-    """Delete a holder's balances, which can be summed again from its requests and entries."""
+    """Deletes a holder's balances, which can be summed again from its requests and entries."""
     connection.execute(
         delete(balance).where(balance.c.holder == holder, balance.c.holder_id == holder_id)
     )
 
 
 def delete_of_holders(connection: Connection, holder: str, holder_ids: Sequence[int]) -> None:
-    """Delete the balances of several holders."""
+    """Deletes the balances of several holders."""
     connection.execute(
         delete(balance).where(balance.c.holder == holder, balance.c.holder_id.in_(holder_ids))
     )
 
 
 def fetch_all(connection: Connection) -> dict[BalanceKey, Balance]:
-    """Return every stored balance."""
+    """Returns every stored balance."""
     query = select(
         balance.c.holder,
         balance.c.holder_id,
@@ -194,7 +194,7 @@ def fetch_all(connection: Connection) -> dict[BalanceKey, Balance]:
 
 
 def delete_row(connection: Connection, key: BalanceKey) -> None:
-    """Delete one balance of a holder."""
+    """Deletes one balance of a holder."""
     connection.execute(delete(balance).where(_THIS_ROW), _named(key))
 
 
@@ -202,7 +202,7 @@ def correct(
     connection: Connection, key: BalanceKey, kept: Balance | None, due: Balance | None
 ) -> None:
     """
-    Change a balance by the difference between *due* and *kept*, whatever its present value.
+    Changes a balance by the difference between *due* and *kept*, whatever its present value.
 
     Args:
         kept: The balance when *due* was computed; None if it was missing.

@@ -38,7 +38,7 @@ class Coverage:
 
 
 def fetch_coverage(connection: Connection) -> Coverage:
-    """Count the ledger's rows."""
+    """Counts the ledger's rows."""
     number, first_ms, last_ms, charged = connection.execute(
         select(
             func.count(),

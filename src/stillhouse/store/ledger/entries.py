@@ -34,7 +34,7 @@ _INSERT_POSTING = Prepared(
 def insert_charge(
     connection: Connection, *, request_number: int, account_id: int, cost_picousd: int
 ) -> None:
-    """Move a request's cost from its account to the house; a free request moves nothing."""
+    """Moves a request's cost from its account to the house; a free request moves nothing."""
     if cost_picousd:
         _insert_posting(
             connection,
@@ -48,7 +48,7 @@ def insert_charge(
 def insert_top_up(
     connection: Connection, *, account_id: int, amount_picousd: int, note: str, created_at_ms: int
 ) -> None:
-    """Move a customer's payment to its account."""
+    """Moves a customer's payment to its account."""
     row = {
         "account_id": account_id,
         "amount_picousd": amount_picousd,
@@ -73,7 +73,7 @@ def _insert_posting(
     payee_id: int,
     amount_picousd: int,
 ) -> None:
-    """Move an amount under one kind and reference: two entries, which sum to zero."""
+    """Moves an amount under one kind and reference: two entries, which sum to zero."""
     kind, reference = posting
     row = {
         "of": reference,

@@ -72,7 +72,7 @@ _OF_REQUEST = idempotency_key.c.request_number == bindparam("of_request")
 
 
 def fetch(connection: Connection, *, account_id: int, key: str, now_ms: int) -> KeyedRequest | None:
-    """Return the request that an account's key belongs to, unless the key has expired."""
+    """Returns the request that an account's key belongs to, unless the key has expired."""
     names = {"of_account": account_id, "of_key": key, "now": now_ms}
     row = connection.execute(_SELECT, names).one_or_none()
     if row is None:
@@ -101,7 +101,7 @@ def insert_key(  # noqa: PLR0913 - one argument per column
     expires_at_ms: int,
     now_ms: int,
 ) -> bool:
-    """Register a key for a request; return False if another request's key has not expired."""
+    """Registers a key for a request; returns False if another request's key has not expired."""
     expired = delete(idempotency_key).where(*_OF_ACCOUNT, idempotency_key.c.expires_at_ms <= now_ms)
     connection.execute(expired, {"of_account": account_id, "of_key": key})
     row = {
@@ -115,23 +115,23 @@ def insert_key(  # noqa: PLR0913 - one argument per column
 
 
 def keep_answer(connection: Connection, request_number: int, answer: bytes) -> None:
-    """Store a request's answer, if it still has a key."""
+    """Stores a request's answer, if it still has a key."""
     query = update(idempotency_key).where(_OF_REQUEST).values(answer=answer)
     connection.execute(query, {"of_request": request_number})
 
 
 def delete_of_request(connection: Connection, request_number: int) -> None:
-    """Delete the key of a request, if it has one."""
+    """Deletes the key of a request, if it has one."""
     connection.execute(delete(idempotency_key).where(_OF_REQUEST), {"of_request": request_number})
 
 
 def delete_expired(connection: Connection, *, now_ms: int, at_most: int) -> int:
-    """Delete the keys that expired first, and return their number."""
+    """Deletes the keys that expired first, and returns their number."""
     return connection.execute(_DELETE_EXPIRED, {"now": now_ms, "at_most": at_most}).rowcount
 
 
 def fetch_wrong(connection: Connection) -> list[str]:
-    """Return the ids of requests with a charge and no answer, or an answer and no charge."""
+    """Returns the ids of requests with a charge and no answer, or an answer and no charge."""
     is_answered = idempotency_key.c.answer.is_not(None)
     query = (
         select(request.c.request_id)

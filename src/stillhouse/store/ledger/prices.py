@@ -25,7 +25,7 @@ class PriceRow:
 
 
 def read_tariff(row: Sequence[int]) -> Tariff:
-    """Return the tariff in the values of `TARIFF_COLUMNS`."""
+    """Returns the tariff in the values of `TARIFF_COLUMNS`."""
     return Tariff(**dict(zip(TARIFF_COLUMNS, row, strict=True)))
 
 
@@ -44,7 +44,7 @@ _SELECT_NEWEST = (
 
 
 def fetch_newest(connection: Connection, model: str, service_tier: str) -> PriceRow | None:
-    """Return the present price of *model* on a tier."""
+    """Returns the present price of *model* on a tier."""
     row = connection.execute(
         _SELECT_NEWEST, {"of_model": model, "of_tier": service_tier}
     ).one_or_none()
@@ -59,7 +59,7 @@ def insert_version(
     tariff: Tariff,
     valid_from_ms: int,
 ) -> PriceRow:
-    """Insert the price of *model* on a tier from now on."""
+    """Inserts the price of *model* on a tier from now on."""
     row = {
         "model": model,
         "service_tier": service_tier,

@@ -48,7 +48,7 @@ _WAIT = Prepared(
 def count_in_flight(
     connection: Connection, *, account_id: int, key_id: int, price_version: int
 ) -> tuple[int, int]:
-    """Return the requests in flight of an account, and of a key, at the model of a price."""
+    """Returns the requests in flight of an account, and of a key, at the model of a price."""
     row = {"account_id": account_id, "key_id": key_id, "price_version": price_version}
     of_account, of_key = _IN_FLIGHT.run(connection, row).fetchone()
     return of_account, of_key
@@ -64,7 +64,7 @@ def take(  # noqa: PLR0913 - whose minute, and how much of it
     ahead_ns: int,
 ) -> float:
     """
-    Postpone the moment when a minute is refilled, unless that is too far ahead already.
+    Postpones the moment when a minute is refilled, unless that is too far ahead already.
 
     Args:
         cost_ns: The time to add.

@@ -149,7 +149,7 @@ def insert_held(  # noqa: PLR0913 - one argument per column
     scope_id: int | None = None,
 ) -> HeldRequest:
     """
-    Insert a request that holds *hold_picousd*.
+    Inserts a request that holds *hold_picousd*.
 
     Raises:
         IntegrityError: The request's id, which is unique for ever, exists.
@@ -173,19 +173,19 @@ def insert_held(  # noqa: PLR0913 - one argument per column
 
 
 def resolve(connection: Connection, number: int, resolution: Resolution) -> bool:
-    """Resolve a request if it is HELD; False if it was resolved before."""
+    """Resolves a request if it is HELD; False if it was resolved before."""
     row = {"row_number": number, **_columns_of(resolution)}
     return _RESOLVE.run(connection, row).rowcount == 1
 
 
 def is_expired(connection: Connection, number: int) -> bool:
-    """Return whether a sweep has voided a request, which its gateway has not resolved since."""
+    """Returns whether a sweep has voided a request, which its gateway has not resolved since."""
     query = select(request.c.number).where(request.c.number == number, _IS_EXPIRED)
     return connection.execute(query).one_or_none() is not None
 
 
 def resolve_expired(connection: Connection, number: int, resolution: Resolution) -> bool:
-    """Resolve a request if its hold has expired; False if it has not."""
+    """Resolves a request if its hold has expired; False if it has not."""
     query = (
         update(request)
         .where(request.c.number == number, _IS_EXPIRED)
@@ -195,7 +195,7 @@ def resolve_expired(connection: Connection, number: int, resolution: Resolution)
 
 
 def reacquire(connection: Connection, number: int, *, lease_until_ms: int) -> bool:
-    """Set a request to HELD again if its hold has expired; False if it has not."""
+    """Sets a request to HELD again if its hold has expired; False if it has not."""
     query = (
         update(request)
         .where(request.c.number == number, _IS_EXPIRED)
@@ -211,7 +211,7 @@ def reacquire(connection: Connection, number: int, *, lease_until_ms: int) -> bo
 
 
 def fetch_cost_picousd(connection: Connection, number: int) -> int | None:
-    """Return the cost of a resolved request; None if it has been archived."""
+    """Returns the cost of a resolved request; None if it has been archived."""
     cost: int | None = connection.execute(_SELECT_COST, {"row_number": number}).scalar_one_or_none()
     return cost
 
@@ -219,7 +219,7 @@ def fetch_cost_picousd(connection: Connection, number: int) -> int | None:
 def fetch_costs_picousd(
     connection: Connection, account_id: int, request_ids: Collection[str]
 ) -> dict[str, int]:
-    """Return the costs of an account's resolved requests, by request id."""
+    """Returns the costs of an account's resolved requests, by request id."""
     query = select(request.c.request_id, request.c.cost_picousd).where(
         request.c.account_id == account_id,
         request.c.request_id.in_(request_ids),
@@ -229,7 +229,7 @@ def fetch_costs_picousd(
 
 
 def fetch_counts(connection: Connection) -> list[Counted]:
-    """Return the recorded generated tokens of every request, oldest first."""
+    """Returns the recorded generated tokens of every request, oldest first."""
     extend_timeout(connection)
     columns = (request.c[name] for name in Counted._fields)
     return [
@@ -238,13 +238,13 @@ def fetch_counts(connection: Connection) -> list[Counted]:
 
 
 def fetch_held(connection: Connection, *, lease_until_ms: int, at_most: int) -> list[HeldRequest]:
-    """Return unresolved requests whose leases end no later than a moment, the earliest first."""
+    """Returns unresolved requests whose leases end no later than a moment, the earliest first."""
     rows = connection.execute(_SELECT_HELD, {"until": lease_until_ms, "at_most": at_most})
     return [HeldRequest(*row) for row in rows]
 
 
 def renew(connection: Connection, numbers: Sequence[int], *, lease_until_ms: int) -> list[int]:
-    """Renew the leases of unresolved requests; return the requests whose holds have expired."""
+    """Renews the leases of unresolved requests; returns the requests whose holds have expired."""
     lost: list[int] = []
     for start in range(0, len(numbers), _MAX_VALUES):
         some = numbers[start : start + _MAX_VALUES]

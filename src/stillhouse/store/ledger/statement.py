@@ -35,7 +35,7 @@ class PricedUsage:
 def fetch_by_price(
     connection: Connection, span: Span, *, account_id: int | None = None, key_id: int | None = None
 ) -> list[PricedUsage]:
-    """Return a row per account, model and price version; of one account, one key or all."""
+    """Returns a row per account, model and price version; of one account, one key or all."""
     extend_timeout(connection)
     about = (
         account.c.name,

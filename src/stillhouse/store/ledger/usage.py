@@ -52,13 +52,13 @@ class Span:
 
 
 def fetch_by_key(connection: Connection, span: Span, account_id: int | None) -> list[UsageLine]:
-    """Return one line per key; keys of the same name have separate lines."""
+    """Returns one line per key; keys of the same name have separate lines."""
     query = _sums(api_key.c.name, span, account_id).group_by(api_key.c.id, api_key.c.name)
     return _dearest_first(connection, query)
 
 
 def fetch_by_model(connection: Connection, span: Span, account_id: int | None) -> list[UsageLine]:
-    """Return one line per model, over all its prices."""
+    """Returns one line per model, over all its prices."""
     query = _sums(price_version.c.model, span, account_id).join_from(
         usage_day, price_version, usage_day.c.price_version == price_version.c.version
     )
@@ -66,7 +66,7 @@ def fetch_by_model(connection: Connection, span: Span, account_id: int | None) -
 
 
 def fetch_by_day(connection: Connection, span: Span, account_id: int | None) -> list[UsageLine]:
-    """Return one line per day with requests."""
+    """Returns one line per day with requests."""
     query = _sums(usage_day.c.day, span, account_id).group_by(usage_day.c.day)
     rows = connection.execute(query.order_by(usage_day.c.day))
     return [

@@ -57,12 +57,12 @@ _ADD = Prepared(
 
 
 def day_of(at_ms: int) -> int:
-    """Return the days from 1970 to *at_ms*, in UTC."""
+    """Returns the days from 1970 to *at_ms*, in UTC."""
     return at_ms // DAY_MS
 
 
 def add(connection: Connection, held: HeldRequest, resolution: Resolution) -> None:
-    """Count a request that has just been resolved, on the day of its admission."""
+    """Counts a request that has just been resolved, on the day of its admission."""
     key = DayKey(day_of(held.created_at_ms), held.key_id, held.price_version)
     sums = _sums_of(resolution)
     row = {
@@ -76,7 +76,7 @@ def add(connection: Connection, held: HeldRequest, resolution: Resolution) -> No
 
 
 def forget_voided(connection: Connection, held: HeldRequest) -> None:
-    """Uncount a voided request that is held again."""
+    """Uncounts a voided request that is held again."""
     of_day = and_(
         usage_day.c.day == day_of(held.created_at_ms),
         usage_day.c.key_id == held.key_id,
@@ -89,7 +89,7 @@ def forget_voided(connection: Connection, held: HeldRequest) -> None:
 
 
 def sum_cost_of_key(connection: Connection, key_id: int, *, from_day: int, to_day: int) -> int:
-    """Return the cost of a key's requests from *from_day* up to but not including *to_day*."""
+    """Returns the cost of a key's requests from *from_day* up to but not including *to_day*."""
     query = select(func.coalesce(func.sum(usage_day.c.cost_picousd), 0)).where(
         usage_day.c.key_id == key_id, usage_day.c.day >= from_day, usage_day.c.day < to_day
     )
@@ -97,13 +97,13 @@ def sum_cost_of_key(connection: Connection, key_id: int, *, from_day: int, to_da
 
 
 def fetch_all(connection: Connection) -> dict[DayKey, DaySums]:
-    """Return every day's stored sums."""
+    """Returns every day's stored sums."""
     columns = [usage_day.c[name] for name in (*DayKey._fields, *DaySums._fields)]
     return {DayKey(*row[:3]): DaySums(*row[3:]) for row in connection.execute(select(*columns))}
 
 
 def recompute(connection: Connection) -> dict[DayKey, DaySums]:
-    """Compute every day's sums from scratch."""
+    """Computes every day's sums from scratch."""
     day = request.c.created_at_ms // DAY_MS
     is_settled = request.c.state == SETTLED
     tokens = (request.c.prompt_tokens, request.c.cached_tokens, request.c.completion_tokens)
@@ -124,14 +124,14 @@ def recompute(connection: Connection) -> dict[DayKey, DaySums]:
 
 
 def insert_all(connection: Connection, sums: Mapping[DayKey, DaySums]) -> None:
-    """Insert sums of days that have none."""
+    """Inserts sums of days that have none."""
     rows = [{**key._asdict(), **of_day._asdict()} for key, of_day in sums.items()]
     if rows:
         connection.execute(insert(usage_day), rows)
 
 
 def correct(connection: Connection, key: DayKey, by: DaySums) -> None:
-    """Add a difference, which may be negative, to a day's sums."""
+    """Adds a difference, which may be negative, to a day's sums."""
     is_this = and_(*(usage_day.c[name] == value for name, value in key._asdict().items()))
     more = {name: usage_day.c[name] + value for name, value in by._asdict().items()}
     if connection.execute(update(usage_day).where(is_this).values(more)).rowcount == 0:

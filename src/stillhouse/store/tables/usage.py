@@ -18,7 +18,7 @@ from stillhouse.store.tables.metadata import RowNumber, metadata
 
 
 def _sums_by_day(name: str) -> Table:
-    """Declare sums over a key's resolved requests of a day (from 1970, UTC) at a price."""
+    """Declares sums over a key's resolved requests of a day (from 1970, UTC) at a price."""
     return Table(
         name,
         metadata,

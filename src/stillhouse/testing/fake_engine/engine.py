@@ -27,7 +27,7 @@ def fake_engine(
     settings: FakeSettings, *, model: str = "", timeouts: SupervisionConfig | None = None
 ) -> WorkerEngine:
     """
-    Return the fake engine, not started, with the faults that *settings* name.
+    Returns the fake engine, not started, with the faults that *settings* name.
 
     Args:
         model: The model's name in the log.

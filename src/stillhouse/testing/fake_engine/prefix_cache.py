@@ -28,7 +28,7 @@ class PrefixCache:
         self._seen: OrderedDict[bytes, None] = OrderedDict()
 
     def num_cached(self, request: GenerateRequest) -> int:
-        """Return how many tokens of the prompt are known; its last one is always computed."""
+        """Returns how many tokens of the prompt are known; its last one is always computed."""
         num_blocks = 0
         for name in self._names(request, request.prompt_token_ids[:-1]):
             if name not in self._seen:
@@ -37,7 +37,7 @@ class PrefixCache:
         return num_blocks * self._block_size
 
     def remember(self, request: GenerateRequest, token_ids: Sequence[int]) -> None:
-        """Add the whole blocks of *token_ids*, which *request* computed."""
+        """Adds the whole blocks of *token_ids*, which *request* computed."""
         for name in self._names(request, token_ids):
             self._seen[name] = None
             self._seen.move_to_end(name)
@@ -45,7 +45,7 @@ class PrefixCache:
             self._seen.popitem(last=False)
 
     def _names(self, request: GenerateRequest, token_ids: Sequence[int]) -> list[bytes]:
-        """Name each whole block by its tokens and, through its parent, all before them."""
+        """Names each whole block by its tokens and, through its parent, all before them."""
         names = []
         parent = repr(request.cache_keys).encode() if request.cache_keys else b""
         first_private = request.num_public_tokens // self._block_size * self._block_size

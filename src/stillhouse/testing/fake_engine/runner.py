@@ -94,18 +94,18 @@ class FakeRunner:
         )
 
     def close(self) -> None:
-        """Do nothing: the witness has recorded every step before it was sent."""
+        """Does nothing: the witness has recorded every step before it was sent."""
 
     def prepare(self, sequence_id: int, request: GenerateRequest) -> None:
-        """Do nothing: words need no preparation."""
+        """Does nothing: words need no preparation."""
 
     def take_compile_times(self) -> list[tuple[str, float]]:
-        """Return nothing: words have no grammar."""
+        """Returns nothing: words have no grammar."""
         return []
 
     def add(self, sequence_id: int, request: GenerateRequest) -> None:
         """
-        Take a request; its steps come under *sequence_id*, which must be higher than all before.
+        Takes a request; its steps come under *sequence_id*, which must be higher than all before.
 
         Raises:
             InvalidRequestError: A value cannot be honoured.
@@ -120,7 +120,7 @@ class FakeRunner:
         self._admit_waiting(self._clock.monotonic_s())
 
     def cancel(self, sequence_id: int) -> SequenceSteps:
-        """End a sequence and return its last step, or nothing if it has ended before."""
+        """Ends a sequence and returns its last step, or nothing if it has ended before."""
         sequence = self._sequences.get(sequence_id)
         if sequence is None or sequence.meets(FaultKind.IGNORE_CANCEL):
             return []
@@ -131,7 +131,7 @@ class FakeRunner:
         return steps
 
     def step(self, receive: Callable[[], None]) -> SequenceSteps:  # noqa: ARG002 (a step takes no time in which a message could come)
-        """Make the next token of every sequence that is due, and record it in the witness first."""
+        """Makes the next token of every due sequence, and records it in the witness first."""
         now_s = self._clock.monotonic_s()
         due = [sequence for sequence in self._running.values() if sequence.due_s <= now_s]
         if not due:
@@ -165,7 +165,7 @@ class FakeRunner:
         return sequence.sequence_id, InvalidRequestError("The fake engine was asked to refuse.")
 
     def _report(self, sequence: FakeSequence, new: tuple[int, ...]) -> tuple[int, GenerateStep]:
-        """Return the step to be sent, and remove the sequence if the step is its last."""
+        """Returns the step to be sent, and removes the sequence if the step is its last."""
         if sequence.finish is not None:
             self._remove(sequence)
         logprobs = sequence.logprobs_of_last() if new else ()
@@ -187,7 +187,7 @@ class FakeRunner:
         self._witness.ended(request.request_id, sequence.finish, num_tokens=num_tokens)
 
     def _admit_waiting(self, now_s: float) -> None:
-        """Start waiting sequences, the most important first, while slots and blocks are free."""
+        """Starts waiting sequences, the most important first, while slots and blocks are free."""
         while self._waiting and len(self._running) < self._settings.slots:
             sequence = self._waiting[0][1]
             request = sequence.request
@@ -227,4 +227,4 @@ def _hang() -> NoReturn:
 
 
 def _nobody() -> None:
-    """Do nothing: the fake engine has no work that the loop does not know of."""
+    """Does nothing: the fake engine has no work that the loop does not know of."""

@@ -83,7 +83,7 @@ class FakeSequence:
         return exact
 
     def meets(self, kind: FaultKind) -> bool:
-        """Return whether this fault has begun."""
+        """Returns whether this fault has begun."""
         fault = self.fault
         return fault is not None and fault.kind is kind and fault.at_token < len(self.token_ids)
 
@@ -95,7 +95,7 @@ class FakeSequence:
         return self.fault.at_token <= len(self.token_ids)
 
     def make_token(self) -> int:
-        """Make the next token and finish if it is the last."""
+        """Makes the next token and finishes if it is the last."""
         index = len(self.token_ids)
         draw = hashlib.blake2b(self._root + index.to_bytes(8, "big"), digest_size=8).digest()
         token_id = self._pick(int.from_bytes(draw, "big"))
@@ -107,7 +107,7 @@ class FakeSequence:
         return token_id
 
     def logprobs_of_last(self) -> tuple[StepLogprobs, ...]:
-        """Make up the log probabilities of the last token that the request asks for."""
+        """Makes up the log probabilities of the last token that the request asks for."""
         num_top = self.request.top_logprobs
         if num_top is None:
             return ()
@@ -131,7 +131,7 @@ class FakeSequence:
 
 
 def _entropy(sampling: SamplingParams) -> bytes:
-    """Return the tokens' source beside the prompt: nothing, the seed, or chance."""
+    """Returns the tokens' source beside the prompt: nothing, the seed, or chance."""
     is_greedy = (
         min(sampling.temperature, sampling.top_p, 1 - sampling.min_p) < NARROW
         or sampling.top_k == 1

@@ -108,16 +108,16 @@ class FakeSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
     def fault_of(self, seed: int | None) -> Fault | None:
-        """Return the fault that a request with *seed* meets."""
+        """Returns the fault that a request with *seed* meets."""
         return next((fault for fault in self.faults if fault.seed in (None, seed)), None)
 
     def to_json(self) -> str:
-        """Return the settings as a worker's command line carries them."""
+        """Returns the settings as a worker's command line carries them."""
         return msgspec.json.encode(self, enc_hook=str).decode()
 
     @classmethod
     def from_json(cls, text: str) -> FakeSettings:
-        """Read what `to_json` wrote."""
+        """Reads what `to_json` wrote."""
         return msgspec.json.decode(text, type=cls, dec_hook=_path)
 
 

@@ -28,22 +28,22 @@ class WitnessLog:
         self._lines = [b"\n"]
 
     def made(self, request_id: str, *, index: int, token: int) -> None:
-        """Record the token at *index* of a completion."""
+        """Records the token at *index* of a completion."""
         self._note({"request_id": request_id, "index": index, "token": token})
 
     def ended(self, request_id: str, finish: EngineFinish, *, num_tokens: int) -> None:
-        """Record the end of a completion, which gets no further token."""
+        """Records the end of a completion, which gets no further token."""
         self._note({"request_id": request_id, "finish": finish, "num_tokens": num_tokens})
 
     def sync(self) -> None:
-        """Return when everything noted is on the disk."""
+        """Returns when everything noted is on the disk."""
         if self._file and self._lines:
             self._file.write(b"".join(self._lines))
             os.fsync(self._file.fileno())
             self._lines.clear()
 
     def close(self) -> None:
-        """Close the log."""
+        """Closes the log."""
         if self._file:
             self._file.close()
 
@@ -69,7 +69,7 @@ class Witnessed:
 
 def read_witness_log(path: Path) -> dict[str, Witnessed]:
     """
-    Return the records of a log, by request id.
+    Returns the records of a log, by request id.
 
     A request with several answers is several sequences, "ID", "ID/1", "ID/2" and so on, and one
     request of that id here. A request that a crash has sent back to the queue before any token was
@@ -102,7 +102,7 @@ def _by_request(by_sequence: dict[str, Witnessed]) -> dict[str, Witnessed]:
 
 
 def _facts(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records; a line that a kill has cut short is skipped, as it was never sent."""
+    """Yields the records; a line that a kill has cut short is skipped, as it was never sent."""
     for line in path.read_bytes().splitlines():
         with contextlib.suppress(ValueError):
             yield json.loads(line)

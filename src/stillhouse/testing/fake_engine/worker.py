@@ -15,7 +15,7 @@ from stillhouse.testing.fake_engine.witness import WitnessLog
 
 def load_runner(settings: FakeSettings) -> FakeRunner:
     """
-    Make the engine of *settings*.
+    Makes the engine of *settings*.
 
     Raises:
         CheckpointError: config.json is missing or not what it should be.
@@ -48,7 +48,7 @@ def load_runner(settings: FakeSettings) -> FakeRunner:
 
 
 def main(settings_json: str, socket_number: str) -> None:
-    """Run the worker with the settings of the command line."""
+    """Runs the worker with the settings of the command line."""
     settings = FakeSettings.from_json(settings_json)
     run_worker(lambda _: load_runner(settings), socket_number)
 

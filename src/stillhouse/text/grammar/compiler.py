@@ -88,7 +88,7 @@ class GrammarCompiler:
         self, grammar: str, *, param: str, owner: Owner, tokenizer_json: Path | None = None
     ) -> None:
         """
-        Return when *grammar* has been compiled, which takes no time if it was before.
+        Returns when *grammar* has been compiled, which takes no time if it was before.
 
         Args:
             grammar: As `write_grammar` writes it.
@@ -111,13 +111,13 @@ class GrammarCompiler:
             raise InvalidRequestError(f"{param} {fault}", param=param)
 
     async def close(self) -> None:
-        """End all children; checks that run or wait fail."""
+        """Ends all children; checks that run or wait fail."""
         await self._workers.close()
 
     async def _check_once(
         self, digest: bytes, grammar: str, owner: Owner, tokenizer_json: Path | None
     ) -> str | None:
-        """Join the running check of the same grammar for the same account, or start it."""
+        """Joins the running check of the same grammar for the same account, or starts it."""
         key = (owner.account_id, digest)
         check = self._checks.get(key)
         if check is None:
@@ -175,7 +175,7 @@ class GrammarCompiler:
     async def _compile(
         self, grammar: str, tokenizer_json: Path | None, *, is_nice: bool
     ) -> str | None:
-        """Return the grammar's fault; retries with a new child if one was killed from outside."""
+        """Returns the grammar's fault; retries with a new child if one was killed from outside."""
         with contextlib.suppress(KilledError):
             return await self._try(grammar, tokenizer_json, is_nice=is_nice)
         try:

@@ -62,7 +62,7 @@ class GrammarProcess:
     @classmethod
     async def spawn(cls, limits: GrammarsConfig, *, is_nice: bool = False) -> Self:
         """
-        Start the worker.
+        Starts the worker.
 
         Args:
             is_nice: The worker runs behind other processes.
@@ -88,16 +88,16 @@ class GrammarProcess:
         return self._worker.is_alive
 
     def kill(self) -> None:
-        """Kill the worker at once; `wait` has to follow."""
+        """Kills the worker at once; `wait` has to follow."""
         self._worker.kill()
 
     async def wait(self) -> int:
-        """Return the exit code once the worker has ended."""
+        """Returns the exit code once the worker has ended."""
         return await self._worker.wait()
 
     async def compile(self, grammar: str, tokenizer_json: Path | None) -> Verdict:
         """
-        Compile *grammar* and compute its first mask, within the limits.
+        Compiles *grammar* and computes its first mask, within the limits.
 
         Raises:
             KilledError: The process was killed by others.
@@ -141,7 +141,7 @@ class GrammarProcess:
             )
 
     async def _answer(self) -> Loaded | Compiled | None:
-        """Return the next message; None where the worker has ended."""
+        """Returns the next message; None where the worker has ended."""
         frame = await self._worker.receive(max_bytes=MAX_ANSWER_BYTES)
         return None if frame is None else decode_answer.decode(frame)
 

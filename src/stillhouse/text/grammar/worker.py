@@ -21,7 +21,7 @@ _TOO_MUCH_WORK = "some answers would take too much work on their way"
 
 
 def main() -> None:
-    """Answer each request with `Loaded` and then `Compiled`, until there are no more."""
+    """Answers each request with `Loaded` and then `Compiled`, until there are no more."""
     die_with_parent(int(sys.argv[1]))
     forbid_core_dumps()
     tokenizers = _Tokenizers()
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _reason_against(grammar: str, tokenizer: LLTokenizer) -> str | None:
-    """Repeat an engine's work at a sequence's start and in the middle of some answers."""
+    """Repeats an engine's work at a sequence's start and in the middle of some answers."""
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=GRAMMAR_LIMITS)
     if not matcher.is_error():
         matcher.compute_bitmask()
@@ -46,7 +46,7 @@ def _reason_against(grammar: str, tokenizer: LLTokenizer) -> str | None:
 
 
 def _sentence(error: str) -> str:
-    """Return the message without its source excerpt, which quotes a text that no client wrote."""
+    """Returns the message without its source excerpt, which quotes a text that no client wrote."""
     if error.startswith("NoExtension"):
         return "no answer fits it"
     _, found, at_heart = error.partition("\nerror: ")

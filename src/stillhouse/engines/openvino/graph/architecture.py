@@ -65,7 +65,7 @@ class Architecture:
     is_head_tied: bool
 
     def tensors(self) -> Iterator[TensorSpec]:
-        """Yield every tensor that the checkpoint must hold, in the order of use."""
+        """Yields every tensor that the checkpoint must hold, in the order of use."""
         vocabulary = (self.vocab_size, self.hidden_size)
         yield TensorSpec("model.embed_tokens.weight", vocabulary, TensorRole.EMBEDDING)
         for layer in range(self.num_layers):
@@ -97,7 +97,7 @@ class Architecture:
 
 def read_architecture(checkpoint_dir: Path) -> Architecture:
     """
-    Read and check *checkpoint_dir*/config.json.
+    Reads and checks *checkpoint_dir*/config.json.
 
     Raises:
         CheckpointError: A key is missing, has a wrong value, or asks for what is not built here.
@@ -153,7 +153,7 @@ def _read_num_kv_heads(config: ConfigJson, *, num_heads: int) -> int:
 
 
 def _read_sliding_windows(config: ConfigJson, *, num_layers: int) -> tuple[int, ...]:
-    """Return Qwen2's windows: from layer `max_window_layers` on, and only if configured."""
+    """Returns Qwen2's windows: from layer `max_window_layers` on, and only if configured."""
     if not config.flag("use_sliding_window", default=False):
         return (0,) * num_layers
     window = config.integer("sliding_window")

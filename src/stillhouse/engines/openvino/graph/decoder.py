@@ -83,7 +83,7 @@ class Decoder:
 
     def allocate_cache(self, num_blocks: int) -> None:
         """
-        Allocate *num_blocks* blocks; the machine gives memory only to those that are used.
+        Allocates *num_blocks* blocks; the machine gives memory only to those that are used.
 
         Raises:
             ConfigError: There is not so much memory.
@@ -105,24 +105,24 @@ class Decoder:
         self.num_blocks = num_blocks
 
     def read_block(self, block: int) -> NDArray[np.uint8]:
-        """Return a copy of *block* over all layers: uint8, shape (block_bytes,)."""
+        """Returns a copy of *block* over all layers: uint8, shape (block_bytes,)."""
         return np.concatenate([memory[block] for memory in self._memory])
 
     def write_block(self, block: int, content: NDArray[np.uint8]) -> None:
-        """Write bytes that `read_block` returned into *block*."""
+        """Writes bytes that `read_block` returned into *block*."""
         begin = 0
         for memory in self._memory:
             memory[block] = content[begin : begin + memory.shape[1]]
             begin += memory.shape[1]
 
     def copy_block(self, source: int, target: int) -> None:
-        """Copy *source* to *target*, over all layers."""
+        """Copies *source* to *target*, over all layers."""
         for memory in self._memory:
             memory[target] = memory[source]
 
     def warm_up(self) -> None:
         """
-        Run a decoding step and a block of prompt, twice.
+        Runs a decoding step and a block of prompt, twice.
 
         The first round makes kernels, so that no request waits for them; the second shows what such
         steps take.
@@ -145,7 +145,7 @@ class Decoder:
 
     def run(self, batch: list[Slice]) -> NDArray[np.float32]:
         """
-        Compute *batch* and return the logits of the sequences whose next tokens are sampled.
+        Computes *batch* and returns the logits of the sequences whose next tokens are sampled.
 
         Returns:
             float32, shape (sampled rows, vocabulary), in the batch's order, for each sequence a
@@ -167,7 +167,7 @@ class Decoder:
 
 def activation_group_size(weights: PackedWeights) -> int:
     """
-    Return how many neighbouring activations are quantised with one scale.
+    Returns how many neighbouring activations are quantised with one scale.
 
     64 where rows and the groups of their weights divide by it: a quarter faster in prompts than
     OpenVINO's own 32, for a KL divergence of 1.4 to 1.8 times the 32's. 128 is a little faster
@@ -179,7 +179,7 @@ def activation_group_size(weights: PackedWeights) -> int:
 
 
 def batch_inputs(batch: list[Slice]) -> dict[str, NDArray[Any]]:
-    """Return the graph's inputs for *batch*, as `graph.build_graph` lists them."""
+    """Returns the graph's inputs for *batch*, as `graph.build_graph` lists them."""
     token_ids, positions, sampled = array("q"), array("q"), array("q")
     past_lens, block_ids = array("i"), array("i")
     token_begins, block_begins = array("i", [0]), array("i", [0])
@@ -225,7 +225,7 @@ class _Cache:
 
     @classmethod
     def at(cls, port: Any) -> Self:
-        """Read the layout of a cache input from the compiled model."""
+        """Reads the layout of a cache input from the compiled model."""
         shape = port.get_partial_shape()
         heads, tokens, features = (shape[axis].get_length() for axis in (1, 2, 3))
         return cls(port.get_any_name(), port.get_element_type(), (heads, tokens, features))
@@ -247,6 +247,6 @@ class _Cache:
 
 
 def _resizable(port: Any) -> ov.Tensor:
-    """Return a tensor to be resized for each batch, in a tenth of the time that a new one takes."""
+    """Returns a tensor to resize for each batch, in a tenth of the time that a new one takes."""
     num_axes = port.get_partial_shape().rank.get_length()
     return ov.Tensor(port.get_element_type(), ov.Shape([1] * num_axes))

@@ -25,7 +25,7 @@ BATCH_INPUTS = ("past_lens", "subsequence_begins", "block_indices", "block_indic
 
 def build_graph(architecture: Architecture, weights: PackedWeights) -> ov.Model:
     """
-    Return a model from token ids and block tables to logits.
+    Returns a model from token ids and block tables to logits.
 
     Inputs, where a batch has `tokens` tokens of `sequences` sequences laid end to end:
         input_ids, position_ids: int64, shape (tokens,).
@@ -70,7 +70,7 @@ class GraphBuilder:
         self._cosines, self._sines = self._rotary_waves(ops.unsqueeze(self._positions, _ints(1)))
 
     def build(self) -> ov.Model:
-        """Return the whole model."""
+        """Returns the whole model."""
         embedding = self._matrix("model.embed_tokens.weight")
         x = self._layers(ops.gather(embedding, ops.unsqueeze(self._ids, _ints(1)), _ints(0)))
         sampled = self._parameter("sampled_tokens_indices", [-1], np.int64)
@@ -106,7 +106,7 @@ class GraphBuilder:
         return self._linear(ops.unsqueeze(attended, _ints(1)), f"{prefix}o_proj")
 
     def _paged_attention(self, layer: int, queries: Node, keys: Node, values: Node) -> Node:
-        """Attend over the cache; all in and out have shape (tokens, heads * head_dim)."""
+        """Attends over the cache; all in and out have shape (tokens, heads * head_dim)."""
         architecture = self._architecture
         # Queries and keys both carry the rotary magnitude, so their products carry its square.
         scale = architecture.rotary.magnitude**2 / architecture.head_dim**0.5
@@ -150,7 +150,7 @@ class GraphBuilder:
         return self._linear(gated, f"{prefix}mlp.down_proj")
 
     def _rotary_waves(self, positions: Node) -> tuple[Node, Node]:
-        """Return cosine and sine of the angles at (tokens, 1), shape (tokens, 1, 1, head_dim)."""
+        """Returns cosine and sine of the angles at (tokens, 1), shape (tokens, 1, 1, head_dim)."""
         frequencies = self._architecture.rotary.inverse_frequencies.reshape(1, 1, -1)
         positions = ops.unsqueeze(ops.convert(positions, "f32"), _ints(2))
         angles = ops.multiply(positions, ops.constant(frequencies))
@@ -159,12 +159,12 @@ class GraphBuilder:
         return cosines, sines
 
     def _heads(self, x: Node, num_heads: int) -> Node:
-        """Split the features, shape (tokens, heads, 1, head_dim)."""
+        """Splits the features, shape (tokens, heads, 1, head_dim)."""
         shape = _ints(0, 0, num_heads, self._architecture.head_dim)
         return ops.transpose(ops.reshape(x, shape, special_zero=True), _ints(0, 2, 1, 3))
 
     def _rotate(self, x: Node) -> Node:
-        """Turn every head by its position; the pairs are (i, i + head_dim / 2)."""
+        """Turns every head by its position; the pairs are (i, i + head_dim / 2)."""
         half = self._architecture.head_dim // 2
         first = ops.slice(x, _ints(0), _ints(half), _ints(1), _ints(3))
         second = ops.slice(x, _ints(half), _ints(2**31 - 1), _ints(1), _ints(3))
@@ -172,7 +172,7 @@ class GraphBuilder:
         return ops.add(ops.multiply(x, self._cosines), ops.multiply(crossed, self._sines))
 
     def _join(self, x: Node, num_heads: int) -> Node:
-        """Leave out every axis but the tokens' and the features', the heads side by side."""
+        """Leaves out every axis but the tokens' and the features', the heads side by side."""
         shape = _ints(-1, num_heads * self._architecture.head_dim)
         return ops.reshape(x, shape, special_zero=False)
 
@@ -189,7 +189,7 @@ class GraphBuilder:
         return ops.add(y, self._constant(bias)) if bias in self._weights.index else y
 
     def _matrix(self, name: str) -> Node:
-        """Return a float32 matrix (rows, columns) in the form that the plugin keeps compressed."""
+        """Returns a float32 matrix (rows, columns) in the form that the plugin keeps compressed."""
         packed = self._weights.index[name]
         values = self._constant(name)
         if packed.kind == "f16":

@@ -13,13 +13,13 @@ SMALLEST_SCALE = np.float32(2.0**-24)  # the smallest float16 above 0
 
 
 def int4_group_size(num_columns: int) -> int | None:
-    """Return the number of neighbours that share a scale; None if the row is not divisible."""
+    """Returns the number of neighbours that share a scale; None if the row is not divisible."""
     return next((size for size in (64, 32) if num_columns % size == 0), None)
 
 
 def quantise_int8(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """
-    Quantise each row to -127..127 with one scale.
+    Quantises each row to -127..127 with one scale.
 
     Args:
         rows: float32, shape (rows, columns).
@@ -41,7 +41,7 @@ def quantise_int4(
     rows: NDArray[np.float32], group_size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
     """
-    Quantise each group of *group_size* neighbours in a row to -8..7 with one scale.
+    Quantises each group of *group_size* neighbours in a row to -8..7 with one scale.
 
     The largest value of a group becomes -8, whatever its sign, so that all 16 steps are used.
 

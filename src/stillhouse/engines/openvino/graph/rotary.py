@@ -39,7 +39,7 @@ class Rotary:
 
 def read_rotary(config: ConfigJson, *, head_dim: int, max_positions: int) -> Rotary:
     """
-    Read `rope_scaling` and `rope_theta`, or `rope_parameters` that hold both since transformers 5.
+    Reads `rope_scaling` and `rope_theta`, or `rope_parameters` that hold both since transformers 5.
 
     Raises:
         CheckpointError: The scaling is of a kind not built here, or lacks a value.
@@ -65,7 +65,7 @@ def read_rotary(config: ConfigJson, *, head_dim: int, max_positions: int) -> Rot
 
 
 def _llama3(plain: NDArray[np.float64], scaling: ConfigJson) -> NDArray[np.float64]:
-    """Slow down the waves that never turned once in training; leave the quick ones alone."""
+    """Slows down the waves that never turned once in training; leaves the quick ones alone."""
     factor = scaling.positive("factor")
     low, high = scaling.positive("low_freq_factor"), scaling.positive("high_freq_factor")
     if high <= low:
@@ -78,7 +78,7 @@ def _llama3(plain: NDArray[np.float64], scaling: ConfigJson) -> NDArray[np.float
 def _yarn(
     plain: NDArray[np.float64], scaling: ConfigJson, *, theta: float, max_positions: int
 ) -> Rotary:
-    """Interpolate as llama3 does, with a ramp over dimensions; arXiv 2309.00071."""
+    """Interpolates as llama3 does, with a ramp over dimensions; arXiv 2309.00071."""
     factor = scaling.positive("factor")
     original = scaling.integer("original_max_position_embeddings", default=max_positions)
     head_dim = 2 * len(plain)

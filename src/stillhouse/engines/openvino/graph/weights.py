@@ -60,7 +60,7 @@ class PackedWeights:
     content: NDArray[np.uint8]
 
     def view(self, name: str) -> NDArray[np.uint8]:
-        """Return the bytes of a tensor, in place."""
+        """Returns the bytes of a tensor, in place."""
         tensor = self.index[name]
         return self.content[tensor.offset : tensor.offset + tensor.num_bytes]
 
@@ -68,7 +68,7 @@ class PackedWeights:
 def lay_out(
     architecture: Architecture, weight_format: WeightFormat, *, start: int
 ) -> tuple[dict[str, PackedTensor], int]:
-    """Return the position of each tensor, the first at *start*, and the end of the last one."""
+    """Returns the position of each tensor, the first at *start*, and the end of the last one."""
     index: dict[str, PackedTensor] = {}
     end = start
     for spec in architecture.tensors():
@@ -82,7 +82,7 @@ def lay_out(
 def _packed_parts(
     spec: TensorSpec, weight_format: WeightFormat
 ) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Yield name, kind and shape of the packed form of *spec*: itself, or integers and scales."""
+    """Yields name, kind and shape of the packed form of *spec*: itself, or integers and scales."""
     if spec.role is TensorRole.VECTOR:
         yield spec.name, "f32", spec.shape
         return
@@ -105,7 +105,7 @@ def check_tensors(
     checkpoint_dir: Path, architecture: Architecture, stored: Mapping[str, StoredTensor]
 ) -> None:
     """
-    Compare the tensors that config.json implies with those in the files.
+    Compares the tensors that config.json implies with those in the files.
 
     Raises:
         CheckpointError: A tensor is missing or has another shape.
@@ -130,7 +130,7 @@ def pack(
     num_threads: int,
     on_progress: Callable[[Loading], None],
 ) -> None:
-    """Fill the content of *weights* from the checkpoint, reporting in bytes."""
+    """Fills the content of *weights* from the checkpoint, reporting in bytes."""
     names = [name for name in weights.index if not name.endswith(SCALE_SUFFIX)]
     num_total = sum(weights.index[name].num_bytes for name in names)
     num_done = 0

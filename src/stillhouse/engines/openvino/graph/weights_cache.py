@@ -39,7 +39,7 @@ def load_weights(
     on_progress: Callable[[Loading], None],
 ) -> PackedWeights:
     """
-    Map the packed weights of a checkpoint; quantise and pack them first if they are not cached.
+    Maps the packed weights of a checkpoint; quantises and packs them first if they are not cached.
 
     A cache that is truncated or of another version is rebuilt. Later corruption of bytes is not
     detected: reading all of a large file would take longer than the rest of a start.
@@ -70,14 +70,14 @@ def load_weights(
 
 
 def checkpoint_family(settings: EngineSettings) -> str:
-    """Return the file name prefix of all cached versions of a checkpoint in one format."""
+    """Returns the file name prefix of all cached versions of a checkpoint in one format."""
     place = settings.checkpoint_dir.resolve()
     return f"{place.name}-{settings.weights}-{_digest(str(place)).hex()[:8]}"
 
 
 def checkpoint_fingerprint(settings: EngineSettings) -> str:
     """
-    Return a fingerprint of the checkpoint and the format, without reading the weights.
+    Returns a fingerprint of the checkpoint and the format, without reading the weights.
 
     Raises:
         CheckpointError: The checkpoint's files are not there.
@@ -115,7 +115,7 @@ class _CacheFile:
     @classmethod
     def of(cls, settings: EngineSettings, *, layout: str, num_bytes: int) -> Self:
         """
-        Return the path of the packed weights, which may not exist yet.
+        Returns the path of the packed weights, which may not exist yet.
 
         Raises:
             CheckpointError: The checkpoint's files are not there.
@@ -128,7 +128,7 @@ class _CacheFile:
         return cls(path, family, header.ljust(HEADER_BYTES), num_bytes)
 
     def is_sound(self) -> bool:
-        """Return whether the file exists and is complete."""
+        """Returns whether the file exists and is complete."""
         try:
             with self.path.open("rb") as file:
                 is_ours = file.read(HEADER_BYTES) == self.header
@@ -137,7 +137,7 @@ class _CacheFile:
             return False
 
     def make(self, fill: Callable[[NDArray[np.uint8]], None]) -> None:
-        """Write the file with *fill* under a temporary name, and rename it when it is durable."""
+        """Writes the file with *fill* under a temporary name, and rename it when it is durable."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
         with part.open("a+b") as file:
@@ -160,7 +160,7 @@ class _CacheFile:
             os.close(directory)
 
     def forget_older(self) -> None:
-        """Remove the packed files of earlier versions of the same checkpoint."""
+        """Removes the packed files of earlier versions of the same checkpoint."""
         for older in self.path.parent.glob(f"{glob.escape(self.family)}-*.weights"):
             if older != self.path:
                 structlog.get_logger().info("weights_cache_removed", path=str(older))

@@ -26,7 +26,7 @@ PUBLIC_ROOT = hashlib.blake2b(digest_size=HASH_BYTES, person=b"kv-public").diges
 
 def root_hash(cache_keys: Sequence[str]) -> bytes:
     """
-    Return the parent of a prompt's first block, which is in the hash of every block after it.
+    Returns the parent of a prompt's first block, which is in the hash of every block after it.
 
     Args:
         cache_keys: Further inputs of keys and values beside the tokens: an adapter's id, a
@@ -44,7 +44,7 @@ def root_hash(cache_keys: Sequence[str]) -> bytes:
 
 def private_hash(parent: bytes, cache_salt: str) -> bytes:
     """
-    Return the parent hash of the first block that is private to *cache_salt*.
+    Returns the parent hash of the first block that is private to *cache_salt*.
 
     Args:
         parent: The name of the last public block, or `root_hash` where there is none.
@@ -55,7 +55,7 @@ def private_hash(parent: bytes, cache_salt: str) -> bytes:
 
 
 def block_hash(parent: bytes, token_bytes: bytes) -> bytes:
-    """Return the name of a full block: its tokens and, through *parent*, all before them."""
+    """Returns the name of a full block: its tokens and, through *parent*, all before them."""
     return hashlib.blake2b(parent + token_bytes, digest_size=HASH_BYTES).digest()
 
 
@@ -68,15 +68,15 @@ class BlockMemory(Protocol):
         ...
 
     def read_block(self, block: int) -> NDArray[np.uint8]:
-        """Return a copy of the content of *block*."""
+        """Returns a copy of the content of *block*."""
         ...
 
     def write_block(self, block: int, content: NDArray[np.uint8]) -> None:
-        """Write bytes that `read_block` returned into *block*."""
+        """Writes bytes that `read_block` returned into *block*."""
         ...
 
     def copy_block(self, source: int, target: int) -> None:
-        """Copy the content of *source* to *target*."""
+        """Copies the content of *source* to *target*."""
         ...
 
 
@@ -109,7 +109,7 @@ class KVBlocks:
 
     def allocate(self) -> int:
         """
-        Allocate a block with undefined content.
+        Allocates a block with undefined content.
 
         Raises:
             IndexError: None is free; check `num_free` first.
@@ -127,21 +127,21 @@ class KVBlocks:
         return block
 
     def find(self, prefix: bytes) -> int | None:
-        """Return the block that holds the prefix of this hash; it stays as it is."""
+        """Returns the block that holds the prefix of this hash; it stays as it is."""
         return self._block_by_hash.get(prefix)
 
     def is_used(self, block: int) -> bool:
-        """Return whether a sequence uses *block*, so that sharing it takes nothing from others."""
+        """Returns whether a sequence uses *block*, so that sharing it takes nothing from others."""
         return self._num_users[block] > 0
 
     def share(self, block: int) -> None:
-        """Use a block that `find` returned."""
+        """Uses a block that `find` returned."""
         if self._num_users[block] == 0:
             del self._cached[block]
         self._num_users[block] += 1
 
     def release(self, block: int) -> None:
-        """Give up one use of *block*."""
+        """Gives up one use of *block*."""
         self._num_users[block] -= 1
         if self._num_users[block] > 0:
             return
@@ -151,23 +151,23 @@ class KVBlocks:
             self._cached[block] = None
 
     def publish(self, block: int, prefix: bytes) -> None:
-        """Publish *block*, which is full and does not change while it has this name."""
+        """Publishes *block*, which is full and does not change while it has this name."""
         if self._hashes[block] is None and prefix not in self._block_by_hash:
             self._hashes[block] = prefix
             self._block_by_hash[prefix] = block
 
     def find_partial(self, partial: bytes) -> int | None:
-        """Return a block that holds this end of a prompt, until the next `allocate`."""
+        """Returns a block that holds this end of a prompt, until the next `allocate`."""
         return self._block_by_partial.get(partial)
 
     def publish_partial(self, block: int, partial: bytes) -> None:
-        """Publish *block*, in which a prompt ends, for copying."""
+        """Publishes *block*, in which a prompt ends, for copying."""
         if self._partials[block] is None and partial not in self._block_by_partial:
             self._partials[block] = partial
             self._block_by_partial[partial] = block
 
     def forget_partials(self) -> None:
-        """Stop sharing partial blocks."""
+        """Stops sharing partial blocks."""
         for block in self._block_by_partial.values():
             self._partials[block] = None
         self._block_by_partial.clear()

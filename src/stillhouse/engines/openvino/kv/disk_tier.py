@@ -91,11 +91,11 @@ class DiskTier:
         return self._max_files
 
     def holds(self, name: bytes) -> bool:
-        """Return whether a file of this name exists; its content is not checked."""
+        """Returns whether a file of this name exists; its content is not checked."""
         return name in self._index
 
     def save(self, name: bytes, block: int) -> None:
-        """Queue *block*, which is full, for writing; drop it if the queue is full."""
+        """Queues *block*, which is full, for writing; drops it if the queue is full."""
         is_full = self._is_closed or len(self._queue) >= self._max_queued
         if is_full or name in self._index or name in self._queue:
             return
@@ -105,7 +105,7 @@ class DiskTier:
             self._changed.notify_all()
 
     def restore(self, name: bytes, block: int) -> bool:
-        """Fill *block* from the file *name*; return whether that succeeded."""
+        """Fills *block* from the file *name*; returns whether that succeeded."""
         if name not in self._index:
             return False
         content = self._read(name)
@@ -118,7 +118,7 @@ class DiskTier:
         return True
 
     def touch(self, names: Iterable[bytes]) -> None:
-        """Mark *names* as used, the last one most recently."""
+        """Marks *names* as used, the last one most recently."""
         for name in names:
             with self._changed:
                 if name not in self._index:
@@ -128,7 +128,7 @@ class DiskTier:
                 os.utime(self._path(name))
 
     def close(self, timeout_s: float) -> None:
-        """Refuse further blocks, and return when the queue is written or *timeout_s* is over."""
+        """Refuses further blocks, and returns when the queue is written or *timeout_s* is over."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -140,7 +140,7 @@ class DiskTier:
         return self._folder / f"{name.hex()}.kv"
 
     def _take_stock(self) -> None:
-        """Index the files of an earlier process, and remove unusable ones."""
+        """Indexes the files of an earlier process, and removes unusable ones."""
         found = []
         for path in self._folder.iterdir():
             match = _BLOCK_FILE.fullmatch(path.name)
@@ -162,7 +162,7 @@ class DiskTier:
         return digest.digest()
 
     def _read(self, name: bytes) -> NDArray[np.uint8] | None:
-        """Return a file's content, overwritten by the next, or None if anything is wrong."""
+        """Returns a file's content, overwritten by the next, or None if anything is wrong."""
         try:
             descriptor = os.open(self._path(name), os.O_RDONLY | os.O_NOFOLLOW)
             with os.fdopen(descriptor, "rb", buffering=0) as file:
@@ -228,7 +228,7 @@ class DiskTier:
 
 def remove_disk_tiers(parent: Path, family: str, *, but: Path | None = None) -> None:
     """
-    Remove the folders of *family* under *parent*, which are outdated or no longer configured.
+    Removes the folders of *family* under *parent*, which are outdated or no longer configured.
 
     Args:
         but: The folder to keep.

@@ -49,7 +49,7 @@ class PrefixCache:
         self._in_flight: dict[bytes, Sequence] = {}
 
     def cached(self, sequence: Sequence) -> Iterator[int]:
-        """Yield the blocks that *sequence* can start with; one token at least stays to compute."""
+        """Yields the blocks that *sequence* can start with; one token at least stays to compute."""
         for index in range(self._num_shareable_blocks(sequence)):
             block = self._blocks.find(sequence.prefix_hash(index))
             if block is None:
@@ -57,7 +57,7 @@ class PrefixCache:
             yield block
 
     def has_prefix_in_flight(self, sequence: Sequence) -> bool:
-        """Return whether a sequence of no lower priority is computing the next block."""
+        """Returns whether a sequence of no lower priority is computing the next block."""
         index = sum(1 for _ in self.cached(sequence))
         if index < self._num_shareable_blocks(sequence):
             producer = self._in_flight.get(sequence.prefix_hash(index))
@@ -68,7 +68,7 @@ class PrefixCache:
         return producer is not None and producer.request.priority <= sequence.request.priority
 
     def reuse(self, sequence: Sequence) -> None:
-        """Reuse the cached prefix of *sequence*, which owns no blocks yet."""
+        """Reuses the cached prefix of *sequence*, which owns no blocks yet."""
         for block in list(self.cached(sequence)):
             self._blocks.share(block)
             sequence.block_ids.append(block)
@@ -82,17 +82,17 @@ class PrefixCache:
             self._copy_partial(sequence)
 
     def mark_in_flight(self, sequence: Sequence) -> None:
-        """Mark the blocks that *sequence* is about to compute, so that others wait for them."""
+        """Marks the blocks that *sequence* is about to compute, so that others wait for them."""
         for prefix in self._ahead(sequence):
             self._in_flight.setdefault(prefix, sequence)
 
     def release(self, sequence: Sequence) -> None:
-        """Release the marks of *sequence*, so that others no longer wait for it."""
+        """Releases the marks of *sequence*, so that others no longer wait for it."""
         for prefix in self._ahead(sequence):
             self._end_in_flight(sequence, prefix)
 
     def publish(self, sequence: Sequence, *, since: int) -> None:
-        """Publish the blocks that *sequence* filled after its first *since* tokens."""
+        """Publishes the blocks that *sequence* filled after its first *since* tokens."""
         for index in range(since // self._block_size, sequence.num_computed // self._block_size):
             self._publish_block(sequence, index)
         last = sequence.num_prompt_tokens - 1
@@ -101,7 +101,7 @@ class PrefixCache:
 
     def forget_partials(self) -> None:
         """
-        Stop sharing partial blocks.
+        Stops sharing partial blocks.
 
         Sequences that waited for one have copied it by now. Later the block holds more than the
         prompt, and as keys are quantised together with their neighbours in a block, a copy would
@@ -110,7 +110,7 @@ class PrefixCache:
         self._blocks.forget_partials()
 
     def restore(self, sequences: Iterable[Sequence]) -> None:
-        """Read blocks of *sequences* back from disk, in order, a bounded number at once."""
+        """Reads blocks of *sequences* back from disk, in order, a bounded number at once."""
         num_left = self._max_restored
         for sequence in sequences:
             while num_left and sequence.is_restoring:
@@ -162,7 +162,7 @@ class PrefixCache:
     # On disk.
 
     def _consult(self, disk_tier: DiskTier, sequence: Sequence, *, is_new: bool) -> None:
-        """Save the shared blocks of *sequence* to disk, and find its further blocks there."""
+        """Saves the shared blocks of *sequence* to disk, and finds its further blocks there."""
         num_found = len(sequence.block_ids)
         if is_new:
             found = [sequence.prefix_hash(index) for index in range(num_found)]
@@ -192,5 +192,5 @@ class PrefixCache:
 
 
 def _partial_ahead(sequence: Sequence) -> bytes | None:
-    """Return the part of a block that *sequence* needs behind its whole blocks."""
+    """Returns the part of a block that *sequence* needs behind its whole blocks."""
     return sequence.partial_hash if sequence.num_tokens == sequence.num_prompt_tokens else None

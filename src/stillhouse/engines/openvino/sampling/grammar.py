@@ -44,18 +44,18 @@ class Grammars:
         self.thread = GrammarThread(self._compile, clock)
 
     def want(self, sequence_id: int, request: GenerateRequest) -> None:
-        """Queue the grammar of *request*, if any, for compiling; never waits."""
+        """Queues the grammar of *request*, if any, for compiling; never waits."""
         if request.grammar is not None and self._vocabulary is not None:
             self.thread.want(sequence_id, request.cache_salt, request.grammar.text)
 
     def want_again(self, sequence_id: int, request: GenerateRequest, begun: Sequence[int]) -> None:
-        """Queue a grammar for this sequence alone that has matched the tokens *begun*."""
+        """Queues a grammar for this sequence alone that has matched the tokens *begun*."""
         assert request.grammar is not None
         self.thread.want(sequence_id, request.cache_salt, request.grammar.text, begun)
 
     def take(self, sequence_id: int, request: GenerateRequest) -> GrammarMatcher | None:
         """
-        Return the grammar state of *request*; None until its grammar is compiled.
+        Returns the grammar state of *request*; None until its grammar is compiled.
 
         Raises:
             InvalidRequestError: The grammar cannot be compiled, or takes too much work.
@@ -69,7 +69,7 @@ class Grammars:
         return GrammarMatcher(compiled, request, vocab_size=self._vocabulary.vocab_size - 1)
 
     def _compile(self, text: str, begun: Sequence[int]) -> LLMatcher:
-        """Return the matcher of *text* after the tokens *begun*."""
+        """Returns the matcher of *text* after the tokens *begun*."""
         if len(text) > MAX_GRAMMAR_CHARS:
             raise InvalidRequestError(
                 f"The grammar has {len(text)} characters; {MAX_GRAMMAR_CHARS} are allowed."
@@ -115,7 +115,7 @@ class GrammarMatcher:
 
     def apply(self, logits: NDArray[np.float32]) -> None:
         """
-        Set the logits of disallowed tokens to minus infinity, in place.
+        Sets the logits of disallowed tokens to minus infinity, in place.
 
         Raises:
             InvalidRequestError: The grammar takes too much work from here on, or allows nothing.
@@ -132,7 +132,7 @@ class GrammarMatcher:
         np.copyto(logits, -np.inf, where=~is_allowed)
 
     def advance(self, token_id: int) -> None:
-        """Consume a sampled token."""
+        """Consumes a sampled token."""
         if self._begins_after is not None:
             if token_id == self._begins_after:
                 self._begins_after = None
@@ -141,14 +141,14 @@ class GrammarMatcher:
             self.num_matched += 1
 
     def _compute_mask(self) -> NDArray[np.bool_]:
-        """Return the allowed tokens, shape (vocabulary + 1,); the last one is the end."""
+        """Returns the allowed tokens, shape (vocabulary + 1,); the last one is the end."""
         mask = np.frombuffer(_computed_mask(self._matcher), np.uint8)
         bits = np.unpackbits(mask, count=self._vocab_size + 1, bitorder="little")
         return bits.view(np.bool_)
 
 
 def _computed_mask(matcher: LLMatcher) -> bytes:
-    """Return one bit per token; a failed matcher allows the end, so check for failure first."""
+    """Returns one bit per token; a failed matcher allows the end, so check for failure first."""
     mask = matcher.compute_bitmask()
     if matcher.is_error():
         raise _failure(matcher.get_error())

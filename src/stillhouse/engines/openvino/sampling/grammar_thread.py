@@ -122,7 +122,7 @@ class GrammarThread:
         self, sequence_id: int, salt: str, text: str, begun: Sequence[int] | None = None
     ) -> None:
         """
-        Queue a grammar for a sequence, unless it is queued already.
+        Queues a grammar for a sequence, unless it is queued already.
 
         Args:
             begun: Compile one for this sequence alone that has matched these tokens.
@@ -149,7 +149,7 @@ class GrammarThread:
 
     def take(self, sequence_id: int) -> Compiled | None:
         """
-        Return the grammar of a sequence; None until it is compiled.
+        Returns the grammar of a sequence; None until it is compiled.
 
         Raises:
             InvalidRequestError: It cannot be compiled, or takes too long.
@@ -169,7 +169,7 @@ class GrammarThread:
             return compiled
 
     def forget(self, sequence_id: int) -> None:
-        """Remove a sequence's request; a grammar without requests is not compiled."""
+        """Removes a sequence's request; a grammar without requests is not compiled."""
         with self._lock:
             compiled = self._wanted.pop(sequence_id, None)
             if compiled is None:
@@ -182,7 +182,7 @@ class GrammarThread:
                     del self._queues[compiled.salt]
 
     def take_times(self) -> list[tuple[str, float]]:
-        """Return the seconds spent since the last call, by cache salt."""
+        """Returns the seconds spent since the last call, by cache salt."""
         if not self._times:
             return []
         with self._lock:
@@ -241,7 +241,7 @@ class GrammarThread:
         self._spent_s[compiled.salt] += seconds
 
     def _keep(self, compiled: Compiled) -> None:
-        """Keep a grammar; evict the oldest ones of the cache salt that keeps the most."""
+        """Keeps a grammar; evicts the oldest ones of the cache salt that keeps the most."""
         self._kept[compiled.salt, compiled.text] = compiled
         num_chars = Counter[str]()
         for salt, text in self._kept:
@@ -287,7 +287,7 @@ class GrammarThread:
             return compiled
 
     def _finish(self, compiled: Compiled, matcher: LLMatcher | str) -> bool:
-        """Publish a compiled grammar; return whether this thread continues."""
+        """Publishes a compiled grammar; returns whether this thread continues."""
         with self._lock:
             if not self._is_this():  # it was given up, and so were those that waited for it
                 self._num_lost -= 1
@@ -310,4 +310,4 @@ class GrammarThread:
 
 
 def _nobody_sleeps() -> None:
-    """Do nothing; the default until a loop sets `wake`."""
+    """Does nothing; the default until a loop sets `wake`."""

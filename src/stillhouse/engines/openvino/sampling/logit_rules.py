@@ -41,7 +41,7 @@ class LogitRules:
 
     def apply(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """
-        Return the logits to sample from.
+        Returns the logits to sample from.
 
         Args:
             logits: float32, shape (vocabulary,); not changed.
@@ -59,7 +59,7 @@ class LogitRules:
         return ruled
 
     def advance(self, token_id: int) -> None:
-        """Record a sampled token."""
+        """Records a sampled token."""
         if self._penalties is not None:
             self._penalties.count(token_id)
         if self.grammar is not None:
@@ -67,7 +67,7 @@ class LogitRules:
 
 
 def make_logit_rules(request: GenerateRequest, grammar: GrammarMatcher | None) -> LogitRules | None:
-    """Return the rules that *request* asks for; None where it asks for none."""
+    """Returns the rules that *request* asks for; None where it asks for none."""
     sampling = request.sampling
     if grammar is None and not sampling.logit_bias and not Penalties.are_on(sampling):
         return None

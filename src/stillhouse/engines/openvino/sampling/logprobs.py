@@ -18,7 +18,7 @@ LOWEST = -9999.0  # what OpenAI reports of the least likely; a JSON number, as m
 
 def step_logprobs(logits: NDArray[np.float32], token_id: int, num_top: int) -> StepLogprobs:
     """
-    Return the log probability of a token and those of the *num_top* likeliest ones.
+    Returns the log probability of a token and those of the *num_top* likeliest ones.
 
     Args:
         logits: float32, shape (vocabulary,), as the model computed them; not changed.

@@ -44,7 +44,7 @@ class Penalties:
 
     @staticmethod
     def are_on(sampling: SamplingParams) -> bool:
-        """Return whether any of them would change a logit."""
+        """Returns whether any of them would change a logit."""
         return (
             sampling.repetition_penalty != 1
             or sampling.frequency_penalty != 0
@@ -52,7 +52,7 @@ class Penalties:
         )
 
     def apply(self, logits: NDArray[np.float32]) -> None:
-        """Change *logits*, shape (vocabulary,), in place."""
+        """Changes *logits*, shape (vocabulary,), in place."""
         num_distinct = len(self._places)
         token_ids, counts = self._token_ids[:num_distinct], self._counts[:num_distinct]
         values = logits[token_ids]
@@ -62,7 +62,7 @@ class Penalties:
         logits[token_ids] = values
 
     def count(self, token_id: int) -> None:
-        """Record a generated token."""
+        """Records a generated token."""
         place = self._places.setdefault(token_id, len(self._places))
         if place == len(self._token_ids):
             self._token_ids = np.concatenate([self._token_ids, np.zeros_like(self._token_ids)])

@@ -21,7 +21,7 @@ TILE = 256  # of the vocabulary; two levels of sums and maxima of about equal si
 
 
 def make_generator(sampling: SamplingParams) -> np.random.Generator | None:
-    """Return a request's random generator, or None where it takes the likeliest token."""
+    """Returns a request's random generator, or None where it takes the likeliest token."""
     if sampling.temperature < GREEDY_BELOW:
         return None
     seed = None if sampling.seed is None else sampling.seed % 2**64
@@ -34,7 +34,7 @@ def sample(
     generator: np.random.Generator | None,
 ) -> int:
     """
-    Sample a token.
+    Samples a token.
 
     Args:
         logits: float32, shape (vocabulary,); not changed.
@@ -57,7 +57,7 @@ def sample(
 
 
 def _keep_likely(weights: NDArray[np.float32], sampling: SamplingParams) -> NDArray[np.intp] | None:
-    """Return the tokens that min-p and top-k leave, None where that is all of them."""
+    """Returns the tokens that min-p and top-k leave, None where that is all of them."""
     threshold = np.float32(sampling.min_p)  # the likeliest has weight 1
     if 0 < sampling.top_k < len(weights):
         threshold = max(threshold, kth_largest(weights, sampling.top_k))
@@ -66,7 +66,7 @@ def _keep_likely(weights: NDArray[np.float32], sampling: SamplingParams) -> NDAr
 
 def kth_largest(weights: NDArray[np.float32], k: int) -> np.float32:
     """
-    Return the value of the k-th largest weight.
+    Returns the value of the k-th largest weight.
 
     The k-th largest of the tiles' maxima cannot be above it, so that few weights stay to be
     partitioned. Partitioning a whole vocabulary takes 1 to 15 ms.
@@ -81,7 +81,7 @@ def _draw_nucleus(
     weights: NDArray[np.float32], top_p: float, generator: np.random.Generator
 ) -> int:
     """
-    Draw an index in proportion to *weights* from the smallest set whose mass reaches *top_p*.
+    Draws an index in proportion to *weights* from the smallest set whose mass reaches *top_p*.
 
     A draw is accepted if the mass of all that is likelier is below *top_p*: just these are in the
     set. What is no likelier than a refused draw is outside as well, and the next draw is from
@@ -103,7 +103,7 @@ def _draw_nucleus(
 
 def _draw(weights: NDArray[np.float32], generator: np.random.Generator) -> tuple[int, float]:
     """
-    Draw an index in proportion to *weights*: find its tile first, then its place in there.
+    Draws an index in proportion to *weights*: finds its tile first, then its place in there.
 
     Returns:
         The index, and the sum of all weights.

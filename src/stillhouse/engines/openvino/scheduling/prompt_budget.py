@@ -36,7 +36,7 @@ class PromptBudget:
 
     def __call__(self, num_decoded: int, most: int) -> int:
         """
-        Return how many prompt tokens the next step may hold.
+        Returns how many prompt tokens the next step may hold.
 
         Args:
             num_decoded: Tokens of the step that belong to decoding sequences.
@@ -51,5 +51,5 @@ class PromptBudget:
 
 
 def unbounded(num_decoded: int, most: int) -> int:  # noqa: ARG001 (the budget's own signature)
-    """Return *most*, so that steps hold the same tokens on every machine."""
+    """Returns *most*, so that steps hold the same tokens on every machine."""
     return most

@@ -52,7 +52,7 @@ class Slice:
 
     @classmethod
     def of(cls, sequence: Sequence, num_tokens: int) -> Self:
-        """Return the tokens that this step computes."""
+        """Returns the tokens that this step computes."""
         is_sampled = num_tokens == sequence.num_uncomputed
         return cls(sequence, sequence.num_computed, num_tokens, is_sampled)
 
@@ -133,11 +133,11 @@ class Scheduler:
         return any(sequence.is_restoring for sequence in self._running)
 
     def add(self, sequence: Sequence) -> None:
-        """Queue *sequence*; it must fit into an empty cache."""
+        """Queues *sequence*; it must fit into an empty cache."""
         heapq.heappush(self._waiting, (sequence.importance, sequence))
 
     def schedule(self) -> list[Slice]:
-        """Return the next step's batch, the most important sequence first."""
+        """Returns the next step's batch, the most important sequence first."""
         self._grow_running()
         self._admit_waiting()
         self._prefix_cache.forget_partials()
@@ -146,7 +146,7 @@ class Scheduler:
 
     def advance(self, part: Slice, *, num_accepted: int = 0) -> None:
         """
-        Record that *part* was computed, and publish the blocks that it filled.
+        Records that *part* was computed, and publishes the blocks that it filled.
 
         Args:
             num_accepted: Number of draft tokens that were appended to the sequence.
@@ -161,7 +161,7 @@ class Scheduler:
             self._blocks.release(sequence.block_ids.pop())
 
     def remove(self, sequence: Sequence) -> None:
-        """Remove *sequence* in any state, and release its blocks."""
+        """Removes *sequence* in any state, and releases its blocks."""
         if sequence.state is SequenceState.RUNNING:
             self._stop_running(sequence)
         elif sequence.state is SequenceState.WAITING:
@@ -172,7 +172,7 @@ class Scheduler:
             self._prefix_cache.forget_partials()
 
     def put_off(self, sequence: Sequence) -> None:
-        """Release all blocks of a running *sequence*; the caller adds it again later."""
+        """Releases all blocks of a running *sequence*; the caller adds it again later."""
         self._stop_running(sequence)
         sequence.was_preempted = True
         sequence.state = SequenceState.WAITING
@@ -180,7 +180,7 @@ class Scheduler:
     # The parts of a schedule.
 
     def _grow_running(self) -> None:
-        """Give every decoding sequence the block of its next token, the most important first."""
+        """Gives every decoding sequence the block of its next token, the most important first."""
         for sequence in sorted(self._running, key=_importance):
             while sequence.state is SequenceState.RUNNING and self._lacks_block(sequence):
                 if self._blocks.num_free:
@@ -189,7 +189,7 @@ class Scheduler:
                     self._preempt(max(self._running, key=_importance))
 
     def _admit_waiting(self) -> None:
-        """Start waiting sequences, the most important first, until the next one does not fit."""
+        """Starts waiting sequences, the most important first, until the next one does not fit."""
         put_back = []
         while self._waiting:
             entry = heapq.heappop(self._waiting)
@@ -215,7 +215,7 @@ class Scheduler:
 
     def _share_out(self, prompts: list[Sequence], num_decoding: int) -> dict[int, int]:
         """
-        Return how many tokens of each prompt the step computes, by their sequences' ids.
+        Returns how many tokens of each prompt the step computes, by their sequences' ids.
 
         First come, first served; but as much as half goes to prompts that end with it, so that a
         short question does not wait for a long document.
@@ -238,7 +238,7 @@ class Scheduler:
         return shares
 
     def _with_drafts(self, batch: list[Slice]) -> list[Slice]:
-        """Add draft tokens where no other sequence needs the blocks and the place in the batch."""
+        """Adds draft tokens where no other sequence needs the blocks and the place in the batch."""
         # Prompts fill a step up to its target; draft tokens beside them would delay all others.
         if self._speculation is None or any(part.num_tokens > 1 for part in batch):
             return batch
@@ -269,7 +269,7 @@ class Scheduler:
         return len(sequence.block_ids) < sequence.num_blocks_for(sequence.num_tokens)
 
     def _make_room(self, sequence: Sequence) -> bool:
-        """Preempt sequences of lower priority until *sequence* can run; return whether it can."""
+        """Preempts sequences of lower priority until *sequence* can run; returns whether it can."""
         while not self._has_room(sequence):
             least = max(self._running, key=_importance, default=None)
             if least is None or least.request.priority <= sequence.request.priority:
@@ -279,7 +279,7 @@ class Scheduler:
 
     def _has_room(self, sequence: Sequence) -> bool:
         """
-        Return whether *sequence* can run beside the others.
+        Returns whether *sequence* can run beside the others.
 
         One block for each of them stays free, or it would be preempted as soon as they grow.
         """
@@ -311,7 +311,7 @@ class Scheduler:
         self._running.remove(sequence)
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Release all blocks; the sequence is computed again when it fits."""
+        """Releases all blocks; the sequence is computed again when it fits."""
         self.put_off(sequence)
         self.add(sequence)
 

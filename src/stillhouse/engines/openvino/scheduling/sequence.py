@@ -116,11 +116,11 @@ class Sequence:
         return self.num_computed < self.num_disk_blocks * self._block_size
 
     def num_blocks_for(self, num_tokens: int) -> int:
-        """Return how many blocks hold *num_tokens*."""
+        """Returns how many blocks hold *num_tokens*."""
         return -(-num_tokens // self._block_size)
 
     def prefix_hash(self, index: int) -> bytes:
-        """Return the name of block *index*, whose tokens must all be known."""
+        """Returns the name of block *index*, whose tokens must all be known."""
         while len(self._hashes) <= index:
             start = len(self._hashes) * self._block_size
             tokens = self.token_ids[start : start + self._block_size]
@@ -136,14 +136,14 @@ class Sequence:
         return block_hash(self._parent_hash(index), tokens.tobytes()) if tokens else None
 
     def _parent_hash(self, index: int) -> bytes:
-        """Return the parent hash of block *index*."""
+        """Returns the parent hash of block *index*."""
         parent = self.prefix_hash(index - 1) if index else root_hash(self.request.cache_keys)
         if index == self.num_public_blocks:
             return private_hash(parent, self.request.cache_salt)
         return parent
 
     def append(self, token_id: int) -> None:
-        """Append a sampled token, and finish if it is the last."""
+        """Appends a sampled token, and finishes if it is the last."""
         self.token_ids.append(token_id)
         if token_id in self._stop_token_ids:
             self.finish = EngineFinish.STOP

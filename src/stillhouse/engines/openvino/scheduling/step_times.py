@@ -34,7 +34,7 @@ class StepTimes:
         self._curve: list[_Point] | None = []
 
     def observe(self, num_tokens: int, duration_s: float) -> None:
-        """Record a step of *num_tokens*, at least 1, that took *duration_s*."""
+        """Records a step of *num_tokens*, at least 1, that took *duration_s*."""
         self._num_steps += 1
         bucket = _bucket(num_tokens)
         known = self._buckets.get(bucket)
@@ -43,7 +43,7 @@ class StepTimes:
         self._curve = None
 
     def predict_s(self, num_tokens: int) -> float | None:
-        """Return how long a step of *num_tokens*, at least 1, takes; None before the first."""
+        """Returns how long a step of *num_tokens*, at least 1, takes; None before the first."""
         below = None
         for point in self._monotone_curve():
             if point.num_tokens >= num_tokens:
@@ -52,7 +52,7 @@ class StepTimes:
         return None if below is None else below.duration_s * num_tokens / below.num_tokens
 
     def most_tokens_within(self, duration_s: float, most: int) -> int | None:
-        """Return the most tokens, up to *most*, of a step no longer than *duration_s*."""
+        """Returns the most tokens, up to *most*, of a step no longer than *duration_s*."""
         if not self._buckets:
             return None
         low, high = 0, most
@@ -66,7 +66,7 @@ class StepTimes:
         return low
 
     def _monotone_curve(self) -> list[_Point]:
-        """Return a point for each bucket, tokens rising and durations not falling."""
+        """Returns a point for each bucket, tokens rising and durations not falling."""
         if self._curve is None:
             points = [self._buckets[bucket] for bucket in sorted(self._buckets)]
             durations_s = _not_falling(
@@ -98,7 +98,7 @@ class _Point:
     at_step: int
 
     def moved_to(self, new: Self) -> _Point:
-        """Return the average updated with *new*."""
+        """Returns the average updated with *new*."""
         return _Point(
             self.num_tokens + RECENT_SHARE * (new.num_tokens - self.num_tokens),
             self.duration_s + RECENT_SHARE * (new.duration_s - self.duration_s),
@@ -119,7 +119,7 @@ def _between(below: _Point, above: _Point, num_tokens: int) -> float:
 
 
 def _in_proportion(points: list[_Point]) -> list[float]:
-    """Return durations of which the old ones are hardly longer than smaller steps allow since."""
+    """Returns durations of which the old ones are hardly longer than smaller steps allow since."""
     durations_s = []
     # Seconds per token and date; none is beaten in both by another one.
     witnesses: list[tuple[float, int]] = []
@@ -138,7 +138,7 @@ def _in_proportion(points: list[_Point]) -> list[float]:
 
 
 def _not_falling(values: list[float], weights: list[float]) -> list[float]:
-    """Return the sequence nearest to *values*, by weighted squares, that never falls."""
+    """Returns the sequence nearest to *values*, by weighted squares, that never falls."""
     pools: list[tuple[float, float, int]] = []  # mean, weight, number of values
     for value, weight in zip(values, weights, strict=True):
         pool = (value, weight, 1)

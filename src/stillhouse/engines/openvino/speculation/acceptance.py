@@ -48,7 +48,7 @@ class SamplerOutput:
 
 def sample_tokens(sequence: Sequence, logits: NDArray[float32], draft: Draft) -> SamplerOutput:
     """
-    Sample the next tokens and append them: one, and one more for each accepted draft token.
+    Samples the next tokens and appends them: one, and one more for each accepted draft token.
 
     Args:
         logits: float32, shape (1 + draft tokens, vocabulary): after its last token, and after each
@@ -72,7 +72,7 @@ def sample_tokens(sequence: Sequence, logits: NDArray[float32], draft: Draft) ->
 
 
 def _draw(sequence: Sequence, logits: NDArray[float32]) -> int:
-    """Sample the sequence's next token and append it."""
+    """Samples the sequence's next token and appends it."""
     rules = sequence.logit_rules
     if rules is None:
         token_id = sample(logits, sequence.request.sampling, sequence.generator)

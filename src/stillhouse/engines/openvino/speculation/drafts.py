@@ -26,7 +26,7 @@ class Draft:
     num_matched: int
 
     def cut(self, num_tokens: int) -> Draft:
-        """Return its first *num_tokens*."""
+        """Returns its first *num_tokens*."""
         return Draft(self.token_ids[:num_tokens], self.num_matched) if num_tokens > 0 else NO_DRAFT
 
 
@@ -35,7 +35,7 @@ NO_DRAFT = Draft((), 0)
 
 def find_draft(token_ids: array[int], num_tokens: int) -> Draft:
     """
-    Return the tokens that followed the longest earlier match of the end of *token_ids*.
+    Returns the tokens that followed the longest earlier match of the end of *token_ids*.
 
     Of equally long ones the latest is taken, as text tends to go on as it did last. Where it
     reaches into the end itself, as in a loop, it is repeated as often as is needed.
@@ -61,7 +61,7 @@ def find_draft(token_ids: array[int], num_tokens: int) -> Draft:
 
 
 def _longest_match(token_ids: array[int]) -> tuple[int, int]:
-    """Return where the longest match of the end ends, and its length, at most `MAX_MATCH`."""
+    """Returns where the longest match of the end ends, and its length, at most `MAX_MATCH`."""
     # The view is gone when this returns: an array that is looked at cannot grow.
     tokens = np.frombuffer(token_ids, np.int64)
     ends, num_matched = np.flatnonzero(tokens[:-1] == tokens[-1]) + 1, 1

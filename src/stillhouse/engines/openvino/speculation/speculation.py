@@ -52,7 +52,7 @@ class _Candidate:
     num_chosen: int = 0
 
     def odds(self) -> list[float]:
-        """Return the probability that each draft token is accepted, with all before it."""
+        """Returns the probability that each draft token is accepted, with all before it."""
         first = min(HIGHEST_RATE, self.record.rates[_kind(self.draft)])
         later = min(HIGHEST_RATE, self.record.rates[LATER])
         return [first * later**place for place in range(len(self.draft.token_ids))]
@@ -75,12 +75,12 @@ class Speculation:
         self._probe_credit = MAX_PROBE_CREDIT
 
     def new_record(self) -> DraftRecord:
-        """Return the record of a new sequence, which is expected to be like those before it."""
+        """Returns the record of a new sequence, which is expected to be like those before it."""
         return DraftRecord(self._rates)
 
     def draft(self, sequences: list[Sequence], *, num_tokens: int, most: int) -> dict[int, Draft]:
         """
-        Return the drafts to verify in the next step, by sequence id.
+        Returns the drafts to verify in the next step, by sequence id.
 
         Args:
             sequences: All sequences that decode in it, each with a record.
@@ -108,7 +108,7 @@ class Speculation:
 
     def record(self, sequence: Sequence, draft: Draft, *, num_accepted: int) -> None:
         """
-        Learn from a step of *sequence*.
+        Learns from a step of *sequence*.
 
         Args:
             draft: The draft; may be empty.
@@ -152,7 +152,7 @@ class Speculation:
     def _choose(
         self, candidates: list[_Candidate], num_sequences: int, num_tokens: int, most: int
     ) -> int:
-        """Choose the likeliest draft tokens, as many as raise the speed; return how many."""
+        """Chooses the likeliest draft tokens, as many as raise the speed; returns how many."""
         likeliest = sorted(
             (
                 (probability, place)
@@ -176,13 +176,13 @@ class Speculation:
         return num_chosen
 
     def _price(self, num_sequences: int, num_tokens: int, num_draft_tokens: int) -> float:
-        """Return what each draft token costs, in tokens that its time would have given."""
+        """Returns what each draft token costs, in tokens that its time would have given."""
         longer = self._expect_s(num_tokens, num_draft_tokens) / self._predict_s(num_tokens) - 1
         return min(max(PRICES[0], longer * num_sequences / num_draft_tokens), PRICES[1])
 
     def _probe(self, candidates: list[_Candidate], most: int, price: float) -> None:
         """
-        Try draft tokens that do not seem to pay, so rarely that they cost next to nothing.
+        Tries draft tokens that do not seem to pay, so rarely that they cost next to nothing.
 
         They are saved up for one step: the first token more may make a step longer than the rest.
         """
@@ -194,7 +194,7 @@ class Speculation:
                 self._probe_credit -= price
 
     def _expect_s(self, num_tokens: int, num_draft_tokens: int) -> float:
-        """Return the time of a step with draft tokens, at least their share of a larger one."""
+        """Returns the time of a step with draft tokens, at least their share of a larger one."""
         base_s = self._predict_s(num_tokens)
         per_token_s = (self._predict_s(num_tokens + SMALLEST_SPAN) - base_s) / SMALLEST_SPAN
         return max(
@@ -208,5 +208,5 @@ class Speculation:
 
 
 def _kind(draft: Draft) -> int:
-    """Return the index of the rate for *draft*; rates differ by the length of the match."""
+    """Returns the index of the rate for *draft*; rates differ by the length of the match."""
     return min(draft.num_matched - MIN_MATCH, LATER - 1)

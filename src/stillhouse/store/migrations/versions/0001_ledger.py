@@ -19,7 +19,7 @@ _LIVE = sa.text("revoked_at_ms IS NULL")
 
 
 def upgrade() -> None:
-    """Create every table, and the triggers that keep history."""
+    """Creates every table, and the triggers that keep history."""
     _create_accounts()
     _create_prices()
     _create_requests()
@@ -199,7 +199,7 @@ def _create_money() -> None:
 
 
 def _create_triggers() -> None:
-    """Create the triggers that refuse changes of history."""
+    """Creates the triggers that refuse changes of history."""
     for table in ("entry", "price_version", "top_up"):
         for deed in ("UPDATE", "DELETE"):
             _forbid(deed, table, f"{table} is append-only")
@@ -215,7 +215,7 @@ def _forbid(deed: str, table: str, reason: str, *, when: str = "1") -> None:
 
 
 def _create_postgresql_triggers() -> None:
-    """Create PostgreSQL's triggers as `_create_triggers` does, and refuse TRUNCATE as well."""
+    """Creates PostgreSQL's triggers as `_create_triggers` does, and refuses TRUNCATE as well."""
     op.execute(
         """
         CREATE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS $$

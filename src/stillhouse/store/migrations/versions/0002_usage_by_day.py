@@ -14,7 +14,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Create the sums and fill them from the requests that there are."""
+    """Creates the sums and fills them from the requests that there are."""
     op.create_table(
         "usage_day",
         sa.Column("day", sa.Integer, nullable=False),

@@ -10,7 +10,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Create the table, empty: no request has had a key until now."""
+    """Creates the table, empty: no request has had a key until now."""
     op.create_table(
         "idempotency_key",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),

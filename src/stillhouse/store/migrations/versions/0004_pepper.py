@@ -10,5 +10,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Create the table, empty: the next start fills it."""
+    """Creates the table, empty: the next start fills it."""
     op.create_table("pepper", sa.Column("fingerprint", sa.LargeBinary(32), primary_key=True))

@@ -17,7 +17,7 @@ _FOREIGN_KEY = "fk_request_scope_id"
 
 
 def upgrade() -> None:
-    """Change what keys and scopes have, and let requests outlast their scopes."""
+    """Changes what keys and scopes have, and lets requests outlast their scopes."""
     if op.get_bind().dialect.name == "sqlite":
         _drop_foreign_key_on_sqlite()
     else:
@@ -38,7 +38,7 @@ def upgrade() -> None:
 
 def _drop_foreign_key_on_sqlite() -> None:
     """
-    Take the constraint out of the table's text, which leaves its rows as they are.
+    Takes the constraint out of the table's text, which leaves its rows as they are.
 
     Source:
         sqlite.org/lang_altertable.html, section 7: what to do about constraints alone, where

@@ -10,7 +10,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Create the table, empty: the next opening of the ledger fills it."""
+    """Creates the table, empty: the next opening of the ledger fills it."""
     op.create_table(
         "ledger",
         sa.Column("id", sa.Text, primary_key=True),

@@ -10,7 +10,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Create the table, empty, and the index of requests in flight for shared ledgers."""
+    """Creates the table, empty, and the index of requests in flight for shared ledgers."""
     op.create_table(
         "rate",
         sa.Column("account_id", sa.BigInteger, sa.ForeignKey("account.id"), nullable=False),

@@ -16,7 +16,7 @@ _IS_FOR_GOOD = (
 
 
 def upgrade() -> None:
-    """Exempt lost requests from the trigger that refuses changes of resolved requests."""
+    """Exempts lost requests from the trigger that refuses changes of resolved requests."""
     if op.get_bind().dialect.name == "sqlite":
         op.execute(f"DROP TRIGGER {_TRIGGER}")
         op.execute(

@@ -17,7 +17,7 @@ _IS_MOVING = "EXISTS (SELECT 1 FROM archive WHERE is_moving)"
 
 
 def upgrade() -> None:
-    """Create the tables, empty, and let their transactions delete the archived requests."""
+    """Creates the tables, empty, and lets their transactions delete the archived requests."""
     _create_tables()
     if op.get_bind().dialect.name == "sqlite":
         _replace("request", f"NOT {_IS_MOVING}", "requests are kept")
