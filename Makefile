@@ -1,7 +1,7 @@
 # The two commands: `make run` serves, `make test` proves. Both set up what they need.
 PYTHON ?= python3
 # Histories of the ledger's state machine in `make test`; CI tries more.
-LEDGER_EXAMPLES ?= 200
+LEDGER_EXAMPLES ?= 60
 BIN := .venv/bin
 COVERAGE_FLOOR := 90
 CLIENTS := tests/clients/node

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,24 +55,24 @@ OLD_WORDS = {
 }
 
 
+@cache
 def modules() -> dict[str, str]:
     return {
         str(path.relative_to(PACKAGE)): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))
     }
 
 
-def names_in(text: str) -> set[str]:
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    return {token.string for token in tokens if token.type == tokenize.NAME}
+@cache
+def names_in(module: str) -> frozenset[str]:
+    tokens = tokenize.generate_tokens(io.StringIO(modules()[module]).readline)
+    return frozenset(token.string for token in tokens if token.type == tokenize.NAME)
 
 
 @pytest.mark.parametrize("names", OLD_NAMES)
 def test_no_old_name_is_back(names: str) -> None:
     """No identifier of the package is an old private synonym."""
     found = {
-        (module, name)
-        for module, text in modules().items()
-        for name in names_in(text) & set(names.split())
+        (module, name) for module in modules() for name in names_in(module) & set(names.split())
     }
 
     assert set() == found, f"write {OLD_NAMES[names]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import stillhouse
@@ -18,10 +18,13 @@ MOST_LONG_FUNCTIONS = 0.002
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for package in ("stillhouse", "stillhouse_loadgen"):
-        for path in sorted((SOURCES / package).rglob("*.py")):
-            yield str(path.relative_to(SOURCES)), ast.parse(path.read_text())
+@cache
+def modules() -> tuple[tuple[str, ast.Module], ...]:
+    return tuple(
+        (str(path.relative_to(SOURCES)), ast.parse(path.read_text()))
+        for package in ("stillhouse", "stillhouse_loadgen")
+        for path in sorted((SOURCES / package).rglob("*.py"))
+    )
 
 
 def test_folders_are_small():
