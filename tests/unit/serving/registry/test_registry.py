@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 
+from stillhouse.billing.idempotency_key import IdempotencyKey
 from stillhouse.catalogue.demo_models import DEMO_MODEL, DEMO_TOOLS_MODEL
 from stillhouse.errors import (
     CheckpointError,
@@ -22,6 +23,7 @@ from stillhouse.telemetry.metrics import Metrics
 from stillhouse.types.messages import Message, Role
 from tests.unit.serving.conftest import SteppedEngine, events_of
 
+IDEMPOTENCY_KEY = IdempotencyKey("order-7", b"f" * 32)
 BROKEN = "stillhouse/demo-tools: config.json is missing"
 
 
@@ -175,8 +177,9 @@ async def test_a_busy_model_drains_before_it_is_unloaded(serving):
 
 
 async def test_a_request_that_is_refused_holds_no_lease(serving):
-    """Nor does one that was settled."""
-    await serving.answer()
+    """Nor does one that was settled, or one that repeats another."""
+    await serving.answer(idempotency_key=IDEMPOTENCY_KEY)
+    assert (await serving.open(idempotency_key=IDEMPOTENCY_KEY)).is_replay
     too_long = (Message(Role.USER, "word " * 5000),)
     with pytest.raises(ContextLengthError):
         await serving.open(messages=too_long)
