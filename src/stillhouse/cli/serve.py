@@ -196,16 +196,15 @@ def print_banner(console: Console, service: Service, config: Config, port: int) 
     """Print the address, the API key and a request to paste."""
     url = f"http://{config.server.host}:{port}"
     names = ", ".join(model.spec.id for model in service.models)
-    console.print(f"[bold]stillhouse[/bold] serves {names} on [bold]{url}[/bold]", highlight=False)
+    served = f"[bold]stillhouse[/bold] serves {names} on [bold]{url}[/bold]"
+    console.print(served, highlight=False, soft_wrap=True)
     for status in service.models.statuses:
         if status.state is ModelState.FAILED:
             text = f"{status.model_id} failed to load, and is not served: {status.reason}"
             console.print(text, style="red", highlight=False, markup=False)
     for name, model_id in config.fallback_models.items():
-        console.print(
-            f"[yellow]No configuration: {model_id}, a demo, stands in for {name}.[/yellow]",
-            highlight=False,
-        )
+        text = f"{model_id} serves requests for {name}, which is not loaded."
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
     _print_key(console, service)
     model = next((model.spec.id for model in service.models), DEMO_MODEL)
     console.print(_curl(url, model), highlight=False, markup=False, soft_wrap=True)

@@ -16,7 +16,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_without_a_file_the_demo_stands_in():
-    """No configuration serves the demo models, the first of which stands in for the seed's."""
+    """No configuration serves the demo models, the first of which also answers to the seed's id."""
     config = load_config(None)
 
     assert {DEMO_MODEL: {}, DEMO_TOOLS_MODEL: {}} == config.models

@@ -133,7 +133,7 @@ class ModelList:
                 "id": status.model_id,
                 "object": "model",
                 "status": status.state,
-                "reason": status.reason,
+                "reason": status.public_reason,
             }
             for status in self.models.statuses
             if status.state not in _UNLISTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import structlog
 
@@ -18,6 +19,13 @@ log = structlog.get_logger()
 #: When a client may come back, by the state that refused it.
 _RETRY_AFTER_S = {ModelState.LOADING: 5.0}
 _LONGEST_RETRY_S = 60.0
+#: The folders of an absolute path, up to its last part.
+_FOLDERS = re.compile(r"""(?<![\w.])(?:/[^\s/:'"]+)+/(?=[^\s/])""")
+
+
+def without_folders(reason: str) -> str:
+    """Returns *reason* as clients and monitors see it: paths without the server's folders."""
+    return _FOLDERS.sub("…/", reason)
 
 
 class ModelLifecycle:
@@ -70,7 +78,7 @@ class ModelLifecycle:
 
         """
         if self.model is None or self.state is not ModelState.SERVING:
-            reason = f": {self.reason}" if self.reason else ""
+            reason = f": {without_folders(self.reason)}" if self.reason else ""
             raise ModelUnavailableError(
                 f"The model {self.spec.id} does not serve now, it is {self.state}{reason}",
                 retry_after_s=_RETRY_AFTER_S.get(self.state, _LONGEST_RETRY_S),

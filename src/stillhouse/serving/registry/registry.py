@@ -12,7 +12,7 @@ import structlog
 from stillhouse.catalogue.catalogue import Catalogue
 from stillhouse.catalogue.model_spec import ModelSpec
 from stillhouse.errors import ModelLoadError, StillhouseError
-from stillhouse.serving.registry.lifecycle import Lease, ModelLifecycle
+from stillhouse.serving.registry.lifecycle import Lease, ModelLifecycle, without_folders
 from stillhouse.serving.registry.replicas import ReplicaSet
 from stillhouse.serving.registry.served_model import ServedModel
 from stillhouse.serving.registry.states import ModelState
@@ -30,7 +30,7 @@ class ModelStatus:
     The state of one model, as operators and clients see it.
 
     Args:
-        reason: Why it failed; empty in any other state.
+        reason: Why it failed, as operators see it; empty in any other state.
 
     """
 
@@ -39,7 +39,12 @@ class ModelStatus:
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"{self.state}: {self.reason}" if self.reason else self.state
+        return f"{self.state}: {self.public_reason}" if self.reason else self.state
+
+    @property
+    def public_reason(self) -> str:
+        """The reason as clients and monitors see it, who need no key for it."""
+        return without_folders(self.reason)
 
 
 class ModelRegistry:

@@ -109,6 +109,28 @@ async def test_a_bug_in_a_load_is_a_reason_too(registry, chat):
     assert "ValueError; the log says more" == registry.statuses[0].reason
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("no /srv/models/a b/config.json", "no …/a b/config.json"),
+        ("'/srv/m/config.json' is cut short", "'…/config.json' is cut short"),
+        ("/srv/m/tokenizer.json: key: is missing", "…/tokenizer.json: key: is missing"),
+        ("no /srv/m/x.json and /opt/y/x.json", "no …/x.json and …/x.json"),
+        ("me/model: weights are int9", "me/model: weights are int9"),
+        ("2 GiB/3 GiB are free", "2 GiB/3 GiB are free"),
+    ],
+)
+async def test_reasons_are_public_without_folders(registry, chat, reason, shown):
+    """Clients without a key learn why a model failed, and not where the server keeps files."""
+    await registry.load_all(Loader(chat, demo_tools=CheckpointError(reason)))
+    with pytest.raises(ModelUnavailableError) as refused:
+        registry.resolve_model(DEMO_TOOLS_MODEL)
+    status = registry.statuses[1]
+
+    assert (reason, shown, f"failed: {shown}") == (status.reason, status.public_reason, str(status))
+    assert refused.value.message.endswith(f"it is failed: {shown}")
+
+
 async def test_strict_ends_at_the_first_failure(registry, chat):
     """As does a server of which no model can be loaded, which says every reason."""
     with pytest.raises(ModelLoadError, match=BROKEN):
